@@ -1,0 +1,26 @@
+"""Train, ship and run transformer text classifiers for social media."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twil.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from twil.model.folder import load as load
+    from twil.predict.predictor import Predictor as Predictor
+
+__all__ = ["Predictor", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: a serving machine has no torch, and `twil --help` waits for nothing.
+    if name == "Predictor":
+        from twil.predict.predictor import Predictor
+
+        return Predictor
+    if name == "load":
+        from twil.model.folder import load
+
+        return load
+    raise AttributeError(f"module 'twil' has no attribute '{name}'")

@@ -1,0 +1,1 @@
+"""Typed configuration: what a model and a run are made of."""

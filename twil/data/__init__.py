@@ -1,0 +1,1 @@
+"""Tables, labelled sets and batches, without torch."""

@@ -1,0 +1,74 @@
+"""Batches of token ids: grouped by length under a token budget, padded on the right.
+
+Every batch carries an attention mask, so that nothing a row returns depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids as an encoder takes them; every array is int64 ``(B, T)``.
+
+    Attributes:
+        input_ids: Piece ids, `pad_id` behind the end of a row.
+        attention_mask: 1 on pieces, 0 on pads.
+        segment_ids: 0 for the first text, 1 for the second.
+    """
+
+    input_ids: Int64Array
+    attention_mask: Int64Array
+    segment_ids: Int64Array
+
+
+def length_batches(lengths: Sequence[int] | Int64Array, max_tokens: int) -> list[Int64Array]:
+    """Group rows of like length so that rows × longest stays within a budget.
+
+    Args:
+        lengths: Pieces per row.
+        max_tokens: The budget in pieces, pads included. A longer row gets a batch of its own.
+
+    Returns:
+        One array of row indices per batch, longest rows first (what does not fit in memory then fails
+        at once, not at the end); every row is in exactly one.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        rows = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def pad_batch(
+    input_ids: Sequence[Sequence[int]],
+    segment_ids: Sequence[Sequence[int]] | None = None,
+    *,
+    pad_id: int = 0,
+) -> Batch:
+    """Pad rows on the right to the longest.
+
+    Args:
+        input_ids: Piece ids of each row.
+        segment_ids: Segments of each row, as long as its ids; all 0 when left out.
+        pad_id: The id to pad with.
+    """
+    lengths = np.fromiter((len(row) for row in input_ids), dtype=np.int64, count=len(input_ids))
+    mask = np.arange(lengths.max(initial=1)) < lengths[:, None]  # (B, T)
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    segments = np.zeros(mask.shape, dtype=np.int64)
+    ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in input_ids])
+    if segment_ids is not None:
+        segments[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in segment_ids])
+    return Batch(ids, mask.astype(np.int64), segments)

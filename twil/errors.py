@@ -1,0 +1,79 @@
+"""Errors meant for the user: each says what happened, where, and how to mend it.
+
+Library code raises these and never prints or exits; the command line shows them as one line and
+ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+
+class TwilError(Exception):
+    """Something the user can mend."""
+
+
+class ConfigError(TwilError):
+    """A setting is unknown, missing, or does not fit the others."""
+
+
+class DataError(TwilError):
+    """A table cannot be read as asked.
+
+    Args:
+        message: What is wrong and how to mend it.
+        file: The file it was found in.
+        line: The physical line, counted from 1 (for Parquet: the row).
+    """
+
+    def __init__(self, message: str, *, file: str | Path | None = None, line: int | None = None) -> None:
+        self.file = file
+        self.line = line
+        where = "" if file is None else f"{file}: " if line is None else f"{file}, line {line}: "
+        super().__init__(where + message)
+
+
+class ModelError(TwilError):
+    """A model folder, a bundle or a weights file is not what it should be."""
+
+
+class ExportError(TwilError):
+    """A model could not be exported, or its graph does not compute what the model does."""
+
+
+class ProviderError(TwilError):
+    """The execution provider asked for cannot be had."""
+
+
+class MissingExtraError(TwilError):
+    """An optional part of twil is not installed.
+
+    Args:
+        extra: The extra that brings it, such as ``train``.
+        purpose: What it is needed for, completing "… needs".
+    """
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        self.extra = extra
+        super().__init__(f"{purpose} needs the extra '{extra}': pip install 'twil[{extra}]'")
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import an optional module.
+
+    Args:
+        module: Its import name.
+        extra: The extra of twil that installs it.
+        purpose: What it is needed for, completing "… needs the extra".
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise  # it is installed, and something that it needs is not: hide nothing
+        raise MissingExtraError(extra, purpose) from error

@@ -1,0 +1,48 @@
+"""What this machine offers to the process."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+def available_cpus() -> int:
+    """Count the logical CPUs that this process may run on (its affinity, not the host's number)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Name the processor as the kernel does, or the architecture where it does not say."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> dict[str, bool]:
+    """Tell which of the instruction sets that matter to inference the processor has."""
+    flags = set(_cpuinfo("flags").split())
+    return {flag: flag in flags for flag in CPU_FLAGS}
+
+
+def peak_memory() -> int:
+    """Return the process's peak resident memory in bytes, or 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def _cpuinfo(key: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return ""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""

@@ -1,0 +1,1 @@
+"""Prediction from a bundle with ONNX Runtime, without torch."""

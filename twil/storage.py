@@ -1,0 +1,117 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from twil.errors import TwilError
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move it there once the block has ended well.
+
+    The content is flushed to disk before the move. When the block raises, `path` is left as it was
+    and the temporary file is removed.
+    """
+    path = Path(path)
+    _check_parent(path)
+    # The name keeps its ending, from which writers choose format and compression.
+    temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`, and move it there once the block has ended well.
+
+    Args:
+        path: Where the folder ends up.
+        overwrite: Replace what is there; otherwise a non-empty `path` is an error.
+
+    Raises:
+        TwilError: `path` is there already, or is a file.
+    """
+    path = Path(path)
+    check_vacant(path, overwrite=overwrite)
+    _check_parent(path)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary.chmod(0o777 & ~_umask())
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        _move_folder(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_vacant(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a path that holds something, unless it may be overwritten.
+
+    Raises:
+        TwilError: There is a file, or a folder that is not empty and may not be overwritten.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise TwilError(f"{path} is a file, and a folder is to be written there: choose another name")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise TwilError(f"{path} is there already: choose another name, or replace it with --force")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as readable JSON, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _move_folder(source: Path, target: Path) -> None:
+    if not target.exists():
+        source.replace(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.replace(old / "folder")  # a folder cannot be exchanged in one step on every system
+    source.replace(target)
+    shutil.rmtree(old)
+
+
+def _check_parent(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise TwilError(f"there is no folder {path.parent}: make it first (mkdir -p {path.parent})")
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -37,7 +37,7 @@ class Task:
     """What a classifier is asked.
 
     Attributes:
-        kind: ``class`` (exactly one label), ``multi-label`` (any number of them) or ``regression`` (a number).
+        kind: ``class`` (exactly one label), ``multi-label`` (any number) or ``regression`` (a number).
         labels: Label names in the order of the logits; one name for the value of a regression.
         pair: Whether the input is two texts.
         threshold: From which probability a label of a ``multi-label`` task holds.
@@ -70,7 +70,7 @@ class Task:
 
     def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Turn logits ``(rows, outputs)`` into scores float32 ``(rows, outputs)``."""
-        logits = logits.astype(np.float32, copy=False)
+        logits = np.asarray(logits, dtype=np.float32)
         if self.kind == "regression":
             return logits
         if self.kind == "multi-label":

@@ -1,0 +1,171 @@
+"""The shape of a model: written once, in the model folder, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from twil.errors import ConfigError
+from twil.task import Task
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Pooling = Literal["cls", "avg", "max", "concat"]
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MemoryConfig(Section):
+    """A product-key memory (Lample et al. 2019), which takes the feed-forward's place in some layers."""
+
+    layers: tuple[int, ...]
+    """Layers that have one, counted from 0."""
+    n_heads: PositiveInt = 4
+    n_keys: PositiveInt = 256
+    """Sub-keys per half; the memory has n_keys² slots."""
+    key_size: PositiveInt = 512
+    """Size of a query; each half has half of it."""
+    knn: PositiveInt = 32
+    """Slots read per head."""
+    value_size: PositiveInt | None = None
+    """Size of a slot's value; smaller than the hidden size, it is projected up (a factorised table)."""
+    query_norm: bool = False
+    """Normalise queries over the batch, with running statistics for prediction."""
+    input_dropout: Probability = 0.0
+    output_dropout: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> MemoryConfig:
+        if self.key_size % 2:
+            raise ValueError(f"key_size is split into two halves and must be even, not {self.key_size}")
+        if self.knn > self.n_keys:
+            raise ValueError(f"knn ({self.knn}) cannot be larger than n_keys ({self.n_keys})")
+        return self
+
+
+class EncoderConfig(Section):
+    """The encoder: everything that decides the shape or the values of its hidden states."""
+
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt = 768
+    n_layers: PositiveInt = 6
+    n_heads: PositiveInt = 6
+    head_size: PositiveInt = 64
+    """Independent of hidden_size / n_heads."""
+    intermediate_size: PositiveInt | None = None
+    """Width of the feed-forward; 4 × hidden_size when left out."""
+    embedding_size: PositiveInt | None = None
+    """Set: embeddings of this size, projected to hidden_size through a tanh-GELU (factorised)."""
+    share_layers: bool = False
+    """All layers use the same weights."""
+    max_positions: PositiveInt = 260
+    input_dropout: Probability = 0.0
+    """Drops whole channels of the embeddings."""
+    output_dropout: Probability = 0.0
+    """Drops values of what each sub-layer adds."""
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    memory: MemoryConfig | None = None
+
+    @property
+    def feed_forward_size(self) -> int:
+        """The width of the feed-forward."""
+        return self.intermediate_size or 4 * self.hidden_size
+
+    @model_validator(mode="after")
+    def _check(self) -> EncoderConfig:
+        if self.memory and not all(0 <= layer < self.n_layers for layer in self.memory.layers):
+            raise ValueError(f"memory.layers {list(self.memory.layers)} must lie in 0…{self.n_layers - 1}")
+        return self
+
+
+class RopConfig(Section):
+    """The head for Reply Order Prediction."""
+
+    n_hidden: Annotated[int, Field(ge=0)] = 0
+    hidden_size: PositiveInt = 512
+
+
+class ClassifierConfig(Section):
+    """The head of a fine-tuned model."""
+
+    pooling: Pooling = "cls"
+    dropout: Probability = 0.1
+
+
+class ModelConfig(Section):
+    """A whole model: an encoder and the heads on it."""
+
+    encoder: EncoderConfig
+    mlm: bool = False
+    rop: RopConfig | None = None
+    classifier: ClassifierConfig | None = None
+    task: Task | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if (self.classifier is None) != (self.task is None):
+            raise ValueError("a classifier and its task come together")
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe the model in JSON's types; `parse` reads it back."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def parse(cls, value: Any, *, source: str) -> ModelConfig:
+        """Read what `as_dict` gave.
+
+        Args:
+            value: The decoded JSON.
+            source: Where it comes from, for the error.
+
+        Raises:
+            ConfigError: It does not describe a model.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line what a configuration has wrong."""
+    faults = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{where}: {message}" if where else message)
+    return "; ".join(faults)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 128, "n_layers": 2, "n_heads": 2, "max_positions": 132},
+    "small": {"hidden_size": 256, "n_layers": 4, "n_heads": 4, "max_positions": 132},
+    "base": {"hidden_size": 768, "n_layers": 6, "n_heads": 6},
+    "large": {"hidden_size": 768, "n_layers": 12, "n_heads": 12},
+}
+"""Encoders by name; `base` and `large` have the published shapes of TWilBERT."""
+
+
+def preset(name: str, *, vocab_size: int, **changes: Any) -> EncoderConfig:
+    """Give the encoder called `name` for a vocabulary.
+
+    Args:
+        name: One of `PRESETS`.
+        vocab_size: Number of pieces.
+        **changes: Fields of `EncoderConfig` that differ from the preset's.
+
+    Raises:
+        ConfigError: There is no such preset, or a change does not fit.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
+    try:
+        return EncoderConfig(vocab_size=vocab_size, **(PRESETS[name] | changes))
+    except ValidationError as error:
+        raise ConfigError(f"preset {name}: {explain(error)}") from error

@@ -1,0 +1,45 @@
+"""Multi-head self-attention (Vaswani et al. 2017, section 3.2) without biases, as TWilBERT has it."""
+
+# B batch   T tokens   D hidden   H heads   K head size
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from twil.config.model import EncoderConfig
+
+
+class SelfAttention(nn.Module):
+    """Self-attention whose heads need not add up to the hidden size.
+
+    Args:
+        config: Its `hidden_size`, `n_heads` and `head_size` count.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.head_size = config.head_size
+        width = config.n_heads * config.head_size
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * width, bias=False)
+        self.output = nn.Linear(width, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, visible: Tensor) -> Tensor:
+        """Mix every token with those it may see.
+
+        Args:
+            hidden: float ``(B, T, D)``.
+            visible: bool ``(B, T)``, false on pads.
+
+        Returns:
+            float ``(B, T, D)``.
+        """
+        B, T, _ = hidden.shape
+        mixed = self.query_key_value(hidden).view(B, T, 3, self.n_heads, self.head_size)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
+        # TWilBERT: pads are not attended to; the original has no mask.
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])
+        context = context.transpose(1, 2).reshape(B, T, self.n_heads * self.head_size)  # (B, T, H·K)
+        output: Tensor = self.output(context)  # (B, T, D)
+        return output

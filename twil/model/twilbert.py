@@ -1,0 +1,125 @@
+"""A TWilBERT model: the encoder and whichever heads it has."""
+
+# B batch   T tokens   D hidden   P vocabulary   L outputs
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from twil.config.model import ClassifierConfig, ModelConfig
+from twil.errors import ModelError
+from twil.model.encoder import Encoder, initialize
+from twil.model.heads import ClassifierHead, RopHead
+from twil.task import Task
+
+
+class TWilBERT(nn.Module):
+    """BERT for Spanish Twitter (González, Hurtado and Pla 2020), with any of its heads.
+
+    Args:
+        config: The encoder's shape and the heads.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = config.encoder
+        self.encoder = Encoder(shape)
+        # TWilBERT: not tied to the token embedding, as in the original.
+        self.mlm = nn.Linear(shape.hidden_size, shape.vocab_size) if config.mlm else None
+        self.rop = RopHead(config.rop, shape.hidden_size, shape.layer_norm_eps) if config.rop else None
+        self.classifier: ClassifierHead | None = None
+        if config.classifier and config.task:
+            self.classifier = ClassifierHead(config.classifier, shape.hidden_size, config.task.outputs)
+        for head in (self.mlm, self.rop, self.classifier):
+            if head is not None:
+                initialize(head, shape.initializer_range)
+
+    @property
+    def task(self) -> Task:
+        """What the classifier is asked.
+
+        Raises:
+            ModelError: The model has no classifier.
+        """
+        if self.config.task is None:
+            raise ModelError("this model has no classifier yet: make one with twil finetune")
+        return self.config.task
+
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None
+    ) -> Tensor:
+        """Compute hidden states.
+
+        Args:
+            input_ids: int64 ``(B, T)``, T at most the encoder's `max_positions`.
+            attention_mask: int64 ``(B, T)``, 0 on pads; all 1 when left out.
+            segment_ids: int64 ``(B, T)``, 1 on the second text; all 0 when left out.
+
+        Returns:
+            float ``(B, T, D)``.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if segment_ids is None:
+            segment_ids = torch.zeros_like(input_ids)
+        hidden: Tensor = self.encoder(input_ids, attention_mask, segment_ids)
+        return hidden
+
+    def mlm_logits(self, hidden: Tensor) -> Tensor:
+        """Map hidden states float ``(…, D)`` to logits over the vocabulary ``(…, P)``.
+
+        Raises:
+            ModelError: The model has no such head.
+        """
+        if self.mlm is None:
+            raise ModelError("this model has no masked-language head")
+        logits: Tensor = self.mlm(hidden)
+        return logits
+
+    def rop_logits(self, hidden: Tensor) -> Tensor:
+        """Map hidden states float ``(B, T, D)`` to reply-order logits ``(B, 2)``.
+
+        Raises:
+            ModelError: The model has no such head.
+        """
+        if self.rop is None:
+            raise ModelError("this model has no reply-order head")
+        logits: Tensor = self.rop(hidden)
+        return logits
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None
+    ) -> Tensor:
+        """Compute the classifier's logits float ``(B, L)``; arguments as for `encode`.
+
+        Raises:
+            ModelError: The model has no classifier.
+        """
+        if self.classifier is None:
+            raise ModelError("this model has no classifier yet: make one with twil finetune")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden = self.encode(input_ids, attention_mask, segment_ids)
+        logits: Tensor = self.classifier(hidden, attention_mask)
+        return logits
+
+
+def with_classifier(model: TWilBERT, task: Task, head: ClassifierConfig) -> TWilBERT:
+    """Put a new classifier on a copy of a model's encoder; its other heads stay behind.
+
+    Args:
+        model: Where the encoder's weights come from.
+        task: What the classifier is asked.
+        head: Pooling and dropout.
+    """
+    config = ModelConfig(encoder=model.config.encoder, classifier=head, task=task)
+    classifier = TWilBERT(config)
+    classifier.encoder.load_state_dict(model.encoder.state_dict())
+    return classifier
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Count the trainable numbers of a model, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

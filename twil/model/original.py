@@ -207,7 +207,7 @@ def read_keras(path: Path) -> list[KerasLayer]:
         raise ModelError(f"there is no file {path}")
     try:
         with h5py.File(path, "r") as file:
-            root = file["model_weights"] if "model_weights" in file else file
+            root = file.get("model_weights", file)
             layers = []
             for layer in _names(root, "layer_names", path):
                 group = _local(root, layer, path, h5py)

@@ -21,7 +21,7 @@ from twil.errors import ConfigError, ModelError
 from twil.model.attention import SelfAttention
 from twil.model.heads import pool
 from twil.model.memory import ProductKeyMemory
-from twil.model.twilbert import TWilBERT, parameter_count, with_classifier
+from twil.model.twilbert import TWilBERT, parameter_count, with_heads
 from twil.task import Task
 
 MEMORY = MemoryConfig(layers=(1,), n_heads=2, n_keys=5, key_size=6, knn=3)
@@ -181,7 +181,9 @@ def test_factorised_shared_model_has_exactly_the_parameters_of_its_shape() -> No
 
 
 def test_memory_has_exactly_the_parameters_of_its_shape() -> None:
-    memory = ProductKeyMemory(MemoryConfig(layers=(0,), n_heads=2, n_keys=5, key_size=6, value_size=4), 16)
+    memory = ProductKeyMemory(
+        MemoryConfig(layers=(0,), n_heads=2, n_keys=5, key_size=6, knn=3, value_size=4), 16
+    )
     queries, keys, values, projection = 2 * 6 * (16 + 1), 2 * 2 * 5 * 3, 25 * 4, (4 + 1) * 16
     assert parameter_count(memory) == queries + keys + values + projection
 
@@ -220,7 +222,10 @@ def test_classifier_takes_the_encoder_and_nothing_else() -> None:
         ModelConfig(encoder=encoder_config(), mlm=True, rop=RopConfig(n_hidden=1, hidden_size=8))
     )
     task = Task("class", ("no", "sí"))
-    classifier = with_classifier(pretrained, task, ClassifierConfig(pooling="concat"))
+    classifier = with_heads(
+        pretrained,
+        ModelConfig(encoder=encoder_config(), classifier=ClassifierConfig(pooling="concat"), task=task),
+    )
     torch.testing.assert_close(classifier.encode(*batch()), pretrained.encode(*batch()))
     assert classifier.eval()(*batch()).shape == (4, 2)
     with pytest.raises(ModelError, match="no masked-language head"):

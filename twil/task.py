@@ -72,11 +72,11 @@ class Task:
         """Turn logits ``(rows, outputs)`` into scores float32 ``(rows, outputs)``."""
         logits = np.asarray(logits, dtype=np.float32)
         if self.kind == "regression":
-            return logits
+            return np.asarray(logits, dtype=np.float32)
         if self.kind == "multi-label":
             # exp of a non-positive number only: no overflow on either side.
             small = np.exp(-np.abs(logits))
-            return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+            return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), dtype=np.float32)
         exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig, explain
 from twil.errors import ConfigError
-from twil.task import Task
+from twil.task import Task, TaskKind
 
 # TWilBERT: a query batch norm that is never saved, and that divides by √(1 + ε) when predicting.
 UNTRAINED_NORM_EPSILON = 1e-3
@@ -118,7 +118,7 @@ def _classifier(value: Mapping[str, Any]) -> tuple[ClassifierConfig, Task] | Non
     task, settings = value["task"], value["finetuning"]
     categories = sorted(task["categories"].items(), key=lambda item: int(item[1]))
     labels = tuple(str(name) for name, _ in categories)
-    kind = "multi-label" if task.get("multi_label") else "class"
+    kind: TaskKind = "multi-label" if task.get("multi_label") else "class"
     pair = bool(value.get("dataset", {}).get("aux_header"))
     head = ClassifierConfig(pooling=settings.get("collapse_mode", "cls"))
     return head, Task(kind, labels, pair=pair)

@@ -51,6 +51,33 @@ def length_batches(lengths: Sequence[int] | Int64Array, max_tokens: int) -> list
     return batches
 
 
+def shuffled_batches(
+    lengths: Sequence[int] | Int64Array, max_tokens: int, rng: np.random.Generator, *, pool_rows: int = 2048
+) -> list[Int64Array]:
+    """Group rows for training: drawn anew each time, yet of like length within a batch.
+
+    Rows are shuffled and cut into pools; each pool is batched by length and the order of all batches is
+    shuffled. A pool much larger than a batch wastes few pads and still mixes well.
+
+    Args:
+        lengths: Pieces per row.
+        max_tokens: The budget of a batch in pieces, pads included.
+        rng: Decides everything that is random.
+        pool_rows: Rows that are sorted together.
+
+    Returns:
+        One array of row indices per batch; every row is in exactly one.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    order = rng.permutation(len(lengths))
+    batches = [
+        pool[batch]
+        for pool in (order[start : start + pool_rows] for start in range(0, len(order), pool_rows))
+        for batch in length_batches(lengths[pool], max_tokens)
+    ]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
 def pad_batch(
     input_ids: Sequence[Sequence[int]],
     segment_ids: Sequence[Sequence[int]] | None = None,

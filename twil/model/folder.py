@@ -121,9 +121,7 @@ def read_config(folder: Path) -> ModelConfig:
     if value.get("format") != FORMAT:
         raise ModelError(f"{path} has format {value.get('format')}, this twil reads {FORMAT}: update twil")
     if sha256(folder / TOKENIZER) != value.get("tokenizer_sha256"):
-        raise ModelError(
-            f"{folder / TOKENIZER} is not the tokenizer of this model: copy the folder again"
-        )
+        raise ModelError(f"{folder / TOKENIZER} is not the tokenizer of this model: copy the folder again")
     return ModelConfig.parse(value.get("model"), source=str(path))
 
 

@@ -22,8 +22,9 @@ from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.original import OriginalConfig, read_original
 from twil.errors import ConfigError, ModelError, require
 from twil.model.twilbert import TWilBERT
-from twil.text.tokenizer import original_tokenizer
+from twil.text.tokenizer import original_tokenizer, set_max_length
 
+DEFAULT_LENGTH = 131  # two texts of 64 pieces and three special ones
 TOKEN_EMBEDDING = "encoder.embeddings.token.weight"
 
 
@@ -58,9 +59,9 @@ def import_original(weights: str | Path, config: str | Path, vocabulary: str | P
         ConfigError: The configuration cannot be read.
     """
     weights = Path(weights)
-    tokenizer = original_tokenizer(vocabulary, max_length=2)
+    tokenizer = original_tokenizer(vocabulary, max_length=DEFAULT_LENGTH)
     original = read_original(config, vocab_size=tokenizer.get_vocab_size())
-    tokenizer = original_tokenizer(vocabulary, max_length=original.max_length)
+    set_max_length(tokenizer, original.max_length)
     layers = read_keras(weights)
     model = TWilBERT(_model_config(original, layers, source=weights))
     tensors = [(name, tensor) for layer in layers for name, tensor in layer]

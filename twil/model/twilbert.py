@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from twil.config.model import ClassifierConfig, ModelConfig
+from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.model.encoder import Encoder, initialize
 from twil.model.heads import ClassifierHead, RopHead
@@ -106,18 +106,16 @@ class TWilBERT(nn.Module):
         return logits
 
 
-def with_classifier(model: TWilBERT, task: Task, head: ClassifierConfig) -> TWilBERT:
-    """Put a new classifier on a copy of a model's encoder; its other heads stay behind.
+def with_heads(model: TWilBERT, config: ModelConfig) -> TWilBERT:
+    """Put new heads on a copy of a model's encoder; its own heads stay behind.
 
     Args:
         model: Where the encoder's weights come from.
-        task: What the classifier is asked.
-        head: Pooling and dropout.
+        config: The heads to make, and the encoder's shape, which must be the same.
     """
-    config = ModelConfig(encoder=model.config.encoder, classifier=head, task=task)
-    classifier = TWilBERT(config)
-    classifier.encoder.load_state_dict(model.encoder.state_dict())
-    return classifier
+    changed = TWilBERT(config)
+    changed.encoder.load_state_dict(model.encoder.state_dict())
+    return changed
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -1,0 +1,173 @@
+"""Typed options of a fine-tuning run, read from TOML and from the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from twil.config.model import ClassifierConfig, Probability, Section, explain
+from twil.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["linear", "noam", "constant"]
+
+FRESH_LR, TUNING_LR = 5e-4, 5e-5
+"""Default peak learning rates: for an encoder drawn anew, and for one that is trained already."""
+
+
+class DataConfig(Section):
+    """The labelled files and their columns."""
+
+    train: Path
+    dev: Path
+    test: Path | None = None
+    text: str = "TEXT"
+    label: str = "CLASS"
+    id: str = "ID"
+    labels: tuple[str, ...] | None = None
+    """Label names in the order of the outputs; found in `train` and sorted when left out."""
+
+
+class StartConfig(Section):
+    """Where the model starts: a model folder, or a preset drawn anew for a tokenizer."""
+
+    folder: Path | None = None
+    init: str | None = None
+    tokenizer: Path | None = None
+    classifier: ClassifierConfig = ClassifierConfig()
+    input_dropout: Probability | None = None
+    output_dropout: Probability | None = None
+    """Dropouts of the encoder during this run; the model's own when left out."""
+    max_length: Annotated[int, Field(ge=3)] | None = None
+    """The longest row in pieces; the tokenizer's own limit when left out."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.folder is None) == (self.init is None):
+            raise ValueError("give either a model folder (--model) or a preset to draw anew (--init)")
+        if self.init is not None and self.tokenizer is None:
+            raise ValueError("a preset needs the tokenizer of its pieces (--tokenizer)")
+        if self.folder is not None and self.tokenizer is not None:
+            raise ValueError("a model folder brings its own tokenizer: leave --tokenizer out")
+        return self
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    epochs: PositiveInt = 10
+    batch_tokens: PositiveInt = 1024
+    """Pieces of a micro-batch, pads included."""
+    accumulation: PositiveInt = 1
+    """Micro-batches per optimiser step."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate. Left out: 5e-5 for a trained encoder, 5e-4 for a fresh one; under `noam`
+    (hidden_size × warm-up steps)^-½, as Vaswani et al. 2017 have it."""
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Below 1 a share of all steps, else a number of steps."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: PositiveFloat | None = 1.0
+    """Largest norm of the gradients of a step."""
+    precision: Precision = "fp32"
+    seed: NonNegativeInt = 1
+    metric: str = "macro_f1"
+    """What decides the best epoch, on dev; larger is better."""
+    patience: PositiveInt | None = 3
+    """Epochs without a better one before training stops."""
+    checkpoint_minutes: PositiveFloat = 10.0
+    """Time between checkpoints inside an epoch; every epoch ends with one."""
+
+
+class FinetuneConfig(Section):
+    """Everything that decides a fine-tuning run."""
+
+    data: DataConfig
+    model: StartConfig
+    train: TrainConfig = TrainConfig()
+
+    def resolve(self, hidden_size: int, steps: int) -> TrainConfig:
+        """Give the loop's options with the learning rate and the warm-up's steps written out.
+
+        Args:
+            hidden_size: The encoder's.
+            steps: Optimiser steps of the whole run.
+        """
+        warmup = self.train.warmup
+        warmup_steps = float(round(warmup * steps) if warmup < 1 else round(warmup))
+        warmup_steps = max(1.0, warmup_steps) if warmup else 0.0
+        lr = self.train.lr
+        if lr is None and self.train.schedule == "noam":
+            lr = (hidden_size * max(1.0, warmup_steps)) ** -0.5
+        if lr is None:
+            lr = FRESH_LR if self.model.init else TUNING_LR
+        return self.train.model_copy(update={"lr": lr, "warmup": warmup_steps})
+
+
+def finetune_config(
+    file: Path | None, options: dict[str, dict[str, Any]], overrides: Iterable[str] = ()
+) -> FinetuneConfig:
+    """Put a run's options together; later ones win: the file, the options, the overrides.
+
+    Args:
+        file: A TOML file with the sections `data`, `model` and `train`.
+        options: Values by section and key; those that are None are left out.
+        overrides: Texts ``section.key=value``.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown, or a value does not fit; all faults in
+            one message.
+    """
+    value = read_toml(file) if file else {}
+    for section, entries in options.items():
+        given = {key: entry for key, entry in entries.items() if entry is not None}
+        if given:
+            value[section] = {**value.get(section, {}), **given}
+    for override in overrides:
+        override_value(value, override)
+    try:
+        return FinetuneConfig.model_validate(value)
+    except ValidationError as error:
+        source = f"{file}: " if file else ""
+        raise ConfigError(f"{source}{explain(error)}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: It is absent or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from error
+
+
+def override_value(value: dict[str, Any], override: str) -> None:
+    """Set one key of a nested dictionary from a text ``section.key=value``.
+
+    The right side is read as TOML (``3e-5``, ``true``, ``["a", "b"]``), or as it stands where it is none.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    path, equals, right = override.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not key or not all(sections):
+        raise ConfigError(f"--set takes section.key=value, such as train.lr=3e-5, not '{override}'")
+    try:
+        parsed = tomllib.loads(f"value = {right}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = right.strip()
+    for section in sections:
+        value = value.setdefault(section, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"--set {override}: {section} is no section")
+    value[key] = parsed

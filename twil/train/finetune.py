@@ -1,0 +1,235 @@
+"""Fine-tuning: from labelled files and an encoder to a classifier's model folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from tokenizers import Tokenizer
+
+from twil.config.model import EncoderConfig, ModelConfig, preset
+from twil.config.training import FinetuneConfig, StartConfig
+from twil.data.labelled import LabelledSet, find_labels, read_labelled
+from twil.errors import ConfigError
+from twil.model.folder import load_with_tokenizer, save
+from twil.model.twilbert import TWilBERT, parameter_count, with_heads
+from twil.storage import check_vacant, sha256
+from twil.task import Task
+from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
+from twil.train.checkpoint import CheckpointFolder
+from twil.train.classification import Classification, encode_set
+from twil.train.loop import Interrupted, LoopEvent, Trainer, choose_device, count_steps
+from twil.train.metrics import Report, check_metric
+
+
+@dataclass(frozen=True)
+class Started:
+    """The data is read and the model is made.
+
+    Attributes:
+        rows: Rows of each set.
+        blank: Blank lines that were left out of each set.
+        labels: Rows of each label in the training set.
+        truncated: Training rows cut at the longest length.
+        max_length: That length, in pieces.
+        parameters: Trainable numbers of the model.
+        steps: Optimiser steps of the whole run.
+        device: Where it runs.
+        resumed: The step it continues from, 0 for a new run.
+    """
+
+    rows: dict[str, int]
+    blank: dict[str, int]
+    labels: dict[str, int]
+    truncated: int
+    max_length: int
+    parameters: int
+    steps: int
+    device: str
+    resumed: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The model folder is written.
+
+    Attributes:
+        folder: Where.
+        best_epoch: The epoch whose weights it holds.
+        dev: Scores on dev.
+        test: Scores on the test set, measured once; None without one.
+        seconds: Time of this sitting.
+    """
+
+    folder: Path
+    best_epoch: int
+    dev: Report
+    test: Report | None
+    seconds: float
+
+
+FinetuneEvent: TypeAlias = Started | LoopEvent | Finished
+
+
+LabelledSets: TypeAlias = dict[str, LabelledSet]  # train, dev and perhaps test
+
+
+def finetune(
+    config: FinetuneConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[FinetuneEvent]:
+    """Fine-tune a classifier and write its model folder.
+
+    While it runs, its state lies in ``OUTPUT.checkpoint`` beside the output; it is removed at the end.
+
+    Args:
+        config: Data, model and loop.
+        output: The model folder to write.
+        resume: Continue the interrupted run of the same settings, if there is one.
+        overwrite: Replace a model folder that is there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        should_stop: Asked after every step; true keeps the state and ends with `Interrupted`.
+
+    Yields:
+        `Started`, then the loop's events, then `Finished` (or `Interrupted`).
+
+    Raises:
+        ConfigError: A setting does not fit.
+        DataError: A file cannot be used.
+        ModelError: The model cannot be loaded, or training has diverged.
+        TwilError: The output is taken.
+    """
+    begin = time.monotonic()
+    output = Path(output)
+    checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
+    check_vacant(output, overwrite=overwrite)
+    _check_vacant_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
+    check_metric(config.train.metric)
+    place = choose_device(device, config.train.precision)
+
+    sets = _read_sets(config)
+    task = Task("class", config.data.labels or find_labels(sets["train"]))
+    torch.manual_seed(config.train.seed)
+    model, tokenizer = make_classifier(config.model, task)
+    encoded = {name: encode_set(labelled, tokenizer, task) for name, labelled in sets.items()}
+    objective = Classification(model.to(place), encoded["train"], encoded["dev"], config.train)
+    steps = count_steps(objective, config.train)
+    resolved = config.resolve(model.config.encoder.hidden_size, steps)
+    trainer = Trainer(
+        objective,
+        resolved,
+        steps=steps,
+        checkpoints=checkpoints,
+        fingerprint=_fingerprint(config, sets),
+        should_stop=should_stop,
+    )
+    if not resume or not trainer.resume():
+        checkpoints.clear()
+    yield Started(
+        rows={name: len(labelled) for name, labelled in sets.items()},
+        blank={name: labelled.blank for name, labelled in sets.items()},
+        labels={label: sets["train"].labels.count(label) for label in task.labels},
+        truncated=encoded["train"].truncated,
+        max_length=max_length(tokenizer) or 0,
+        parameters=parameter_count(model),
+        steps=steps,
+        device=place.type,
+        resumed=trainer.progress.step,
+    )
+    for event in trainer.run():
+        yield event
+        if isinstance(event, Interrupted):
+            return
+
+    reports = {name: objective.report(encoded[name]) for name in encoded if name != "train"}
+    run = {
+        "command": "finetune",
+        "config": config.model_copy(update={"train": resolved}).model_dump(mode="json"),
+        "data": _describe(sets),
+        "parameters": parameter_count(model),
+        "steps": trainer.progress.step,
+        "best_epoch": trainer.progress.best_epoch,
+        "history": trainer.progress.history,
+        "results": {name: report.as_dict() for name, report in reports.items()},
+    }
+    save(output, model, tokenizer, run, overwrite=overwrite)
+    checkpoints.clear()
+    yield Finished(
+        output, trainer.progress.best_epoch, reports["dev"], reports.get("test"), time.monotonic() - begin
+    )
+
+
+def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer]:
+    """Make the classifier that a run starts from, and its tokenizer with the run's longest length.
+
+    Raises:
+        ConfigError: There is no such preset, or rows may not be that long.
+        ModelError: The folder or the tokenizer cannot be read.
+    """
+    if start.folder is not None:
+        model, tokenizer = load_with_tokenizer(start.folder)
+        classifier = with_heads(model, _shape(model.config.encoder, start, task))
+    else:
+        assert start.init is not None
+        assert start.tokenizer is not None
+        tokenizer = load_tokenizer(start.tokenizer)
+        encoder = preset(start.init, vocab_size=tokenizer.get_vocab_size())
+        classifier = TWilBERT(_shape(encoder, start, task))
+    limit = classifier.config.encoder.max_positions
+    length = start.max_length or min(limit, max_length(tokenizer) or limit)
+    if length > limit:
+        raise ConfigError(f"rows of {length} pieces do not fit: the encoder has {limit} positions")
+    set_max_length(tokenizer, length)
+    return classifier, tokenizer
+
+
+def _shape(encoder: EncoderConfig, start: StartConfig, task: Task) -> ModelConfig:
+    dropouts = {"input_dropout": start.input_dropout, "output_dropout": start.output_dropout}
+    chosen = {name: value for name, value in dropouts.items() if value is not None}
+    return ModelConfig(encoder=encoder.model_copy(update=chosen), classifier=start.classifier, task=task)
+
+
+def _read_sets(config: FinetuneConfig) -> LabelledSets:
+    data = config.data
+    files = {"train": data.train, "dev": data.dev, "test": data.test}
+    return {
+        name: read_labelled(file, text=data.text, label=data.label)
+        for name, file in files.items()
+        if file is not None
+    }
+
+
+def _describe(sets: LabelledSets) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"file": str(labelled.path), "sha256": sha256(labelled.path), "rows": len(labelled)}
+        for name, labelled in sets.items()
+    }
+
+
+def _fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
+    """Say what a continued run must share with the interrupted one: settings and data, wherever it lies."""
+    free = {"data.train", "data.dev", "data.test", "train.checkpoint_minutes"}
+    settings = {
+        f"{section}.{key}": repr(value)
+        for section, entries in config.model_dump(mode="json").items()
+        for key, value in entries.items()
+    }
+    contents = {f"the content of {name}": entry["sha256"] for name, entry in _describe(sets).items()}
+    return {key: value for key, value in settings.items() if key not in free} | contents
+
+
+def _check_vacant_checkpoints(checkpoints: CheckpointFolder, *, resume: bool, overwrite: bool) -> None:
+    if checkpoints.root.exists() and not resume and not overwrite:
+        raise ConfigError(
+            f"an interrupted run lies in {checkpoints.root}: continue it with --resume, or start anew "
+            "with --force"
+        )

@@ -1,0 +1,191 @@
+"""Rows written down, format by format."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from twil.data.formats import Kind
+
+Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
+
+_DIGITS = 6
+_ROW_GROUP = 1 << 16
+_BREAKS = re.compile("\r\n|[\t\r\n]")
+_TO_QUOTE = re.compile('[",;\t\r\n]')  # readers also guess at semicolons and tabs
+
+
+class Sink(Protocol):
+    """Where rows go.
+
+    Attributes:
+        altered: Cells that the format could not hold as they were.
+    """
+
+    altered: int
+
+    def write(self, columns: Mapping[str, Cells]) -> None:
+        """Append rows; the columns come in the table's order and are of one length."""
+        ...
+
+    def finish(self) -> None:
+        """Write what is still held back and what ends the table."""
+        ...
+
+    def abandon(self) -> None:
+        """Write nothing more: the table is given up."""
+        ...
+
+
+def make_sink(kind: Kind, file: Any, columns: Mapping[str, type]) -> Sink:
+    """Begin a table of `kind` in an open binary file.
+
+    Args:
+        kind: The format.
+        file: What the bytes are written to.
+        columns: The name of each column and its type, ``str`` or ``float``.
+    """
+    if kind == "parquet":
+        return ParquetSink(file, columns)
+    encode = {"tsv": _encode_tsv, "txt": _encode_tsv, "csv": _encode_csv, "jsonl": _encode_json}[kind]
+    return TextSink(file, columns, encode, header=kind in ("tsv", "csv"))
+
+
+class TextSink:
+    """Rows as text in UTF-8."""
+
+    def __init__(self, file: Any, columns: Mapping[str, type], encode: Encode, *, header: bool) -> None:
+        self.altered = 0
+        self._file = file
+        self._columns = columns
+        self._encode = encode
+        if header:
+            self._append({name: [name] for name in columns}, dict.fromkeys(columns, str))
+
+    def write(self, columns: Mapping[str, Cells]) -> None:
+        """Append rows."""
+        self._append(columns, self._columns)
+
+    def finish(self) -> None:
+        """Do nothing: text has no end mark."""
+
+    def abandon(self) -> None:
+        """Do nothing: all rows are written already."""
+
+    def _append(self, columns: Mapping[str, Cells], types: Mapping[str, type]) -> None:
+        if not len(next(iter(columns.values()))):
+            return
+        text, altered = self._encode(columns, types)
+        self._file.write(text.encode())
+        self.altered += altered
+
+
+class ParquetSink:
+    """Rows as Parquet, gathered into row groups of 65,536; numbers are float32."""
+
+    def __init__(self, file: Any, columns: Mapping[str, type]) -> None:
+        self.altered = 0
+        types = [(name, pa.string() if type_ is str else pa.float32()) for name, type_ in columns.items()]
+        self._schema = pa.schema(types)
+        self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
+        self._batches: list[Any] = []
+        self._rows = 0
+
+    def write(self, columns: Mapping[str, Cells]) -> None:
+        """Append rows."""
+        arrays = [
+            pa.array(columns[cells.name], cells.type, from_pandas=True)  # NaN is what is missing
+            if pa.types.is_string(cells.type)
+            else pa.array(np.asarray(columns[cells.name], dtype=np.float32), from_pandas=True)
+            for cells in self._schema
+        ]
+        batch = pa.record_batch(arrays, schema=self._schema)
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        if self._rows >= _ROW_GROUP:
+            self._write_group()
+
+    def finish(self) -> None:
+        """Write the last row group and the footer."""
+        self._write_group()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Keep the footer from being written when the writer is disposed of."""
+        self._writer.is_open = False
+
+    def _write_group(self) -> None:
+        if self._rows:
+            table = pa.Table.from_batches(self._batches, self._schema)
+            self._writer.write_table(table, row_group_size=self._rows)
+        self._batches = []
+        self._rows = 0
+
+
+Encode: TypeAlias = Callable[[Mapping[str, Cells], Mapping[str, type]], tuple[str, int]]
+
+
+def _encode_tsv(columns: Mapping[str, Cells], types: Mapping[str, type]) -> tuple[str, int]:
+    texts = _texts(columns, types)
+    rows, width = len(texts[0]), len(texts)
+    text = _join(texts, "\t")
+    # One look at the whole block: hardly any has a cell to mend.
+    if "\r" not in text and text.count("\n") == rows and text.count("\t") == rows * (width - 1):
+        return text, 0
+    mended = [[_BREAKS.sub(" ", cell) for cell in cells] for cells in texts]
+    altered = sum(
+        a != b for old, new in zip(texts, mended, strict=True) for a, b in zip(old, new, strict=True)
+    )
+    return _join(mended, "\t"), altered
+
+
+def _encode_csv(columns: Mapping[str, Cells], types: Mapping[str, type]) -> tuple[str, int]:
+    texts = _texts(columns, types)
+    if len(texts) == 1:  # a line of nothing is no row to most readers
+        texts = [[cell or '""' for cell in texts[0]]]
+        return _join([[cell if cell == '""' else _quote(cell) for cell in texts[0]]], ","), 0
+    return _join([[_quote(cell) for cell in cells] for cells in texts], ","), 0
+
+
+def _encode_json(columns: Mapping[str, Cells], types: Mapping[str, type]) -> tuple[str, int]:
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    members = []
+    for name, cells in columns.items():
+        key = encode(name)
+        values = map(encode, cells) if types[name] is str else map(_json_number, _numbers(cells))
+        members.append([f"{key}: {value}" for value in values])
+    return "".join([f"{{{', '.join(row)}}}\n" for row in zip(*members, strict=True)]), 0
+
+
+def _texts(columns: Mapping[str, Cells], types: Mapping[str, type]) -> list[list[str]]:
+    return [
+        list(map(str, cells)) if types[name] is str else [_number(value) for value in _numbers(cells)]
+        for name, cells in columns.items()
+    ]
+
+
+def _join(texts: Sequence[Sequence[str]], separator: str) -> str:
+    return "\n".join(map(separator.join, zip(*texts, strict=True))) + "\n"
+
+
+def _quote(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if _TO_QUOTE.search(cell) else cell
+
+
+def _numbers(cells: Cells) -> list[float]:
+    return np.asarray(cells, dtype=np.float64).tolist()  # type: ignore[no-any-return]
+
+
+def _number(value: float) -> str:
+    return "" if value != value else f"{value:.{_DIGITS}g}"  # NaN is what is missing
+
+
+def _json_number(value: float) -> str:
+    return "null" if value != value else f"{value:.{_DIGITS}g}".replace("inf", "Infinity")

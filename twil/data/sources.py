@@ -1,0 +1,483 @@
+"""The rows of a table, format by format: every source streams and marks its bad rows.
+
+What to do about bad rows is not decided here but in `twil.data.tables`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twil.data.formats import TableFormat
+from twil.data.streams import (
+    BLOCK_BYTES,
+    BOM,
+    ByteBlocks,
+    TextBlock,
+    copy_stream,
+    first_line,
+    is_stream,
+    open_bytes,
+    text_blocks,
+)
+from twil.errors import DataError
+
+TEXT_COLUMN = "TEXT"  # of a file that is nothing but texts
+_NOT_UTF8 = "not UTF-8"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A run of rows, in the order of the file.
+
+    Attributes:
+        numbers: The physical line on which each row starts; a header is line 1. Rows of Parquet
+            are counted from 1.
+        columns: The cells of each column, as long as `numbers`.
+        errors: What is wrong with a bad row, by its index in this run; its cells are empty.
+    """
+
+    numbers: list[int]
+    columns: dict[str, list[str]]
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where rows come from.
+
+    Attributes:
+        names: The columns of the table, in its order.
+        unit: What a row's number counts.
+    """
+
+    names: tuple[str, ...]
+    unit: str
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield the cells of `columns`, at most `chunk_rows` rows at a time, bad rows marked."""
+        ...
+
+
+def open_source(
+    path: str | Path, form: TableFormat, columns: Sequence[str] | None = None, *, header: bool = True
+) -> Source:
+    """Open a table and find its columns.
+
+    Args:
+        path: The table, or ``-`` for standard input.
+        form: Its format.
+        columns: Those that are going to be read; all when left out.
+        header: The first line of a TSV or CSV names its columns; otherwise they are named 1, 2, ...
+
+    Raises:
+        DataError: It cannot be read, is not of this format, or names a column twice.
+    """
+    if form.kind == "parquet":
+        return ParquetSource(path, columns)
+    blocks = ByteBlocks(path, form.compression)
+    if form.kind == "txt":
+        return LineSource(blocks)
+    if form.kind == "jsonl":
+        return JsonSource(blocks)
+    delimiter = "\t" if form.kind == "tsv" else _find_delimiter(blocks, header=header, tabs=form.sniffed)
+    if delimiter == "\t":
+        return TsvSource(blocks, header=header)
+    return CsvSource(blocks, delimiter, header=header)
+
+
+class LineSource:
+    """One text per physical line."""
+
+    names: tuple[str, ...] = (TEXT_COLUMN,)
+    unit = "line"
+
+    def __init__(self, blocks: ByteBlocks) -> None:
+        self._blocks = blocks
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every line as a text."""
+        for first, lines, clean in _line_runs(self._blocks, chunk_rows):
+            errors = (
+                {} if clean else {i: _NOT_UTF8 for i, line in enumerate(lines) if _SURROGATE.search(line)}
+            )
+            for index in errors:
+                lines[index] = ""
+            yield Rows(_numbers(first, lines), dict.fromkeys(columns, lines), errors)
+
+
+class TsvSource:
+    """Cells between tabs, one row per physical line; quotes are text."""
+
+    unit = "line"
+
+    def __init__(self, blocks: ByteBlocks, *, header: bool) -> None:
+        self._blocks = blocks
+        self._header = header
+        line = _first_line(blocks)
+        self.names = _header_names(line.split("\t"), blocks.path, header=header)
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every line below the header as a row."""
+        tabs = {len(self.names) - 1}
+        for first, lines, clean in _line_runs(self._blocks, chunk_rows, skip=int(self._header)):
+            numbers = _numbers(first, lines)
+            if clean and {line.count("\t") for line in lines} == tabs:
+                cells = "\t".join(lines).split("\t")  # much faster than splitting line by line
+                yield Rows(numbers, {name: self._column(cells, name) for name in columns})
+            else:
+                rows = [line.split("\t") for line in lines]
+                yield _checked_rows(numbers, rows, self.names, columns, clean=clean)
+
+    def _column(self, cells: list[str], name: str) -> list[str]:
+        return cells[self.names.index(name) :: len(self.names)]
+
+
+class CsvSource:
+    """Cells between commas or semicolons, quoted as in RFC 4180; a quoted cell may hold line breaks."""
+
+    unit = "line"
+
+    def __init__(self, blocks: ByteBlocks, delimiter: str, *, header: bool) -> None:
+        self._blocks = blocks
+        self._delimiter = delimiter
+        self._header = header
+        head = blocks.head.removeprefix(BOM).decode(errors="surrogateescape")
+        _first_line(blocks)  # refuses a header that is not UTF-8
+        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head, clean=True)])))
+        if problem:
+            raise DataError(problem, file=blocks.path, line=1)
+        self.names = _header_names(first or [""], blocks.path, header=header)
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every record below the header as a row."""
+        lines = _CsvLines(text_blocks(self._blocks))
+        records = self._records(lines)
+        if self._header:
+            next(records)
+        while True:
+            numbers: list[int] = []
+            rows: list[list[str]] = []
+            broken: dict[int, str] = {}
+            for number, row, problem in records:
+                if problem:
+                    broken[len(rows)] = problem
+                numbers.append(number)
+                rows.append(row)
+                if len(rows) == chunk_rows:
+                    break
+            if not rows:
+                return
+            yield _checked_rows(numbers, rows, self.names, columns, clean=lines.clean, broken=broken)
+
+    def _records(self, lines: _CsvLines) -> Iterator[tuple[int, list[str], str]]:
+        """Yield the line where each record starts, its cells, and what is wrong with it."""
+        # Strict, since the lenient parser drops quotes without a word.
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        while True:
+            start = reader.line_num + 1
+            problem = ""
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self._refuse_open_quote("".join(lines.pending), start)
+                row, problem = [], _csv_problem(error)
+            lines.pending.clear()
+            yield start, row, problem
+
+    def _refuse_open_quote(self, record: str, start: int) -> None:
+        # What follows such a quote cannot be told from what it swallowed: no row below it is sure.
+        separator = re.escape(self._delimiter)
+        quoted = r'"[^"]*(?:""[^"]*)*"'
+        closed = re.compile(f'(?:{quoted}|[^"{separator}][^{separator}]*)?{separator}')
+        end = 0
+        while match := closed.match(record, end):
+            end = match.end()
+        if record.startswith('"', end) and not re.compile(quoted).match(record, end):
+            raise DataError(
+                f"a quote opens a cell here and is not closed, to the end of the file or for "
+                f"{csv.field_size_limit():,} characters: close or double it, or save the table as TSV",
+                file=self._blocks.path,
+                line=start + record.count("\n", 0, end),
+            )
+
+
+class JsonSource:
+    """One JSON object per physical line; the keys of the first are the columns."""
+
+    unit = "line"
+
+    def __init__(self, blocks: ByteBlocks) -> None:
+        self._blocks = blocks
+        # Numbers keep their digits: an id of 19 would not survive as a float.
+        self._decode = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).decode
+        self.names = self._find_names()
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every line as a row."""
+        for first, lines, clean in _line_runs(self._blocks, chunk_rows):
+            rows: list[list[str]] = []
+            errors: dict[int, str] = {}
+            for index, line in enumerate(lines):
+                try:
+                    rows.append(self._cells(line, columns, clean=clean))
+                except _BadRowError as error:
+                    errors[index] = str(error)
+                    rows.append([""] * len(columns))
+            yield Rows(_numbers(first, lines), _transpose(rows, columns), errors)
+
+    def _cells(self, line: str, columns: Sequence[str], *, clean: bool) -> list[str]:
+        if not clean and _SURROGATE.search(line):
+            raise _BadRowError(_NOT_UTF8)
+        value = self._object(line)
+        try:
+            cells = [value[name] for name in columns]
+        except KeyError as error:
+            raise _BadRowError(f"no key '{error.args[0]}'") from None
+        for index, cell in enumerate(cells):
+            if type(cell) is not str:
+                cells[index] = _json_text(cell, columns[index])
+        # Half of an escaped pair is valid JSON but no text that UTF-8 can hold.
+        if "\\u" in line and _SURROGATE.search("".join(cells)):
+            raise _BadRowError("an escape \\ud800 to \\udfff that is only half a character")
+        return cells
+
+    def _object(self, line: str) -> dict[str, Any]:
+        try:
+            value = self._decode(line)
+        except json.JSONDecodeError as error:
+            raise _BadRowError(f"not JSON: {error.msg} at character {error.colno}") from None
+        except RecursionError:
+            raise _BadRowError("nested too deeply") from None
+        if not isinstance(value, dict):
+            raise _BadRowError("not a JSON object")
+        return value
+
+    def _find_names(self) -> tuple[str, ...]:
+        problem = ""
+        lines = self._blocks.head.removeprefix(BOM).decode(errors="surrogateescape").split("\n")
+        for number, line in enumerate(lines, start=1):
+            try:
+                self._cells(line, (), clean=False)
+            except _BadRowError as error:
+                problem = problem or str(error)
+                continue
+            pairs = json.loads(line, object_pairs_hook=list, parse_int=str)
+            return _distinct_names([name for name, _ in pairs], self._blocks.path, number)
+        raise DataError(f"{problem}: JSONL has one object per line", file=self._blocks.path, line=1)
+
+
+class ParquetSource:
+    """A Parquet file, by row batches; whatever is not text is cast to it."""
+
+    unit = "row"
+
+    def __init__(self, path: str | Path, columns: Sequence[str] | None) -> None:
+        self._path = path
+        self._copy = copy_stream(path) if is_stream(path) else None
+        with self._open() as file:
+            schema = file.schema_arrow
+        self.names = _distinct_names(schema.names, path)
+        for cells in schema:
+            if columns is None or cells.name in columns:
+                _check_castable(cells, path)
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every row."""
+        first = 1
+        with self._open() as file:
+            for batch in file.iter_batches(batch_size=chunk_rows, columns=list(columns)):
+                yield self._rows(batch, first, columns)
+                first += batch.num_rows
+
+    def _rows(self, batch: Any, first: int, columns: Sequence[str]) -> Rows:
+        errors: dict[int, str] = {}
+        cells = {name: _cast(batch.column(name), errors) for name in columns}
+        for column in cells.values():
+            for index in errors:
+                column[index] = ""
+        return Rows(list(range(first, first + batch.num_rows)), cells, errors)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        # Errors inside the block are those of pages decoded one after the other.
+        try:
+            with nullcontext(self._copy) if self._copy else open_bytes(self._path) as file:
+                yield pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"is not Parquet, or is damaged or cut short ({first_line(error)})", file=self._path
+            ) from error
+
+
+class _BadRowError(Exception):
+    """What is wrong with one row."""
+
+
+class _CsvLines:
+    """Physical lines for the parser, those of the record it is in kept at hand.
+
+    Attributes:
+        pending: The lines since `pending` was last cleared.
+        clean: Every line so far was UTF-8.
+    """
+
+    def __init__(self, blocks: Iterable[TextBlock]) -> None:
+        self.pending: list[str] = []
+        self.clean = True
+        self._lines = self._split(blocks)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._lines
+
+    def _split(self, blocks: Iterable[TextBlock]) -> Iterator[str]:
+        for block in blocks:
+            self.clean &= block.clean
+            for line in block.text.removesuffix("\n").split("\n"):
+                whole = line + "\n"
+                self.pending.append(whole)
+                yield whole
+
+
+def _line_runs(
+    blocks: ByteBlocks, chunk_rows: int, *, skip: int = 0
+) -> Iterator[tuple[int, list[str], bool]]:
+    """Yield runs of lines without their ends: the first one's number, the lines, whether all are UTF-8."""
+    for block in text_blocks(blocks):
+        text = block.text.replace("\r\n", "\n") if "\r" in block.text else block.text
+        lines = text.split("\n")
+        lines.pop()  # what follows the last line's end
+        for start in range(skip if block.first == 1 else 0, len(lines), chunk_rows):
+            yield block.first + start, lines[start : start + chunk_rows], block.clean
+
+
+def _checked_rows(
+    numbers: list[int],
+    rows: list[list[str]],
+    names: Sequence[str],
+    columns: Sequence[str],
+    *,
+    clean: bool,
+    broken: dict[int, str] | None = None,
+) -> Rows:
+    """Turn rows into columns; those that do not fit are marked and emptied.
+
+    A blank line is a row of empty cells, so that no row of the file is lost.
+    """
+    errors = broken or {}
+    blank = [""] * len(names)
+    for index, row in enumerate(rows):
+        if index in errors or row in ([], [""]):
+            rows[index] = blank
+        elif not clean and _SURROGATE.search("".join(row)):
+            errors[index] = _NOT_UTF8
+            rows[index] = blank
+        elif len(row) != len(names):
+            errors[index] = f"{_fields(len(row))}, expected {len(names)}"
+            rows[index] = blank
+    whole = _transpose(rows, names)
+    return Rows(numbers, {name: whole[name] for name in columns}, errors)
+
+
+def _transpose(rows: list[list[str]], names: Sequence[str]) -> dict[str, list[str]]:
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows and names else {}
+
+
+def _numbers(first: int, lines: list[str]) -> list[int]:
+    return list(range(first, first + len(lines)))
+
+
+def _fields(number: int) -> str:
+    return "1 field" if number == 1 else f"{number} fields"
+
+
+def _first_line(blocks: ByteBlocks) -> str:
+    try:
+        return blocks.head.removeprefix(BOM).partition(b"\n")[0].decode().removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"is not text in UTF-8 (byte {error.start + 1}): save it as UTF-8", file=blocks.path, line=1
+        ) from None
+
+
+def _find_delimiter(blocks: ByteBlocks, *, header: bool, tabs: bool) -> str:
+    line = re.sub(r'"[^"]*"', "", _first_line(blocks))  # what is quoted separates nothing
+    # TWilBERT: its tables are called .csv but hold tabs and bare quotes, which a CSV parser would eat.
+    # Without a header the first line is data, in which a comma says nothing.
+    if tabs and "\t" in line and not (header and "," in line):
+        return "\t"
+    return ";" if ";" in line and "," not in line else ","
+
+
+def _header_names(cells: list[str], path: str | Path, *, header: bool) -> tuple[str, ...]:
+    if not header:
+        return tuple(str(number) for number in range(1, len(cells) + 1))
+    return _distinct_names([cell.strip() for cell in cells], path, 1)
+
+
+def _distinct_names(names: Sequence[str], path: str | Path, line: int | None = None) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"more than one column is called '{name}': rename one of them", file=path, line=line
+            )
+    return tuple(names)
+
+
+def _csv_problem(error: csv.Error) -> str:
+    message = str(error)
+    if message.startswith("new-line"):
+        return "a carriage return outside quotes"
+    if message.endswith("after '\"'"):
+        return "text after a closing quote: a quote inside a quoted cell is doubled"
+    if message.startswith("field larger"):
+        return f"a cell of more than {csv.field_size_limit():,} characters: TSV has no such limit"
+    return f"not CSV: {message}"
+
+
+def _json_text(value: Any, name: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    raise _BadRowError(f"key '{name}' holds {'an array' if isinstance(value, list) else 'an object'}")
+
+
+def _check_castable(cells: Any, path: str | Path) -> None:
+    try:
+        pa.nulls(0, cells.type).cast(pa.string())
+    except pa.ArrowException:
+        raise DataError(
+            f"column '{cells.name}' holds {cells.type}, and a cell is one text or number: name other columns",
+            file=path,
+        ) from None
+
+
+def _cast(column: Any, errors: dict[int, str]) -> list[str]:
+    """Return the cells as texts, and mark in `errors` those that no text can hold."""
+    try:
+        if not pa.types.is_string(column.type):
+            column = column.cast(pa.string())
+        cells = column.to_pylist()
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
+    return ["" if cell is None else cell for cell in cells] if column.null_count else cells
+
+
+def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:
+    try:
+        return cell.cast(pa.string()).as_py()  # type: ignore[no-any-return]
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        errors[index] = _NOT_UTF8
+        return None

@@ -1,0 +1,199 @@
+"""Tables read and written as streams: TSV, CSV, JSONL, Parquet and plain lines, in constant memory."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from twil.data.formats import find_format
+from twil.data.sinks import Cells, Sink, make_sink
+from twil.data.sources import TEXT_COLUMN, Rows, open_source
+from twil.data.streams import open_output
+from twil.errors import DataError
+
+__all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter"]
+
+OnError = Literal["fail", "skip", "mark"]
+
+_SHOWN_ERRORS = 5
+_SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
+
+
+class TableReader:
+    """A table, read from its start each time it is iterated over (a stream: once).
+
+    Args:
+        path: The table, or ``-`` for standard input.
+        columns: The columns to read, in this order; all when left out.
+        format: The format (``tsv``, ``csv``, ``jsonl``, ``parquet``, ``txt``, also ``tsv.gz`` and the
+            like) where the ending of `path` does not tell it. A name in ``.csv`` may hold commas,
+            semicolons, or tabs, which its header line tells; the last is read as TSV.
+        header: False when the first line of a TSV or CSV is a row; its columns are then called ``1``,
+            ``2``, ... The other formats name their columns themselves.
+        on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps its
+            place with empty cells and an entry in `Rows.errors`.
+        chunk_rows: The most rows in a run.
+
+    Attributes:
+        path: The table.
+        format: Its format, such as ``tsv``.
+        names: The columns found.
+        skipped: Bad rows met so far in this pass, left out or marked.
+        first_errors: What was wrong with the first of them.
+
+    Raises:
+        ConfigError: `format` is unknown.
+        DataError: The file is absent, empty, no such table, or has no such column; while iterating,
+            a bad row under ``fail``, or damage that makes the rest unreadable.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        columns: Sequence[str] | None = None,
+        *,
+        format: str | None = None,  # noqa: A002 - the word of the command line
+        header: bool | None = None,
+        on_error: OnError = "fail",
+        chunk_rows: int = 4096,
+    ) -> None:
+        form = find_format(path, format)
+        self.path = path
+        self.format = form.kind
+        self._source = open_source(path, form, columns, header=header is not False)
+        self.names = self._source.names
+        self.skipped = 0
+        self.first_errors: list[str] = []
+        self._columns = tuple(dict.fromkeys(self.names if columns is None else columns))
+        self._on_error = on_error
+        self._chunk_rows = chunk_rows
+        for name in self._columns:
+            if name not in self.names:
+                raise DataError(_missing_column(name, self.names), file=path)
+
+    def __iter__(self) -> Iterator[Rows]:
+        self.skipped = 0
+        self.first_errors = []
+        for rows in self._source.read(self._columns, self._chunk_rows):
+            if not rows.errors:
+                yield rows
+                continue
+            self._count(rows)
+            kept = rows if self._on_error == "mark" else _without_errors(rows)
+            if kept.numbers:
+                yield kept
+
+    def _count(self, rows: Rows) -> None:
+        for index in sorted(rows.errors):
+            number, problem = rows.numbers[index], rows.errors[index]
+            if self._on_error == "fail":
+                raise DataError(problem, file=self.path, line=number)
+            if len(self.first_errors) < _SHOWN_ERRORS:
+                self.first_errors.append(f"{self._source.unit} {number}: {problem}")
+        self.skipped += len(rows.errors)
+
+
+class TableWriter:
+    """A table that appears under its name once the ``with`` block has ended well, and not at all otherwise.
+
+    A float that is NaN is a missing value: empty in TSV and CSV, null in JSONL and Parquet. Other
+    floats have 6 significant digits in text formats and are float32 in Parquet.
+
+    Args:
+        path: The table, or ``-`` for standard output (written as it comes).
+        columns: The name of each column and its type, ``str`` or ``float``.
+        format: The format, where the ending of `path` does not tell it.
+
+    Attributes:
+        path: The table.
+        format: Its format, such as ``tsv``.
+        altered: Cells in which a tab or a line break became a blank because TSV or plain lines cannot
+            hold them.
+
+    Raises:
+        ConfigError: `format` is unknown.
+        DataError: The name tells no format, the file may not be written, or plain lines are asked to
+            hold several columns.
+        TwilError: There is no such folder.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        columns: Mapping[str, type],
+        *,
+        format: str | None = None,  # noqa: A002 - the word of the command line
+    ) -> None:
+        self._form = find_format(path, format)
+        self.path = path
+        self.format = self._form.kind
+        self._columns = dict(columns)
+        self._stack = ExitStack()
+        self._sink: Sink | None = None
+        if self.format == "txt" and len(columns) != 1:
+            raise DataError(f"plain lines hold one column, not {len(columns)}: write a .tsv", file=path)
+
+    @property
+    def altered(self) -> int:
+        """Count the cells that the format could not hold as they were."""
+        return self._sink.altered if self._sink else 0
+
+    def __enter__(self) -> Self:
+        with self._stack as stack:
+            file = stack.enter_context(open_output(self.path, self._form.compression))
+            self._sink = make_sink(self.format, file, self._columns)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, columns: Mapping[str, Cells]) -> None:
+        """Append rows.
+
+        Args:
+            columns: The cells of every column of the table, all of one length.
+
+        Raises:
+            ValueError: A column is missing, unknown, or of another length.
+        """
+        if columns.keys() != self._columns.keys() or len({len(cells) for cells in columns.values()}) > 1:
+            raise ValueError(f"the columns {list(self._columns)} are wanted, all of one length")
+        self._open_sink.write({name: columns[name] for name in self._columns})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._open_sink.abandon()
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._open_sink.finish()
+
+    @property
+    def _open_sink(self) -> Sink:
+        if self._sink is None:
+            raise ValueError("a TableWriter is written to inside its with block")
+        return self._sink
+
+
+def _without_errors(rows: Rows) -> Rows:
+    kept = [index for index in range(len(rows.numbers)) if index not in rows.errors]
+    return Rows(
+        [rows.numbers[index] for index in kept],
+        {name: [cells[index] for index in kept] for name, cells in rows.columns.items()},
+    )
+
+
+def _missing_column(name: str, names: Sequence[str]) -> str:
+    found = ", ".join(_shortened(other) for other in names)
+    lowered = {other.lower(): other for other in names}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    hint = f"; did you mean '{_shortened(lowered[near[0]])}'?" if near else ""
+    return f"no column '{name}': the columns are {found}{hint}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _SHOWN_NAME else name[: _SHOWN_NAME - 1] + "…"

@@ -74,6 +74,19 @@ def check_vacant(path: str | Path, *, overwrite: bool = False) -> None:
         raise TwilError(f"{path} is there already: choose another name, or replace it with --force")
 
 
+def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse the path of a file that is there, unless it may be overwritten.
+
+    Raises:
+        TwilError: The file is there, or a folder is.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise TwilError(f"{path} is a folder, and a file is to be written there: choose another name")
+    if path.exists() and not overwrite:
+        raise TwilError(f"{path} is there already: choose another name, or replace it with --force")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as readable JSON, whole or not at all."""
     with atomic_file(path) as temporary:
@@ -92,8 +105,13 @@ def _move_folder(source: Path, target: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
     target.replace(old / "folder")  # a folder cannot be exchanged in one step on every system
-    source.replace(target)
-    shutil.rmtree(old)
+    try:
+        source.replace(target)
+    except BaseException:
+        (old / "folder").replace(target)
+        raise
+    finally:
+        shutil.rmtree(old)
 
 
 def _check_parent(path: Path) -> None:

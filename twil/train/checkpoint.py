@@ -6,6 +6,7 @@ removed only then. Weights are safetensors, the rest is read with `weights_only`
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ class CheckpointFolder:
                 best=load_file(folder / BEST),
                 state=torch.load(folder / STATE, weights_only=True),
             )
-        except (OSError, RuntimeError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        except (OSError, RuntimeError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
             raise ModelError(
                 f"the checkpoint {folder} cannot be read ({error}): remove {self.root} and start anew"
             ) from error

@@ -1,0 +1,151 @@
+"""What a person sees: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+PIPE_WIDTH = 160
+PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
+
+
+class Display:
+    """Progress of one piece of work: a live line on a terminal, a plain line now and then elsewhere.
+
+    Args:
+        quiet: Show nothing at all.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.live: Progress | None = None
+        if self.console.is_terminal and not quiet:
+            columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+            self.live = Progress(*columns, console=self.console, transient=True)
+        self.last_plain = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+            self.live.add_task("")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def update(self, text: str) -> None:
+        """Show where the work stands; the next update takes its place."""
+        if self.live:
+            self.live.update(self.live.task_ids[0], description=escape(text))
+        elif time.monotonic() - self.last_plain >= PLAIN_SECONDS:
+            self.last_plain = time.monotonic()
+            self.line(text)
+
+    def line(self, text: str, style: str | None = None) -> None:
+        """Say something that stays."""
+        self.console.print(escape(text), style=style)
+
+    def warn(self, text: str) -> None:
+        """Say something that the user should act on."""
+        self.line(f"note: {text}", style="yellow")
+
+    def table(self, table: Table) -> None:
+        """Show a table that stays."""
+        self.console.print(table)
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Lay out a table; columns of figures stand to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        figures = any(isinstance(row[number], int | float) for row in rows)
+        table.add_column(column, justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(format_cell(cell)) for cell in row))
+    return table
+
+
+def format_cell(cell: object) -> str:
+    """Write a figure as people read it: scores with four decimals, counts with separators."""
+    if isinstance(cell, float):
+        return f"{cell:.4f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return str(cell)
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration: 12.3 s, 4 min 05 s, 1 h 02 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def show(table: Table) -> None:
+    """Print a result table on stdout."""
+    # A pipe has no width of its own, and nothing is to be folded there.
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print a result as JSON on stdout."""
+    import json
+
+    Console(highlight=False, soft_wrap=True).print(
+        json.dumps(value, ensure_ascii=False, indent=2), markup=False, emoji=False
+    )
+
+
+def report_tables(report: Mapping[str, Any], title: str) -> list[Table]:
+    """Lay out a classification report: scores by label and average, then the confusion matrix."""
+    rows: list[list[object]] = [
+        [label, scores["precision"], scores["recall"], scores["f1"], scores["support"]]
+        for label, scores in report["labels"].items()
+    ]
+    rows += [
+        [f"{average} average", scores["precision"], scores["recall"], scores["f1"], report["rows"]]
+        for average, scores in report["averages"].items()
+    ]
+    rows.append(["accuracy", "", "", report["accuracy"], report["rows"]])
+    labels = list(report["labels"])
+    confusion = [[label, *counts] for label, counts in zip(labels, report["confusion"], strict=True)]
+    return [
+        make_table(title, ["", "precision", "recall", "F1", "rows"], rows),
+        make_table("true label ↓, answer →", ["", *labels], confusion),
+    ]
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a question with the answer yes; the second one ends at once.
+
+    Yields:
+        Whether a stop was asked for.
+    """
+    asked = False
+
+    def ask(signum: int, frame: Any) -> None:  # noqa: ARG001
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

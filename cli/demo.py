@@ -1,0 +1,90 @@
+"""`twil demo`: the whole way on the texts that come with twil."""
+
+from __future__ import annotations
+
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, format_seconds, make_table, report_tables, show, stop_on_signals
+
+SHOWN = 12  # predictions in the table at the end
+
+
+def command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to work in.")] = Path(
+        "twil-demo"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace that folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Learn a vocabulary, fine-tune, export and predict, on texts that come with twil; a minute or so."""
+    from twil.cli.predict import show_summary
+    from twil.cli.training import TrainingView
+    from twil.config.training import finetune_config
+    from twil.export.bundle import export_onnx
+    from twil.predict.files import Summary, predict_file
+    from twil.storage import atomic_folder
+    from twil.text.tokenizer import save_tokenizer
+    from twil.text.vocabulary import texts_of, train_vocabulary
+    from twil.train.finetune import finetune
+
+    begin = time.monotonic()
+    with (
+        resources.as_file(resources.files("twil.examples")) as texts,
+        atomic_folder(output, overwrite=force) as folder,
+        Display(quiet=quiet) as display,
+        stop_on_signals() as should_stop,
+    ):
+        train, dev = texts / "tweets_train.tsv", texts / "tweets_dev.tsv"
+        display.line("1/4  twil vocab: learning pieces", style="bold")
+        trained = train_vocabulary(texts_of([train, texts / "pairs.tsv"]), size=1500)
+        save_tokenizer(trained.tokenizer, folder / "tokenizer.json")
+
+        display.line("2/4  twil finetune: training a tiny encoder from scratch", style="bold")
+        config = finetune_config(
+            None,
+            {
+                "data": {"train": train, "dev": dev},
+                "model": {"init": "tiny", "tokenizer": folder / "tokenizer.json"},
+                "train": {"lr": 1e-3, "epochs": 12, "batch_tokens": 512, "patience": 4},
+            },
+            ["model.classifier.pooling=avg"],
+        )
+        finished = TrainingView(display).follow(finetune(config, folder / "model", should_stop=should_stop))
+        if finished is None:
+            raise KeyboardInterrupt
+
+        display.line("3/4  twil export --onnx: writing and checking the bundle", style="bold")
+        display.line(export_onnx(folder / "model", folder / "bundle").describe())
+
+        display.line("4/4  twil predict: labelling a file", style="bold")
+        for event in predict_file(texts / "to_predict.tsv", folder / "bundle", folder / "predictions.tsv"):
+            if isinstance(event, Summary):
+                show_summary(display, event)
+    for table in report_tables(finished.dev.as_dict(), f"99 tweets kept apart, epoch {finished.best_epoch}"):
+        show(table)
+    _show_predictions(texts / "to_predict.tsv", output / "predictions.tsv")
+    display.line(f"done in {format_seconds(time.monotonic() - begin)}; everything lies in {output}/")
+    display.line(f"next: twil predict YOUR_FILE.tsv --model {output / 'bundle'} -o labelled.tsv")
+
+
+def _show_predictions(source: Path, predictions: Path) -> None:
+    from twil.data.tables import TableReader
+
+    texts = next(iter(TableReader(source, ["TEXT"]))).columns["TEXT"]
+    reader = TableReader(predictions)
+    columns = next(iter(reader)).columns
+    scores = [name for name in reader.names if name not in ("ID", "label")]
+    rows = [
+        [
+            " ".join(texts[row].split())[:60] or "(empty)",
+            columns["label"][row],
+            max(float(columns[name][row]) for name in scores),
+        ]
+        for row in range(SHOWN)
+    ]
+    show(make_table(f"the first {SHOWN} of {len(texts)} predictions", ["text", "label", "probability"], rows))

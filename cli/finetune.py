@@ -1,0 +1,89 @@
+"""`twil finetune`: a classifier from labelled files and an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, format_seconds, report_tables, show, stop_on_signals
+
+
+def command(
+    train: Annotated[Path, typer.Argument(help="Labelled texts to learn from (TSV, CSV, JSONL, Parquet).")],
+    dev: Annotated[Path, typer.Option("--dev", help="Labelled texts that decide the best epoch.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    model: Annotated[Path | None, typer.Option(help="Start from this model folder.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Or start from a fresh encoder: tiny, small, base or large.")
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Scored once, at the end.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Label names in their order, separated by commas. [dim]\\[found][/dim]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. [dim]\\[10][/dim]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate. [dim]\\[5e-5; fresh encoder: 5e-4][/dim]")
+    ] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Pieces per batch. [dim]\\[1024][/dim]")] = None,
+    pooling: Annotated[str | None, typer.Option(help="cls, avg, max or concat. [dim]\\[cls][/dim]")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16. [dim]\\[fp32][/dim]")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Decides the best epoch. [dim]\\[macro_f1][/dim]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random. [dim]\\[1][/dim]")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Fine-tune a classifier on labelled texts."""
+    from twil.config.training import finetune_config
+
+    options = {
+        "data": {
+            "train": train,
+            "dev": dev,
+            "test": test,
+            "text": text,
+            "label": label,
+            "labels": labels.split(",") if labels else None,
+        },
+        "model": {
+            "folder": model,
+            "init": init,
+            "tokenizer": tokenizer,
+            "classifier": {"pooling": pooling} if pooling else None,
+        },
+        "train": {
+            "epochs": epochs,
+            "lr": lr,
+            "batch_tokens": batch_tokens,
+            "precision": precision,
+            "metric": metric,
+            "seed": seed,
+        },
+    }
+    run = finetune_config(config, options, settings or ())
+
+    from twil.cli.training import TrainingView
+    from twil.train.finetune import finetune
+
+    with Display(quiet=quiet) as display, stop_on_signals() as should_stop:
+        events = finetune(run, output, resume=resume, overwrite=force, device=device, should_stop=should_stop)
+        finished = TrainingView(display).follow(events)
+    if finished is None:
+        display.line("continue with the same command and --resume")
+        raise KeyboardInterrupt
+    title = f"{'test' if finished.test else 'dev'}, best epoch {finished.best_epoch}"
+    for table in report_tables((finished.test or finished.dev).as_dict(), title):
+        show(table)
+    display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")

@@ -1,0 +1,40 @@
+"""`twil import`: a model folder from weights of the original TWilBERT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display
+
+
+def command(
+    weights: Annotated[Path, typer.Argument(help="The HDF5 file that Keras wrote.")],
+    config: Annotated[Path, typer.Option(help="The original's JSON configuration of that model.")],
+    vocab: Annotated[Path, typer.Option(help="The original's vocabulary, one piece per line.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+) -> None:
+    """Import weights of the original TWilBERT."""
+    from twil.model.folder import save
+    from twil.model.original import import_original
+    from twil.model.twilbert import parameter_count
+    from twil.storage import check_vacant, sha256
+
+    with Display(quiet=quiet) as display:
+        check_vacant(output, overwrite=force)
+        imported = import_original(weights, config, vocab)
+        run = {
+            "command": "import",
+            "files": {str(path): sha256(path) for path in (weights, config, vocab)},
+            "notes": list(imported.notes),
+        }
+        save(output, imported.model, imported.tokenizer, run, overwrite=force)
+        for note in imported.notes:
+            display.warn(note)
+        display.line(
+            f"wrote {output}: {imported.tensors} tensors, {parameter_count(imported.model):,} parameters"
+        )

@@ -1,0 +1,82 @@
+"""`twil predict`: labels and probabilities for a file of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twil.cli.console import Display, format_seconds
+
+if TYPE_CHECKING:
+    from twil.predict.files import Summary
+
+
+def command(
+    file: Annotated[str, typer.Argument(help="TSV, CSV, JSONL, Parquet or text; - is standard input.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="The bundle.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Its ending decides the format; - is standard output.")
+    ] = "-",
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
+    ] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="Another column to repeat; repeatable.")] = None,
+    on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
+    ] = False,
+    input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
+    batch_tokens: Annotated[int, typer.Option(help="Pieces per batch.")] = 512,
+    threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
+    provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+) -> None:
+    """Label every row of a file."""
+    from twil.predict.files import Progress, Started, Summary, predict_file
+
+    with Display(quiet=quiet) as display:
+        for event in predict_file(
+            file,
+            model,
+            output,
+            text=text,
+            id_column=id_column,
+            keep=keep or (),
+            on_error=on_error,  # type: ignore[arg-type]  # checked there
+            header=False if no_header else None,
+            input_format=input_format,
+            output_format=output_format,
+            provider=provider,  # type: ignore[arg-type]  # checked there
+            threads=threads,
+            batch_tokens=batch_tokens,
+        ):
+            if isinstance(event, Started):
+                why = f" ({event.reason})" if event.reason else ""
+                display.line(f"{event.model} on {event.provider}{why}, {event.threads} threads")
+            elif isinstance(event, Summary):
+                show_summary(display, event)
+            elif isinstance(event, Progress):
+                display.update(f"{event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+
+
+def show_summary(display: Display, summary: Summary) -> None:
+    """Say what became of the rows; nothing that was changed or left out goes without a word."""
+    for count, said in (
+        (summary.truncated, "texts were longer than the model reads and cut"),
+        (summary.empty, "rows have an empty text; they are predicted all the same"),
+        (summary.skipped, "bad rows were left out"),
+        (summary.marked, "bad rows were kept without a prediction"),
+        (summary.altered, "cells had tabs or line breaks, which became blanks"),
+    ):
+        if count:
+            display.warn(f"{count:,} {said}")
+    for error in summary.first_errors:
+        display.line(f"  {error}")
+    display.line(
+        f"{summary.rows:,} rows in {format_seconds(summary.seconds)}, {summary.rows_per_second:,.0f} rows/s "
+        f"on {summary.provider}, peak memory {summary.peak_memory / 2**20:,.0f} MiB"
+    )

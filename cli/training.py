@@ -1,0 +1,76 @@
+"""How a fine-tuning run looks while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from twil.cli.console import Display, format_seconds, make_table
+from twil.train.finetune import FinetuneEvent, Finished, Started
+from twil.train.loop import EpochDone, Interrupted, StepDone
+
+
+class TrainingView:
+    """Draws the events of a run.
+
+    Args:
+        display: Where to draw.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.begin = time.monotonic()
+        self.first_step = 0
+        self.rows = 0.0
+
+    def follow(self, events: Iterable[FinetuneEvent]) -> Finished | None:
+        """Draw all events; return the last one, or None where the run was interrupted."""
+        for event in events:
+            if isinstance(event, Started):
+                self._start(event)
+            elif isinstance(event, StepDone):
+                self._step(event)
+            elif isinstance(event, EpochDone):
+                self._epoch(event)
+            elif isinstance(event, Interrupted):
+                self.display.line(
+                    f"stopped in epoch {event.epoch} after step {event.step}; the state is kept"
+                )
+            else:
+                return event
+        return None
+
+    def _start(self, event: Started) -> None:
+        rows = ", ".join(f"{name} {count:,}" for name, count in event.rows.items())
+        self.display.line(
+            f"rows: {rows}; {event.parameters:,} parameters; {event.steps:,} steps on {event.device}"
+        )
+        self.display.table(
+            make_table("training labels", ["label", "rows"], [[k, v] for k, v in event.labels.items()])
+        )
+        for name, count in event.blank.items():
+            if count:
+                self.display.warn(f"{count:,} blank lines of {name} were left out")
+        if event.truncated:
+            self.display.warn(f"{event.truncated:,} training texts are cut at {event.max_length} pieces")
+        if event.resumed:
+            self.display.line(f"continuing after step {event.resumed:,}")
+        self.begin, self.first_step = time.monotonic(), event.resumed
+
+    def _step(self, event: StepDone) -> None:
+        self.rows += event.rows
+        seconds = time.monotonic() - self.begin
+        left = seconds / (event.step - self.first_step) * (event.steps - event.step)
+        self.display.update(
+            f"epoch {event.epoch}/{event.epochs}  step {event.step:,}/{event.steps:,}  "
+            f"loss {event.loss:.4f}  lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
+            f"at most {format_seconds(left)} left"
+        )
+
+    def _epoch(self, event: EpochDone) -> None:
+        metrics = event.metrics
+        self.display.line(
+            f"epoch {event.epoch}  loss {event.loss:.4f}  dev loss {metrics['loss']:.4f}  "
+            f"accuracy {metrics['accuracy']:.4f}  macro-F1 {metrics['macro_f1']:.4f}  "
+            f"{format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
+        )

@@ -1,0 +1,419 @@
+"""The training loop through fine-tuning: what it learns, and that it can be stopped anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_rows
+
+import twil
+from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
+from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.model.folder import load_with_tokenizer
+from twil.task import Task
+from twil.text.tokenizer import max_length
+from twil.train import checkpoint
+from twil.train.checkpoint import CheckpointFolder
+from twil.train.classification import Classification, EncodedSet, encode_set
+from twil.train.evaluate import evaluate
+from twil.train.finetune import Finished, Started, finetune, make_classifier
+from twil.train.loop import EpochDone, Interrupted, StepDone, Trainer, count_steps
+from twil.train.metrics import score
+from twil.train.schedules import rate
+
+GOOD = ["me encanta este sitio", "qué día tan genial", "gracias, todo perfecto", "feliz con el regalo"]
+BAD = ["odio esperar el bus", "qué servicio tan horrible", "todo fatal otra vez", "harta de este ruido"]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tokenizer_file: Path) -> Callable[..., FinetuneConfig]:
+    rows = [(f"{text} {number}", "P") for number in range(5) for text in GOOD]
+    rows += [(f"{text} {number}", "N") for number in range(5) for text in BAD]
+    train = write_rows(tmp_path / "train.tsv", rows)
+    dev = write_rows(tmp_path / "dev.tsv", [(text, "P") for text in GOOD] + [(text, "N") for text in BAD])
+
+    def make(*overrides: str, **train_options: Any) -> FinetuneConfig:
+        options = {"epochs": 3, "batch_tokens": 64, "lr": 1e-3, **train_options}
+        return finetune_config(
+            None,
+            {
+                "data": {"train": train, "dev": dev},
+                "model": {"init": "tiny", "tokenizer": tokenizer_file},
+                "train": options,
+            },
+            overrides,
+        )
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return twil.load(folder).state_dict()
+
+
+def same(one: Path, other: Path) -> bool:
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_it_learns_and_the_folder_holds_the_best_epoch(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    events = list(finetune(config(epochs=6), tmp_path / "model"))
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    assert events[0].labels == {"N": 20, "P": 20}
+    assert events[-1].dev.accuracy == 1.0
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    assert [event.epoch for event in epochs if event.best][-1] == events[-1].best_epoch
+    assert evaluate(tmp_path / "model", tmp_path / "dev.tsv").report == events[-1].dev
+    run = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert run["best_epoch"] == events[-1].best_epoch
+    assert run["config"]["train"]["lr"] == 1e-3
+    assert len(run["history"]) == len(epochs)
+    assert not (tmp_path / "model.checkpoint").exists()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        list(finetune(config(epochs=1, seed=seed), tmp_path / name))
+    assert same(tmp_path / "one", tmp_path / "two")
+    assert not same(tmp_path / "one", tmp_path / "three")
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    epochs = json.loads((folder / "run.json").read_text())["history"]
+    return [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in epochs]
+
+
+def stop_after(step: int) -> Callable[[], bool]:
+    asked = 0
+
+    def ask() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= step
+
+    return ask
+
+
+@pytest.mark.parametrize("way", ["asked to stop", "killed"])
+def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, way: str
+) -> None:
+    whole = list(finetune(config(), tmp_path / "whole"))
+    first_epoch = sum(isinstance(event, StepDone) and event.epoch == 1 for event in whole)
+    stop = first_epoch + 2
+    if way == "asked to stop":
+        part = list(finetune(config(), tmp_path / "part", should_stop=stop_after(stop)))
+        assert isinstance(part[-1], Interrupted)
+        resumed_at = stop
+    else:  # nothing is written after the last step that was seen, as after SIGKILL
+        for event in finetune(config(), tmp_path / "part"):
+            if isinstance(event, StepDone) and event.step == stop:
+                break
+        resumed_at = first_epoch
+    assert not (tmp_path / "part").exists()
+    torch.manual_seed(12345)
+    rest = list(finetune(config(), tmp_path / "part", resume=True))
+    assert isinstance(rest[0], Started)
+    assert rest[0].resumed == resumed_at
+    assert same(tmp_path / "whole", tmp_path / "part")
+
+    def steps(events: list[Any]) -> list[StepDone]:
+        return [event for event in events if isinstance(event, StepDone)]
+
+    assert steps(whole)[resumed_at:] == steps(rest)  # losses and learning rates, step by step
+    assert history(tmp_path / "whole") == history(tmp_path / "part")
+
+
+def test_patience_and_the_best_epoch_survive_a_resume(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    # Without learning no epoch is better than the first: patience 3 ends the run after the fourth.
+    stuck = config(epochs=9, patience=3, lr=1e-12)
+    part = finetune(stuck, tmp_path / "model")
+    for event in part:
+        if isinstance(event, EpochDone) and event.epoch == 2:
+            break
+    part.close()
+    rest = list(finetune(stuck, tmp_path / "model", resume=True))
+    assert [event.epoch for event in rest if isinstance(event, EpochDone)] == [3, 4]
+    assert isinstance(rest[-1], Finished)
+    assert rest[-1].best_epoch == 1
+
+
+def test_a_run_with_other_settings_is_not_continued(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    with pytest.raises(ConfigError, match=r"train\.lr"):
+        list(finetune(config(lr=2e-3), tmp_path / "model", resume=True))
+    with pytest.raises(ConfigError, match="--resume, or start anew with --force"):
+        list(finetune(config(), tmp_path / "model"))
+    (tmp_path / "dev.tsv").write_text((tmp_path / "dev.tsv").read_text() + "x\tuno más\tP\n")
+    with pytest.raises(ConfigError, match="the content of dev"):
+        list(finetune(config(), tmp_path / "model", resume=True))
+    assert isinstance(list(finetune(config(), tmp_path / "model", overwrite=True))[-1], Finished)
+
+
+@pytest.mark.parametrize("fault", ["save_file", "torch.save"])
+def test_a_fault_while_writing_a_checkpoint_leaves_the_last_good_one(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    run = finetune(config(), tmp_path / "model")
+    for event in run:
+        if isinstance(event, EpochDone):
+            break
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        if fault == "save_file":
+            patch.setattr(checkpoint, "save_file", broken)
+        else:
+            patch.setattr(torch, "save", broken)
+        with pytest.raises(OSError, match="no space left"):
+            list(run)
+    kept = CheckpointFolder(tmp_path / "model.checkpoint").load()
+    assert kept is not None
+    assert kept.state["progress"]["epoch"] == 2
+    rest = list(finetune(config(), tmp_path / "model", resume=True))
+    list(finetune(config(), tmp_path / "whole"))
+    assert isinstance(rest[-1], Finished)
+    assert same(tmp_path / "model", tmp_path / "whole")
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    (state,) = (tmp_path / "model.checkpoint").glob("step-*/state.pt")
+    torch.save({"payload": Payload()}, state)
+    with pytest.raises(ModelError, match="the checkpoint .* cannot be read"):
+        list(finetune(config(), tmp_path / "model", resume=True))
+    assert not (tmp_path / "executed").exists()
+
+
+def make_trainer(config: FinetuneConfig, folder: Path, **train: Any) -> tuple[Trainer, Classification]:
+    torch.manual_seed(0)
+    task = Task("class", ("N", "P"))
+    start = config.model.model_copy(
+        update={"classifier": config.model.classifier.model_copy(update={"dropout": 0.0})}
+    )
+    model, tokenizer = make_classifier(start, task)
+    from twil.data.labelled import read_labelled
+
+    encoded = encode_set(read_labelled(config.data.train), tokenizer, task)
+    loop = TrainConfig(lr=1e-3, warmup=0, **train)
+    objective = Classification(model, encoded, encoded, loop)
+    trainer = Trainer(
+        objective,
+        loop,
+        steps=count_steps(objective, loop),
+        checkpoints=CheckpointFolder(folder),
+        fingerprint={},
+    )
+    return trainer, objective
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    rows = np.arange(17)  # micro-batches of unequal size: a mean of means would be another number
+    gradients = []
+    for parts in (1, 5):
+        trainer, objective = make_trainer(config(), tmp_path / "c")
+        objective.model.eval()
+        trainer._backward(np.array_split(rows, parts), 17)
+        gradients.append([p.grad.clone() for p in objective.model.parameters() if p.grad is not None])
+    assert len(gradients[0]) > 10
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    trainer, objective = make_trainer(config(), tmp_path / "c")
+    with torch.no_grad():
+        objective.model.classifier.output.bias.fill_(math.nan)  # type: ignore[union-attr]
+    before = {name: value.clone() for name, value in objective.model.state_dict().items()}
+    with pytest.raises(ModelError, match="the loss is nan in epoch 1, step 1"):
+        list(trainer.run())
+    after = objective.model.state_dict()
+    del before["classifier.output.bias"]  # nan is never equal to itself
+    assert len(before) > 10
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_evaluation_leaves_the_order_of_rows_and_the_mode_alone(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    _, objective = make_trainer(config(), tmp_path / "c")
+    from twil.train.classification import compute_logits
+
+    objective.model.train()
+    together = compute_logits(objective.model, objective.train, 4096)
+    assert objective.model.training
+    alone = [
+        compute_logits(objective.model, EncodedSet([ids], objective.train.targets[:1], 0), 64)[0]
+        for ids in objective.train.input_ids
+    ]
+    np.testing.assert_allclose(together, np.stack(alone), atol=1e-6)
+
+
+def test_a_trained_model_can_be_tuned_further_with_other_labels(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    list(finetune(config(epochs=1), tmp_path / "first"))
+    rows = [("uno", "a"), ("dos", "b"), ("tres", "c")] * 4
+    data = write_rows(tmp_path / "other.tsv", rows)
+    second = finetune_config(
+        None,
+        {
+            "data": {"train": data, "dev": data, "test": data, "labels": ("c", "b", "a")},
+            "model": {"folder": tmp_path / "first", "max_length": 20},
+            "train": {"epochs": 1},
+        },
+    )
+    events = list(finetune(second, tmp_path / "second"))
+    model, tokenizer = load_with_tokenizer(tmp_path / "second")
+    assert model.task.labels == ("c", "b", "a")
+    assert max_length(tokenizer) == 20
+    assert isinstance(events[-1], Finished)
+    assert events[-1].test == events[-1].dev
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["config"]["train"]["lr"] == 5e-5
+
+
+def test_a_label_that_training_lacks_is_named_with_file_and_line(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    with (tmp_path / "dev.tsv").open("a") as dev:
+        dev.write("x\tregular\tNEU\n")
+    with pytest.raises(DataError, match=r"dev\.tsv, line 10: the label 'NEU' is none of N, P"):
+        list(finetune(config(), tmp_path / "model"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_dev_set_may_lack_a_label(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
+    write_rows(tmp_path / "dev.tsv", [(text, "P") for text in GOOD])
+    finished = list(finetune(config(epochs=1), tmp_path / "model"))[-1]
+    assert isinstance(finished, Finished)
+    assert finished.dev.labels["N"]["support"] == 0
+
+
+def test_one_label_only_and_rows_without_a_label_are_refused(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "train.tsv", [("hola", "P"), ("adiós", "P")])
+    with pytest.raises(DataError, match="all rows have the label 'P'"):
+        list(finetune(config(), tmp_path / "model"))
+    write_rows(tmp_path / "train.tsv", [("hola", "P"), ("adiós", "")])
+    with pytest.raises(DataError, match=r"line 3: the row has no label in the column CLASS"):
+        list(finetune(config(), tmp_path / "model"))
+
+
+def test_blank_lines_of_a_labelled_file_are_counted(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    with (tmp_path / "train.tsv").open("a") as train:
+        train.write("\n\n")
+    started = next(finetune(config(), tmp_path / "model"))
+    assert isinstance(started, Started)
+    assert started.rows["train"] == 40
+    assert started.blank == {"train": 2, "dev": 0}
+
+
+@pytest.mark.parametrize("schedule", ["linear", "noam", "constant"])
+def test_rates_rise_to_one_and_never_above(schedule: Any) -> None:
+    rates = [rate(schedule, step, warmup=10, steps=50) for step in range(1, 51)]
+    assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)])
+    assert max(rates) == pytest.approx(1.0)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
+    assert all(value > 0 for value in rates)
+
+
+def test_noam_is_the_formula_of_its_paper() -> None:
+    config = FinetuneConfig.model_validate(
+        {
+            "data": {"train": "a", "dev": "b"},
+            "model": {"folder": "m"},
+            "train": {"schedule": "noam", "warmup": 40},
+        }
+    ).resolve(hidden_size=48, steps=1000)
+    assert config.lr is not None
+    for step in (1, 7, 40, 41, 900):
+        expected = 48**-0.5 * min(step**-0.5, step * 40**-1.5)
+        assert config.lr * rate("noam", step, warmup=40, steps=1000) == pytest.approx(expected)
+
+
+def test_scores_are_those_worked_out_by_hand() -> None:
+    true, answers = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 0])
+    report = score(true, answers, ("a", "b", "c"))
+    assert report.confusion == [[2, 1, 0], [1, 1, 0], [1, 0, 0]]
+    assert report.accuracy == pytest.approx(3 / 6)
+    by_hand = {"precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
+    assert report.labels["a"] == pytest.approx(by_hand)
+    assert report.metrics()["macro_f1"] == pytest.approx((4 / 7 + 1 / 2 + 0) / 3)
+    assert report.metrics()["micro_f1"] == pytest.approx(3 / 6)
+    assert report.metrics()["weighted_recall"] == pytest.approx(3 / 6)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lrr=1", r"train\.lrr: Extra inputs are not permitted"),
+        ("train.lr=fast", r"train\.lr"),
+        ("model.folder=x", "either a model folder"),
+        ("train.metric=beauty", "there is no metric 'beauty'"),
+        ("train.precision=fp16", "needs a CUDA device"),
+        ("model.init=enormous", "tiny, small, base, large"),
+        ("model.max_length=1000", "132 positions"),
+        ("data.labels=['P']", "at least two labels"),
+        ("lr", "--set takes section.key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_any_work(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(TwilError, match=message):
+        list(finetune(config(override), tmp_path / "model"))
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_later_settings_win_over_earlier_ones(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    sections = (
+        "[data]",
+        'train = "a.tsv"',
+        'dev = "b.tsv"',
+        "[model]",
+        'folder = "m"',
+        "[train]",
+        "lr = 1e-4",
+        "epochs = 7",
+    )
+    file.write_text("\n".join(sections))
+    options = {"train": {"epochs": 8, "seed": None}}
+    config = finetune_config(file, options, ["train.lr=3e-5", "data.text=TWEET"])
+    assert (config.train.lr, config.train.epochs, config.train.seed) == (3e-5, 8, 1)
+    assert config.data.text == "TWEET"
+    file.write_text("[train\n")
+    with pytest.raises(ConfigError, match="no TOML file"):
+        finetune_config(file, {})

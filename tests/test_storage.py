@@ -1,0 +1,76 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from twil.errors import TwilError
+from twil.storage import atomic_file, atomic_folder, check_vacant, check_vacant_file
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def fail() -> None:
+        with atomic_file(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_replaced_whole_and_only_when_asked(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for content in ("one", "two"):
+        with atomic_folder(target, overwrite=True) as folder:
+            (folder / "f").write_text(content)
+    assert (target / "f").read_text() == "two"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(TwilError, match="--force"), atomic_folder(target):
+        pass
+
+
+def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "f").write_text("old")
+    replace = Path.replace
+
+    def broken(self: Path, other: Path) -> Path:
+        if other == target and self.name.startswith(".model-") and self.name != "folder":
+            raise OSError("disk gone")
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", broken)
+
+    def write() -> None:
+        with atomic_folder(target, overwrite=True) as folder:
+            (folder / "f").write_text("new")
+
+    with pytest.raises(OSError, match="disk gone"):
+        write()
+    assert (target / "f").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_missing_parent_is_named_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(TwilError, match="mkdir -p"), atomic_file(tmp_path / "no" / "f"):
+        pass
+
+
+def test_taken_paths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(TwilError, match="is a file"):
+        check_vacant(tmp_path / "f", overwrite=True)
+    with pytest.raises(TwilError, match="is a folder"):
+        check_vacant_file(tmp_path, overwrite=True)
+    with pytest.raises(TwilError, match="there already"):
+        check_vacant_file(tmp_path / "f")

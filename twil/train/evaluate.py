@@ -1,0 +1,89 @@
+"""Scores of a model folder or a bundle on a labelled file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from twil.data.labelled import LabelledSet, read_labelled
+from twil.model.folder import load_with_tokenizer
+from twil.predict.bundle import is_bundle
+from twil.predict.predictor import Predictor
+from twil.train.classification import compute_logits, encode_set, score_logits
+from twil.train.loop import choose_device
+from twil.train.metrics import Report
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier is worth on a file.
+
+    Attributes:
+        report: The scores.
+        truncated: Texts cut at the longest length.
+        seconds: Time of encoding and inference.
+        runtime: What computed, such as ``torch on cpu``.
+    """
+
+    report: Report
+    truncated: int
+    seconds: float
+    runtime: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe the evaluation in JSON's types."""
+        return asdict(self)
+
+
+def evaluate(
+    path: str | Path,
+    file: str | Path,
+    *,
+    text: str = "TEXT",
+    label: str = "CLASS",
+    batch_tokens: int = 1024,
+    device: str = "auto",
+) -> Evaluation:
+    """Score a classifier on a labelled file.
+
+    Args:
+        path: A model folder or a bundle.
+        file: The labelled texts.
+        text: Their column.
+        label: The column of the labels.
+        batch_tokens: Pieces per batch, pads included.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        DataError: The file cannot be used, or has a label that the model does not know.
+        ModelError: There is no classifier at `path`.
+    """
+    labelled = read_labelled(file, text=text, label=label)
+    run = _evaluate_bundle if is_bundle(path) else _evaluate_folder
+    return run(Path(path), labelled, batch_tokens, device)
+
+
+def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
+    model, tokenizer = load_with_tokenizer(path)
+    place = choose_device(device, "fp32")
+    model.to(place)
+    begin = time.monotonic()
+    encoded = encode_set(labelled, tokenizer, model.task)
+    logits = compute_logits(model, encoded, batch_tokens)
+    seconds = time.monotonic() - begin
+    report = score_logits(logits, encoded.targets, model.task)
+    return Evaluation(report, encoded.truncated, seconds, f"torch on {place.type}")
+
+
+def _evaluate_bundle(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
+    predictor = Predictor(path, provider=device, batch_tokens=batch_tokens)
+    targets = labelled.targets(predictor.task)
+    begin = time.monotonic()
+    encoded = predictor.encode(labelled.texts)
+    logits = predictor.logits(encoded)
+    seconds = time.monotonic() - begin
+    report = score_logits(logits, targets, predictor.task)
+    runtime = f"ONNX Runtime on {predictor.session.provider}"
+    return Evaluation(report, int(encoded.truncated.sum()), seconds, runtime)

@@ -20,6 +20,9 @@ def command(
         str, typer.Option("--output", "-o", help="Its ending decides the format; - is standard output.")
     ] = "-",
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text_pair: Annotated[
+        str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
+    ] = None,
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
     ] = None,
@@ -44,6 +47,7 @@ def command(
             model,
             output,
             text=text,
+            text_pair=text_pair,
             id_column=id_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there

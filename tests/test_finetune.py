@@ -205,7 +205,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(
     list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
     (state,) = (tmp_path / "model.checkpoint").glob("step-*/state.pt")
     torch.save({"payload": Payload()}, state)
-    with pytest.raises(ModelError, match="the checkpoint .* cannot be read"):
+    with pytest.raises(ModelError, match="the checkpoint"):
         list(finetune(config(), tmp_path / "model", resume=True))
     assert not (tmp_path / "executed").exists()
 

@@ -48,6 +48,7 @@ def test_a_task_survives_json(task: Task) -> None:
         ("class", ("uno",), "at least two labels"),
         ("class", ("uno", "uno"), "not all different"),
         ("multi-label", (), "at least one label"),
+        ("multi-label", ("a|b", "c"), "cannot hold"),
         ("regression", ("a", "b"), "one output"),
         ("ranking", ("a", "b"), "choose one of class, multi-label, regression"),
     ],

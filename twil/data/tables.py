@@ -29,6 +29,7 @@ class TableReader:
     Args:
         path: The table, or ``-`` for standard input.
         columns: The columns to read, in this order; all when left out.
+        optional: Columns to read behind them where the table has them.
         format: The format (``tsv``, ``csv``, ``jsonl``, ``parquet``, ``txt``, also ``tsv.gz`` and the
             like) where the ending of `path` does not tell it. A name in ``.csv`` may hold commas,
             semicolons, or tabs, which its header line tells; the last is read as TSV.
@@ -56,6 +57,7 @@ class TableReader:
         path: str | Path,
         columns: Sequence[str] | None = None,
         *,
+        optional: Sequence[str] = (),
         format: str | None = None,  # noqa: A002 - the word of the command line
         header: bool | None = None,
         on_error: OnError = "fail",
@@ -64,11 +66,13 @@ class TableReader:
         form = find_format(path, format)
         self.path = path
         self.format = form.kind
-        self._source = open_source(path, form, columns, header=header is not False)
+        named = None if columns is None else (*columns, *optional)
+        self._source = open_source(path, form, named, header=header is not False)
         self.names = self._source.names
         self.skipped = 0
         self.first_errors: list[str] = []
-        self._columns = tuple(dict.fromkeys(self.names if columns is None else columns))
+        found = [name for name in optional if name in self.names]
+        self._columns = tuple(dict.fromkeys(self.names if columns is None else (*columns, *found)))
         self._on_error = on_error
         self._chunk_rows = chunk_rows
         for name in self._columns:

@@ -1,0 +1,427 @@
+"""The file engine: a row out for each row in, in its order, whatever the table holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from bundles import POLARITY, write_bundle
+
+from twil.data import streams
+from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
+from twil.predict import files as files_module
+from twil.predict.files import Progress, Started, Summary, predict_file
+from twil.predict.predictor import Predictor
+from twil.task import Task
+
+TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "qué horror de lunes, otra vez llueve y no hay metro", "sí"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "polarity")
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle: Path) -> Predictor:
+    return Predictor(bundle, provider="cpu")
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def write_tweets(path: Path, texts: Sequence[str]) -> Path:
+    return write(path, "ID\tTEXT\n" + "".join(f"t{row}\t{text}\n" for row, text in enumerate(texts)))
+
+
+def read_tsv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Read a TSV as twil writes it: physical lines, no quoting."""
+    header, *rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return header.split("\t"), [row.split("\t") for row in rows]
+
+
+def run(source: Path | str, model: Path | Predictor, target: Path | str, **options: object) -> Summary:
+    *_, last = predict_file(source, model, target, **options)  # type: ignore[arg-type]
+    assert isinstance(last, Summary)
+    return last
+
+
+def scores_of(rows: list[list[str]]) -> np.ndarray:
+    return np.array([[float(cell) for cell in row[-3:]] for row in rows])
+
+
+def assert_predicted(rows: list[list[str]], predictor: Predictor, texts: Sequence[str]) -> None:
+    """Check labels and probabilities against those of the texts one by one."""
+    expected = [predictor(text) for text in texts]
+    assert [row[-4] for row in rows] == [prediction.label for prediction in expected]
+    np.testing.assert_allclose(
+        scores_of(rows), [list(prediction.probabilities.values()) for prediction in expected], atol=2e-6
+    )
+
+
+def test_a_table_gets_its_ids_labels_and_a_probability_per_label(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    summary = run(source, predictor, tmp_path / "out.tsv")
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    assert header == ["ID", "label", "NEG", "NEU", "POS"]
+    assert [row[0] for row in rows] == ["t0", "t1", "t2", "t3"]
+    assert_predicted(rows, predictor, TWEETS)
+    assert (summary.rows, summary.skipped, summary.marked, summary.altered, summary.first_errors) == (
+        (4, 0, 0, 0, ())
+    )
+    assert (summary.provider, summary.peak_memory > 1 << 20) == ("cpu", True)
+    assert summary.rows_per_second == pytest.approx(4 / summary.seconds)
+
+
+def test_rows_out_are_rows_in_with_blank_lines_crlf_and_odd_line_separators(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    texts = ["uno", "", "   ", "dos\u2028tres", "cuatro\x85cinco\x0bseis", "último"]
+    for name, end, last in (("a", "\n", "\n"), ("b", "\r\n", "\r\n"), ("c", "\n", ""), ("d", "\r\n", "")):
+        source = write(tmp_path / f"{name}.tsv", "TEXT" + end + end.join(texts) + last)
+        summary = run(source, predictor, tmp_path / "out.tsv")
+        header, rows = read_tsv(tmp_path / "out.tsv")
+        assert header == ["label", "NEG", "NEU", "POS"]
+        assert_predicted(rows, predictor, texts)
+        assert (summary.rows, summary.empty) == (6, 2)
+
+
+def test_plain_lines_are_texts(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "texts.txt", "uno\n\ntab\tdentro\nsin fin")
+    assert run(source, predictor, tmp_path / "out.tsv").rows == 4
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, ["uno", "", "tab\tdentro", "sin fin"])
+
+
+def test_quotes_in_a_tsv_are_text(predictor: Predictor, tmp_path: Path) -> None:
+    texts = ['"hola', 'dijo ""sí""', "'", '"', 'fin"']
+    run(write_tweets(tmp_path / "tweets.tsv", texts), predictor, tmp_path / "out.tsv")
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, texts)
+
+
+def test_null_and_na_stay_texts_and_blanks_around_names_do_not_matter(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    texts = ["null", "NA", "None", "nan", "NaN"]
+    source = write(tmp_path / "tweets.tsv", "\ufeff ID\tTEXT \n" + "".join(f"{t}\t{t}\n" for t in texts))
+    assert run(source, predictor, tmp_path / "out.tsv").empty == 0
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    assert header[0] == "ID"
+    assert [row[0] for row in rows] == texts
+    assert_predicted(rows, predictor, texts)
+
+
+def test_emoji_and_address_only_tweets_are_read_and_empty_ones_predicted_and_counted(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    texts = ["😀😂", "https://t.co/x", "", "❤"]
+    summary = run(write_tweets(tmp_path / "tweets.tsv", texts), predictor, tmp_path / "out.tsv")
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, texts)
+    assert (summary.rows, summary.empty) == (4, 1)
+
+
+def test_texts_longer_than_the_model_reads_are_counted(predictor: Predictor, tmp_path: Path) -> None:
+    texts = ["a" * 30, "a" * 31, "b" * 500, "c"]
+    summary = run(write_tweets(tmp_path / "tweets.tsv", texts), predictor, tmp_path / "out.tsv")
+    assert (summary.rows, summary.truncated) == (4, 2)
+
+
+def test_a_shuffled_file_gives_the_shuffled_predictions(predictor: Predictor, tmp_path: Path) -> None:
+    chance = random.Random(3)
+    texts = ["".join(chance.choices("aáñ ¡😀", k=chance.randrange(80))) for _ in range(300)]
+    order = chance.sample(range(300), 300)
+    run(write_tweets(tmp_path / "a.tsv", texts), predictor, tmp_path / "out_a.tsv", window_rows=64)
+    shuffled = write_tweets(tmp_path / "b.tsv", [texts[row] for row in order])
+    run(shuffled, predictor, tmp_path / "out_b.tsv", window_rows=50)
+    straight, mixed = (read_tsv(tmp_path / f"out_{name}.tsv")[1] for name in "ab")
+    assert [row[1] for row in mixed] == [straight[row][1] for row in order]
+    np.testing.assert_allclose(scores_of(mixed), scores_of(straight)[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 64 * 32])
+def test_the_size_of_batches_and_windows_changes_nothing(
+    bundle: Path, predictor: Predictor, tmp_path: Path, batch_tokens: int
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 20)
+    run(source, bundle, tmp_path / "out.tsv", batch_tokens=batch_tokens, window_rows=7, provider="cpu")
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, TWEETS * 20)
+
+
+class TestBeforeTheModelIsLoaded:
+    """What is wrong with the table is told at once, and no output is made."""
+
+    @pytest.fixture(autouse=True)
+    def _no_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files_module, "Predictor", lambda *_, **__: pytest.fail("the model was loaded"))
+
+    @pytest.mark.parametrize(
+        ("content", "options", "said"),
+        [
+            (b"ID\tTWEET\n1\thola\n", {"text": "TWEETS"}, "the columns are ID, TWEET; did you mean 'TWEET'"),
+            (b"ID\tTEXT\n1\thola\n", {"id_column": "KEY"}, "no column 'KEY': the columns are ID, TEXT"),
+            (b"ID\tTEXT\n1\thola\n", {"keep": ["DATE"]}, "no column 'DATE'"),
+            (b"ID\tTEXT\n1\thola\n", {"text_pair": "REPLY"}, "no column 'REPLY'"),
+            (b"", {}, "empty"),
+            (b"\x89PNG\r\n\x1a\n\0\0", {}, "a PNG image"),
+            (b"I\0D\0\t\0T\0E\0X\0T\0\n\0", {}, "NUL bytes"),
+        ],
+    )
+    def test_a_fault_of_the_table(
+        self, tmp_path: Path, content: bytes, options: dict[str, object], said: str
+    ) -> None:
+        source = write(tmp_path / "tweets.tsv", content)
+        with pytest.raises(DataError, match=said) as caught:
+            run(source, tmp_path / "no bundle", tmp_path / "out.tsv", **options)
+        assert str(source) in str(caught.value)
+        assert [file.name for file in tmp_path.iterdir()] == ["tweets.tsv"]
+
+    def test_an_unknown_way_with_bad_rows(self, tmp_path: Path) -> None:
+        source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+        with pytest.raises(ConfigError, match="'drop': choose one of fail, skip, mark"):
+            run(source, tmp_path / "no bundle", tmp_path / "out.tsv", on_error="drop")
+
+    def test_an_output_name_without_a_format(self, tmp_path: Path) -> None:
+        source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+        with pytest.raises(DataError, match="does not tell its format"):
+            run(source, tmp_path / "no bundle", tmp_path / "out")
+
+
+def test_a_default_id_column_may_be_missing(predictor: Predictor, tmp_path: Path) -> None:
+    run(write(tmp_path / "tweets.tsv", "TEXT\nhola\n"), predictor, tmp_path / "out.tsv")
+    assert read_tsv(tmp_path / "out.tsv")[0] == ["label", "NEG", "NEU", "POS"]
+
+
+def test_columns_are_kept_and_never_collide(predictor: Predictor, tmp_path: Path) -> None:
+    content = "ID\tTEXT\tlabel\tPOS\tpredicted_POS\n1\thola\tNEG\tverbo\tx\n"
+    source = write(tmp_path / "tweets.tsv", content)
+    run(source, predictor, tmp_path / "out.tsv", keep=["label", "ID", "POS", "predicted_POS", "TEXT"])
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    repeated = ["ID", "label", "POS", "predicted_POS", "TEXT"]
+    assert header == [*repeated, "predicted_label", "NEG", "NEU", "predicted_predicted_POS"]
+    assert rows[0][:5] == ["1", "NEG", "verbo", "x", "hola"]
+    assert_predicted(rows, predictor, ["hola"])
+
+
+BROKEN = b"ID\tTEXT\n1\tuno\n2\tdos\tde\tm\xc3\xa1s\n3\tb\xffytes\n4\t\n5\tcinco\n"
+
+
+def test_a_bad_row_fails_with_its_line_and_leaves_no_output(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "tweets.tsv", BROKEN)
+    with pytest.raises(DataError, match=r"tweets\.tsv, line 3: 4 fields, expected 2"):
+        run(source, predictor, tmp_path / "out.tsv")
+    assert [file.name for file in tmp_path.iterdir()] == ["tweets.tsv"]
+
+
+def test_skipped_rows_are_left_out_and_counted(predictor: Predictor, tmp_path: Path) -> None:
+    summary = run(write(tmp_path / "tweets.tsv", BROKEN), predictor, tmp_path / "out.tsv", on_error="skip")
+    _, rows = read_tsv(tmp_path / "out.tsv")
+    assert [row[0] for row in rows] == ["1", "4", "5"]
+    assert_predicted(rows, predictor, ["uno", "", "cinco"])
+    assert (summary.rows, summary.skipped, summary.marked, summary.empty) == (3, 2, 0, 1)
+    assert summary.first_errors == ("line 3: 4 fields, expected 2", "line 4: not UTF-8")
+
+
+def test_marked_rows_keep_their_place_without_a_prediction(predictor: Predictor, tmp_path: Path) -> None:
+    summary = run(write(tmp_path / "tweets.tsv", BROKEN), predictor, tmp_path / "out.tsv", on_error="mark")
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    assert header == ["ID", "label", "NEG", "NEU", "POS", "error"]
+    assert rows[1] == ["", "", "", "", "", "4 fields, expected 2"]
+    assert rows[2] == ["", "", "", "", "", "not UTF-8"]
+    good = [rows[row] for row in (0, 3, 4)]
+    assert {row[-1] for row in good} == {""}
+    assert_predicted([row[:-1] for row in good], predictor, ["uno", "", "cinco"])
+    assert (summary.rows, summary.skipped, summary.marked, summary.empty) == (5, 0, 2, 1)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_other_formats_hold_the_same_answers(predictor: Predictor, tmp_path: Path, ending: str) -> None:
+    texts = [*TWEETS, 'con "comillas", comas y\ttabuladores']
+    source = write(
+        tmp_path / "tweets.jsonl",
+        "".join(json.dumps({"ID": str(row), "TEXT": text}) + "\n" for row, text in enumerate(texts)),
+    )
+    target = tmp_path / f"out.{ending}"
+    summary = run(source, predictor, target, keep=["TEXT"])
+    if ending == "parquet":
+        rows = pq.read_table(target).to_pylist()
+    elif ending == "jsonl":
+        rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    else:
+        rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"), newline="")))
+    assert [(row["ID"], row["TEXT"]) for row in rows] == [(str(i), text) for i, text in enumerate(texts)]
+    assert_predicted([[str(cell) for cell in row.values()] for row in rows], predictor, texts)
+    assert summary.altered == 0
+
+
+def test_a_kept_cell_that_a_tsv_cannot_hold_is_counted(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "tweets.csv", 'ID,TEXT\n1,"dos\nlíneas"\n2,una\n')
+    assert run(source, predictor, tmp_path / "out.tsv", keep=["TEXT"]).altered == 1
+    _, rows = read_tsv(tmp_path / "out.tsv")
+    assert [row[1] for row in rows] == ["dos líneas", "una"]
+    assert_predicted(rows, predictor, ["dos\nlíneas", "una"])
+
+
+def test_pairs_come_from_two_columns(tmp_path: Path) -> None:
+    predictor = Predictor(
+        write_bundle(tmp_path / "b", Task("class", ("NO", "SÍ"), pair=True)), provider="cpu"
+    )
+    source = write(tmp_path / "pairs.tsv", "A\tB\n¿vienes?\tsí\nllueve\tqué rabia\n\t\n\tsola\n")
+    summary = run(source, predictor, tmp_path / "out.tsv", text="A", text_pair="B")
+    expected = predictor([("¿vienes?", "sí"), ("llueve", "qué rabia"), ("", ""), ("", "sola")])
+    _, rows = read_tsv(tmp_path / "out.tsv")
+    assert [row[0] for row in rows] == [prediction.label for prediction in expected]
+    assert summary.empty == 1
+    with pytest.raises(DataError, match=r"takes pairs of texts: name .* \(--text-pair\)"):
+        run(source, predictor, tmp_path / "other.tsv", text="A")
+
+
+def test_a_second_text_is_refused_where_the_model_takes_one(predictor: Predictor, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    with pytest.raises(DataError, match="takes single texts"):
+        run(source, predictor, tmp_path / "out.tsv", text_pair="ID")
+
+
+def test_a_regression_gives_values_and_several_labels_are_joined(tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    regression = Predictor(write_bundle(tmp_path / "r", Task("regression", ("humor",))), provider="cpu")
+    run(source, regression, tmp_path / "r.tsv")
+    header, rows = read_tsv(tmp_path / "r.tsv")
+    assert header == ["ID", "value"]
+    np.testing.assert_allclose(
+        [float(row[1]) for row in rows], regression.predict_logits(TWEETS)[:, 0], rtol=1e-5, atol=1e-5
+    )
+    several = Predictor(write_bundle(tmp_path / "m", Task("multi-label", ("ira", "pena"))), provider="cpu")
+    run(source, several, tmp_path / "m.tsv")
+    header, rows = read_tsv(tmp_path / "m.tsv")
+    assert header == ["ID", "label", "ira", "pena"]
+    assert [row[1] for row in rows] == [several(text).label for text in TWEETS]
+
+
+def test_a_table_of_nothing_but_a_header_gives_one(predictor: Predictor, tmp_path: Path) -> None:
+    assert run(write(tmp_path / "tweets.tsv", "ID\tTEXT\n"), predictor, tmp_path / "out.tsv").rows == 0
+    assert read_tsv(tmp_path / "out.tsv") == (["ID", "label", "NEG", "NEU", "POS"], [])
+
+
+def test_a_file_may_be_replaced_by_its_predictions(predictor: Predictor, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
+    assert run(source, predictor, source, keep=["TEXT"], window_rows=16).rows == 200
+    assert [row[1] for row in read_tsv(source)[1]] == TWEETS * 50
+
+
+def test_events_begin_with_the_setting_and_tell_the_progress(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "_PROGRESS_SECONDS", 0)
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 10)
+    started, *middle, last = predict_file(
+        source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
+    )
+    assert started == Started(bundle, "cpu", "", 1, ("ID", "label", "NEG", "NEU", "POS"))
+    assert all(type(event) is Progress for event in middle)
+    rows = [event.rows for event in middle if isinstance(event, Progress)]
+    assert len(rows) > 3
+    assert rows == sorted(set(rows))
+    assert isinstance(last, Summary)
+    assert last.rows == rows[-1] == 40
+
+
+def test_progress_is_told_at_most_five_times_a_second(predictor: Predictor, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 500)
+    start = time.perf_counter()
+    events = list(predict_file(source, predictor, tmp_path / "out.tsv"))
+    assert len(events) - 2 <= 5 * (time.perf_counter() - start)
+
+
+@pytest.mark.parametrize("end", ["close", "interrupt"])
+def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(files_module, "_PROGRESS_SECONDS", 0)
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
+    target = write(tmp_path / "out.tsv", "the old one\n")
+    events = predict_file(source, predictor, target, window_rows=20)
+    assert isinstance(next(events), Started)
+    while not isinstance(event := next(events), Progress) or event.rows <= 100:
+        pass
+    if end == "close":
+        events.close()
+    else:
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(predictor.session._session, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            list(events)
+        monkeypatch.undo()
+    assert target.read_text(encoding="utf-8") == "the old one\n"
+    assert {file.name for file in tmp_path.iterdir()} == {"tweets.tsv", "out.tsv"}
+
+
+def test_faults_of_the_model_leave_no_output(bundle: Path, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    with pytest.raises(ModelError, match="there is no bundle"):
+        run(source, tmp_path / "no bundle", tmp_path / "out.tsv")
+    with pytest.raises(ConfigError, match="0 pieces"):
+        run(source, bundle, tmp_path / "out.tsv", batch_tokens=0)
+    with pytest.raises(ProviderError):
+        run(source, bundle, tmp_path / "out.tsv", provider="tpu")
+    with pytest.raises(TwilError, match="there is no folder"):
+        run(source, bundle, tmp_path / "none" / "out.tsv", provider="cpu")
+    assert [file.name for file in tmp_path.iterdir()] == ["tweets.tsv"]
+
+
+def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor: Predictor) -> None:
+    program = (
+        "import sys; from twil.predict.files import predict_file\n"
+        f"*_, summary = predict_file('-', {str(bundle)!r}, '-', id_column='ID', provider='cpu')\n"
+        "print(summary.rows, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    given = "ID\tTEXT\n" + "".join(f"{row}\t{text}\n" for row, text in enumerate(TWEETS))
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=given.encode(), capture_output=True, check=False
+    )
+    assert done.stderr.decode() == "4 False\n"
+    header, *lines = done.stdout.decode().removesuffix("\n").split("\n")
+    assert header == "ID\tlabel\tNEG\tNEU\tPOS"
+    assert_predicted([line.split("\t") for line in lines], predictor, TWEETS)
+
+
+def test_memory_does_not_grow_with_the_table(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 12)  # so that the small table has many blocks too
+
+    def peak(rows: int) -> int:
+        source = write_tweets(tmp_path / f"{rows}.tsv", [f"hola {row % 7}" for row in range(rows)])
+        tracemalloc.start()
+        try:
+            assert run(source, predictor, tmp_path / "out.tsv", window_rows=100).rows == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(100)  # what is allocated only once
+    assert peak(16_000) <= 1.2 * peak(800)
+
+
+def test_labels_are_names_in_the_models_order(predictor: Predictor, tmp_path: Path) -> None:
+    run(write_tweets(tmp_path / "tweets.tsv", TWEETS), predictor, tmp_path / "out.tsv")
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    assert tuple(header[2:]) == POLARITY.labels
+    best = scores_of(rows).argmax(axis=1)
+    assert [row[1] for row in rows] == [POLARITY.labels[index] for index in best]

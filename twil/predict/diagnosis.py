@@ -1,0 +1,121 @@
+"""What is installed, which providers really load, and what is wrong with the installation."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from types import ModuleType
+
+from twil.machine import available_cpus, cpu_flags, cpu_name
+from twil.version import __version__
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "cpu": ("onnxruntime",),
+    "gpu": ("onnxruntime-gpu",),
+    "train": ("onnx", "onnxscript", "safetensors", "scikit-learn", "sentencepiece", "torch"),
+    "import": ("h5py",),
+}
+"""The packages that each extra brings."""
+
+BASE = ("numpy", "pyarrow", "pydantic", "rich", "tokenizers", "typer")
+
+# A graph of one Identity node (int64 in, int64 out, operator set 13, IR version 8), written by the
+# onnx library: enough to see whether a provider loads, without that library.
+_IDENTITY = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080712040a020801620f0a017912"
+    "0a0a08080712040a02080142040a00100d"
+)
+
+
+_REMOTE = ("AzureExecutionProvider",)  # listed by every build; sends texts to a service, and twil never does
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The state of an installation.
+
+    Attributes:
+        versions: Installed packages and their versions.
+        extras: For each extra whether it is present, or the command that installs what it lacks.
+        providers: For each provider that ONNX Runtime lists an empty text, or why it does not load.
+        cpu: The processor.
+        cpu_flags: Which instruction sets it has.
+        threads: How many CPUs this process may use.
+        faults: What is wrong and how to mend it.
+    """
+
+    versions: dict[str, str]
+    extras: dict[str, str]
+    providers: dict[str, str]
+    cpu: str
+    cpu_flags: dict[str, bool]
+    threads: int
+    faults: tuple[str, ...]
+
+
+def diagnose() -> Diagnosis:
+    """Look at the installation and the machine; nothing is changed."""
+    packages = [*BASE, *(package for names in EXTRAS.values() for package in names)]
+    versions = {name: version for name in packages if (version := _version(name))}
+    providers = _load_providers()
+    return Diagnosis(
+        versions={"twil": __version__, "python": platform.python_version(), **versions},
+        extras={extra: _state(extra, names, versions) for extra, names in EXTRAS.items()},
+        providers=providers,
+        cpu=cpu_name(),
+        cpu_flags=cpu_flags(),
+        threads=available_cpus(),
+        faults=tuple(_faults(versions, providers)),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _state(extra: str, packages: tuple[str, ...], versions: dict[str, str]) -> str:
+    missing = [name for name in packages if name not in versions]
+    if not missing:
+        return "present"
+    other = {"cpu": "onnxruntime-gpu", "gpu": "onnxruntime"}.get(extra)
+    if other in versions:
+        return f"not with {other}: pip uninstall {other}, then pip install 'twil[{extra}]'"
+    return f"lacks {', '.join(missing)}: pip install 'twil[{extra}]'"
+
+
+def _faults(versions: dict[str, str], providers: dict[str, str]) -> list[str]:
+    faults = []
+    if "onnxruntime" in versions and "onnxruntime-gpu" in versions:
+        faults.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
+            "pip uninstall onnxruntime onnxruntime-gpu, then install twil[cpu] or twil[gpu]"
+        )
+    if not any(name in versions for name in ("onnxruntime", "onnxruntime-gpu")):
+        faults.append("there is no ONNX Runtime, which predicts: pip install 'twil[cpu]', or twil[gpu]")
+    elif not providers:
+        faults.append("ONNX Runtime is installed and cannot be imported: install it again")
+    return faults
+
+
+def _load_providers() -> dict[str, str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return {}
+    names = [name for name in onnxruntime.get_available_providers() if name not in _REMOTE]
+    return {name: _trouble(onnxruntime, name) for name in names}
+
+
+def _trouble(runtime: ModuleType, provider: str) -> str:
+    """Load a provider for a tiny graph; say why it did not, or nothing."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = runtime.InferenceSession(_IDENTITY, options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        return " ".join(str(error).split())
+    return "" if provider in session.get_providers() else "its libraries or its device are missing"

@@ -1,0 +1,288 @@
+"""A table in, the table of its predictions out, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, get_args
+
+import numpy as np
+
+from twil.data.formats import find_format
+from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableReader, TableWriter
+from twil.errors import ConfigError, DataError
+from twil.machine import peak_memory
+from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, Predictor, Text
+from twil.predict.session import Provider, ProviderChoice
+from twil.task import Decoded, Task
+
+ID_COLUMN = "ID"
+LABEL_COLUMN = "label"
+VALUE_COLUMN = "value"
+ERROR_COLUMN = "error"
+
+_TAKEN_PREFIX = "predicted_"
+_PROGRESS_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Started:
+    """The table and the model are open, and the first rows come next.
+
+    Attributes:
+        model: The bundle's folder.
+        provider: Where the model really runs.
+        reason: Why ``auto`` took this provider; empty where it was asked for.
+        threads: CPU threads.
+        columns: The columns of the output.
+    """
+
+    model: Path
+    provider: Provider
+    reason: str
+    threads: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work is.
+
+    Attributes:
+        rows: Rows predicted so far.
+        seconds: Since the start.
+    """
+
+    rows: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """The speed since the start."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Summary(Progress):
+    """The output is complete and in its place.
+
+    Attributes:
+        truncated: Rows longer than the model reads, whose end was left out.
+        empty: Rows that hold nothing to read; predicted all the same.
+        skipped: Bad rows left out.
+        marked: Bad rows kept without a prediction.
+        altered: Cells whose tabs or line breaks the output's format cannot hold and that became blanks.
+        first_errors: What was wrong with the first bad rows.
+        provider: Where the model really ran.
+        peak_memory: The process's peak resident memory in bytes.
+    """
+
+    truncated: int
+    empty: int
+    skipped: int
+    marked: int
+    altered: int
+    first_errors: tuple[str, ...]
+    provider: Provider
+    peak_memory: int
+
+
+Event = Started | Progress | Summary
+
+
+def predict_file(
+    source: str | Path,
+    model: str | Path | Predictor,
+    target: str | Path,
+    *,
+    text: str = TEXT_COLUMN,
+    text_pair: str | None = None,
+    id_column: str | None = None,
+    keep: Sequence[str] = (),
+    on_error: OnError = "fail",
+    header: bool | None = None,
+    input_format: str | None = None,
+    output_format: str | None = None,
+    window_rows: int = WINDOW_ROWS,
+    provider: ProviderChoice = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Generator[Event, None, None]:
+    """Predict every row of a table, and tell on the way how far it is.
+
+    The output has a row for each row of the input, in its order: the id, the kept columns, `label`, and
+    a column of probabilities per label, named after it. Of a regression it has the number in `value`.
+    Where a column of the input has one of these names, that of the prediction begins with `predicted_`.
+    It appears under its name once it is complete; nothing is left behind where an error or an interrupt
+    ends the work, or the iteration is given up.
+
+    Args:
+        source: The table, or ``-`` for standard input.
+        model: A bundle, or a predictor made of one.
+        target: Where the predictions go, or ``-`` for standard output.
+        text: The column with the text.
+        text_pair: The column with the second text, where the model takes pairs.
+        id_column: The column that names the rows. When left out: `ID`, where the table has it.
+        keep: Columns of the input to repeat.
+        on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps it
+            without a prediction and says in a column `error` what is wrong.
+        header: False when the first line of a TSV or CSV is a row; its columns are called 1, 2, ...
+        input_format: The format of `source`, where the ending of its name does not tell.
+        output_format: The format of `target`, where the ending of its name does not tell.
+        window_rows: Rows held in memory, and sorted by length, at a time.
+        provider: Where to run (with a bundle; a predictor has its own).
+        threads: CPU threads (with a bundle).
+        batch_tokens: Pieces of a batch, pads included (with a bundle).
+
+    Yields:
+        `Started`, then `Progress` a few times a second, and last `Summary`.
+
+    Raises:
+        ConfigError: A format or `on_error` is unknown.
+        DataError: The table cannot be read as asked, or its output not be written; what the first lines
+            tell is found before the model is loaded.
+        ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
+        ProviderError: The provider asked for cannot be had.
+    """
+    if on_error not in get_args(OnError):
+        raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip, mark")
+    find_format(target, output_format)  # a wrong name is told before any work
+    texts = (text,) if text_pair is None else (text, text_pair)
+    reader, repeated = _open_table(
+        source,
+        texts,
+        id_column,
+        keep,
+        {"format": input_format, "header": header, "on_error": on_error, "chunk_rows": window_rows},
+    )
+    predictor = (
+        model
+        if isinstance(model, Predictor)
+        else Predictor(model, provider=provider, threads=threads, batch_tokens=batch_tokens)
+    )
+    _check_texts(predictor, texts)
+    work = _Work(predictor, texts, repeated, errors=on_error == "mark")
+    session = predictor.session
+    yield Started(
+        predictor.bundle.folder, session.provider, session.reason, session.threads, tuple(work.columns)
+    )
+    with TableWriter(target, work.columns, format=output_format) as writer:
+        for rows in reader:
+            writer.write((yield from work.predict(rows)))
+    yield Summary(
+        rows=work.rows,
+        seconds=work.seconds,
+        truncated=work.truncated,
+        empty=work.empty,
+        skipped=reader.skipped if on_error == "skip" else 0,
+        marked=reader.skipped if on_error == "mark" else 0,
+        altered=writer.altered,
+        first_errors=tuple(reader.first_errors),
+        provider=session.provider,
+        peak_memory=peak_memory(),
+    )
+
+
+class _Work:
+    """The rows of one table on their way to the cells of its predictions.
+
+    Attributes:
+        columns: The columns of the output and their types.
+        rows: Rows predicted so far.
+        truncated: Those of them that were cut.
+        empty: Those of them that held nothing to read.
+    """
+
+    def __init__(
+        self, predictor: Predictor, texts: Sequence[str], repeated: Sequence[str], *, errors: bool
+    ) -> None:
+        self.columns = _output_columns(predictor.task, repeated, errors=errors)
+        self.rows = self.truncated = self.empty = 0
+        self._predictor = predictor
+        self._texts = texts
+        self._repeated = repeated
+        self._errors = errors
+        self._start = self._last = perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The time since the start."""
+        return perf_counter() - self._start
+
+    def predict(self, rows: Rows) -> Generator[Progress, None, Mapping[str, Cells]]:
+        """Predict some rows; tell now and then how far it is, and return the cells of the output."""
+        encoded = self._predictor.encode(_texts(rows, self._texts))
+        logits = np.empty((len(rows.numbers), self._predictor.task.outputs), dtype=np.float32)
+        for indices, batch_logits in self._predictor.logit_batches(encoded):
+            logits[indices] = batch_logits
+            self.rows += len(indices)
+            if perf_counter() - self._last >= _PROGRESS_SECONDS:
+                self._last = perf_counter()
+                yield Progress(self.rows, self.seconds)
+        self.truncated += int(encoded.truncated.sum())
+        # The cells of a bad row are empty, but that is not what its text was.
+        self.empty += int(self._predictor.is_empty(encoded).sum()) - len(rows.errors)
+        return self._cells(rows, self._predictor.task.decode(logits))
+
+    def _cells(self, rows: Rows, decoded: Decoded) -> Mapping[str, Cells]:
+        labels = ["" if row in rows.errors else label for row, label in enumerate(decoded.labels)]
+        scores = decoded.scores.copy()
+        scores[list(rows.errors)] = np.nan
+        cells: list[Cells] = [rows.columns[name] for name in self._repeated]
+        if self._predictor.task.kind != "regression":
+            cells.append(labels)
+        cells.extend(scores.T)
+        if self._errors:
+            cells.append([rows.errors.get(row, "") for row in range(len(labels))])
+        return dict(zip(self.columns, cells, strict=True))
+
+
+def _output_columns(task: Task, repeated: Sequence[str], *, errors: bool) -> dict[str, type]:
+    columns: dict[str, type] = dict.fromkeys(repeated, str)
+    for name, type_ in _predicted_columns(task, errors=errors):
+        while name in columns:
+            name = _TAKEN_PREFIX + name
+        columns[name] = type_
+    return columns
+
+
+def _predicted_columns(task: Task, *, errors: bool) -> Iterator[tuple[str, type]]:
+    if task.kind == "regression":
+        yield VALUE_COLUMN, float
+    else:
+        yield LABEL_COLUMN, str
+        yield from ((label, float) for label in task.labels)
+    if errors:
+        yield ERROR_COLUMN, str
+
+
+def _open_table(
+    source: str | Path,
+    texts: Sequence[str],
+    id_column: str | None,
+    keep: Sequence[str],
+    options: Mapping[str, Any],
+) -> tuple[TableReader, tuple[str, ...]]:
+    """Open the input; return it with the columns to repeat."""
+    required = [id_column] if id_column is not None else []
+    optional = [ID_COLUMN] if id_column is None else []
+    reader = TableReader(source, [*required, *texts, *keep], optional=optional, **options)
+    ids = required or [name for name in optional if name in reader.names]
+    return reader, tuple(dict.fromkeys([*ids, *keep]))
+
+
+def _check_texts(predictor: Predictor, texts: Sequence[str]) -> None:
+    if predictor.task.pair != (len(texts) == 2):
+        wanted, cure = (
+            ("pairs of texts", "name the column of the second text (--text-pair)")
+            if predictor.task.pair
+            else ("single texts", "leave out the column of a second text (--text-pair)")
+        )
+        raise DataError(f"the model {predictor.bundle.folder} takes {wanted}: {cure}")
+
+
+def _texts(rows: Rows, names: Sequence[str]) -> Sequence[Text]:
+    first, *second = (rows.columns[name] for name in names)
+    return list(zip(first, second[0], strict=True)) if second else first

@@ -1,0 +1,226 @@
+"""Texts to predictions, from a bundle and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.batching import Int64Array, length_batches, pad_batch
+from twil.errors import ConfigError, DataError, ModelError
+from twil.predict.bundle import Bundle, open_bundle
+from twil.predict.session import ProviderChoice, Session
+from twil.task import LABEL_SEPARATOR, Task
+from twil.text.tokenizer import Encoded, encode, load_tokenizer
+
+BATCH_TOKENS = 512
+"""Pieces of a batch, pads included: enough to fill a CPU's cores, and few enough to stay in its caches."""
+WINDOW_ROWS = 4096
+"""Texts that are encoded and sorted by length together."""
+
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text.
+
+    Attributes:
+        label: The label; the labels joined by ``|`` (multi-label); the number (regression).
+        probability: The label's probability; None where there is no single one.
+        probabilities: Every label's probability; empty for a regression.
+        labels: The labels that hold: one, any number (multi-label) or none (regression).
+        value: The number of a regression, else None.
+        truncated: The text was longer than the model reads, and its end was left out.
+    """
+
+    label: str
+    probability: float | None
+    probabilities: dict[str, float]
+    labels: tuple[str, ...]
+    value: float | None
+    truncated: bool
+
+
+class Predictor:
+    """A classifier ready to predict. May be called from several threads at once.
+
+    What is said of a text does not depend on the texts beside it.
+
+    Args:
+        path: A bundle, as `twil export` writes it.
+        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads; all that the process may use when left out.
+        batch_tokens: Pieces of a batch, pads included.
+
+    Attributes:
+        bundle: The bundle.
+        task: What the model is asked.
+        session: Its graph; tells where it runs.
+
+    Raises:
+        ConfigError: A batch has no piece.
+        ModelError: The bundle is damaged, or is an encoder's.
+        ProviderError: The provider asked for cannot be had.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        provider: ProviderChoice = "auto",
+        threads: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        if batch_tokens < 1:
+            raise ConfigError(f"a batch cannot have {batch_tokens} pieces: ask for at least one")
+        self.bundle = open_bundle(path)
+        self.task = _classifier_task(self.bundle)
+        self.batch_tokens = batch_tokens
+        self._tokenizer = load_tokenizer(self.bundle.tokenizer)
+        self._check_length()
+        self.session = Session(self.bundle, provider=provider, threads=threads)
+
+    @overload
+    def __call__(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable too
+
+    @overload
+    def __call__(self, texts: Iterable[Text]) -> list[Prediction]: ...
+
+    def __call__(self, texts: str | Iterable[Text]) -> Prediction | list[Prediction]:
+        """Predict one text, or all texts of a list, tuple, array, generator, ...
+
+        Args:
+            texts: One text, or several; for a model of pairs, tuples of two texts.
+
+        Returns:
+            One prediction for a str, else a list of them in the order of the texts.
+
+        Raises:
+            DataError: An item is not a text (or not a pair of texts, where the model takes pairs).
+        """
+        if isinstance(texts, str):
+            return self([texts])[0]
+        return [
+            prediction for encoded in self._encoded_windows(texts) for prediction in self._predict(encoded)
+        ]
+
+    def predict_logits(self, texts: Iterable[Text]) -> NDArray[np.float32]:
+        """Compute the logits, float32 ``(rows, outputs)``, of texts in their order.
+
+        Raises:
+            DataError: An item is not a text (or not a pair of texts, where the model takes pairs).
+        """
+        windows = [self.logits(encoded) for encoded in self._encoded_windows(texts)]
+        return np.concatenate([np.empty((0, self.task.outputs), np.float32), *windows])
+
+    def encode(self, texts: Sequence[Text]) -> Encoded:
+        """Turn texts (or pairs, where the model takes them) into token ids, cut at the model's maximum."""
+        return encode(self._tokenizer, texts)  # type: ignore[arg-type]
+
+    def logits(self, encoded: Encoded) -> NDArray[np.float32]:
+        """Compute the logits, float32 ``(rows, outputs)``, of encoded texts in their order."""
+        logits = np.empty((len(encoded.input_ids), self.task.outputs), dtype=np.float32)
+        for rows, batch_logits in self.logit_batches(encoded):
+            logits[rows] = batch_logits
+        return logits
+
+    def logit_batches(self, encoded: Encoded) -> Iterator[tuple[Int64Array, NDArray[np.float32]]]:
+        """Compute the logits of encoded texts batch by batch: yield indices of rows, and their logits."""
+        for rows in length_batches([len(ids) for ids in encoded.input_ids], self.batch_tokens):
+            batch = pad_batch(
+                [encoded.input_ids[row] for row in rows],
+                [encoded.segment_ids[row] for row in rows] if encoded.segment_ids else None,
+                pad_id=self.bundle.manifest.pad_id,
+            )
+            yield rows, self.session.run(batch)["logits"]
+
+    def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
+        """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=self.task.pair)
+        return np.array([len(ids) == special for ids in encoded.input_ids], dtype=np.bool_)
+
+    def _encoded_windows(self, texts: Iterable[Text]) -> Iterator[Encoded]:
+        try:
+            items = iter(texts)
+        except TypeError:
+            raise DataError(
+                f"a {type(texts).__name__} was given to predict: give a text or a list of texts"
+            ) from None
+        first = 0
+        while window := [self._text(item, row) for row, item in enumerate(islice(items, WINDOW_ROWS), first)]:
+            yield self.encode(window)
+            first += len(window)
+
+    def _text(self, item: object, row: int) -> Text:
+        parts = _parts(item) if self.task.pair else [item]
+        if parts is None or not all(_is_text(part) for part in parts):
+            wanted = "a pair of texts (text, second text)" if self.task.pair else "a text (str)"
+            raise DataError(
+                f"item {row} is {_describe(item)}, and this model takes {wanted}: "
+                "replace it, or leave it out (items are counted from 0)"
+            )
+        first, *second = map(str, parts)
+        return (first, second[0]) if second else first
+
+    def _predict(self, encoded: Encoded) -> Iterator[Prediction]:
+        decoded = self.task.decode(self.logits(encoded))
+        for label, scores, truncated in zip(
+            decoded.labels, decoded.scores.tolist(), encoded.truncated.tolist(), strict=True
+        ):
+            yield _prediction(self.task, label, scores, truncated=truncated)
+
+    def _check_length(self) -> None:
+        truncation = self._tokenizer.truncation or {}
+        if truncation.get("max_length") != self.bundle.manifest.max_length:
+            raise ModelError(
+                f"{self.bundle.tokenizer} cuts at {truncation.get('max_length')} pieces, and the model reads "
+                f"{self.bundle.manifest.max_length}: export the model again"
+            )
+
+
+def _classifier_task(bundle: Bundle) -> Task:
+    if bundle.manifest.task is None:
+        raise ModelError(
+            f"{bundle.folder} is an encoder, which gives vectors, and only classifiers predict: "
+            "fine-tune it with twil finetune, then export the classifier"
+        )
+    return bundle.manifest.task
+
+
+def _prediction(task: Task, label: str, scores: list[float], *, truncated: bool) -> Prediction:
+    if task.kind == "regression":
+        return Prediction(label, None, {}, (), scores[0], truncated)
+    probabilities = dict(zip(task.labels, scores, strict=True))
+    if task.kind == "multi-label":
+        labels = tuple(label.split(LABEL_SEPARATOR)) if label else ()
+        return Prediction(label, None, probabilities, labels, None, truncated)
+    return Prediction(label, probabilities[label], probabilities, (label,), None, truncated)
+
+
+def _parts(item: object) -> list[object] | None:
+    """Return the two halves of a pair, or None where `item` is none."""
+    if isinstance(item, np.ndarray):
+        item = item.tolist()
+    return list(item) if isinstance(item, tuple | list) and len(item) == 2 else None
+
+
+def _is_text(part: object) -> bool:
+    if not isinstance(part, str):
+        return False
+    try:
+        part.encode()  # half a surrogate pair is no character
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _describe(item: object) -> str:
+    shown = repr(item)
+    return f"a {type(item).__name__} ({shown if len(shown) <= 60 else shown[:60] + '…'})"

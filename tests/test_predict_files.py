@@ -388,7 +388,7 @@ def test_faults_of_the_model_leave_no_output(bundle: Path, tmp_path: Path) -> No
 def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor: Predictor) -> None:
     program = (
         "import sys; from twil.predict.files import predict_file\n"
-        f"*_, summary = predict_file('-', {str(bundle)!r}, '-', id_column='ID', provider='cpu')\n"
+        f"*_, summary = predict_file('-', {str(bundle)!r}, '-', provider='cpu')\n"
         "print(summary.rows, 'torch' in sys.modules, file=sys.stderr)"
     )
     given = "ID\tTEXT\n" + "".join(f"{row}\t{text}\n" for row, text in enumerate(TWEETS))

@@ -440,6 +440,15 @@ def test_format_may_be_told_against_the_ending(tmp_path: Path) -> None:
     assert read(save(tmp_path, "T.TSV.GZ", gzip.compress(b"A\n") + gzip.compress(b"1\n"))) == {"A": ["1"]}
 
 
+def test_an_optional_column_is_read_where_the_table_has_it(tmp_path: Path) -> None:
+    for form in ("tsv", "csv", "jsonl", "parquet"):
+        write(tmp_path / f"with.{form}", {"TEXT": ["hola"], "ID": ["7"]})
+        write(tmp_path / f"without.{form}", {"TEXT": ["hola"]})
+        for name, expected in (("with", {"TEXT": ["hola"], "ID": ["7"]}), ("without", {"TEXT": ["hola"]})):
+            reader = TableReader(tmp_path / f"{name}.{form}", ["TEXT"], optional=["ID"])
+            assert [rows.columns for rows in reader] == [expected], (form, name)
+
+
 # --- streams -----------------------------------------------------------------------------------------
 
 

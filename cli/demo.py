@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +30,6 @@ def command(
     from twil.config.training import finetune_config
     from twil.export.bundle import export_onnx
     from twil.predict.files import Summary, predict_file
-    from twil.storage import atomic_folder
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
     from twil.train.finetune import finetune
@@ -35,7 +37,7 @@ def command(
     begin = time.monotonic()
     with (
         resources.as_file(resources.files("twil.examples")) as texts,
-        atomic_folder(output, overwrite=force) as folder,
+        _work_folder(output, overwrite=force) as folder,
         Display(quiet=quiet) as display,
         stop_on_signals() as should_stop,
     ):
@@ -70,6 +72,22 @@ def command(
     _show_predictions(texts / "to_predict.tsv", output / "predictions.tsv")
     display.line(f"done in {format_seconds(time.monotonic() - begin)}; everything lies in {output}/")
     display.line(f"next: twil predict YOUR_FILE.tsv --model {output / 'bundle'} -o labelled.tsv")
+
+
+@contextmanager
+def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Make the folder, and take it away again where the work does not end well."""
+    from twil.storage import check_vacant
+
+    check_vacant(path, overwrite=overwrite, own=("tokenizer.json", "model", "bundle", "predictions.tsv"))
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir()
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path)
+        raise
 
 
 def _show_predictions(source: Path, predictions: Path) -> None:

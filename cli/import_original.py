@@ -19,13 +19,13 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Import weights of the original TWilBERT."""
-    from twil.model.folder import save
+    from twil.model.folder import FILES, save
     from twil.model.original import import_original
     from twil.model.twilbert import parameter_count
     from twil.storage import check_vacant, sha256
 
     with Display(quiet=quiet) as display:
-        check_vacant(output, overwrite=force)
+        check_vacant(output, overwrite=force, own=FILES)
         imported = import_original(weights, config, vocab)
         run = {
             "command": "import",

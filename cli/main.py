@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from twil.cli import demo, doctor, evaluate, export, finetune, import_original, predict, vocab
@@ -24,14 +25,40 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.command)
-app.command("vocab")(vocab.command)
-app.command("import")(import_original.command)
-app.command("finetune")(finetune.command)
-app.command("evaluate")(evaluate.command)
-app.command("export")(export.command)
-app.command("predict")(predict.command)
-app.command("doctor")(doctor.command)
+
+
+def guard(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command end as the user is told: 1 and one line for an error, 130 for Ctrl-C."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()  # here, where a reader that has gone is still heard of
+        except KeyboardInterrupt:
+            _end("interrupted", INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+        except (TwilError, OSError) as error:
+            if "--debug" in sys.argv:
+                raise
+            _end(f"error: {' '.join(str(error).split())}", FAILED)
+
+    return guarded
+
+
+for _name, _command in {
+    "demo": demo.command,
+    "vocab": vocab.command,
+    "import": import_original.command,
+    "finetune": finetune.command,
+    "evaluate": evaluate.command,
+    "export": export.command,
+    "predict": predict.command,
+    "doctor": doctor.command,
+}.items():
+    app.command(_name)(guard(_command))
 
 
 def _show_version(wanted: bool) -> None:
@@ -50,30 +77,15 @@ def options(
     """Train, ship and run transformer text classifiers for social media."""
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line and end the process: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except (TwilError, OSError) as error:
-        if "--debug" in sys.argv:
-            raise
-        _say(f"error: {' '.join(str(error).split())}")
-        sys.exit(FAILED)
-    sys.exit(0)
+    app()
 
 
-def _say(text: str) -> None:
+def _end(text: str, code: int) -> NoReturn:
     print(f"twil: {text}", file=sys.stderr)  # noqa: T201 (the one place that speaks for errors)
+    sys.exit(code)
 
 
 def _terminate(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001

@@ -28,7 +28,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_a_folder_is_replaced_whole_and_only_when_asked(tmp_path: Path) -> None:
     target = tmp_path / "model"
     for content in ("one", "two"):
-        with atomic_folder(target, overwrite=True) as folder:
+        with atomic_folder(target, overwrite=True, own=["f"]) as folder:
             (folder / "f").write_text(content)
     assert (target / "f").read_text() == "two"
     assert list(tmp_path.iterdir()) == [target]
@@ -52,13 +52,19 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(
     monkeypatch.setattr(Path, "replace", broken)
 
     def write() -> None:
-        with atomic_folder(target, overwrite=True) as folder:
+        with atomic_folder(target, overwrite=True, own=["f"]) as folder:
             (folder / "f").write_text("new")
 
     with pytest.raises(OSError, match="disk gone"):
         write()
     assert (target / "f").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.odt").touch()
+    with pytest.raises(TwilError, match=r"did not write there \(thesis\.odt\)"):
+        check_vacant(tmp_path, overwrite=True, own=["model.onnx"])
 
 
 def test_a_missing_parent_is_named_with_its_cure(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     and the temporary file is removed.
     """
     path = Path(path)
-    _check_parent(path)
+    check_parent(path)
     # The name keeps its ending, from which writers choose format and compression.
     temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
     try:
@@ -36,19 +36,19 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`, and move it there once the block has ended well.
 
     Args:
         path: Where the folder ends up.
         overwrite: Replace what is there; otherwise a non-empty `path` is an error.
+        own: Names of what such a folder holds; one that holds anything else is never replaced.
 
     Raises:
-        TwilError: `path` is there already, or is a file.
+        TwilError: `path` is taken.
     """
     path = Path(path)
-    check_vacant(path, overwrite=overwrite)
-    _check_parent(path)
+    check_vacant(path, overwrite=overwrite, own=own)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     temporary.chmod(0o777 & ~_umask())
     try:
@@ -61,30 +61,55 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_vacant(path: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a path that holds something, unless it may be overwritten.
+def check_vacant(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> None:
+    """Refuse a path where no folder can be written: it is taken, or lies in no folder.
+
+    Args:
+        path: The folder to be written.
+        overwrite: It may replace a folder that holds nothing but what is named in `own`.
+        own: Names of what such a folder holds.
 
     Raises:
-        TwilError: There is a file, or a folder that is not empty and may not be overwritten.
+        TwilError: There is a file, a folder that may not be replaced, or no parent.
     """
     path = Path(path)
+    check_parent(path)
     if path.is_file():
         raise TwilError(f"{path} is a file, and a folder is to be written there: choose another name")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    if held and not overwrite:
         raise TwilError(f"{path} is there already: choose another name, or replace it with --force")
+    foreign = [name for name in held if name not in own]
+    if foreign:
+        raise TwilError(
+            f"{path} holds what twil did not write there ({', '.join(foreign[:3])}) and is not replaced: "
+            "choose another name"
+        )
 
 
 def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse the path of a file that is there, unless it may be overwritten.
+    """Refuse a path where no file can be written: it is taken, or lies in no folder.
 
     Raises:
-        TwilError: The file is there, or a folder is.
+        TwilError: There is a folder, a file that may not be overwritten, or no parent.
     """
     path = Path(path)
+    check_parent(path)
     if path.is_dir():
         raise TwilError(f"{path} is a folder, and a file is to be written there: choose another name")
     if path.exists() and not overwrite:
         raise TwilError(f"{path} is there already: choose another name, or replace it with --force")
+
+
+def check_parent(path: str | Path) -> None:
+    """Refuse a path whose folder does not exist.
+
+    Raises:
+        TwilError: It names the command that makes the folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise TwilError(f"there is no folder {path.parent}: make it first (mkdir -p {path.parent})")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -112,11 +137,6 @@ def _move_folder(source: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old)
-
-
-def _check_parent(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise TwilError(f"there is no folder {path.parent}: make it first (mkdir -p {path.parent})")
 
 
 def _sync(path: Path) -> None:

@@ -60,6 +60,10 @@ class Task:
             raise ConfigError(f"a classifier needs at least two labels, and there is {list(self.labels)}")
         if self.kind != "class" and not self.labels:
             raise ConfigError(f"a {self.kind} task needs at least one label")
+        if self.kind == "multi-label" and any(LABEL_SEPARATOR in label for label in self.labels):
+            raise ConfigError(
+                f"a label of a multi-label task cannot hold '{LABEL_SEPARATOR}', which joins them"
+            )
         if self.kind == "regression" and len(self.labels) > 1:
             raise ConfigError(f"a regression has one output, and there are {len(self.labels)}")
 

@@ -122,7 +122,7 @@ def finetune_config(
         ConfigError: The file cannot be read, a key is unknown, or a value does not fit; all faults in
             one message.
     """
-    value = read_toml(file) if file else {}
+    value = {"data": {}, "model": {}, **(read_toml(file) if file else {})}
     for section, entries in options.items():
         given = {key: entry for key, entry in entries.items() if entry is not None}
         if given:

@@ -29,6 +29,7 @@ from twil.version import __version__
 FORMAT = 1
 MODEL_TYPE = "twilbert"
 CONFIG, WEIGHTS, TOKENIZER, RUN = "config.json", "model.safetensors", "tokenizer.json", "run.json"
+FILES = (CONFIG, WEIGHTS, TOKENIZER, RUN)
 
 
 def save(
@@ -58,7 +59,7 @@ def save(
             f"the tokenizer has {pieces} pieces and the model {model.config.encoder.vocab_size}: "
             "they do not belong together"
         )
-    with atomic_folder(path, overwrite=overwrite) as folder:
+    with atomic_folder(path, overwrite=overwrite, own=FILES) as folder:
         save_tokenizer(tokenizer, folder / TOKENIZER)
         header = {"format": FORMAT, "model_type": MODEL_TYPE, "tokenizer_sha256": sha256(folder / TOKENIZER)}
         write_json(folder / CONFIG, header | {"model": model.config.as_dict()})

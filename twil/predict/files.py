@@ -11,11 +11,13 @@ from typing import Any, get_args
 import numpy as np
 
 from twil.data.formats import find_format
+from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableReader, TableWriter
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, Predictor, Text
 from twil.predict.session import Provider, ProviderChoice
+from twil.storage import check_parent
 from twil.task import Decoded, Task
 
 ID_COLUMN = "ID"
@@ -148,7 +150,9 @@ def predict_file(
     """
     if on_error not in get_args(OnError):
         raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip, mark")
-    find_format(target, output_format)  # a wrong name is told before any work
+    find_format(target, output_format)  # what is wrong with the output is told before any work
+    if not is_stream(target):
+        check_parent(target)
     texts = (text,) if text_pair is None else (text, text_pair)
     reader, repeated = _open_table(
         source,

@@ -47,7 +47,7 @@ class CheckpointFolder:
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove the ones before it."""
         self.root.mkdir(exist_ok=True)
-        with atomic_folder(self._at(step), overwrite=True) as folder:
+        with atomic_folder(self._at(step), overwrite=True, own=(WEIGHTS, BEST, STATE)) as folder:
             save_file(checkpoint.weights, folder / WEIGHTS)
             save_file(checkpoint.best, folder / BEST)
             torch.save(checkpoint.state, folder / STATE)

@@ -15,7 +15,7 @@ from twil.config.model import EncoderConfig, ModelConfig, preset
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.data.labelled import LabelledSet, find_labels, read_labelled
 from twil.errors import ConfigError
-from twil.model.folder import load_with_tokenizer, save
+from twil.model.folder import FILES, load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT, parameter_count, with_heads
 from twil.storage import check_vacant, sha256
 from twil.task import Task
@@ -111,7 +111,7 @@ def finetune(
     begin = time.monotonic()
     output = Path(output)
     checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
-    check_vacant(output, overwrite=overwrite)
+    check_vacant(output, overwrite=overwrite, own=FILES)
     _check_vacant_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
     check_metric(config.train.metric)
     place = choose_device(device, config.train.precision)

@@ -1,0 +1,286 @@
+"""The command line: results on stdout, one line for an error, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from bundles import write_bundle
+from conftest import write_rows
+
+from twil.cli.main import main
+from twil.errors import TwilError
+
+ORIGINAL = Path(__file__).parent / "data" / "original"
+COMMANDS = ("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "doctor")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Give a way to run `twil`: arguments in; exit code, stdout and stderr out."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["twil", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("cli") / "bundle")
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    rows = [(f"qué bien {n}", "P") for n in range(6)] + [(f"qué mal {n}", "N") for n in range(6)]
+    return write_rows(tmp_path / "labelled.tsv", rows)
+
+
+def fails(result: tuple[int, str, str], *said: str) -> None:
+    """Check that a command ended with one line that says all this."""
+    code, out, err = result
+    assert code == 1
+    assert out == ""
+    assert err.startswith("twil: error: ")
+    assert err.count("\n") == 1, err
+    for part in said:
+        assert part in err
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['twil', '--help']\n"
+        "from twil.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b", done.stdout)
+    for heavy in ("torch", "numpy", "pyarrow", "pydantic", "tokenizers", "onnxruntime", "sklearn"):
+        assert f"'{heavy}'" not in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert f"twil {command} " in out
+
+
+def test_version_and_wrong_usage(run: Run) -> None:
+    from twil import __version__
+
+    assert run("--version") == (0, f"twil {__version__}\n", "")
+    assert run("predict", "--nonsense")[0] == 2
+    assert run("conquer")[0] == 2
+
+
+def test_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "twil", "--version"], capture_output=True, check=True)
+    assert done.stdout.startswith(b"twil ")
+
+
+def test_the_whole_way(run: Run, tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, dev, source = (examples / f"{name}.tsv" for name in ("tweets_train", "tweets_dev", "to_predict"))
+    assert run("vocab", train, examples / "pairs.tsv", "--size", 800)[0] == 0
+    code, out, err = run(
+        *("finetune", train, "--dev", dev, "--test", dev, "--init", "tiny", "--tokenizer", "tokenizer.json"),
+        *("--epochs", 1, "--pooling", "avg", "-o", "model"),
+    )
+    assert code == 0, err
+    assert "macro average" in out
+    assert "wrote model" in err
+    code, _, err = run("export", "model", "--onnx", "-o", "bundle")
+    assert code == 0, err
+    shutil.rmtree(tmp_path / "elsewhere", ignore_errors=True)
+    shutil.move("bundle", "elsewhere")
+    shutil.move("model", "moved")
+
+    reports = [
+        json.loads(run("evaluate", place, dev, "--json")[1])["report"] for place in ("moved", "elsewhere")
+    ]
+    assert reports[0] == reports[1]
+    assert reports[0]["rows"] == 99
+
+    code, out, err = run("predict", source, "--model", "elsewhere")
+    assert code == 0, err
+    header, *lines = out.removesuffix("\n").split("\n")
+    assert header == "ID\tlabel\tnegative\tneutral\tpositive"
+    assert len(lines) == 60
+    assert "rows have an empty text" in err
+    assert run("predict", source, "-m", "elsewhere", "-o", "out.parquet", "--quiet") == (0, "", "")
+    table = pq.read_table("out.parquet")
+    assert table.column("label").to_pylist() == [line.split("\t")[1] for line in lines]
+    assert run("predict", source, "-m", "elsewhere", "-o", "out.jsonl", "--keep", "TEXT", "-q")[0] == 0
+    first = json.loads(Path("out.jsonl").read_text().split("\n")[0])
+    assert list(first) == ["ID", "TEXT", "label", "negative", "neutral", "positive"]
+
+
+def test_import_says_what_differs(run: Run, tmp_path: Path) -> None:
+    case = ORIGINAL / "pkm"
+    code, out, err = run(
+        *("import", case / "weights.hdf5", "--config", case / "config.json", "--vocab", ORIGINAL / "vocab"),
+        *("-o", tmp_path / "model"),
+    )
+    assert (code, out) == (0, "")
+    assert "spare last row" in err
+    assert "63 tensors" in err
+    assert json.loads((tmp_path / "model" / "run.json").read_text())["command"] == "import"
+
+
+def test_doctor_names_versions_extras_and_providers(run: Run) -> None:
+    code, out, _ = run("doctor")
+    assert code == 0
+    for part in ("onnxruntime", "CPUExecutionProvider", "loads", "threads"):
+        assert part in out
+    value = json.loads(run("doctor", "--json")[1])
+    assert value["threads"] == len(os.sched_getaffinity(0))
+    assert value["providers"]["CPUExecutionProvider"] == ""
+    assert "pip install 'twil[gpu]'" in value["extras"]["gpu"]
+
+
+def test_doctor_calls_two_runtimes_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twil.predict import diagnosis
+
+    monkeypatch.setattr(diagnosis.metadata, "version", lambda _: "1.0")
+    code, _, err = run("doctor")
+    assert code == 1
+    assert "onnxruntime and onnxruntime-gpu are both installed" in err
+
+
+def test_a_wrong_file_is_one_line(run: Run, bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.tsv"
+    fails(run("predict", tmp_path / "none.tsv", "-m", bundle, "-o", out), "none.tsv", "no such file")
+    fails(run("predict", labelled, "-m", bundle, "--text", "TEXTO", "-o", out), "TEXTO", "ID", "CLASS")
+    (tmp_path / "empty.tsv").touch()
+    fails(run("predict", tmp_path / "empty.tsv", "-m", bundle, "-o", out), "empty.tsv")
+    (tmp_path / "picture.tsv").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    fails(run("predict", tmp_path / "picture.tsv", "-m", bundle, "-o", out), "picture.tsv")
+    fails(run("predict", labelled, "-m", tmp_path, "-o", out), "is no bundle")
+    fails(run("predict", labelled, "-m", bundle, "-o", tmp_path / "no" / "out.tsv"), "mkdir -p")
+    fails(run("predict", labelled, "-m", bundle, "--provider", "cuda", "-o", out), "CUDA")
+    fails(run("evaluate", tmp_path, labelled), "no model folder")
+    fails(run("evaluate", bundle, labelled), "labelled.tsv, line 2: the label 'P' is none of NEG, NEU, POS")
+    fails(run("export", tmp_path, "--onnx", "-o", tmp_path / "b"), "no model folder")
+    fails(run("export", tmp_path, "-o", tmp_path / "b"), "--onnx")
+    assert not out.exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_with_one_changed_byte_is_refused(
+    run: Run, bundle: Path, labelled: Path, tmp_path: Path
+) -> None:
+    for name in ("model.onnx", "tokenizer.json"):
+        copy = tmp_path / name.partition(".")[0]
+        shutil.copytree(bundle, copy)
+        content = bytearray((copy / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (copy / name).write_bytes(content)
+        fails(run("predict", labelled, "-m", copy, "-o", tmp_path / "out.tsv"), name, "SHA-256")
+
+
+def test_wrong_training_input_is_one_line_and_leaves_nothing(
+    run: Run, labelled: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    model = tmp_path / "model"
+
+    def finetune(train: Path, *options: object) -> tuple[int, str, str]:
+        start = ("--init", "tiny", "--tokenizer", tokenizer_file)
+        return run("finetune", train, "--dev", labelled, *start, "-o", model, *options)
+
+    one = write_rows(tmp_path / "one.tsv", [("hola", "P"), ("adiós", "P")])
+    fails(finetune(one), "one.tsv", "all rows have the label 'P'")
+    header = tmp_path / "header.tsv"
+    header.write_text("ID\tTEXT\tCLASS\n")
+    fails(finetune(header), "header.tsv", "no rows")
+    fails(finetune(labelled, "--label", "KLASS"), "KLASS", "CLASS")
+    fails(finetune(labelled, "--set", "train.lr=-1"), "train.lr", "greater than 0")
+    fails(finetune(labelled, "--pooling", "mean"), "cls", "avg")
+    fails(run("finetune", labelled, "--dev", labelled, "-o", model), "--model", "--init")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    fails(finetune(labelled, "--tokenizer", broken), "broken.json")
+    cut = tmp_path / "cut.hdf5"
+    cut.write_bytes((ORIGINAL / "pkm" / "weights.hdf5").read_bytes()[:5000])
+    rest = ("--config", ORIGINAL / "pkm" / "config.json", "--vocab", ORIGINAL / "vocab", "-o", model)
+    fails(run("import", cut, *rest), "cut.hdf5")
+    fails(run("vocab", tmp_path / "none.tsv", "-o", tmp_path / "v.json"), "none.tsv")
+    assert not model.exists()
+    assert not list(tmp_path.glob("model*"))
+    assert not list(tmp_path.glob(".*"))
+    assert not (tmp_path / "v.json").exists()
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["twil", "--debug", "evaluate", str(tmp_path), str(tmp_path / "x.tsv")])
+    with pytest.raises(TwilError):
+        main()
+
+
+def test_outputs_that_are_there_need_force(run: Run, labelled: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken.json"
+    taken.write_text("mine")
+    fails(run("vocab", labelled, "-o", taken), "--force")
+    assert taken.read_text() == "mine"
+
+
+def test_ctrl_c_keeps_the_state_and_resume_finishes(
+    labelled: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    start = ("--init", "tiny", "--tokenizer", tokenizer_file)
+    endless = ("--epochs", "4000", "--set", "train.patience=5000")
+    files = (labelled, "--dev", labelled, "-o", tmp_path / "model")
+    command = [sys.executable, "-m", "twil", "finetune", *files, *start, *endless]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2 "):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "continue with the same command and --resume" in rest
+    assert not (tmp_path / "model").exists()
+    assert (tmp_path / "model.checkpoint").is_dir()
+    with subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline() + "".join(
+            line for line, _ in zip(process.stderr, range(5), strict=False)
+        )
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+    assert "continuing after step" in said
+    assert process.returncode == 130
+
+
+def test_a_reader_that_leaves_early_ends_predict_quietly(bundle: Path, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "many.tsv", [("hola mundo", "x")] * 50_000)
+    command = [sys.executable, "-m", "twil", "predict", source, "-m", bundle]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"ID\tlabel")
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 1

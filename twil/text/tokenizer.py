@@ -1,0 +1,191 @@
+"""From raw text to token ids: one `tokenizer.json`, the same in training and in serving.
+
+Everything on that way (replacing addresses and mentions, blanks, case, pieces, special pieces, truncation)
+is written in the file and run by the `tokenizers` library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+
+from twil.errors import ConfigError, DataError, ModelError
+from twil.storage import atomic_file
+from twil.text.normalization import original_normalizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")  # ids 0 to 4 of every vocabulary
+PAD, UNK, MASK, CLS, SEP = SPECIAL
+PAD_ID, UNK_ID, MASK_ID, CLS_ID, SEP_ID = range(len(SPECIAL))
+
+_LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of some texts or pairs, without pads.
+
+    Attributes:
+        input_ids: The ids of each row, special pieces included.
+        segment_ids: For pairs: 0 for the first text, 1 for the second, as long as the ids. None for single
+            texts (all 0).
+        truncated: bool ``(rows,)``: whether pieces of the row were cut off.
+    """
+
+    input_ids: list[list[int]]
+    segment_ids: list[list[int]] | None
+    truncated: NDArray[np.bool_]
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Encoded:
+    """Turn raw texts, or pairs of them, into token ids.
+
+    Args:
+        tokenizer: As `load_tokenizer` or one of the makers gives it.
+        texts: Either all single texts or all pairs.
+
+    Raises:
+        DataError: A row holds something other than text, or half a surrogate pair, which is no character.
+    """
+    try:
+        encodings = tokenizer.encode_batch_fast(texts)
+    except TypeError as error:
+        raise _not_text(texts) from error
+    pairs = len(texts) > 0 and not isinstance(texts[0], str)
+    return Encoded(
+        input_ids=[encoding.ids for encoding in encodings],
+        segment_ids=[encoding.type_ids for encoding in encodings] if pairs else None,
+        truncated=_truncated(encodings),
+    )
+
+
+def original_tokenizer(vocab_file: str | Path, *, max_length: int, preprocess: bool = True) -> Tokenizer:
+    """Make the tokenizer of the original's weights from its vocabulary file.
+
+    Args:
+        vocab_file: One piece a line; a piece that goes on within a word begins with ``##``.
+        max_length: The most pieces of a row, special pieces included.
+        preprocess: Replace addresses, mentions and the like first, as the original's commands did.
+
+    Raises:
+        ModelError: The file is absent or no such vocabulary.
+        ConfigError: `max_length` leaves no room for text.
+    """
+    # TWilBERT: kept: the `▁` of a word's start was written as `##`, which word pieces read as a continuation.
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            _read_vocabulary(Path(vocab_file)), unk_token=UNK, max_input_chars_per_word=_LONGEST_WORD
+        )
+    )
+    tokenizer.normalizer = original_normalizer(preprocess=preprocess)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    frame(tokenizer, max_length)
+    return tokenizer
+
+
+def frame(tokenizer: Tokenizer, max_length: int) -> None:
+    """Set the special pieces around one text or two, and the truncation.
+
+    The special pieces are not registered as added tokens: a tweet that says "[SEP]" cannot write one.
+
+    Raises:
+        ConfigError: `max_length` leaves no room for text.
+    """
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{CLS}:0 $A:0 {SEP}:0",
+        pair=f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1",
+        special_tokens=[(CLS, CLS_ID), (SEP, SEP_ID)],
+    )
+    set_max_length(tokenizer, max_length)
+
+
+def set_max_length(tokenizer: Tokenizer, max_length: int) -> None:
+    """Truncate rows at `max_length` pieces, special pieces included; of a pair the longer text is cut first.
+
+    Raises:
+        ConfigError: `max_length` leaves no room for two texts.
+    """
+    smallest = tokenizer.num_special_tokens_to_add(is_pair=True) + 2
+    if max_length < smallest:  # the library would not truncate at all
+        raise ConfigError(
+            f"a length of {max_length} pieces leaves no room for text: "
+            f"at least {smallest} are needed (a pair has {smallest - 2} special pieces)"
+        )
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
+
+
+def max_length(tokenizer: Tokenizer) -> int | None:
+    """Return the longest row in pieces, or None where nothing is truncated."""
+    return int(tokenizer.truncation["max_length"]) if tokenizer.truncation else None
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Load a `tokenizer.json`. Rows come unpadded, whatever padding the file asks of other programs.
+
+    Raises:
+        ModelError: The file is absent or not a tokenizer.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"there is no tokenizer {path}: is the folder a model folder or a bundle?")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
+    """Write a `tokenizer.json`, whole or not at all.
+
+    The file asks for padding on the right, so that other programs that read it pad as in training.
+    """
+    padded = Tokenizer.from_str(tokenizer.to_str())
+    padded.enable_padding(direction="right", pad_id=PAD_ID, pad_token=PAD)
+    with atomic_file(path) as temporary:
+        padded.save(str(temporary))
+
+
+def _truncated(encodings: list[Encoding]) -> NDArray[np.bool_]:
+    return np.fromiter((bool(encoding.overflowing) for encoding in encodings), np.bool_, len(encodings))
+
+
+def _not_text(texts: Sequence[object]) -> DataError:
+    rows = (row for row, entry in enumerate(texts, start=1) if not _is_text(entry))
+    return DataError(f"text {next(rows, '?')} is not Unicode text, or not a pair of them")
+
+
+def _is_text(entry: object) -> bool:
+    parts = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry,)
+    return all(isinstance(part, str) and _is_encodable(part) for part in parts)
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    if not path.is_file():
+        raise ModelError(f"there is no vocabulary file {path}")
+    try:
+        pieces = (
+            path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        )  # pieces may hold odd line ends
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is not a vocabulary: it is not UTF-8 text") from error
+    if tuple(pieces[: len(SPECIAL)]) != SPECIAL:
+        raise ModelError(
+            f"{path} is not a vocabulary of the original: it does not begin with {', '.join(SPECIAL)}"
+        )
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    if len(vocabulary) != len(pieces):
+        twice = next(piece for index, piece in enumerate(pieces) if vocabulary[piece] != index)
+        raise ModelError(f"{path} holds the piece '{twice}' twice, so its ids are not certain")
+    return vocabulary

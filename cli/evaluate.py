@@ -32,5 +32,5 @@ def command(
     for table in report_tables(result.report.as_dict(), f"{model} on {file}"):
         show(table)
     if result.truncated:
-        display.warn(f"{result.truncated:,} texts were cut at the model's longest length")
-    display.line(f"{result.report.rows:,} rows in {format_seconds(result.seconds)} on {result.runtime}")
+        display.warn(f"texts cut at the longest row that the model reads: {result.truncated:,}")
+    display.line(f"{result.report.rows:,} rows in {format_seconds(result.seconds)}, {result.runtime}")

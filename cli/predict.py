@@ -70,14 +70,14 @@ def command(
 def show_summary(display: Display, summary: Summary) -> None:
     """Say what became of the rows; nothing that was changed or left out goes without a word."""
     for count, said in (
-        (summary.truncated, "texts were longer than the model reads and cut"),
-        (summary.empty, "rows have an empty text; they are predicted all the same"),
-        (summary.skipped, "bad rows were left out"),
-        (summary.marked, "bad rows were kept without a prediction"),
-        (summary.altered, "cells had tabs or line breaks, which became blanks"),
+        (summary.truncated, "texts cut at the longest row that the model reads"),
+        (summary.empty, "empty texts, predicted all the same"),
+        (summary.skipped, "bad rows left out"),
+        (summary.marked, "bad rows kept without a prediction"),
+        (summary.altered, "cells whose tabs or line breaks became blanks"),
     ):
         if count:
-            display.warn(f"{count:,} {said}")
+            display.warn(f"{said}: {count:,}")
     for error in summary.first_errors:
         display.line(f"  {error}")
     display.line(

@@ -50,9 +50,9 @@ class TrainingView:
         )
         for name, count in event.blank.items():
             if count:
-                self.display.warn(f"{count:,} blank lines of {name} were left out")
+                self.display.warn(f"blank lines of {name} left out: {count:,}")
         if event.truncated:
-            self.display.warn(f"{event.truncated:,} training texts are cut at {event.max_length} pieces")
+            self.display.warn(f"training texts cut at {event.max_length} pieces: {event.truncated:,}")
         if event.resumed:
             self.display.line(f"continuing after step {event.resumed:,}")
         self.begin, self.first_step = time.monotonic(), event.resumed

@@ -128,7 +128,7 @@ def test_the_whole_way(run: Run, tmp_path: Path, examples: Path, monkeypatch: py
     header, *lines = out.removesuffix("\n").split("\n")
     assert header == "ID\tlabel\tnegative\tneutral\tpositive"
     assert len(lines) == 60
-    assert "rows have an empty text" in err
+    assert "empty texts, predicted all the same: 2" in err
     assert run("predict", source, "-m", "elsewhere", "-o", "out.parquet", "--quiet") == (0, "", "")
     table = pq.read_table("out.parquet")
     assert table.column("label").to_pylist() == [line.split("\t")[1] for line in lines]

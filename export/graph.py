@@ -1,0 +1,208 @@
+"""The ONNX graph of a model: written by torch, then freed of what belongs to the machine that wrote it."""
+
+# B batch   T tokens   D hidden   P pooled   L outputs
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twil.config.model import ModelConfig, Pooling
+from twil.errors import ConfigError, ExportError, require
+from twil.model.heads import pool
+from twil.model.twilbert import TWilBERT
+from twil.predict.bundle import BATCH, INPUTS, SEQUENCE
+from twil.task import Task
+from twil.version import __version__
+
+OPSET = 17
+"""LayerNormalization is one operator from here on. Newer sets bring nothing that these models use and ran
+no faster."""
+OPSETS = range(17, 21)
+"""What the exporter can write of those that suffice."""
+
+SINGLE_FILE_LIMIT = 2_000_000_000
+"""Bytes of weights up to which a graph is one file; protobuf ends at 2 GiB."""
+WEIGHTS = "model.onnx.data"
+
+TASK_KEY, VERSION_KEY = "twil.task", "twil.version"
+
+
+class ClassifierGraph(nn.Module):
+    """What a classifier's graph computes: logits, and what they mean for its kind of task."""
+
+    def __init__(self, model: TWilBERT) -> None:
+        super().__init__()
+        self.model = model
+        self.kind = model.task.kind
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Map int64 ``(B, T)`` each to logits and `Task.probabilities`, both float ``(B, L)``."""
+        logits = self.model(input_ids, attention_mask, segment_ids)  # (B, L)
+        if self.kind == "class":
+            return logits, logits.softmax(dim=-1)
+        if self.kind == "multi-label":
+            return logits, logits.sigmoid()
+        return logits, logits.clone()  # an output of its own
+
+
+class EncoderGraph(nn.Module):
+    """What a bare encoder's graph computes: a vector for every token, and one for the row."""
+
+    def __init__(self, model: TWilBERT, pooling: Pooling) -> None:
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Map int64 ``(B, T)`` each to hidden states float ``(B, T, D)`` and their pool ``(B, P)``."""
+        hidden = self.model.encode(input_ids, attention_mask, segment_ids)
+        return hidden, pool(hidden, attention_mask, self.pooling)
+
+
+def write_graph(
+    module: ClassifierGraph | EncoderGraph,
+    path: Path,
+    *,
+    outputs: Mapping[str, tuple[str, ...]],
+    max_length: int,
+    opset: int = OPSET,
+) -> None:
+    """Write a module as ONNX, the same bytes for the same weights.
+
+    Args:
+        module: What to write. It is put in evaluation mode and stays there.
+        path: The file; weights of more than `SINGLE_FILE_LIMIT` bytes lie beside it in `WEIGHTS`.
+        outputs: Names of what the module gives, each with the names of its dynamic axes.
+        max_length: The longest row that the encoder takes.
+        opset: The ONNX operator set.
+
+    Raises:
+        ConfigError: The exporter does not write this operator set.
+        ExportError: Torch cannot write the module.
+        MissingExtraError: onnx is not installed.
+    """
+    onnx = require("onnx", extra="train", purpose="export")
+    if opset not in OPSETS:
+        raise ConfigError(f"opset {opset} cannot be written: choose one of {OPSETS[0]} to {OPSETS[-1]}")
+    # Above 2 GiB torch writes one file per tensor, so what it writes is gathered here.
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        written = Path(scratch) / path.name
+        _trace(module.eval(), written, outputs, dummy_shape(module.model, max_length), opset)
+        graph = onnx.load(written)
+    _strip(graph)
+    onnx.helper.set_model_props(graph, _metadata(module.model.config.task))
+    _save(graph, path)
+
+
+def dummy_shape(model: TWilBERT, max_length: int) -> tuple[int, int]:
+    """Choose batch and length to trace with, such that neither can be taken for a size of the model.
+
+    Both are at least 2 and equal to no size of the model; where there is a choice, they divide none, so
+    that no product of sizes is taken for a product of axes.
+    """
+    constants = _integers(model.config) | {
+        size for tensor in model.state_dict().values() for size in tensor.shape
+    }
+
+    def fitness(size: int) -> tuple[bool, bool, int]:
+        return size in constants, any(constant % size == 0 for constant in constants), size
+
+    batch = min(range(2, 100), key=fitness)
+    length = min((size for size in range(2, max_length + 1) if size != batch), key=fitness)
+    return batch, length
+
+
+def _trace(
+    module: nn.Module,
+    path: Path,
+    outputs: Mapping[str, tuple[str, ...]],
+    shape: tuple[int, int],
+    opset: int,
+) -> None:
+    ids = torch.ones(shape, dtype=torch.int64)
+    dummy = (ids, ids.clone(), torch.zeros_like(ids))
+    axes = dict.fromkeys(INPUTS, (BATCH, SEQUENCE)) | dict(outputs)
+    try:
+        with _quiet(), torch.no_grad():
+            # The older exporter by choice: for these models both are exact on dynamic axes, but it is 3 to 20
+            # times as quick, its graphs run no slower, it names axes as told in every version of torch that
+            # twil takes, and it needs no onnxscript. The newer writes source paths and stack traces.
+            torch.onnx.export(
+                module,
+                dummy,
+                path,
+                dynamo=False,
+                opset_version=opset,
+                input_names=list(INPUTS),
+                output_names=list(outputs),
+                dynamic_axes={name: dict(enumerate(names)) for name, names in axes.items()},
+            )
+    except Exception as error:  # whatever the exporter meets
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"torch {torch.__version__} cannot export this model ({reason}): "
+            "install the versions of constraints.txt, or report it with the model's config.json"
+        ) from error
+
+
+def _strip(graph: Any) -> None:
+    """Remove notes of the exporter, which may hold source paths and would differ between machines."""
+    for part in (graph, graph.graph, *graph.graph.node):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+
+
+def _metadata(task: Task | None) -> dict[str, str]:
+    """Describe the model in the graph itself, for who has nothing but that file."""
+    metadata = {VERSION_KEY: __version__}
+    if task:
+        metadata[TASK_KEY] = json.dumps(task.as_dict(), ensure_ascii=False, sort_keys=True)
+    return metadata
+
+
+def _save(graph: Any, path: Path) -> None:
+    onnx = require("onnx", extra="train", purpose="export")
+    size = sum(len(tensor.raw_data) for tensor in graph.graph.initializer)
+    beside = size > SINGLE_FILE_LIMIT
+    onnx.save_model(graph, path, save_as_external_data=beside, all_tensors_to_one_file=True, location=WEIGHTS)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter from the user's terminal; what goes wrong is raised."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _integers(config: ModelConfig) -> set[int]:
+    """Collect the sizes that a configuration names."""
+    found: set[int] = set()
+    ahead: list[Any] = [config.model_dump()]
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, Mapping):
+            ahead += value.values()
+        elif isinstance(value, list | tuple):
+            ahead += value
+        elif isinstance(value, int) and value > 1:  # neither flags nor the 0 that every number divides
+            found.add(value)
+    return found

@@ -1,0 +1,306 @@
+"""Does an exported graph compute what its model does? What does not is no bundle."""
+
+# B batch   T tokens   D hidden   H memory heads   R slots read per head
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from twil.data.batching import Batch, pad_batch
+from twil.errors import ExportError, ModelError, require
+from twil.export.graph import ClassifierGraph, EncoderGraph
+from twil.model.memory import ProductKeyMemory
+from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
+from twil.predict.session import Session
+from twil.text.tokenizer import encode, load_tokenizer
+
+TOLERANCE = 1e-4
+"""The largest difference that float32 arithmetic in another order may make."""
+
+TIE = 1e-5
+"""Two slots of a memory tie where their scores differ by no more than this part of the largest score."""
+
+TEXTS = (
+    "Por fin viernes!! 🎉🎉 esta noche toca cena con los de siempre",
+    "@maria_lopez no me lo puedo creer, otra vez han cancelado el tren de las 8 😡 #renfe",
+    "Qué maravilla de concierto anoche en Málaga ❤️ https://ejemplo.es/fotos/1234",
+    "",
+    "jajajajaja",
+    "¿Alguien sabe a qué hora empieza el partido? Que yo salgo del curro a las 7…",
+    "👩‍👩‍👧‍👦🇪🇸🙈🙈🙈",
+    "Ni fu ni fa la peli, la verdad. Me esperaba bastante más después de tanto anuncio :/",
+    "RT @noticias_24h: Corte de agua mañana en el centro de 9:00 a 14:00 &gt;&gt; avisad a los vecinos",
+    "GRACIAS a tod@s por los mensajes!!! Sois l@s mejores, os quiero muchísimooooo 😘😘😘",
+    "3-0 y al descanso. Mejor apago la tele y me pongo con la cena, que esto no tiene arreglo",
+)
+_LONG_TEXT = (
+    "Abro hilo: llevo tres horas esperando en el médico y os voy a contar todo lo que he visto. " * 100
+)
+
+_SEED = 20  # of the random rows: the same report for the same model
+
+_CONTROL_FLOW = ("If", "Loop", "Scan")
+_RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a graph was from its model, and on what they were compared.
+
+    Attributes:
+        tolerance: The difference from which the export would have failed.
+        max_difference: The largest absolute difference, by output.
+        label_agreement: The share of rows with the same label; None where there are no labels.
+        rows: How many rows were compared.
+        tied_rows: How many of them were excepted, as a memory's choice of slots was a tie there.
+        shapes: Batch and length of every batch.
+    """
+
+    tolerance: float
+    max_difference: dict[str, float]
+    label_agreement: float | None
+    rows: int
+    tied_rows: int
+    shapes: list[tuple[int, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe it in JSON's types."""
+        return asdict(self)
+
+
+def verify(bundle: Bundle, module: ClassifierGraph | EncoderGraph) -> Parity:
+    """Hold a bundle's graph to the model that it was made from.
+
+    The graph must have dynamic axes by their names, standard operators only, and nothing of training. It
+    runs on everyday texts and on random rows, padded on the right, at shapes from 1 × 1 to the longest
+    row, and must agree with the module on every number. Excepted are rows that differ because a memory
+    reads one of two slots whose scores are equal but for rounding: they are counted.
+
+    Args:
+        bundle: The graph, its tokenizer, and a manifest that need not have a parity report yet.
+        module: What was exported, in evaluation mode on the CPU.
+
+    Raises:
+        ExportError: The graph is not what it should be.
+        MissingExtraError: onnx or ONNX Runtime is not installed.
+    """
+    check_structure(bundle)
+    session = _open(bundle)
+    batches = list(_batches(bundle, vocab_size=module.model.config.encoder.vocab_size))
+    comparisons = [_compare(session, module, batch) for batch in batches]
+    _check_repeatable(session, batches[0])
+    rows = sum(len(batch.input_ids) for batch in batches)
+    agreed = [same for comparison in comparisons for same in comparison.same_labels]
+    return Parity(
+        tolerance=TOLERANCE,
+        max_difference={
+            name: max(comparison.differences[name] for comparison in comparisons)
+            for name in bundle.manifest.outputs
+        },
+        label_agreement=sum(agreed) / len(agreed) if agreed else None,
+        rows=rows,
+        tied_rows=sum(comparison.tied_rows for comparison in comparisons),
+        shapes=list(dict.fromkeys(_shape(batch) for batch in batches)),
+    )
+
+
+def check_structure(bundle: Bundle) -> None:
+    """Check a graph as it lies on disk: the names of its axes, and the operators it is made of.
+
+    Raises:
+        ExportError: An axis is fixed or has another name, or an operator is none that every runtime has.
+    """
+    onnx = require("onnx", extra="train", purpose="export")
+    model = onnx.load(bundle.graph, load_external_data=False)
+    inputs = {value.name: _axes(value) for value in model.graph.input}
+    if inputs != dict.fromkeys(INPUTS, (BATCH, SEQUENCE)):
+        raise _rejected(f"its inputs are {inputs}, and all axes must be dynamic ({BATCH}, {SEQUENCE})")
+    outputs = {value.name: _axes(value)[:-1] for value in model.graph.output}
+    if outputs != bundle.manifest.outputs:
+        raise _rejected(f"its outputs have the axes {outputs} where {bundle.manifest.outputs} are meant")
+    strange = {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain}
+    strange |= {node.op_type for node in model.graph.node} & {*_CONTROL_FLOW, *_RANDOM}
+    if strange or model.functions:
+        names = ", ".join(sorted(strange | {function.name for function in model.functions}))
+        raise _rejected(f"it holds {names}, which is no plain arithmetic")
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    differences: dict[str, float]  # by output, tied rows left out
+    same_labels: list[bool]  # by row, tied ones left out; empty where there are no labels
+    tied_rows: int
+
+
+def _compare(session: Session, module: ClassifierGraph | EncoderGraph, batch: Batch) -> _Comparison:
+    manifest = session.bundle.manifest
+    found = _run(session, batch)
+    expected = dict(zip(manifest.outputs, _reference(module, batch), strict=True))
+    if manifest.task:
+        # What a probability is, twil.task decides; the module in torch was only written to say the same.
+        expected["probabilities"] = manifest.task.probabilities(expected["logits"])
+    differences = {name: _row_differences(name, found[name], expected[name]) for name in expected}
+    largest = np.max(list(differences.values()), axis=0)  # (B,)
+    compared = np.ones(len(largest), dtype=np.bool_)
+    if (largest > TOLERANCE).any():
+        compared = (largest <= TOLERANCE) | ~tied_rows(module, batch)
+    for name, by_row in differences.items():
+        difference = by_row[compared].max(initial=0)
+        if difference > TOLERANCE:
+            raise _rejected(
+                f"its {name} differ from the model's by {difference:.2g} on a batch of {_shape(batch)}, "
+                f"and {TOLERANCE:g} is allowed"
+            )
+    same_labels: list[bool] = []
+    if manifest.task and manifest.task.kind != "regression":
+        ours, its = (manifest.task.decode(side["logits"][compared]).labels for side in (expected, found))
+        # Within the tolerance, labels differ only where the model's own scores tie.
+        same_labels = [label == other for label, other in zip(ours, its, strict=True)]
+    return _Comparison(
+        {name: float(by_row[compared].max(initial=0)) for name, by_row in differences.items()},
+        same_labels,
+        tied_rows=int((~compared).sum()),
+    )
+
+
+def _row_differences(
+    name: str, found: NDArray[np.float32], expected: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the largest absolute difference in each row, float32 ``(B,)``."""
+    if not np.isfinite(expected).all():
+        raise ExportError(
+            f"the model itself gives {name} that are not finite: its weights are damaged, "
+            "so train it or copy it again"
+        )
+    if found.shape != expected.shape:  # an axis of 1 would broadcast
+        raise _rejected(f"its {name} have the shape {found.shape} where the model's have {expected.shape}")
+    if not np.isfinite(found).all():
+        raise _rejected(f"its {name} are not finite where the model's are")
+    differences: NDArray[np.float32] = np.abs(found - expected).reshape(len(found), -1).max(axis=1)
+    return differences
+
+
+def tied_rows(module: ClassifierGraph | EncoderGraph, batch: Batch) -> NDArray[np.bool_]:
+    """Tell in which rows of a batch a memory's choice of slots hangs on rounding, bool ``(B,)``.
+
+    A memory reads its R best slots, so its result jumps where the scores of slots R and R + 1 cross: there
+    two correct computations in float32 may differ by any amount.
+    """
+    tied = torch.zeros(len(batch.input_ids), dtype=torch.bool)
+
+    def note(memory: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(memory, ProductKeyMemory)
+        tied.logical_or_(_is_tie(memory, inputs[0]).flatten(1).any(dim=1))
+
+    memories = [part for part in module.modules() if isinstance(part, ProductKeyMemory)]
+    hooks = [memory.register_forward_pre_hook(note) for memory in memories]
+    try:
+        _reference(module, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tied.numpy()
+
+
+def _is_tie(memory: ProductKeyMemory, hidden: Tensor) -> Tensor:
+    """Hold the last slot read against the next: hidden states ``(B, T, D)`` to bool ``(B, T, H)``."""
+    rows, length, _ = hidden.shape
+    query = memory.query(hidden)
+    if memory.query_norm is not None:
+        query = memory.query_norm(query.flatten(0, 1))
+    query = query.view(rows, length, memory.n_heads, 2, memory.half_size)
+    scores = torch.einsum("bthpc,hpnc->bthpn", query, memory.keys)
+    # The R + 1 best sums lie among the sums of the R + 1 best of each half.
+    first, second = scores.topk(min(memory.knn + 1, memory.n_keys), dim=-1).values.unbind(dim=-2)
+    sums = (first[..., :, None] + second[..., None, :]).flatten(-2)  # (B, T, H, up to (R + 1)²)
+    if sums.shape[-1] <= memory.knn:  # every slot is read
+        return torch.zeros(sums.shape[:-1], dtype=torch.bool)
+    best = sums.topk(memory.knn + 1, dim=-1).values  # (B, T, H, R + 1)
+    return best[..., -2] - best[..., -1] <= TIE * best.abs().amax(dim=-1)
+
+
+def _check_repeatable(session: Session, batch: Batch) -> None:
+    first, second = _run(session, batch), _run(session, batch)
+    changing = [name for name in first if first[name].tobytes() != second[name].tobytes()]
+    if changing:
+        raise _rejected(f"its {' and '.join(changing)} change from run to run")
+
+
+def _batches(bundle: Bundle, *, vocab_size: int) -> Iterator[Batch]:
+    """Give texts and random rows, at shapes unlike the one that was traced."""
+    manifest = bundle.manifest
+    tokenizer = load_tokenizer(bundle.tokenizer)
+    pair = manifest.task is not None and manifest.task.pair
+    yield _text_batch(tokenizer, TEXTS, pair=pair, pad_id=manifest.pad_id)
+    yield _text_batch(tokenizer, ("",), pair=pair, pad_id=manifest.pad_id)
+    yield _text_batch(tokenizer, (_LONG_TEXT, TEXTS[0]), pair=pair, pad_id=manifest.pad_id)
+    random = np.random.default_rng(_SEED)
+    longest = manifest.max_length
+    for rows, length in ((1, 1), (1, longest), (2, longest), (3, 7), (8, 2), (32, 16)):
+        yield _random_batch(random, rows, min(length, longest), vocab_size, manifest.pad_id)
+
+
+def _text_batch(tokenizer: Tokenizer, texts: Sequence[str], *, pair: bool, pad_id: int) -> Batch:
+    encoded = encode(tokenizer, list(zip(texts, reversed(texts), strict=True)) if pair else texts)
+    return pad_batch(encoded.input_ids, encoded.segment_ids, pad_id=pad_id)
+
+
+def _random_batch(random: np.random.Generator, rows: int, length: int, vocab_size: int, pad_id: int) -> Batch:
+    """Draw rows of any pieces, the first of full length, with the second segment from anywhere on."""
+    lengths = [length, *random.integers(1, length, rows - 1, endpoint=True).tolist()]
+    ids = [random.integers(0, vocab_size, size).tolist() for size in lengths]
+    segments = [(np.arange(size) >= random.integers(1, size, endpoint=True)).tolist() for size in lengths]
+    return pad_batch(ids, segments, pad_id=pad_id)
+
+
+def _open(bundle: Bundle) -> Session:
+    try:
+        return Session(bundle, provider="cpu")
+    except ModelError as error:
+        raise _rejected(_cause(error)) from error
+
+
+def _run(session: Session, batch: Batch) -> dict[str, NDArray[np.float32]]:
+    try:
+        return session.run(batch)
+    except ModelError as error:
+        raise _rejected(
+            f"it fails on a batch of {_shape(batch)}, as where an axis was fixed ({_cause(error)})"
+        ) from error
+
+
+def _reference(module: ClassifierGraph | EncoderGraph, batch: Batch) -> list[NDArray[np.float32]]:
+    """Compute in torch what the graph should give."""
+    with torch.inference_mode():
+        outputs = module(*(torch.from_numpy(getattr(batch, name)) for name in INPUTS))
+    return [output.numpy() for output in outputs]
+
+
+def _axes(value: Any) -> tuple[str | int, ...]:
+    """Read the axes of an input or output: names where they are dynamic."""
+    return tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim)
+
+
+def _shape(batch: Batch) -> tuple[int, int]:
+    rows, length = batch.input_ids.shape
+    return rows, length
+
+
+def _cause(error: ModelError) -> str:
+    """Say what ONNX Runtime said, where it said something."""
+    return str(error.__cause__ or error).splitlines()[0]
+
+
+def _rejected(fault: str) -> ExportError:
+    return ExportError(
+        f"the exported graph is refused: {fault}. Install the versions of constraints.txt, "
+        "or report it with the model's config.json"
+    )

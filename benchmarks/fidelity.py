@@ -101,7 +101,7 @@ def main() -> None:
     for name in FIXTURES:
         values = measure(options.fixtures / name)
         rows.append([name, *("–" if math.isnan(value) else f"{value:.1e}" for value in values)])
-    page = "# Distance from the original\n\nWritten by `benchmarks/fidelity.py`, which says what is measured.\n\n"
+    page = "# Distance from the original\n\nWritten by `benchmarks/fidelity.py`, which says what that is.\n\n"
     page += "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
     if options.vocabulary:
         counts = count_tokenizer(options.fixtures, options.vocabulary)

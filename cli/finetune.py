@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,7 @@ def command(
     """Fine-tune a classifier on labelled texts."""
     from twil.config.training import finetune_config
 
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "data": {
             "train": train,
             "dev": dev,
@@ -79,7 +79,7 @@ def command(
 
     with Display(quiet=quiet) as display, stop_on_signals() as should_stop:
         events = finetune(run, output, resume=resume, overwrite=force, device=device, should_stop=should_stop)
-        finished = TrainingView(display).follow(events)
+        finished = TrainingView(display).follow(events, resume=resume)
     if finished is None:
         display.line("continue with the same command and --resume")
         raise KeyboardInterrupt

@@ -48,7 +48,7 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-for _name, _command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.command,
     "vocab": vocab.command,
     "import": import_original.command,
@@ -57,7 +57,8 @@ for _name, _command in {
     "export": export.command,
     "predict": predict.command,
     "doctor": doctor.command,
-}.items():
+}
+for _name, _command in COMMANDS.items():
     app.command(_name)(guard(_command))
 
 

@@ -23,11 +23,18 @@ class TrainingView:
         self.first_step = 0
         self.rows = 0.0
 
-    def follow(self, events: Iterable[FinetuneEvent]) -> Finished | None:
-        """Draw all events; return the last one, or None where the run was interrupted."""
+    def follow(self, events: Iterable[FinetuneEvent], *, resume: bool = False) -> Finished | None:
+        """Draw all events; return the last one, or None where the run was interrupted.
+
+        Args:
+            events: Of the run.
+            resume: Whether an interrupted run was to be continued.
+        """
         for event in events:
             if isinstance(event, Started):
                 self._start(event)
+                if resume and not event.resumed:
+                    self.display.warn("there was no interrupted run to continue; this is a new one")
             elif isinstance(event, StepDone):
                 self._step(event)
             elif isinstance(event, EpochDone):

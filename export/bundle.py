@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from twil.config.model import Pooling
 from twil.errors import ConfigError, ExportError, require
-from twil.export.graph import OPSET, ClassifierGraph, EncoderGraph, write_graph
+from twil.export.graph import OPSET, WEIGHTS, ClassifierGraph, EncoderGraph, write_graph
 from twil.export.verify import verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
@@ -20,6 +20,7 @@ from twil.predict.bundle import (
     CLASSIFIER_OUTPUTS,
     ENCODER_OUTPUTS,
     GRAPH,
+    MANIFEST,
     TOKENIZER,
     Bundle,
     Manifest,
@@ -27,6 +28,9 @@ from twil.predict.bundle import (
 )
 from twil.storage import atomic_folder, check_vacant, sha256
 from twil.text.tokenizer import PAD, max_length, save_tokenizer, set_max_length
+
+FILES = (GRAPH, WEIGHTS, TOKENIZER, MANIFEST)
+"""What a bundle may hold."""
 
 ENCODER_POOLING: Pooling = "avg"
 """How a bare encoder's rows become vectors, where nothing else is asked."""
@@ -57,10 +61,12 @@ class ExportReport:
             else f"encoder, {self.manifest.pooling} pooling"
         )
         difference = max(parity["max_difference"].values())
+        tied = f" ({parity['tied_rows']} more tie in a memory)" if parity["tied_rows"] else ""
         return (
             f"{self.folder} ({what}; rows of up to {self.manifest.max_length} pieces; "
             f"{self.size / 1e6:.1f} MB): differs from the model by at most {difference:.1g} on "
-            f"{parity['rows']} rows at {len(parity['shapes'])} shapes; {self.seconds:.1f} s"
+            f"{parity['rows'] - parity['tied_rows']} rows at {len(parity['shapes'])} shapes{tied}; "
+            f"{self.seconds:.1f} s"
         )
 
 
@@ -81,11 +87,11 @@ def export_onnx(
         bundle_folder: The bundle to write.
         pooling: Of a bare encoder; `ENCODER_POOLING` when left out. A classifier has its own.
         opset: The ONNX operator set.
-        overwrite: Replace a folder that is there.
+        overwrite: Replace a bundle that is there.
 
     Raises:
         ModelError: `model_folder` is no model folder.
-        ConfigError: `pooling` or `opset` does not fit, or the bundle would replace its model.
+        ConfigError: `pooling` or `opset` does not fit.
         ExportError: The graph cannot be written, or does not compute what the model does.
         MissingExtraError: onnx or ONNX Runtime is not installed.
         TwilError: `bundle_folder` is taken.
@@ -94,13 +100,12 @@ def export_onnx(
     source, target = Path(model_folder), Path(bundle_folder)
     require("onnx", extra="train", purpose="export")
     require("onnxruntime", extra="cpu", purpose="checking an export")
-    _check_apart(source, target)
-    check_vacant(target, overwrite=overwrite)
+    check_vacant(target, overwrite=overwrite, own=FILES)
     model, tokenizer = model_folders.load_with_tokenizer(source)
     pooling = _choose_pooling(model, pooling)
     module = EncoderGraph(model, pooling) if model.classifier is None else ClassifierGraph(model)
     outputs = ENCODER_OUTPUTS if model.classifier is None else CLASSIFIER_OUTPUTS
-    with atomic_folder(target, overwrite=overwrite) as temporary:
+    with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(source, tokenizer, temporary, model.config.encoder.max_positions)
         write_graph(module, temporary / GRAPH, outputs=outputs, max_length=longest, opset=opset)
         manifest = Manifest(
@@ -119,11 +124,6 @@ def export_onnx(
         manifest = open_bundle(temporary).manifest  # as a reader will see it
         size = sum(file.stat().st_size for file in temporary.iterdir())
     return ExportReport(target, manifest, size, time.perf_counter() - started)
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    if target.resolve() in (source.resolve(), *source.resolve().parents):
-        raise ConfigError(f"the bundle {target} would replace the model {source}: choose another name")
 
 
 def _choose_pooling(model: TWilBERT, wanted: Pooling | None) -> Pooling:

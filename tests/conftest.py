@@ -15,6 +15,17 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 EXAMPLES = Path(str(resources.files("twil.examples")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA device where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Give the folder of reference data that lies beside a developer's checkout."""

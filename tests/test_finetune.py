@@ -82,6 +82,13 @@ def test_it_learns_and_the_folder_holds_the_best_epoch(
     assert not (tmp_path / "model.checkpoint").exists()
 
 
+def test_lower_precision_on_a_cpu_learns_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
+    events = list(finetune(config(epochs=4, precision="bf16"), tmp_path / "model"))
+    assert isinstance(events[-1], Finished)
+    assert events[-1].dev.accuracy >= 0.75
+    assert {value.dtype for value in weights(tmp_path / "model").values()} == {torch.float32}
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:

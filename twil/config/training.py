@@ -27,7 +27,6 @@ class DataConfig(Section):
     test: Path | None = None
     text: str = "TEXT"
     label: str = "CLASS"
-    id: str = "ID"
     labels: tuple[str, ...] | None = None
     """Label names in the order of the outputs; found in `train` and sorted when left out."""
 

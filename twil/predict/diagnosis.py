@@ -13,7 +13,7 @@ from twil.version import __version__
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
-    "train": ("onnx", "onnxscript", "safetensors", "scikit-learn", "sentencepiece", "torch"),
+    "train": ("onnx", "safetensors", "scikit-learn", "sentencepiece", "torch"),
     "import": ("h5py",),
 }
 """The packages that each extra brings."""

@@ -78,7 +78,7 @@ def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, devic
 
 
 def _evaluate_bundle(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
-    predictor = Predictor(path, provider=device, batch_tokens=batch_tokens)
+    predictor = Predictor(path, provider=device, batch_tokens=batch_tokens)  # type: ignore[arg-type]  # checked there
     targets = labelled.targets(predictor.task)
     begin = time.monotonic()
     encoded = predictor.encode(labelled.texts)

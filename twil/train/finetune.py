@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,13 +124,12 @@ def finetune(
     encoded = {name: encode_set(labelled, tokenizer, task) for name, labelled in sets.items()}
     objective = Classification(model.to(place), encoded["train"], encoded["dev"], config.train)
     steps = count_steps(objective, config.train)
-    resolved = config.resolve(model.config.encoder.hidden_size, steps)
     trainer = Trainer(
         objective,
-        resolved,
+        config.resolve(model.config.encoder.hidden_size, steps),
         steps=steps,
         checkpoints=checkpoints,
-        fingerprint=_fingerprint(config, sets),
+        fingerprint=_fingerprint(config, sets, tokenizer),
         should_stop=should_stop,
     )
     if not resume or not trainer.resume():
@@ -151,21 +151,10 @@ def finetune(
             return
 
     reports = {name: objective.report(encoded[name]) for name in encoded if name != "train"}
-    run = {
-        "command": "finetune",
-        "config": config.model_copy(update={"train": resolved}).model_dump(mode="json"),
-        "data": _describe(sets),
-        "parameters": parameter_count(model),
-        "steps": trainer.progress.step,
-        "best_epoch": trainer.progress.best_epoch,
-        "history": trainer.progress.history,
-        "results": {name: report.as_dict() for name, report in reports.items()},
-    }
-    save(output, model, tokenizer, run, overwrite=overwrite)
+    save(output, model, tokenizer, _record(config, sets, trainer, reports), overwrite=overwrite)
     checkpoints.clear()
-    yield Finished(
-        output, trainer.progress.best_epoch, reports["dev"], reports.get("test"), time.monotonic() - begin
-    )
+    best_epoch, seconds = trainer.progress.best_epoch, time.monotonic() - begin
+    yield Finished(output, best_epoch, reports["dev"], reports.get("test"), seconds)
 
 
 def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer]:
@@ -215,15 +204,39 @@ def _describe(sets: LabelledSets) -> dict[str, dict[str, Any]]:
     }
 
 
-def _fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
-    """Say what a continued run must share with the interrupted one: settings and data, wherever it lies."""
-    free = {"data.train", "data.dev", "data.test", "train.checkpoint_minutes"}
+def _record(
+    config: FinetuneConfig, sets: LabelledSets, trainer: Trainer, reports: dict[str, Report]
+) -> dict[str, Any]:
+    """Describe a run that has ended, in JSON's types."""
+    return {
+        "command": "finetune",
+        "config": config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
+        "data": _describe(sets),
+        "parameters": parameter_count(trainer.objective.model),
+        "steps": trainer.progress.step,
+        "best_epoch": trainer.progress.best_epoch,
+        "history": trainer.progress.history,
+        "results": {name: report.as_dict() for name, report in reports.items()},
+    }
+
+
+def _fingerprint(config: FinetuneConfig, sets: LabelledSets, tokenizer: Tokenizer) -> dict[str, str]:
+    """Say what a continued run must share with the interrupted one: settings and data, wherever they lie."""
+    free = {
+        "data.train",
+        "data.dev",
+        "data.test",
+        "model.folder",
+        "model.tokenizer",
+        "train.checkpoint_minutes",
+    }
     settings = {
         f"{section}.{key}": repr(value)
         for section, entries in config.model_dump(mode="json").items()
         for key, value in entries.items()
     }
     contents = {f"the content of {name}": entry["sha256"] for name, entry in _describe(sets).items()}
+    contents["the tokenizer"] = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     return {key: value for key, value in settings.items() if key not in free} | contents
 
 

@@ -1,0 +1,77 @@
+"""The README's commands work as they stand, and its figures are those that a script wrote."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[^\W\d_]{3,}", text))
+
+
+def run(command: str, folder: Path) -> str:
+    program, *arguments = shlex.split(command)
+    assert program == "twil"
+    done = subprocess.run(
+        [sys.executable, "-m", "twil", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.timeout(240)
+def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+    for name in ("examples", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    blocks = fenced("console")
+    commands = [block.partition("\n")[0].removeprefix("$ ") for block in blocks]
+    assert [command.split()[1] for command in commands] == [
+        *("vocab", "finetune", "evaluate", "export", "predict", "import", "doctor"),
+    ]
+    for command, block in zip(commands, blocks, strict=True):
+        printed, shown = run(command, tmp_path), block.partition("\n")[2]
+        if "doctor" not in command:  # whose words are those of the machine
+            assert words(shown) <= words(printed), command
+    for program in fenced("python"):
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, stdout=subprocess.PIPE)
+
+
+def test_the_settings_of_the_readme_are_understood(tmp_path: Path) -> None:
+    from twil.config.training import finetune_config
+
+    (settings,) = fenced("toml")
+    (tmp_path / "run.toml").write_text(settings)
+    config = finetune_config(tmp_path / "run.toml", {})
+    assert config.train.schedule == "noam"
+    assert config.model.classifier.pooling == "avg"
+
+
+def test_figures_of_the_readme_are_those_of_the_results_file() -> None:
+    results = (ROOT / "benchmarks" / "results" / "end_to_end.md").read_text(encoding="utf-8")
+    assert results.partition("\n\n")[2].strip() in README
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("twil demo")
+    assert commands[1].endswith("pytest")
+    assert all("-c constraints.txt" in command for command in commands)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -23,12 +22,13 @@ class Display:
 
     Args:
         quiet: Show nothing at all.
+        live: Whether a live line may be drawn; not where results go to the same terminal.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    def __init__(self, *, quiet: bool = False, live: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
         self.live: Progress | None = None
-        if self.console.is_terminal and not quiet:
+        if self.console.is_terminal and live and not quiet:
             columns = (TextColumn("{task.description}"), TimeElapsedColumn())
             self.live = Progress(*columns, console=self.console, transient=True)
         self.last_plain = time.monotonic()
@@ -66,10 +66,10 @@ class Display:
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Lay out a table; columns of figures stand to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
         figures = any(isinstance(row[number], int | float) for row in rows)
-        table.add_column(column, justify="right" if figures else "left", overflow="fold")
+        table.add_column(escape(column), justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(format_cell(cell)) for cell in row))
     return table
@@ -97,7 +97,7 @@ def format_seconds(seconds: float) -> str:
 def show(table: Table) -> None:
     """Print a result table on stdout."""
     # A pipe has no width of its own, and nothing is to be folded there.
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def show_json(value: Any) -> None:
@@ -128,24 +128,31 @@ def report_tables(report: Mapping[str, Any], title: str) -> list[Table]:
     ]
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question with the answer yes; the second one ends at once.
+class StopSignal:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop; the second one ends at once.
 
-    Yields:
-        Whether a stop was asked for.
+    Args:
+        display: Says that the wish was heard.
     """
-    asked = False
 
-    def ask(signum: int, frame: Any) -> None:  # noqa: ARG001
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+    def __init__(self, display: Display) -> None:
+        self.asked = False
+        self._display = display
+        self._handlers: dict[int, Any] = {}
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in old.items():
+    def arm(self) -> None:
+        """Listen from now on; before, a signal ends the work at once."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._ask)
+
+    def disarm(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _ask(self, signum: int, frame: Any) -> None:  # noqa: ARG002
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._display.line("stopping as soon as the state is kept; once more to stop at once")

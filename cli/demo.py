@@ -12,9 +12,11 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds, make_table, report_tables, show, stop_on_signals
+from twil.cli.console import Display, format_seconds, make_table, report_tables, show
 
 SHOWN = 12  # predictions in the table at the end
+FILES = ("tokenizer.json", "model", "model.checkpoint", "bundle", "predictions.tsv")
+MARK = ".twil-demo"
 
 
 def command(
@@ -39,7 +41,6 @@ def command(
         resources.as_file(resources.files("twil.examples")) as texts,
         _work_folder(output, overwrite=force) as folder,
         Display(quiet=quiet) as display,
-        stop_on_signals() as should_stop,
     ):
         train, dev = texts / "tweets_train.tsv", texts / "tweets_dev.tsv"
         display.line("1/4  twil vocab: learning pieces", style="bold")
@@ -56,7 +57,8 @@ def command(
             },
             ["model.classifier.pooling=avg"],
         )
-        finished = TrainingView(display).follow(finetune(config, folder / "model", should_stop=should_stop))
+        view = TrainingView(display)
+        finished = view.follow(finetune(config, folder / "model", should_stop=view.should_stop))
         if finished is None:
             raise KeyboardInterrupt
 
@@ -67,7 +69,9 @@ def command(
         for event in predict_file(texts / "to_predict.tsv", folder / "bundle", folder / "predictions.tsv"):
             if isinstance(event, Summary):
                 show_summary(display, event)
-    for table in report_tables(finished.dev.as_dict(), f"99 tweets kept apart, epoch {finished.best_epoch}"):
+    for table in report_tables(
+        finished.dev.as_dict(), f"{finished.dev.rows} tweets kept apart, epoch {finished.best_epoch}"
+    ):
         show(table)
     _show_predictions(texts / "to_predict.tsv", output / "predictions.tsv")
     display.line(f"done in {format_seconds(time.monotonic() - begin)}; everything lies in {output}/")
@@ -79,10 +83,13 @@ def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Make the folder, and take it away again where the work does not end well."""
     from twil.storage import check_vacant
 
-    check_vacant(path, overwrite=overwrite, own=("tokenizer.json", "model", "bundle", "predictions.tsv"))
+    # Without the mark, a folder with these names in it is somebody's work.
+    own = (*FILES, MARK) if (path / MARK).exists() else ()
+    check_vacant(path, overwrite=overwrite, own=own)
     if path.exists():
         shutil.rmtree(path)
     path.mkdir()
+    (path / MARK).touch()
     try:
         yield path
     except BaseException:

@@ -15,7 +15,7 @@ def command(
     file: Annotated[Path, typer.Argument(help="Labelled texts.")],
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
-    batch_tokens: Annotated[int, typer.Option(help="Pieces per batch.")] = 1024,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_seconds, report_tables, show, stop_on_signals
+from twil.cli.console import Display, format_seconds, report_tables, show
 
 
 def command(
-    train: Annotated[Path, typer.Argument(help="Labelled texts to learn from (TSV, CSV, JSONL, Parquet).")],
-    dev: Annotated[Path, typer.Option("--dev", help="Labelled texts that decide the best epoch.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    train: Annotated[
+        Path | None, typer.Argument(help="Labelled texts to learn from (TSV, CSV, JSONL, Parquet).")
+    ] = None,
+    dev: Annotated[Path | None, typer.Option(help="Labelled texts that decide the best epoch.")] = None,
     model: Annotated[Path | None, typer.Option(help="Start from this model folder.")] = None,
     init: Annotated[
         str | None, typer.Option(help="Or start from a fresh encoder: tiny, small, base or large.")
@@ -55,13 +57,13 @@ def command(
             "test": test,
             "text": text,
             "label": label,
-            "labels": labels.split(",") if labels else None,
+            "labels": [name.strip() for name in labels.split(",")] if labels else None,
         },
         "model": {
             "folder": model,
             "init": init,
             "tokenizer": tokenizer,
-            "classifier": {"pooling": pooling} if pooling else None,
+            "classifier": {"pooling": pooling},
         },
         "train": {
             "epochs": epochs,
@@ -77,9 +79,12 @@ def command(
     from twil.cli.training import TrainingView
     from twil.train.finetune import finetune
 
-    with Display(quiet=quiet) as display, stop_on_signals() as should_stop:
-        events = finetune(run, output, resume=resume, overwrite=force, device=device, should_stop=should_stop)
-        finished = TrainingView(display).follow(events, resume=resume)
+    with Display(quiet=quiet) as display:
+        view = TrainingView(display)
+        events = finetune(
+            run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
+        )
+        finished = view.follow(events, resume=resume)
     if finished is None:
         display.line("continue with the same command and --resume")
         raise KeyboardInterrupt

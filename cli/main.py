@@ -12,10 +12,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from twil.cli import demo, doctor, evaluate, export, finetune, import_original, predict, vocab
-from twil.errors import TwilError
+from twil.errors import TwilError, missing_extra
 from twil.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+DEBUG = "--debug"
 
 app = typer.Typer(
     name="twil",
@@ -40,10 +41,11 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILED)
-        except (TwilError, OSError) as error:
-            if "--debug" in sys.argv:
+        except (TwilError, OSError, ModuleNotFoundError) as error:
+            said = missing_extra(error) if isinstance(error, ModuleNotFoundError) else error
+            if DEBUG in sys.argv or said is None:
                 raise
-            _end(f"error: {' '.join(str(error).split())}", FAILED)
+            _end(f"error: {' '.join(str(said).split())}", FAILED)
 
     return guarded
 
@@ -73,7 +75,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback with an error.")] = False,
 ) -> None:
     """Train, ship and run transformer text classifiers for social media."""
 
@@ -81,7 +83,7 @@ def options(
 def main() -> None:
     """Run the command line and end the process: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    app([argument for argument in sys.argv[1:] if argument != DEBUG])  # it may stand anywhere
 
 
 def _end(text: str, code: int) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,7 @@ def command(
     ] = False,
     input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
     output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Pieces per batch.")] = 512,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
     provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
@@ -41,7 +42,7 @@ def command(
     """Label every row of a file."""
     from twil.predict.files import Progress, Started, Summary, predict_file
 
-    with Display(quiet=quiet) as display:
+    with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
         for event in predict_file(
             file,
             model,

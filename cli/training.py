@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from twil.cli.console import Display, format_seconds, make_table
+from twil.cli.console import Display, StopSignal, format_seconds, make_table
 from twil.train.finetune import FinetuneEvent, Finished, Started
 from twil.train.loop import EpochDone, Interrupted, StepDone
 
@@ -19,9 +19,14 @@ class TrainingView:
 
     def __init__(self, display: Display) -> None:
         self.display = display
+        self.stop = StopSignal(display)
         self.begin = time.monotonic()
         self.first_step = 0
         self.rows = 0.0
+
+    def should_stop(self) -> bool:
+        """Tell the run whether the user has asked it to stop."""
+        return self.stop.asked
 
     def follow(self, events: Iterable[FinetuneEvent], *, resume: bool = False) -> Finished | None:
         """Draw all events; return the last one, or None where the run was interrupted.
@@ -30,19 +35,24 @@ class TrainingView:
             events: Of the run.
             resume: Whether an interrupted run was to be continued.
         """
+        try:
+            return self._follow(events, resume)
+        finally:
+            self.stop.disarm()
+
+    def _follow(self, events: Iterable[FinetuneEvent], resume: bool) -> Finished | None:
         for event in events:
             if isinstance(event, Started):
                 self._start(event)
                 if resume and not event.resumed:
                     self.display.warn("there was no interrupted run to continue; this is a new one")
+                self.stop.arm()
             elif isinstance(event, StepDone):
                 self._step(event)
             elif isinstance(event, EpochDone):
                 self._epoch(event)
             elif isinstance(event, Interrupted):
-                self.display.line(
-                    f"stopped in epoch {event.epoch} after step {event.step}; the state is kept"
-                )
+                self.display.line(f"stopped in epoch {event.epoch}, step {event.step}; the state is kept")
             else:
                 return event
         return None
@@ -58,15 +68,16 @@ class TrainingView:
         for name, count in event.blank.items():
             if count:
                 self.display.warn(f"blank lines of {name} left out: {count:,}")
-        if event.truncated:
-            self.display.warn(f"training texts cut at {event.max_length} pieces: {event.truncated:,}")
+        for name, count in event.truncated.items():
+            if count:
+                self.display.warn(f"texts of {name} cut at {event.max_length} pieces: {count:,}")
         if event.resumed:
             self.display.line(f"continuing after step {event.resumed:,}")
         self.begin, self.first_step = time.monotonic(), event.resumed
 
     def _step(self, event: StepDone) -> None:
         self.rows += event.rows
-        seconds = time.monotonic() - self.begin
+        seconds = max(time.monotonic() - self.begin, 1e-6)
         left = seconds / (event.step - self.first_step) * (event.steps - event.step)
         self.display.update(
             f"epoch {event.epoch}/{event.epochs}  step {event.step:,}/{event.steps:,}  "

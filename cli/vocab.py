@@ -42,7 +42,7 @@ def command(
     with Display(quiet=quiet) as display:
         display.update("reading texts and learning pieces")
         trained = train_vocabulary(
-            texts_of(files, columns.split(",") if columns else None),
+            texts_of(files, [name.strip() for name in columns.split(",")] if columns else None),
             size=size,
             model=model,  # type: ignore[arg-type]  # checked there
             lowercase=lowercase,

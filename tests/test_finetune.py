@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_rows
+from safetensors.torch import save_file
 
 import twil
 from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
@@ -103,15 +104,19 @@ def history(folder: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in epochs]
 
 
-def stop_after(step: int) -> Callable[[], bool]:
-    asked = 0
-
-    def ask() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked >= step
-
-    return ask
+def run_until(
+    config: FinetuneConfig, folder: Path, last: Callable[[Any], bool], *, kill: bool = False
+) -> list[Any]:
+    """Run until an event: then ask the run to stop, or drop it as SIGKILL would."""
+    asked: list[bool] = []
+    events = []
+    for event in finetune(config, folder, should_stop=lambda: bool(asked)):
+        events.append(event)
+        if last(event) and kill:
+            break
+        if last(event):
+            asked.append(True)
+    return events
 
 
 @pytest.mark.parametrize("way", ["asked to stop", "killed"])
@@ -121,15 +126,15 @@ def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
     whole = list(finetune(config(), tmp_path / "whole"))
     first_epoch = sum(isinstance(event, StepDone) and event.epoch == 1 for event in whole)
     stop = first_epoch + 2
-    if way == "asked to stop":
-        part = list(finetune(config(), tmp_path / "part", should_stop=stop_after(stop)))
-        assert isinstance(part[-1], Interrupted)
-        resumed_at = stop
-    else:  # nothing is written after the last step that was seen, as after SIGKILL
-        for event in finetune(config(), tmp_path / "part"):
-            if isinstance(event, StepDone) and event.step == stop:
-                break
-        resumed_at = first_epoch
+    kill = way == "killed"
+    part = run_until(
+        config(),
+        tmp_path / "part",
+        lambda event: isinstance(event, StepDone) and event.step == stop,
+        kill=kill,
+    )
+    assert isinstance(part[-1], StepDone if kill else Interrupted)
+    resumed_at = first_epoch if kill else stop
     assert not (tmp_path / "part").exists()
     torch.manual_seed(12345)
     rest = list(finetune(config(), tmp_path / "part", resume=True))
@@ -169,7 +174,7 @@ def test_a_run_with_other_settings_is_not_continued(
     with pytest.raises(ConfigError, match="--resume, or start anew with --force"):
         list(finetune(config(), tmp_path / "model"))
     (tmp_path / "dev.tsv").write_text((tmp_path / "dev.tsv").read_text() + "x\tuno más\tP\n")
-    with pytest.raises(ConfigError, match="the content of dev"):
+    with pytest.raises(ConfigError, match="the dev data"):
         list(finetune(config(), tmp_path / "model", resume=True))
     assert isinstance(list(finetune(config(), tmp_path / "model", overwrite=True))[-1], Finished)
 
@@ -210,11 +215,81 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(
             return (Path.touch, (tmp_path / "executed",))
 
     list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
-    (state,) = (tmp_path / "model.checkpoint").glob("step-*/state.pt")
+    (state,) = (tmp_path / "model.checkpoint").glob("*/state.pt")
     torch.save({"payload": Payload()}, state)
     with pytest.raises(ModelError, match="the checkpoint"):
         list(finetune(config(), tmp_path / "model", resume=True))
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "another dictionary", "a list", "other weights", "no weights"])
+def test_a_damaged_checkpoint_is_one_clear_error_and_is_kept(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, damage: str
+) -> None:
+    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    (folder,) = (tmp_path / "model.checkpoint").iterdir()
+    if damage == "empty":
+        (folder / "state.pt").write_bytes(b"")
+    elif damage == "no weights":
+        (folder / "weights.safetensors").unlink()
+    elif damage == "other weights":
+        save_file({"x": torch.zeros(1)}, folder / "weights.safetensors")
+    else:
+        torch.save({"x": 1} if "dictionary" in damage else [1], folder / "state.pt")
+    with pytest.raises(ModelError, match=r"cannot be read .*--force"):
+        list(finetune(config(), tmp_path / "model", resume=True))
+    assert folder.is_dir()
+
+
+def test_a_run_killed_while_it_moves_its_checkpoint_goes_on_from_the_one_before(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(finetune(config(), tmp_path / "whole"))
+    run = finetune(config(), tmp_path / "model")
+    for event in run:
+        if isinstance(event, EpochDone):
+            break
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run)
+    (tmp_path / "model.checkpoint" / ".checkpoint-000002-half").mkdir()
+    list(finetune(config(), tmp_path / "model", resume=True))
+    assert same(tmp_path / "whole", tmp_path / "model")
+    assert not (tmp_path / "model.checkpoint").exists()
+
+
+def test_what_lies_where_the_state_is_kept_is_never_removed(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "model.checkpoint").mkdir()
+    (tmp_path / "model.checkpoint" / "thesis.odt").touch()
+    for options in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(TwilError, match=r"something else lies there \(thesis\.odt\)"):
+            list(finetune(config(), tmp_path / "model", **options))
+    assert (tmp_path / "model.checkpoint" / "thesis.odt").exists()
+
+
+def test_a_run_is_not_continued_with_another_model(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    for override in ("model.init=small", "model.output_dropout=0.2"):
+        with pytest.raises(ConfigError, match="the model"):
+            list(finetune(config(override), tmp_path / "model", resume=True))
+
+
+def test_a_stop_between_epochs_is_heard_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
+    events = run_until(config(), tmp_path / "model", lambda event: isinstance(event, EpochDone))
+    assert isinstance(events[-1], Interrupted)
+    assert isinstance(events[-2], EpochDone)
+    list(finetune(config(), tmp_path / "model", resume=True))
+    list(finetune(config(), tmp_path / "whole"))
+    assert same(tmp_path / "whole", tmp_path / "model")
 
 
 def make_trainer(config: FinetuneConfig, folder: Path, **train: Any) -> tuple[Trainer, Classification]:
@@ -357,17 +432,10 @@ def test_rates_rise_to_one_and_never_above(schedule: Any) -> None:
 
 
 def test_noam_is_the_formula_of_its_paper() -> None:
-    config = FinetuneConfig.model_validate(
-        {
-            "data": {"train": "a", "dev": "b"},
-            "model": {"folder": "m"},
-            "train": {"schedule": "noam", "warmup": 40},
-        }
-    ).resolve(hidden_size=48, steps=1000)
-    assert config.lr is not None
+    peak = (48 * 40) ** -0.5
     for step in (1, 7, 40, 41, 900):
         expected = 48**-0.5 * min(step**-0.5, step * 40**-1.5)
-        assert config.lr * rate("noam", step, warmup=40, steps=1000) == pytest.approx(expected)
+        assert peak * rate("noam", step, warmup=40, steps=1000) == pytest.approx(expected)
 
 
 def test_scores_are_those_worked_out_by_hand() -> None:
@@ -421,6 +489,13 @@ def test_later_settings_win_over_earlier_ones(tmp_path: Path) -> None:
     config = finetune_config(file, options, ["train.lr=3e-5", "data.text=TWEET"])
     assert (config.train.lr, config.train.epochs, config.train.seed) == (3e-5, 8, 1)
     assert config.data.text == "TWEET"
+    file.write_text("[model]\nclassifier = { pooling = 'avg', dropout = 0.5 }\n")
+    given = {"data": {"train": "a", "dev": "b"}, "model": {"folder": "m", "classifier": {"pooling": "max"}}}
+    classifier = finetune_config(file, given).model.classifier
+    assert (classifier.pooling, classifier.dropout) == ("max", 0.5)
+    file.write_text("data = 3\n")
+    with pytest.raises(ConfigError, match="data is a section"):
+        finetune_config(file, given)
     file.write_text("[train\n")
     with pytest.raises(ConfigError, match="no TOML file"):
         finetune_config(file, {})

@@ -20,6 +20,9 @@ def __getattr__(name: str) -> Any:
 
         return Predictor
     if name == "load":
+        from twil.errors import require
+
+        require("torch", extra="train", purpose="twil.load")
         from twil.model.folder import load
 
         return load

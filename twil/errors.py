@@ -60,6 +60,24 @@ class MissingExtraError(TwilError):
         super().__init__(f"{purpose} needs the extra '{extra}': pip install 'twil[{extra}]'")
 
 
+EXTRAS = {
+    "h5py": "import",
+    "onnx": "train",
+    "onnxruntime": "cpu",
+    "safetensors": "train",
+    "sentencepiece": "train",
+    "sklearn": "train",
+    "torch": "train",
+}
+"""The extra that brings each optional module."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """Translate the failed import of an optional module; None where it is none of them."""
+    module = (error.name or "").partition(".")[0]
+    return MissingExtraError(EXTRAS[module], "this command") if module in EXTRAS else None
+
+
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import an optional module.
 

@@ -6,7 +6,7 @@ Training's evaluation and prediction from ONNX both decode here, with NumPy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -46,7 +46,7 @@ class Task:
     kind: TaskKind
     labels: tuple[str, ...]
     pair: bool = False
-    threshold: float = field(default=0.5)
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse a task that cannot be decided."""
@@ -103,13 +103,22 @@ class Task:
         return asdict(self) | {"labels": list(self.labels)}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Task:
+    def from_dict(cls, value: Any) -> Task:
         """Read a task that `as_dict` wrote.
 
         Raises:
             ConfigError: It is not one.
         """
+        fault = ConfigError(f"this is no description of a task: {value!r}")
+        if not isinstance(value, Mapping) or not isinstance(value.get("labels"), list | tuple):
+            raise fault
+        labels = tuple(value["labels"])
+        if not all(isinstance(label, str) for label in labels):
+            raise fault
         try:
-            return cls(**{**value, "labels": tuple(value["labels"])})
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"this is no description of a task: {dict(value)}") from error
+            task = cls(**{**value, "labels": labels})
+        except TypeError as error:
+            raise fault from error
+        if not isinstance(task.pair, bool) or not isinstance(task.threshold, float | int):
+            raise fault
+        return task

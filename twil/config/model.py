@@ -16,7 +16,7 @@ Pooling = Literal["cls", "avg", "max", "concat"]
 class Section(BaseModel):
     """A part of a configuration: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MemoryConfig(Section):

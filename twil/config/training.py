@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -64,8 +64,7 @@ class TrainConfig(Section):
     accumulation: PositiveInt = 1
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None
-    """Peak learning rate. Left out: 5e-5 for a trained encoder, 5e-4 for a fresh one; under `noam`
-    (hidden_size × warm-up steps)^-½, as Vaswani et al. 2017 have it."""
+    """Peak learning rate; when left out 5e-5 for a trained encoder, 5e-4 for a fresh one."""
     schedule: Schedule = "linear"
     warmup: Annotated[float, Field(ge=0)] = 0.1
     """Below 1 a share of all steps, else a number of steps."""
@@ -89,26 +88,22 @@ class FinetuneConfig(Section):
     model: StartConfig
     train: TrainConfig = TrainConfig()
 
-    def resolve(self, hidden_size: int, steps: int) -> TrainConfig:
+    def resolve(self, steps: int) -> TrainConfig:
         """Give the loop's options with the learning rate and the warm-up's steps written out.
 
         Args:
-            hidden_size: The encoder's.
             steps: Optimiser steps of the whole run.
         """
         warmup = self.train.warmup
-        warmup_steps = float(round(warmup * steps) if warmup < 1 else round(warmup))
-        warmup_steps = max(1.0, warmup_steps) if warmup else 0.0
-        lr = self.train.lr
-        if lr is None and self.train.schedule == "noam":
-            lr = (hidden_size * max(1.0, warmup_steps)) ** -0.5
-        if lr is None:
-            lr = FRESH_LR if self.model.init else TUNING_LR
-        return self.train.model_copy(update={"lr": lr, "warmup": warmup_steps})
+        warmup_steps = round(warmup * steps) if warmup < 1 else round(warmup)
+        lr = self.train.lr or (FRESH_LR if self.model.init else TUNING_LR)
+        return self.train.model_copy(
+            update={"lr": lr, "warmup": float(max(1, warmup_steps) if warmup else 0)}
+        )
 
 
 def finetune_config(
-    file: Path | None, options: dict[str, dict[str, Any]], overrides: Iterable[str] = ()
+    file: Path | None, options: Mapping[str, Any], overrides: Iterable[str] = ()
 ) -> FinetuneConfig:
     """Put a run's options together; later ones win: the file, the options, the overrides.
 
@@ -122,10 +117,7 @@ def finetune_config(
             one message.
     """
     value = {"data": {}, "model": {}, **(read_toml(file) if file else {})}
-    for section, entries in options.items():
-        given = {key: entry for key, entry in entries.items() if entry is not None}
-        if given:
-            value[section] = {**value.get(section, {}), **given}
+    merge(value, options)
     for override in overrides:
         override_value(value, override)
     try:
@@ -133,6 +125,22 @@ def finetune_config(
     except ValidationError as error:
         source = f"{file}: " if file else ""
         raise ConfigError(f"{source}{explain(error)}") from error
+
+
+def merge(value: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Put changes into a nested dictionary; None changes nothing.
+
+    Raises:
+        ConfigError: A section of one is a plain value in the other.
+    """
+    for key, change in changes.items():
+        if isinstance(change, Mapping):
+            section = value.setdefault(key, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"{key} is a section of settings, not the value {section!r}")
+            merge(section, change)
+        elif change is not None:
+            value[key] = change
 
 
 def read_toml(path: Path) -> dict[str, Any]:

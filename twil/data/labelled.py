@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,14 @@ def find_labels(labelled: LabelledSet) -> tuple[str, ...]:
             f"all rows have the label '{labelled.labels[0]}': a classifier needs at least two",
             file=labelled.path,
         )
+    numbers = {label: _number(label) for label in found}
+    if all(math.isfinite(number) for number in numbers.values()):
+        return tuple(sorted(found, key=lambda label: (numbers[label], label)))
+    return tuple(sorted(found))
+
+
+def _number(label: str) -> float:
     try:
-        return tuple(sorted(found, key=float))
+        return float(label)
     except ValueError:
-        return tuple(sorted(found))
+        return math.nan

@@ -78,24 +78,20 @@ def load(path: str | Path) -> TWilBERT:
         ModelError: It is no model folder, or its parts do not belong together.
     """
     folder = Path(path)
-    config = read_config(folder)
-    model = TWilBERT(config)
+    with torch.device("meta"):  # no weights are drawn that would be overwritten
+        model = TWilBERT(read_config(folder))
     try:
         weights = load_file(folder / WEIGHTS)
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS} cannot be read ({error}): copy the folder again") from error
-    fit_weights(model, weights, source=folder / WEIGHTS)
-    return model.eval()
+    _check_fit(model, weights, source=folder / WEIGHTS)
+    model.load_state_dict(weights, assign=True)
+    return model.float().eval()
 
 
 def load_with_tokenizer(path: str | Path) -> tuple[TWilBERT, Tokenizer]:
     """Load a model folder and its tokenizer; raises as `load` does."""
     return load(path), load_tokenizer(Path(path) / TOKENIZER)
-
-
-def is_model_folder(path: str | Path) -> bool:
-    """Tell whether `path` looks like a model folder."""
-    return (Path(path) / CONFIG).is_file() and (Path(path) / WEIGHTS).is_file()
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -126,12 +122,7 @@ def read_config(folder: Path) -> ModelConfig:
     return ModelConfig.parse(value.get("model"), source=str(path))
 
 
-def fit_weights(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source: Path) -> None:
-    """Put weights into a model by name.
-
-    Raises:
-        ModelError: A tensor is missing, left over, or of another shape; each is named.
-    """
+def _check_fit(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source: Path) -> None:
     wanted = model.state_dict()
     faults = [f"{name} is missing" for name in wanted.keys() - weights.keys()]
     faults += [f"{name} is left over" for name in weights.keys() - wanted.keys()]
@@ -142,7 +133,6 @@ def fit_weights(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source:
     ]
     if faults:
         raise ModelError(f"{source} does not fit the model: {'; '.join(sorted(faults)[:5])}")
-    model.load_state_dict(dict(weights))
 
 
 def versions() -> dict[str, str]:

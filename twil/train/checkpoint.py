@@ -1,12 +1,14 @@
 """Checkpoints: the whole state of a run, whole on disk or not there.
 
-Each lies in a folder of its own, `step-N`, that is renamed into place when complete; the one before is
-removed only then. Weights are safetensors, the rest is read with `weights_only`.
+Each lies in a folder of its own, numbered in the order of writing, that is renamed into place when it is
+complete; the one before is removed only then. Weights are safetensors, the rest is read with
+`weights_only`, and nothing of either is code.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from twil.errors import ModelError
+from twil.errors import ModelError, TwilError
 from twil.storage import atomic_folder
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
+_NAME = re.compile(r"checkpoint-(\d{6})")
+_OWN = (_NAME, re.compile(r"\.checkpoint-\d{6}-.*"))  # the latter is left by a write that was killed
 
 
 @dataclass
@@ -44,44 +48,78 @@ class CheckpointFolder:
 
     root: Path
 
-    def save(self, step: int, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove the ones before it."""
         self.root.mkdir(exist_ok=True)
-        with atomic_folder(self._at(step), overwrite=True, own=(WEIGHTS, BEST, STATE)) as folder:
+        number = max(self._numbers(), default=0) + 1
+        with atomic_folder(self._at(number)) as folder:
             save_file(checkpoint.weights, folder / WEIGHTS)
             save_file(checkpoint.best, folder / BEST)
             torch.save(checkpoint.state, folder / STATE)
-        for old in self._steps():
-            if old != step:
+        for old in self._numbers():
+            if old != number:
                 shutil.rmtree(self._at(old))
 
     def load(self) -> Checkpoint | None:
-        """Read the latest checkpoint, or None where there is none.
+        """Read the latest checkpoint onto the CPU, or None where there is none.
 
         Raises:
             ModelError: It cannot be read.
         """
-        steps = self._steps()
-        if not steps:
+        numbers = self._numbers()
+        if not numbers:
             return None
-        folder = self._at(max(steps))
+        folder = self._at(max(numbers))
         try:
-            return Checkpoint(
-                weights=load_file(folder / WEIGHTS),
-                best=load_file(folder / BEST),
-                state=torch.load(folder / STATE, weights_only=True),
-            )
-        except (OSError, RuntimeError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-            raise ModelError(
-                f"the checkpoint {folder} cannot be read ({error}): remove {self.root} and start anew"
-            ) from error
+            state = torch.load(folder / STATE, weights_only=True, map_location="cpu")
+            weights, best = load_file(folder / WEIGHTS), load_file(folder / BEST)
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            pickle.UnpicklingError,
+            safetensors.SafetensorError,
+        ) as error:
+            raise self.damaged(type(error).__name__) from error
+        if not isinstance(state, dict):
+            raise self.damaged(f"it holds a {type(state).__name__}")
+        return Checkpoint(weights, best, state)
+
+    def damaged(self, cause: str) -> ModelError:
+        """Say that the latest checkpoint is of no use."""
+        return ModelError(
+            f"the checkpoint in {self.root} cannot be read ({cause}): copy it again, or start anew "
+            "with --force"
+        )
+
+    def check(self) -> None:
+        """Refuse a folder in which something else lies.
+
+        Raises:
+            TwilError: It names what does.
+        """
+        if self.root.is_dir():
+            names = sorted(entry.name for entry in self.root.iterdir())
+            foreign = [name for name in names if not any(form.fullmatch(name) for form in _OWN)]
+            if foreign:
+                raise TwilError(
+                    f"{self.root} is where the run keeps its state, and something else lies there "
+                    f"({', '.join(foreign[:3])}): choose another output"
+                )
 
     def clear(self) -> None:
-        """Remove all checkpoints of the run."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Remove all checkpoints of the run, and the folder.
 
-    def _steps(self) -> list[int]:
-        return [int(folder.name.removeprefix("step-")) for folder in self.root.glob("step-*")]
+        Raises:
+            TwilError: Something else lies in it; nothing is removed.
+        """
+        self.check()
+        if self.root.is_dir():
+            shutil.rmtree(self.root)
 
-    def _at(self, step: int) -> Path:
-        return self.root / f"step-{step:08d}"
+    def _numbers(self) -> list[int]:
+        names = (entry.name for entry in self.root.iterdir()) if self.root.is_dir() else ()
+        return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]
+
+    def _at(self, number: int) -> Path:
+        return self.root / f"checkpoint-{number:06d}"

@@ -19,7 +19,7 @@ from twil.model.twilbert import TWilBERT
 from twil.task import Task
 from twil.text.tokenizer import PAD_ID, encode
 from twil.train.loop import autocast
-from twil.train.metrics import Report, score
+from twil.train.metrics import Report, score_logits
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,14 @@ class Classification:
 
     def evaluate(self) -> Mapping[str, float]:
         """Score the model on dev; `loss` is the mean cross-entropy there."""
-        logits = self._logits(self.dev)
+        logits = compute_logits(self.model, self.dev, self.config.batch_tokens, self.config.precision)
         mean = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.dev.targets)).item()
         return {"loss": mean, **score_logits(logits, self.dev.targets, self.model.task).metrics()}
 
     def report(self, encoded: EncodedSet) -> Report:
-        """Score the model on any set of its task."""
-        return score_logits(self._logits(encoded), encoded.targets, self.model.task)
-
-    def _logits(self, encoded: EncodedSet) -> NDArray[np.float32]:
-        return compute_logits(self.model, encoded, self.config.batch_tokens, self.config.precision)
+        """Score the model on any set of its task, in float32 as it will be used."""
+        logits = compute_logits(self.model, encoded, self.config.batch_tokens)
+        return score_logits(logits, encoded.targets, self.model.task)
 
 
 def collate(
@@ -123,10 +121,3 @@ def compute_logits(
             logits[rows] = model(*collate(encoded, rows, device)).float().cpu().numpy()
     model.train(was_training)
     return logits
-
-
-def score_logits(logits: NDArray[np.float32], targets: NDArray[np.int64], task: Task) -> Report:
-    """Decode logits by the task's rule and score them."""
-    place = {label: number for number, label in enumerate(task.labels)}
-    answers = np.array([place[label] for label in task.decode(logits).labels], dtype=np.int64)
-    return score(targets, answers, task.labels)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from twil.data.labelled import LabelledSet, read_labelled
-from twil.model.folder import load_with_tokenizer
+from twil.errors import ModelError
 from twil.predict.bundle import is_bundle
 from twil.predict.predictor import Predictor
-from twil.train.classification import compute_logits, encode_set, score_logits
-from twil.train.loop import choose_device
-from twil.train.metrics import Report
+from twil.task import Task
+from twil.train.metrics import Report, score_logits
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,13 @@ def evaluate(
 
 
 def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
+    # Here, not above: a bundle is scored without torch.
+    from twil.model.folder import load_with_tokenizer
+    from twil.train.classification import compute_logits, encode_set
+    from twil.train.loop import choose_device
+
     model, tokenizer = load_with_tokenizer(path)
+    _check_kind(model.task, path)
     place = choose_device(device, "fp32")
     model.to(place)
     begin = time.monotonic()
@@ -79,6 +84,7 @@ def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, devic
 
 def _evaluate_bundle(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
     predictor = Predictor(path, provider=device, batch_tokens=batch_tokens)  # type: ignore[arg-type]  # checked there
+    _check_kind(predictor.task, path)
     targets = labelled.targets(predictor.task)
     begin = time.monotonic()
     encoded = predictor.encode(labelled.texts)
@@ -87,3 +93,9 @@ def _evaluate_bundle(path: Path, labelled: LabelledSet, batch_tokens: int, devic
     report = score_logits(logits, targets, predictor.task)
     runtime = f"ONNX Runtime on {predictor.session.provider}"
     return Evaluation(report, int(encoded.truncated.sum()), seconds, runtime)
+
+
+def _check_kind(task: Task, path: Path) -> None:
+    if task.kind != "class" or task.pair:
+        what = f"{task.kind} of {'pairs' if task.pair else 'single texts'}"
+        raise ModelError(f"{path} is a model for {what}: only single texts with one label each can be scored")

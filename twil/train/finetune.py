@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from twil.config.model import EncoderConfig, ModelConfig, preset
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.data.labelled import LabelledSet, find_labels, read_labelled
-from twil.errors import ConfigError
+from twil.errors import ConfigError, DataError
 from twil.model.folder import FILES, load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT, parameter_count, with_heads
 from twil.storage import check_vacant, sha256
@@ -35,7 +36,7 @@ class Started:
         rows: Rows of each set.
         blank: Blank lines that were left out of each set.
         labels: Rows of each label in the training set.
-        truncated: Training rows cut at the longest length.
+        truncated: Rows of each set cut at the longest length.
         max_length: That length, in pieces.
         parameters: Trainable numbers of the model.
         steps: Optimiser steps of the whole run.
@@ -46,7 +47,7 @@ class Started:
     rows: dict[str, int]
     blank: dict[str, int]
     labels: dict[str, int]
-    truncated: int
+    truncated: dict[str, int]
     max_length: int
     parameters: int
     steps: int
@@ -77,6 +78,7 @@ FinetuneEvent: TypeAlias = Started | LoopEvent | Finished
 
 
 LabelledSets: TypeAlias = dict[str, LabelledSet]  # train, dev and perhaps test
+FileRecords: TypeAlias = dict[str, dict[str, Any]]  # name, SHA-256 and rows of each
 
 
 def finetune(
@@ -110,7 +112,7 @@ def finetune(
         TwilError: The output is taken.
     """
     begin = time.monotonic()
-    output = Path(output)
+    output = Path(output) if Path(output).name else Path(output).absolute()
     checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
     check_vacant(output, overwrite=overwrite, own=FILES)
     _check_vacant_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
@@ -118,6 +120,7 @@ def finetune(
     place = choose_device(device, config.train.precision)
 
     sets = _read_sets(config)
+    files = _describe(sets)
     task = Task("class", config.data.labels or find_labels(sets["train"]))
     torch.manual_seed(config.train.seed)
     model, tokenizer = make_classifier(config.model, task)
@@ -126,10 +129,10 @@ def finetune(
     steps = count_steps(objective, config.train)
     trainer = Trainer(
         objective,
-        config.resolve(model.config.encoder.hidden_size, steps),
+        config.resolve(steps),
         steps=steps,
         checkpoints=checkpoints,
-        fingerprint=_fingerprint(config, sets, tokenizer),
+        fingerprint=_fingerprint(config, files, model, tokenizer),
         should_stop=should_stop,
     )
     if not resume or not trainer.resume():
@@ -138,7 +141,7 @@ def finetune(
         rows={name: len(labelled) for name, labelled in sets.items()},
         blank={name: labelled.blank for name, labelled in sets.items()},
         labels={label: sets["train"].labels.count(label) for label in task.labels},
-        truncated=encoded["train"].truncated,
+        truncated={name: entry.truncated for name, entry in encoded.items()},
         max_length=max_length(tokenizer) or 0,
         parameters=parameter_count(model),
         steps=steps,
@@ -151,7 +154,7 @@ def finetune(
             return
 
     reports = {name: objective.report(encoded[name]) for name in encoded if name != "train"}
-    save(output, model, tokenizer, _record(config, sets, trainer, reports), overwrite=overwrite)
+    save(output, model, tokenizer, _record(config, files, trainer, reports), overwrite=overwrite)
     checkpoints.clear()
     best_epoch, seconds = trainer.progress.best_epoch, time.monotonic() - begin
     yield Finished(output, best_epoch, reports["dev"], reports.get("test"), seconds)
@@ -190,14 +193,14 @@ def _shape(encoder: EncoderConfig, start: StartConfig, task: Task) -> ModelConfi
 def _read_sets(config: FinetuneConfig) -> LabelledSets:
     data = config.data
     files = {"train": data.train, "dev": data.dev, "test": data.test}
-    return {
-        name: read_labelled(file, text=data.text, label=data.label)
-        for name, file in files.items()
-        if file is not None
-    }
+    given = {name: file for name, file in files.items() if file is not None}
+    for file in given.values():
+        if str(file) == "-" or (file.exists() and not file.is_file()):
+            raise DataError("training data must be a regular file, whose hash is recorded", file=file)
+    return {name: read_labelled(file, text=data.text, label=data.label) for name, file in given.items()}
 
 
-def _describe(sets: LabelledSets) -> dict[str, dict[str, Any]]:
+def _describe(sets: LabelledSets) -> FileRecords:
     return {
         name: {"file": str(labelled.path), "sha256": sha256(labelled.path), "rows": len(labelled)}
         for name, labelled in sets.items()
@@ -205,13 +208,13 @@ def _describe(sets: LabelledSets) -> dict[str, dict[str, Any]]:
 
 
 def _record(
-    config: FinetuneConfig, sets: LabelledSets, trainer: Trainer, reports: dict[str, Report]
+    config: FinetuneConfig, files: FileRecords, trainer: Trainer, reports: dict[str, Report]
 ) -> dict[str, Any]:
     """Describe a run that has ended, in JSON's types."""
     return {
         "command": "finetune",
         "config": config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
-        "data": _describe(sets),
+        "data": files,
         "parameters": parameter_count(trainer.objective.model),
         "steps": trainer.progress.step,
         "best_epoch": trainer.progress.best_epoch,
@@ -220,27 +223,23 @@ def _record(
     }
 
 
-def _fingerprint(config: FinetuneConfig, sets: LabelledSets, tokenizer: Tokenizer) -> dict[str, str]:
+def _fingerprint(
+    config: FinetuneConfig, files: FileRecords, model: TWilBERT, tokenizer: Tokenizer
+) -> dict[str, str]:
     """Say what a continued run must share with the interrupted one: settings and data, wherever they lie."""
-    free = {
-        "data.train",
-        "data.dev",
-        "data.test",
-        "model.folder",
-        "model.tokenizer",
-        "train.checkpoint_minutes",
+    settings = {f"train.{key}": repr(value) for key, value in config.train.model_dump(mode="json").items()}
+    del settings["train.checkpoint_minutes"]
+    return settings | {
+        "the columns": repr((config.data.text, config.data.label)),
+        "the training data": files["train"]["sha256"],
+        "the dev data": files["dev"]["sha256"],
+        "the model": json.dumps(model.config.as_dict(), sort_keys=True),
+        "the tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
     }
-    settings = {
-        f"{section}.{key}": repr(value)
-        for section, entries in config.model_dump(mode="json").items()
-        for key, value in entries.items()
-    }
-    contents = {f"the content of {name}": entry["sha256"] for name, entry in _describe(sets).items()}
-    contents["the tokenizer"] = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    return {key: value for key, value in settings.items() if key not in free} | contents
 
 
 def _check_vacant_checkpoints(checkpoints: CheckpointFolder, *, resume: bool, overwrite: bool) -> None:
+    checkpoints.check()
     if checkpoints.root.exists() and not resume and not overwrite:
         raise ConfigError(
             f"an interrupted run lies in {checkpoints.root}: continue it with --resume, or start anew "

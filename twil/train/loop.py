@@ -54,6 +54,8 @@ class Objective(Protocol):
 class StepDone:
     """An optimiser step was taken.
 
+    Under fp16, a step whose gradients overflow leaves the weights as they are and counts all the same.
+
     Attributes:
         step: Its number, from 1, of `steps`.
         epoch: The epoch it belongs to, from 1, of `epochs`.
@@ -170,18 +172,22 @@ class Trainer:
 
         Raises:
             ConfigError: It is that of a run with other settings or data.
+            ModelError: It cannot be read.
         """
         checkpoint = self.checkpoints.load()
         if checkpoint is None:
             return False
         state = checkpoint.state
-        _check_same(state["fingerprint"], self.fingerprint, self.checkpoints)
-        self.objective.model.load_state_dict(checkpoint.weights)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        _check_same(state.get("fingerprint"), self.fingerprint, self.checkpoints)
+        try:
+            self.objective.model.load_state_dict(checkpoint.weights)
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+            _set_random_state(state["random"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self.checkpoints.damaged(type(error).__name__) from error
         self.best = checkpoint.best
-        _set_random_state(state["random"])
         return True
 
     def _epoch(self) -> Iterator[LoopEvent]:
@@ -201,6 +207,8 @@ class Trainer:
         done = self._close_epoch(metrics)
         self._save()
         yield done
+        if self.should_stop() and not at.finished:
+            yield Interrupted(done.epoch, at.step)
 
     def _step(self, batches: Sequence[MicroBatch]) -> StepDone:
         """Take one optimiser step over the mean loss of all micro-batches together."""
@@ -211,7 +219,7 @@ class Trainer:
         if not math.isfinite(loss_sum):
             raise ModelError(
                 f"the loss is {loss_sum} in epoch {at.epoch}, step {at.step + 1}: "
-                "try a lower learning rate (--lr), longer warm-up, or precision fp32"
+                "start anew (--force) with a lower learning rate (--lr), a longer warm-up or precision fp32"
             )
         if self.config.clip:
             self.scaler.unscale_(self.optimiser)
@@ -236,11 +244,17 @@ class Trainer:
     def _backward(self, batches: Sequence[MicroBatch], rows: float) -> float:
         """Add up the gradients of the loss per row; return the loss summed over all rows."""
         total = torch.zeros((), device=self.device)
-        for batch in batches:
-            with autocast(self.device, self.config.precision):
-                loss = self.objective.loss(batch)
-            self.scaler.scale(loss / rows).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+        try:
+            for batch in batches:
+                with autocast(self.device, self.config.precision):
+                    loss = self.objective.loss(batch)
+                self.scaler.scale(loss / rows).backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"memory ran out on {self.device.type} in epoch {self.progress.epoch}: take smaller batches "
+                "(--batch-tokens) and, to keep the size of a step, train.accumulation"
+            ) from error
         return total.item()
 
     def _close_epoch(self, metrics: dict[str, float]) -> EpochDone:
@@ -276,7 +290,7 @@ class Trainer:
             "random": _random_state(),
         }
         weights = _copy(self.objective.model.state_dict())
-        self.checkpoints.save(self.progress.step, Checkpoint(weights, self.best, state))
+        self.checkpoints.save(Checkpoint(weights, self.best, state))
 
 
 def count_steps(objective: Objective, config: TrainConfig) -> int:
@@ -329,10 +343,12 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _check_same(then: Mapping[str, Any], now: Mapping[str, Any], folder: CheckpointFolder) -> None:
-    changed = [key for key in now if then.get(key) != now[key]]
+def _check_same(then: object, now: Mapping[str, Any], folder: CheckpointFolder) -> None:
+    if not isinstance(then, dict):
+        raise folder.damaged("it does not say which run it is of")
+    changed = sorted(key for key in now.keys() | then.keys() if then.get(key) != now.get(key))
     if changed:
         raise ConfigError(
-            f"the run in {folder.root} had other settings ({', '.join(sorted(changed))}): "
-            f"give the same ones, or remove {folder.root} to start anew"
+            f"the run in {folder.root} had other settings ({', '.join(changed)}): "
+            "give the same ones, or start anew with --force"
         )

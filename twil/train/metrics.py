@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from twil.errors import ConfigError
+from twil.task import Task
 
 AVERAGES = ("macro", "micro", "weighted")
 SCORES = ("precision", "recall", "f1")
@@ -83,6 +84,13 @@ def score(true: NDArray[np.int64], answers: NDArray[np.int64], labels: Sequence[
         labels=per_label,
         confusion=confusion_matrix(true, answers, labels=numbers).tolist(),
     )
+
+
+def score_logits(logits: NDArray[np.float32], targets: NDArray[np.int64], task: Task) -> Report:
+    """Decode logits by the task's rule and score them."""
+    place = {label: number for number, label in enumerate(task.labels)}
+    answers = np.array([place[label] for label in task.decode(logits).labels], dtype=np.int64)
+    return score(targets, answers, task.labels)
 
 
 def check_metric(name: str) -> None:

@@ -19,6 +19,7 @@ from conftest import write_rows
 
 from twil.cli.main import main
 from twil.errors import TwilError
+from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original"
 COMMANDS = ("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "doctor")
@@ -232,10 +233,87 @@ def test_wrong_training_input_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "v.json").exists()
 
 
+def run_without_torch(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `twil` as on a machine where torch is not installed."""
+    program = (
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError('No module named torch', name=name)\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
+        "from twil.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "demo",
+        "finetune a.tsv --dev a.tsv --init tiny --tokenizer t.json -o m",
+        "export m --onnx -o b",
+        "evaluate m labelled.tsv",
+        "import w.hdf5 --config c.json --vocab v -o m",
+    ],
+)
+def test_a_missing_extra_is_answered_with_its_command(arguments: str, labelled: Path) -> None:
+    done = run_without_torch(labelled.parent, *arguments.split())
+    fails((done.returncode, done.stdout, done.stderr), "pip install 'twil[train]'")
+
+
+def test_a_bundle_is_scored_without_torch(bundle: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "labelled.tsv", [("hola", "POS"), ("adiós", "NEG")])
+    done = run_without_torch(tmp_path, "evaluate", bundle, file, "--json")
+    assert json.loads(done.stdout)["report"]["rows"] == 2
+
+
+def test_only_single_texts_with_one_label_are_scored(run: Run, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "labelled.tsv", [("hola", "a"), ("adiós", "b")])
+    for name, task in {
+        "pairs": Task("class", ("a", "b"), pair=True),
+        "many": Task("multi-label", ("a", "b")),
+    }.items():
+        fails(run("evaluate", write_bundle(tmp_path / name, task), file), "only single texts with one label")
+
+
+def test_square_brackets_in_names_are_shown_as_they_stand(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a[").mkdir()
+    bundle = write_bundle(tmp_path / "a[" / "[dev] :heart:", Task("class", ("[x]", "[/b]")))
+    file = write_rows(tmp_path / "[dev].tsv", [("hola", "[x]"), ("adiós", "[/b]")])
+    code, out, _ = run("evaluate", bundle, file)
+    assert code == 0
+    for part in ("[dev].tsv", "[dev] :heart:", "[x]", "[/b]"):
+        assert part in out
+
+
+def test_a_run_can_be_told_by_its_file_alone(
+    run: Run, labelled: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    (tmp_path / "run.toml").write_text(
+        f'[data]\ntrain = "{labelled}"\ndev = "{labelled}"\n'
+        f'[model]\ninit = "tiny"\ntokenizer = "{tokenizer_file}"\n[train]\nepochs = 1\n'
+    )
+    code, _, err = run("finetune", "--config", tmp_path / "run.toml", "-o", tmp_path / "model")
+    assert code == 0, err
+    fails(run("finetune", "-o", tmp_path / "other", "--init", "tiny"), "data.train", "data.dev")
+
+
+def test_labels_are_taken_with_blanks_around_the_commas(
+    run: Run, labelled: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    start = ("--init", "tiny", "--tokenizer", tokenizer_file, "--epochs", 1, "--labels", "P , N")
+    assert run("finetune", labelled, "--dev", labelled, *start, "-o", tmp_path / "model")[0] == 0
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["model"]["task"]["labels"] == ["P", "N"]
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["twil", "--debug", "evaluate", str(tmp_path), str(tmp_path / "x.tsv")])
-    with pytest.raises(TwilError):
-        main()
+    wrong = ["evaluate", str(tmp_path), str(tmp_path / "x.tsv")]
+    for arguments in (["--debug", *wrong], [*wrong, "--debug"]):
+        monkeypatch.setattr(sys, "argv", ["twil", *arguments])
+        with pytest.raises(TwilError):
+            main()
 
 
 def test_outputs_that_are_there_need_force(run: Run, labelled: Path, tmp_path: Path) -> None:
@@ -272,6 +350,36 @@ def test_ctrl_c_keeps_the_state_and_resume_finishes(
         process.stderr.read()
     assert "continuing after step" in said
     assert process.returncode == 130
+
+
+def test_a_process_killed_in_training_and_continued_ends_with_the_same_weights(
+    labelled: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    def command(folder: str, *more: str) -> list[object]:
+        start = (
+            "--init",
+            "tiny",
+            "--tokenizer",
+            tokenizer_file,
+            "--epochs",
+            "40",
+            "--set",
+            "train.patience=40",
+        )
+        files = (labelled, "--dev", labelled, "-o", tmp_path / folder)
+        return [sys.executable, "-m", "twil", "finetune", *files, *start, *more]
+
+    with subprocess.Popen(command("killed"), stderr=subprocess.PIPE, text=True) as process:  # type: ignore[call-overload]
+        for line in process.stderr:
+            if line.startswith("epoch 2 "):
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    subprocess.run(command("killed", "--resume", "-q"), check=True, stdout=subprocess.DEVNULL)  # type: ignore[call-overload]
+    subprocess.run(command("whole", "-q"), check=True, stdout=subprocess.DEVNULL)  # type: ignore[call-overload]
+    killed, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole"))
+    assert killed == whole
 
 
 def test_a_reader_that_leaves_early_ends_predict_quietly(bundle: Path, tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ from twil.data.tables import TableReader
 from twil.machine import available_cpus, cpu_name
 from twil.version import __version__
 
-SETTINGS = ["--pooling", "avg", "--epochs", "12", "--set", "train.patience=5"]
+SETTINGS = [
+    *("--pooling", "avg", "--epochs", "12", "--set", "model.classifier.dropout=0.3"),
+    *("--set", "model.input_dropout=0.1", "--set", "model.output_dropout=0.2"),
+]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from twil.cli.console import Display, format_seconds, make_table, report_tables, show
 
@@ -69,11 +70,11 @@ def command(
         for event in predict_file(texts / "to_predict.tsv", folder / "bundle", folder / "predictions.tsv"):
             if isinstance(event, Summary):
                 show_summary(display, event)
-    for table in report_tables(
-        finished.dev.as_dict(), f"{finished.dev.rows} tweets kept apart, epoch {finished.best_epoch}"
-    ):
+        title = f"{finished.dev.rows} tweets kept apart, epoch {finished.best_epoch}"
+        tables = report_tables(finished.dev.as_dict(), title)
+        tables.append(_lay_out_predictions(texts / "to_predict.tsv", folder / "predictions.tsv"))
+    for table in tables:
         show(table)
-    _show_predictions(texts / "to_predict.tsv", output / "predictions.tsv")
     display.line(f"done in {format_seconds(time.monotonic() - begin)}; everything lies in {output}/")
     display.line(f"next: twil predict YOUR_FILE.tsv --model {output / 'bundle'} -o labelled.tsv")
 
@@ -97,7 +98,7 @@ def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
 
 
-def _show_predictions(source: Path, predictions: Path) -> None:
+def _lay_out_predictions(source: Path, predictions: Path) -> Table:
     from twil.data.tables import TableReader
 
     texts = next(iter(TableReader(source, ["TEXT"]))).columns["TEXT"]
@@ -112,4 +113,6 @@ def _show_predictions(source: Path, predictions: Path) -> None:
         ]
         for row in range(SHOWN)
     ]
-    show(make_table(f"the first {SHOWN} of {len(texts)} predictions", ["text", "label", "probability"], rows))
+    return make_table(
+        f"the first {SHOWN} of {len(texts)} predictions", ["text", "label", "probability"], rows
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +41,9 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
     """Label every row of a file."""
+    if threads:  # read once, when the tokenizer's library is first used
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+
     from twil.predict.files import Progress, Started, Summary, predict_file
 
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
@@ -62,6 +66,8 @@ def command(
             if isinstance(event, Started):
                 why = f" ({event.reason})" if event.reason else ""
                 display.line(f"{event.model} on {event.provider}{why}, {event.threads} threads")
+                if event.id_column is None:
+                    display.warn("there is no column ID (or name one with --id): rows keep their order only")
             elif isinstance(event, Summary):
                 show_summary(display, event)
             elif isinstance(event, Progress):

@@ -138,6 +138,19 @@ def test_the_whole_way(run: Run, tmp_path: Path, examples: Path, monkeypatch: py
     assert list(first) == ["ID", "TEXT", "label", "negative", "neutral", "positive"]
 
 
+def test_the_demo_goes_the_whole_way_and_replaces_only_its_own_work(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    code, out, err = run("demo", "-o", folder)
+    assert code == 0, err
+    assert "99 tweets kept apart" in out
+    assert "the first 12 of 60 predictions" in out
+    assert len((folder / "predictions.tsv").read_text(encoding="utf-8").removesuffix("\n").split("\n")) == 61
+    fails(run("demo", "-o", folder), "--force")
+    (folder / ".twil-demo").unlink()  # now it might be anybody's
+    fails(run("demo", "-o", folder, "--force"), "did not write there")
+    assert (folder / "bundle" / "model.onnx").is_file()
+
+
 def test_import_says_what_differs(run: Run, tmp_path: Path) -> None:
     case = ORIGINAL / "pkm"
     code, out, err = run(

@@ -200,9 +200,34 @@ class TestBeforeTheModelIsLoaded:
             run(source, tmp_path / "no bundle", tmp_path / "out")
 
 
-def test_a_default_id_column_may_be_missing(predictor: Predictor, tmp_path: Path) -> None:
-    run(write(tmp_path / "tweets.tsv", "TEXT\nhola\n"), predictor, tmp_path / "out.tsv")
+def test_a_default_id_column_may_be_missing_and_that_is_told(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "tweets.tsv", "TEXT\nhola\n")
+    started, *_ = predict_file(source, predictor, tmp_path / "out.tsv")
+    assert isinstance(started, Started)
+    assert started.id_column is None
     assert read_tsv(tmp_path / "out.tsv")[0] == ["label", "NEG", "NEU", "POS"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [("id", "id"), ("Id", "Id"), ("id\tID", "ID"), ("tweet_id", None)]
+)
+def test_the_default_id_column_is_found_in_any_case(
+    predictor: Predictor, tmp_path: Path, names: str, expected: str | None
+) -> None:
+    source = write(tmp_path / "tweets.tsv", f"{names}\tTEXT\n{names}\thola\n")
+    started, *_ = predict_file(source, predictor, tmp_path / "out.tsv")
+    assert isinstance(started, Started)
+    assert started.id_column == expected
+    header, (row,) = read_tsv(tmp_path / "out.tsv")
+    assert header[:-4] == row[:-4] == ([expected] if expected else [])
+
+
+def test_rows_of_jsonl_without_an_id_or_anything_are_predicted(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "tweets.jsonl", '{"id": 1, "TEXT": "uno"}\n\n{"TEXT": "tres"}\n')
+    assert run(source, predictor, tmp_path / "out.tsv").empty == 1
+    _, rows = read_tsv(tmp_path / "out.tsv")
+    assert [row[0] for row in rows] == ["1", "", ""]
+    assert_predicted(rows, predictor, ["uno", "", "tres"])
 
 
 def test_columns_are_kept_and_never_collide(predictor: Predictor, tmp_path: Path) -> None:
@@ -316,10 +341,25 @@ def test_a_table_of_nothing_but_a_header_gives_one(predictor: Predictor, tmp_pat
     assert read_tsv(tmp_path / "out.tsv") == (["ID", "label", "NEG", "NEU", "POS"], [])
 
 
-def test_a_file_may_be_replaced_by_its_predictions(predictor: Predictor, tmp_path: Path) -> None:
-    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
-    assert run(source, predictor, source, keep=["TEXT"], window_rows=16).rows == 200
-    assert [row[1] for row in read_tsv(source)[1]] == TWEETS * 50
+def test_a_file_is_never_replaced_by_its_predictions(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    before = source.read_bytes()
+    (tmp_path / "link.tsv").symlink_to(source)
+    (tmp_path / "hard.tsv").hardlink_to(source)
+    monkeypatch.chdir(tmp_path)
+    for one, other in ((source, source), ("tweets.tsv", source), (source, "link.tsv"), ("hard.tsv", source)):
+        with pytest.raises(DataError, match="the output would replace its input"):
+            run(one, predictor, other)
+    assert source.read_bytes() == before
+
+
+def test_an_older_output_is_replaced(predictor: Predictor, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    target = write(tmp_path / "out.tsv", "the old one\n")
+    run(source, predictor, target)
+    assert_predicted(read_tsv(target)[1], predictor, TWEETS)
 
 
 def test_events_begin_with_the_setting_and_tell_the_progress(
@@ -330,7 +370,7 @@ def test_events_begin_with_the_setting_and_tell_the_progress(
     started, *middle, last = predict_file(
         source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
     )
-    assert started == Started(bundle, "cpu", "", 1, ("ID", "label", "NEG", "NEU", "POS"))
+    assert started == Started(bundle, "cpu", "", 1, ("ID", "label", "NEG", "NEU", "POS"), "ID")
     assert all(type(event) is Progress for event in middle)
     rows = [event.rows for event in middle if isinstance(event, Progress)]
     assert len(rows) > 3
@@ -417,6 +457,27 @@ def test_memory_does_not_grow_with_the_table(
 
     peak(100)  # what is allocated only once
     assert peak(16_000) <= 1.2 * peak(800)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the peak")
+def test_resident_memory_does_not_grow_with_the_table(bundle: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from twil.predict.files import predict_file\n"
+        "*_, summary = predict_file(sys.argv[1], sys.argv[2], sys.argv[3], provider='cpu', threads=1)\n"
+        # Not getrusage, whose peak begins with that of the process that started this one.
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "print(summary.rows, *(line.split()[1] for line in lines if line.startswith('VmHWM')))"
+    )
+
+    def peak(rows: int) -> int:
+        source = write_tweets(tmp_path / f"{rows}.tsv", [f"hola {row % 7}" for row in range(rows)])
+        command = [sys.executable, "-c", program, str(source), str(bundle), str(tmp_path / "out.tsv")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        predicted, kibibytes = map(int, done.stdout.split())
+        assert predicted == rows
+        return kibibytes
+
+    assert peak(40_000) <= 1.2 * peak(2_000)
 
 
 def test_labels_are_names_in_the_models_order(predictor: Predictor, tmp_path: Path) -> None:

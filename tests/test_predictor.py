@@ -62,7 +62,13 @@ def test_a_prediction_has_names_and_probabilities_that_sum_to_one(predictor: Pre
 
 @pytest.mark.parametrize(
     "gather",
-    [list, tuple, np.array, lambda texts: (text for text in texts), lambda texts: dict.fromkeys(texts)],
+    [
+        list,
+        tuple,
+        np.array,
+        lambda texts: (text for text in texts),
+        lambda texts: dict.fromkeys(texts).keys(),
+    ],
 )
 def test_lists_tuples_arrays_and_generators_give_a_list_in_their_order(
     predictor: Predictor, gather: Callable[[list[str]], Iterable[str]]
@@ -122,10 +128,16 @@ def test_an_item_that_is_no_text_is_named_by_place_and_type(
         predictor([*TWEETS[:4], item, "y más"])
 
 
-@pytest.mark.parametrize("texts", [None, 7, np.array("hola")])
+@pytest.mark.parametrize("texts", [None, 7, np.array("hola"), {"a": "hola"}, b"hola", bytearray(b"hola")])
 def test_what_is_no_collection_of_texts_is_refused(predictor: Predictor, texts: object) -> None:
     with pytest.raises(DataError, match="give a text or a list of texts"):
         predictor(texts)
+    with pytest.raises(DataError, match="give a text or a list of texts"):
+        predictor.predict_logits(texts)
+
+
+def test_a_text_has_one_row_of_logits(predictor: Predictor) -> None:
+    assert np.array_equal(predictor.predict_logits("hola"), predictor.predict_logits(["hola"]))
 
 
 def test_windows_are_joined_in_order(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

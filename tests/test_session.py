@@ -17,7 +17,7 @@ from onnx.external_data_helper import set_external_data
 
 from twil.data.batching import Batch, pad_batch
 from twil.errors import MissingExtraError, ModelError, ProviderError
-from twil.predict import session as session_module
+from twil.predict import runtime as runtime_module
 from twil.predict.bundle import open_bundle
 from twil.predict.external import TENSOR_PATHS, external_files
 from twil.predict.session import Session
@@ -38,7 +38,7 @@ def open_session(folder: Path, **options: object) -> Session:
 def offer(monkeypatch: pytest.MonkeyPatch, *providers: str, devices: int = 0) -> None:
     """Let ONNX Runtime and the driver say that they have these."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(providers))
-    monkeypatch.setattr(session_module, "_cuda_devices", lambda: devices)
+    monkeypatch.setattr(runtime_module, "_cuda_devices", lambda: devices)
 
 
 def test_outputs_come_by_name_as_float32(folder: Path) -> None:

@@ -110,12 +110,19 @@ def test_words_for_nothing_stay_texts(tmp_path: Path, suffix: str) -> None:
     assert read(tmp_path / f"t.{suffix}")["TEXT"] == texts
 
 
-@pytest.mark.parametrize("name", ["t.tsv", "t.csv"])
-def test_a_blank_line_is_a_row_of_empty_cells(tmp_path: Path, name: str) -> None:
-    content = "TEXT\tCLASS\nhola\t1\n\nadiós\t0\n\n"
-    path = save(tmp_path, name, content if name == "t.tsv" else content.replace("\t", ","))
-    assert read(path) == {"TEXT": ["hola", "", "adiós", ""], "CLASS": ["1", "", "0", ""]}
-    assert line_numbers(path) == [2, 3, 4, 5]
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.tsv", "TEXT\tCLASS\nhola\t1\n\nadiós\t0\n\n"),
+        ("t.csv", "TEXT,CLASS\nhola,1\n\nadiós,0\n\n"),
+        ("t.jsonl", '\n{"TEXT": "hola", "CLASS": 1}\n\r\n{"TEXT": "adiós", "CLASS": 0}\n \t\n'),
+    ],
+)
+def test_a_blank_line_is_a_row_of_empty_cells(tmp_path: Path, name: str, content: str) -> None:
+    path = save(tmp_path, name, content)
+    first = [""] if name == "t.jsonl" else []  # the others begin with their header
+    assert read(path) == {"TEXT": [*first, "hola", "", "adiós", ""], "CLASS": [*first, "1", "", "0", ""]}
+    assert line_numbers(path) == list(range(2 - len(first), 6))
 
 
 def test_rows_are_the_same_however_the_blocks_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +288,8 @@ def test_bad_json_rows_say_what_and_where(tmp_path: Path) -> None:
     (rows,) = reader
     assert rows.columns["T"][0] == "a"  # the nested value is in a column that nobody asked for
     assert rows.columns["T"][-1] == "😀"
-    assert sorted(rows.errors) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert rows.columns["T"][4] == ""  # a blank line is a row of empty cells
+    assert sorted(rows.errors) == [1, 2, 3, 5, 6, 7, 8]
     assert rows.errors[1] == "no key 'T'"
     assert rows.errors[2] == "key 'T' holds an object"
     assert rows.errors[3] == "key 'T' holds an array"
@@ -450,6 +458,19 @@ def test_an_optional_column_is_read_where_the_table_has_it(tmp_path: Path) -> No
 
 
 # --- streams -----------------------------------------------------------------------------------------
+
+
+def test_a_row_of_jsonl_may_lack_what_is_optional_and_nothing_else(tmp_path: Path) -> None:
+    path = save(tmp_path, "t.jsonl", '{"ID": 1, "T": "a"}\n{"T": "b"}\n{"ID": 3}\n')
+    (rows,) = TableReader(path, ["T"], optional=["ID"], on_error="mark")
+    assert (rows.columns, rows.errors) == ({"T": ["a", "b", ""], "ID": ["1", "", ""]}, {2: "no key 'T'"})
+    (rows,) = TableReader(path, ["ID", "T"], optional=["ID"], on_error="mark")
+    assert rows.errors == {1: "no key 'ID'", 2: "no key 'T'"}
+
+
+def test_blank_lines_alone_are_no_jsonl(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="JSONL has one object per line"):
+        TableReader(save(tmp_path, "t.jsonl", "\n\n"))
 
 
 def test_standard_input_is_read_once_and_without_seeking(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class TestOriginal:
         [
             ("DEPORTE", "depo e"),  # RT taken out of a word
             ("RT @ana_1: hola", "  user: hola"),
-            ("juan@upv.es tod@s", "juanuser.es toduser"),  # a domain, an ending read as mentions
+            ("juan@correo.example tod@s", "juanuser.example toduser"),  # a domain, an ending read as mentions
             ("HTTPS://t.co/a", "https://t.co/a"),  # upper case missed
             ("(https://t.co/a).", "(url"),
             ("año…pan", "ano pan"),
@@ -234,6 +235,30 @@ class TestFile:
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"no tokenizer .*tokenizer\.json"):
+            load_tokenizer(tmp_path / "tokenizer.json")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda value: value["model"]["vocab"].update({"[PAD]": 1, "[UNK]": 0}),
+            lambda value: value["model"]["vocab"].pop("[MASK]"),
+            lambda value: value.update(post_processor=None),
+            lambda value: value["post_processor"]["single"].pop(),
+            lambda value: value["post_processor"]["single"].append(
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}}
+            ),
+            lambda value: value["post_processor"]["pair"].insert(
+                2, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}
+            ),
+        ],
+    )
+    def test_a_tokenizer_with_other_special_pieces_or_another_frame_is_refused(
+        self, tokenizer: Tokenizer, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+    ) -> None:
+        value = json.loads(tokenizer.to_str())
+        change(value)
+        (tmp_path / "tokenizer.json").write_text(json.dumps(value), encoding="utf-8")
+        with pytest.raises(ModelError, match=r"tokenizer\.json .*make one with twil vocab, or import"):
             load_tokenizer(tmp_path / "tokenizer.json")
 
     @pytest.mark.parametrize("content", ["", "{", "{}", '{"model": {"type": "WordPiece"}}', "\x00\x01"])

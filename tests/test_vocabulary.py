@@ -115,11 +115,11 @@ class TestNormalizer:
             ("👨\u200d👩\u200d👧 ❤\ufe0f 🇪🇸 👏🏽", "👨\u200d👩\u200d👧 ❤\ufe0f 🇪🇸 👏🏽"),
             ("man\u0303ana cafe\u0301", "mañana café"),  # typed as letter and mark
             ("mira https://t.co/aB1?x=1&amp;y=2 HTTP://X.ES/ Https://a.b", "mira url url url"),
-            ("(https://t.co/a). «www.upv.es»", "( url). « url»"),
+            ("(https://t.co/a). «www.correo.example»", "( url). « url»"),
             ("fotopic.twitter.com/aBc t.co/a1 xt.co/a", "foto url url xt.co/a"),
             ("httpd http: https://… http://t…", "httpd http: url… url…"),
             ("@ana_1: hola @@eva, .@luis ¡@ñandú!", " user: hola user, . user ¡ user!"),
-            ("juan@upv.es tod@s l@s @ a@", "juan@upv.es tod@s l@s @ a@"),
+            ("juan@correo.example tod@s l@s @ a@", "juan@correo.example tod@s l@s @ a@"),
             ("RT @ana: el DEPORTE", "RT user: el DEPORTE"),
             (
                 "&lt;3 &quot;a&quot; l&#39;a l&#039;a&nbsp;b &amp; &amp;lt; &copy;",
@@ -212,7 +212,7 @@ class TestPieces:
     def test_addresses_and_mentions_are_single_pieces_though_no_text_had_one(
         self, trained: TrainedVocabulary
     ) -> None:
-        text = "@ana: (https://t.co/a), ¡@eva! www.upv.es… @x😂 @y https://t.co/b"
+        text = "@ana: (https://t.co/a), ¡@eva! www.correo.example… @x😂 @y https://t.co/b"
         found = Counter(pieces(trained.tokenizer, text))
         assert (found["▁user"], found["▁url"]) == (4, 3)
 
@@ -299,6 +299,24 @@ class TestTraining:
     def test_no_text_at_all_is_an_error(self, texts: list[str]) -> None:
         with pytest.raises(DataError, match="no text to learn"):
             train_vocabulary(texts)
+
+    @pytest.mark.parametrize("model", MODELS)
+    def test_short_texts_are_learned_from(self, model: PieceModel) -> None:
+        with pytest.raises(ConfigError, match="give at most") as caught:
+            train_vocabulary(["hola"], size=5000, model=model)
+        largest = int(re.search(r"at most (\d+) pieces", str(caught.value))[1])  # type: ignore[index]
+        tokenizer = train_vocabulary(["hola"], size=largest, model=model).tokenizer
+        assert UNK_ID not in ids(tokenizer, "hola @ana https://t.co/a")
+
+    def test_whatever_else_sentencepiece_cannot_do_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(**_: object) -> None:
+            raise RuntimeError("INTERNAL: trainer.cc(7) [a > b]\nand more.")
+
+        monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", fail)
+        with pytest.raises(
+            ConfigError, match=r"learn 300 pieces .*\(INTERNAL: trainer\.cc\(7\) \[a > b\]\):"
+        ):
+            train_vocabulary(invented_texts(10), size=300)
 
     def test_long_texts_are_learned_from(self) -> None:
         long = "zigzag zozobra " * 5000  # longer than what sentencepiece takes by default

@@ -69,7 +69,12 @@ class Source(Protocol):
 
 
 def open_source(
-    path: str | Path, form: TableFormat, columns: Sequence[str] | None = None, *, header: bool = True
+    path: str | Path,
+    form: TableFormat,
+    columns: Sequence[str] | None = None,
+    *,
+    optional: Sequence[str] = (),
+    header: bool = True,
 ) -> Source:
     """Open a table and find its columns.
 
@@ -77,6 +82,7 @@ def open_source(
         path: The table, or ``-`` for standard input.
         form: Its format.
         columns: Those that are going to be read; all when left out.
+        optional: Those of them whose cell is empty in a row of JSONL that lacks the key.
         header: The first line of a TSV or CSV names its columns; otherwise they are named 1, 2, ...
 
     Raises:
@@ -88,7 +94,7 @@ def open_source(
     if form.kind == "txt":
         return LineSource(blocks)
     if form.kind == "jsonl":
-        return JsonSource(blocks)
+        return JsonSource(blocks, optional)
     delimiter = "\t" if form.kind == "tsv" else _find_delimiter(blocks, header=header, tabs=form.sniffed)
     if delimiter == "\t":
         return TsvSource(blocks, header=header)
@@ -214,12 +220,16 @@ class CsvSource:
 
 
 class JsonSource:
-    """One JSON object per physical line; the keys of the first are the columns."""
+    """One JSON object per physical line; the keys of the first are the columns.
+
+    A blank line is a row of empty cells, as in the other formats.
+    """
 
     unit = "line"
 
-    def __init__(self, blocks: ByteBlocks) -> None:
+    def __init__(self, blocks: ByteBlocks, optional: Sequence[str] = ()) -> None:
         self._blocks = blocks
+        self._defaults = dict.fromkeys(optional, "")
         # Numbers keep their digits: an id of 19 would not survive as a float.
         self._decode = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).decode
         self.names = self._find_names()
@@ -240,7 +250,9 @@ class JsonSource:
     def _cells(self, line: str, columns: Sequence[str], *, clean: bool) -> list[str]:
         if not clean and _SURROGATE.search(line):
             raise _BadRowError(_NOT_UTF8)
-        value = self._object(line)
+        if _is_blank(line):
+            return [""] * len(columns)
+        value = self._defaults | self._object(line)
         try:
             cells = [value[name] for name in columns]
         except KeyError as error:
@@ -268,6 +280,8 @@ class JsonSource:
         problem = ""
         lines = self._blocks.head.removeprefix(BOM).decode(errors="surrogateescape").split("\n")
         for number, line in enumerate(lines, start=1):
+            if _is_blank(line):
+                continue
             try:
                 self._cells(line, (), clean=False)
             except _BadRowError as error:
@@ -275,6 +289,7 @@ class JsonSource:
                 continue
             pairs = json.loads(line, object_pairs_hook=list, parse_int=str)
             return _distinct_names([name for name, _ in pairs], self._blocks.path, number)
+        problem = problem or "only blank lines at its start"
         raise DataError(f"{problem}: JSONL has one object per line", file=self._blocks.path, line=1)
 
 
@@ -396,6 +411,10 @@ def _transpose(rows: list[list[str]], names: Sequence[str]) -> dict[str, list[st
 
 def _numbers(first: int, lines: list[str]) -> list[int]:
     return list(range(first, first + len(lines)))
+
+
+def _is_blank(line: str) -> bool:
+    return not line or line.isspace()
 
 
 def _fields(number: int) -> str:

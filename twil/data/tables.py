@@ -29,7 +29,7 @@ class TableReader:
     Args:
         path: The table, or ``-`` for standard input.
         columns: The columns to read, in this order; all when left out.
-        optional: Columns to read behind them where the table has them.
+        optional: Columns to read behind them where the table has them; a row of JSONL may lack the key.
         format: The format (``tsv``, ``csv``, ``jsonl``, ``parquet``, ``txt``, also ``tsv.gz`` and the
             like) where the ending of `path` does not tell it. A name in ``.csv`` may hold commas,
             semicolons, or tabs, which its header line tells; the last is read as TSV.
@@ -67,7 +67,8 @@ class TableReader:
         self.path = path
         self.format = form.kind
         named = None if columns is None else (*columns, *optional)
-        self._source = open_source(path, form, named, header=header is not False)
+        may_lack = [name for name in optional if columns is not None and name not in columns]
+        self._source = open_source(path, form, named, optional=may_lack, header=header is not False)
         self.names = self._source.names
         self.skipped = 0
         self.first_errors: list[str] = []

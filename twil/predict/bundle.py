@@ -1,12 +1,14 @@
 """The bundle: a folder with everything that prediction needs, and nothing of torch.
 
 It holds `model.onnx`, `tokenizer.json` and `bundle.json`, the manifest: what the graph computes, its
-limits, how it was checked, and the SHA-256 of every other file.
+limits, how it was checked, the SHA-256 of every other file, and one of what it says itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,10 @@ from twil.storage import sha256, write_json
 from twil.task import Task
 
 FORMAT = 1
+CHECKSUM = "manifest_sha256"
+"""The field of the manifest with the SHA-256 of its other fields."""
+TASK_KEY = "twil.task"
+"""Where a graph's metadata hold its task as JSON."""
 MANIFEST, GRAPH, TOKENIZER = "bundle.json", "model.onnx", "tokenizer.json"
 
 BATCH, SEQUENCE = "batch", "sequence"
@@ -63,9 +69,9 @@ class Manifest:
         return CLASSIFIER_OUTPUTS if self.kind == "classifier" else ENCODER_OUTPUTS
 
     def write(self, folder: Path) -> None:
-        """Write `bundle.json` into `folder`."""
-        task = self.task.as_dict() if self.task else None
-        write_json(folder / MANIFEST, asdict(self) | {"task": task})
+        """Write `bundle.json`, with its own checksum, into `folder`."""
+        fields = asdict(self) | {"task": self.task.as_dict() if self.task else None}
+        write_json(folder / MANIFEST, fields | {CHECKSUM: _checksum(fields)})
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ def open_bundle(path: str | Path) -> Bundle:
     """Read a bundle's manifest and check every file against it.
 
     Raises:
-        ModelError: It is no bundle, it was written by a newer twil, or a file is missing or changed.
+        ModelError: It is no bundle, it was written by a newer twil, its manifest is damaged, or a file is
+            missing or changed.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -116,14 +123,68 @@ def open_bundle(path: str | Path) -> Bundle:
 def _read_manifest(path: Path) -> Manifest:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        if value["format"] != FORMAT:
+        if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
             raise ModelError(
                 f"{path} has format {value['format']}, and this twil reads {FORMAT}: update twil"
             )
-        task = value.pop("task")
-        return Manifest(task=Task.from_dict(task) if task else None, **value)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
+        return _parse_manifest(value)
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise ModelError(f"{path} cannot be read as a manifest ({error}): export the model again") from error
+
+
+def _parse_manifest(value: Any) -> Manifest:
+    """Make a manifest of what was read, once its fields, their types and their checksum are right.
+
+    Raises:
+        ValueError: They are not.
+        ConfigError: Its task is none.
+    """
+    if not isinstance(value, dict) or value.keys() != _FIELDS.keys():
+        raise ValueError(f"it has not exactly the fields {', '.join(_FIELDS)}")
+    for name, (wanted, fits) in _FIELDS.items():
+        if not fits(value[name]):
+            raise ValueError(f"{name} is not {wanted}")
+    if (value["kind"] == "classifier") != (value["task"] is not None):
+        raise ValueError("a classifier has a task, and an encoder has none")
+    task = None if value["task"] is None else Task.from_dict(value["task"])
+    if value.pop(CHECKSUM) != _checksum(value):
+        raise ValueError("it was changed after the export: its checksum differs")
+    return Manifest(**value | {"task": task})
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of fields, however a file lays them out."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_object_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(cell, str) for cell in value.values())
+
+
+# By hand, as pydantic would take longer to import than the rest of prediction's own code.
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "kind": ("classifier or encoder", lambda value: value in ("classifier", "encoder")),
+    "max_length": ("a positive integer", lambda value: type(value) is int and value > 0),
+    "pad_id": ("an integer from 0", lambda value: type(value) is int and value >= 0),
+    "precision": ("fp32", lambda value: value == "fp32"),
+    "pooling": ("a text", _is_text),
+    "task": ("an object or null", lambda value: value is None or _is_object(value)),
+    "files": ("an object of texts", _is_object_of_texts),
+    "parity": ("an object", _is_object),
+    "versions": ("an object of texts", _is_object_of_texts),
+    "opset": ("an integer from 0", lambda value: type(value) is int and value >= 0),
+    "format": (str(FORMAT), lambda value: type(value) is int),
+    CHECKSUM: ("a text", _is_text),
+}
+"""What each field of `bundle.json` holds."""
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
 
+from twil.errors import TwilError
 from twil.machine import available_cpus, cpu_flags, cpu_name
+from twil.predict.runtime import CUDA, Obstacle, import_runtime, open_graph, open_on_cuda
 from twil.version import __version__
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -58,7 +60,10 @@ def diagnose() -> Diagnosis:
     """Look at the installation and the machine; nothing is changed."""
     packages = [*BASE, *(package for names in EXTRAS.values() for package in names)]
     versions = {name: version for name in packages if (version := _version(name))}
-    providers = _load_providers()
+    try:
+        providers, missing = _load_providers(import_runtime()), ""
+    except TwilError as error:
+        providers, missing = {}, str(error)
     return Diagnosis(
         versions={"twil": __version__, "python": platform.python_version(), **versions},
         extras={extra: _state(extra, names, versions) for extra, names in EXTRAS.items()},
@@ -66,7 +71,7 @@ def diagnose() -> Diagnosis:
         cpu=cpu_name(),
         cpu_flags=cpu_flags(),
         threads=available_cpus(),
-        faults=tuple(_faults(versions, providers)),
+        faults=tuple(_faults(versions, missing)),
     )
 
 
@@ -87,7 +92,7 @@ def _state(extra: str, packages: tuple[str, ...], versions: dict[str, str]) -> s
     return f"lacks {', '.join(missing)}: pip install 'twil[{extra}]'"
 
 
-def _faults(versions: dict[str, str], providers: dict[str, str]) -> list[str]:
+def _faults(versions: dict[str, str], missing: str) -> list[str]:
     faults = []
     if "onnxruntime" in versions and "onnxruntime-gpu" in versions:
         faults.append(
@@ -96,26 +101,23 @@ def _faults(versions: dict[str, str], providers: dict[str, str]) -> list[str]:
         )
     if not any(name in versions for name in ("onnxruntime", "onnxruntime-gpu")):
         faults.append("there is no ONNX Runtime, which predicts: pip install 'twil[cpu]', or twil[gpu]")
-    elif not providers:
-        faults.append("ONNX Runtime is installed and cannot be imported: install it again")
+    elif missing:
+        faults.append(missing)
     return faults
 
 
-def _load_providers() -> dict[str, str]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return {}
-    names = [name for name in onnxruntime.get_available_providers() if name not in _REMOTE]
-    return {name: _trouble(onnxruntime, name) for name in names}
+def _load_providers(runtime: ModuleType) -> dict[str, str]:
+    names = [name for name in runtime.get_available_providers() if name not in _REMOTE]
+    return {name: _trouble(runtime, name) for name in names}
 
 
 def _trouble(runtime: ModuleType, provider: str) -> str:
     """Load a provider for a tiny graph; say why it did not, or nothing."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
+    if provider == CUDA:
+        found = open_on_cuda(runtime, _IDENTITY)
+        return found.cause if isinstance(found, Obstacle) else ""
     try:
-        session = runtime.InferenceSession(_IDENTITY, options, providers=[provider])
+        session = open_graph(runtime, _IDENTITY, provider)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         return " ".join(str(error).split())
     return "" if provider in session.get_providers() else "its libraries or its device are missing"

@@ -20,7 +20,8 @@ from twil.predict.session import Provider, ProviderChoice
 from twil.storage import check_parent
 from twil.task import Decoded, Task
 
-ID_COLUMN = "ID"
+ID_COLUMNS = ("ID", "id", "Id", "iD")
+"""The columns that name the rows where no other is asked for: the first of them that the table has."""
 LABEL_COLUMN = "label"
 VALUE_COLUMN = "value"
 ERROR_COLUMN = "error"
@@ -39,6 +40,7 @@ class Started:
         reason: Why ``auto`` took this provider; empty where it was asked for.
         threads: CPU threads.
         columns: The columns of the output.
+        id_column: That of them which names the rows; None where only their order tells them apart.
     """
 
     model: Path
@@ -46,6 +48,7 @@ class Started:
     reason: str
     threads: int
     columns: tuple[str, ...]
+    id_column: str | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def predict_file(
         target: Where the predictions go, or ``-`` for standard output.
         text: The column with the text.
         text_pair: The column with the second text, where the model takes pairs.
-        id_column: The column that names the rows. When left out: `ID`, where the table has it.
+        id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
         keep: Columns of the input to repeat.
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps it
             without a prediction and says in a column `error` what is wrong.
@@ -143,8 +146,8 @@ def predict_file(
 
     Raises:
         ConfigError: A format or `on_error` is unknown.
-        DataError: The table cannot be read as asked, or its output not be written; what the first lines
-            tell is found before the model is loaded.
+        DataError: The table cannot be read as asked, or its output not be written or would replace it; what
+            the first lines tell is found before the model is loaded.
         ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
         ProviderError: The provider asked for cannot be had.
     """
@@ -154,23 +157,30 @@ def predict_file(
     if not is_stream(target):
         check_parent(target)
     texts = (text,) if text_pair is None else (text, text_pair)
-    reader, repeated = _open_table(
+    reader, found_id = _open_table(
         source,
         texts,
         id_column,
         keep,
         {"format": input_format, "header": header, "on_error": on_error, "chunk_rows": window_rows},
     )
+    _check_target(source, target)
     predictor = (
         model
         if isinstance(model, Predictor)
         else Predictor(model, provider=provider, threads=threads, batch_tokens=batch_tokens)
     )
     _check_texts(predictor, texts)
+    repeated = tuple(dict.fromkeys([*([] if found_id is None else [found_id]), *keep]))
     work = _Work(predictor, texts, repeated, errors=on_error == "mark")
     session = predictor.session
     yield Started(
-        predictor.bundle.folder, session.provider, session.reason, session.threads, tuple(work.columns)
+        model=predictor.bundle.folder,
+        provider=session.provider,
+        reason=session.reason,
+        threads=session.threads,
+        columns=tuple(work.columns),
+        id_column=found_id,
     )
     with TableWriter(target, work.columns, format=output_format) as writer:
         for rows in reader:
@@ -268,13 +278,20 @@ def _open_table(
     id_column: str | None,
     keep: Sequence[str],
     options: Mapping[str, Any],
-) -> tuple[TableReader, tuple[str, ...]]:
-    """Open the input; return it with the columns to repeat."""
-    required = [id_column] if id_column is not None else []
-    optional = [ID_COLUMN] if id_column is None else []
-    reader = TableReader(source, [*required, *texts, *keep], optional=optional, **options)
-    ids = required or [name for name in optional if name in reader.names]
-    return reader, tuple(dict.fromkeys([*ids, *keep]))
+) -> tuple[TableReader, str | None]:
+    """Open the input; return it with the column that names its rows, if there is one."""
+    if id_column is not None:
+        return TableReader(source, [id_column, *texts, *keep], **options), id_column
+    reader = TableReader(source, [*texts, *keep], optional=ID_COLUMNS, **options)
+    return reader, next((name for name in ID_COLUMNS if name in reader.names), None)
+
+
+def _check_target(source: str | Path, target: str | Path) -> None:
+    """Refuse an output that is its input, whatever names or links lead there."""
+    if is_stream(source) or is_stream(target) or not Path(target).exists():
+        return
+    if Path(target).samefile(source):
+        raise DataError("the output would replace its input: choose another name", file=target)
 
 
 def _check_texts(predictor: Predictor, texts: Sequence[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,9 @@ class Predictor:
     Args:
         path: A bundle, as `twil export` writes it.
         provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads; all that the process may use when left out.
+        threads: CPU threads of the graph; all that the process may use when left out. The threads that turn
+            texts into ids are those of the `tokenizers` library, which has one set for the whole process:
+            the environment variable ``RAYON_NUM_THREADS`` bounds them, if it is set before the first text.
         batch_tokens: Pieces of a batch, pads included.
 
     Attributes:
@@ -147,12 +150,7 @@ class Predictor:
         return np.array([len(ids) == special for ids in encoded.input_ids], dtype=np.bool_)
 
     def _encoded_windows(self, texts: Iterable[Text]) -> Iterator[Encoded]:
-        try:
-            items = iter(texts)
-        except TypeError:
-            raise DataError(
-                f"a {type(texts).__name__} was given to predict: give a text or a list of texts"
-            ) from None
+        items = _items(texts)
         first = 0
         while window := [self._text(item, row) for row, item in enumerate(islice(items, WINDOW_ROWS), first)]:
             yield self.encode(window)
@@ -202,6 +200,16 @@ def _prediction(task: Task, label: str, scores: list[float], *, truncated: bool)
         labels = tuple(label.split(LABEL_SEPARATOR)) if label else ()
         return Prediction(label, None, probabilities, labels, None, truncated)
     return Prediction(label, probabilities[label], probabilities, (label,), None, truncated)
+
+
+def _items(texts: Any) -> Iterator[object]:
+    """Go through texts, of which a str is one."""
+    if isinstance(texts, str):
+        return iter([texts])
+    with suppress(TypeError):
+        if not isinstance(texts, bytes | bytearray | memoryview | Mapping):  # they give numbers and keys
+            return iter(texts)
+    raise DataError(f"a {type(texts).__name__} was given to predict: give a text or a list of texts")
 
 
 def _parts(item: object) -> list[object] | None:

@@ -45,7 +45,7 @@ _URL_STARTS = (
 )
 _URL_REST = r"\S*[\w/]"
 
-# A mention begins a word: neither "juan@upv.es" nor "tod@s" holds one.
+# A mention begins a word: neither "juan@correo.example" nor "tod@s" holds one.
 _MENTION = r"(?<!\w)@+\w+"
 
 # White space, controls, marks of direction, and the `▁` with which pieces mark the start of a word. The
@@ -102,7 +102,7 @@ def _original_preprocessing() -> list[Normalizer]:
     return [
         *_unescape(),
         Replace(Regex(r"https?://\S+"), URL),  # TWilBERT: kept: an upper-case HTTPS:// is missed
-        Replace(Regex(r"@+\w+"), USER),  # TWilBERT: kept: "juan@upv.es" becomes "juanuser.es"
+        Replace(Regex(r"@+\w+"), USER),  # TWilBERT: kept: "juan@b.example" becomes "juanuser.example"
         # TWilBERT: kept: RT is taken out of words ("DEPORTE"), and `…` everywhere.
         Replace(Regex("RT|…|[\x0b\x0c\x1c-\x1f\u0085]"), " "),
     ]

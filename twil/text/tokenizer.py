@@ -129,7 +129,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """Load a `tokenizer.json`. Rows come unpadded, whatever padding the file asks of other programs.
 
     Raises:
-        ModelError: The file is absent or not a tokenizer.
+        ModelError: The file is absent or not a tokenizer, or its special pieces are not those of twil.
     """
     path = Path(path)
     if not path.is_file():
@@ -139,6 +139,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
+    _check_special(tokenizer, path)
     return tokenizer
 
 
@@ -151,6 +152,18 @@ def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
     padded.enable_padding(direction="right", pad_id=PAD_ID, pad_token=PAD)
     with atomic_file(path) as temporary:
         padded.save(str(temporary))
+
+
+def _check_special(tokenizer: Tokenizer, path: Path) -> None:
+    """Refuse a tokenizer that training and prediction, which count on these ids and this frame, misread."""
+    text, pair = tokenizer.encode(""), tokenizer.encode("", "")
+    framed = (text.ids, pair.ids, pair.type_ids) == ([CLS_ID, SEP_ID], [CLS_ID, SEP_ID, SEP_ID], [0, 0, 1])
+    if not framed or [tokenizer.token_to_id(piece) for piece in SPECIAL] != list(range(len(SPECIAL))):
+        raise ModelError(
+            f"{path} is a tokenizer of another kind: twil's gives {', '.join(SPECIAL)} the ids 0 to "
+            f"{len(SPECIAL) - 1}, and puts a text between {CLS} and {SEP}: make one with twil vocab, "
+            "or import the original's with twil import"
+        )
 
 
 def _truncated(encodings: list[Encoding]) -> NDArray[np.bool_]:

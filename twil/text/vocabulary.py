@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 
+from twil.data.streams import first_line
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, require
 from twil.text.normalization import URL, USER, tweet_normalizer
@@ -193,7 +194,7 @@ def _train_pieces(lines: Sequence[str], size: int, model: PieceModel) -> bytes:
             character_coverage=_CHARACTER_COVERAGE,
             required_chars=_SPECIAL_CHARACTERS,
             # A longer text would be left out.
-            max_sentence_length=max(len(line.encode()) for line in lines) + len("\t1"),
+            max_sentence_length=max(len(line.encode()) for line in _weighted(lines)),
             pad_id=PAD_ID,
             pad_piece=PAD,
             unk_id=UNK_ID,
@@ -207,10 +208,7 @@ def _train_pieces(lines: Sequence[str], size: int, model: PieceModel) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        size_error = _size_error(size, str(error))
-        if size_error is None:
-            raise
-        raise size_error from error
+        raise _training_error(size, error) from error
     return trained.getvalue()
 
 
@@ -225,8 +223,9 @@ def _weighted(lines: Sequence[str]) -> Iterator[str]:
     yield f"{URL}: {USER}: {URL}, {USER},\t1"
 
 
-def _size_error(size: int, message: str) -> ConfigError | None:
-    """Say with which size the training would have gone well, if that is what its message is about."""
+def _training_error(size: int, error: RuntimeError) -> ConfigError:
+    """Say what sentencepiece could not do, and which size would have gone well if that was the cause."""
+    message = str(error)
     if largest := re.search(r"set it to a value <= (\d+)", message):
         return ConfigError(
             f"these texts give at most {largest[1]} pieces, and {size} are asked for: "
@@ -237,7 +236,10 @@ def _size_error(size: int, message: str) -> ConfigError | None:
             f"{size} pieces are too few: the characters of these texts alone take {smallest[1]}: "
             "choose a larger size"
         )
-    return None
+    return ConfigError(
+        f"sentencepiece cannot learn {size} pieces from these texts ({first_line(error)}): "
+        "choose another size, or give more texts"
+    )
 
 
 def _unigram(scores: dict[str, float]) -> models.Unigram:

@@ -11,7 +11,7 @@ from typing import get_args
 from tokenizers import Tokenizer
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, ExportError, require
+from twil.errors import ConfigError, require
 from twil.export.graph import OPSET, WEIGHTS, ClassifierGraph, EncoderGraph, write_graph
 from twil.export.verify import verify
 from twil.model import folder as model_folders
@@ -27,7 +27,7 @@ from twil.predict.bundle import (
     open_bundle,
 )
 from twil.storage import atomic_folder, check_vacant, sha256
-from twil.text.tokenizer import PAD, max_length, save_tokenizer, set_max_length
+from twil.text.tokenizer import PAD_ID, max_length, save_tokenizer, set_max_length
 
 FILES = (GRAPH, WEIGHTS, TOKENIZER, MANIFEST)
 """What a bundle may hold."""
@@ -61,11 +61,15 @@ class ExportReport:
             else f"encoder, {self.manifest.pooling} pooling"
         )
         difference = max(parity["max_difference"].values())
-        tied = f" ({parity['tied_rows']} more tie in a memory)" if parity["tied_rows"] else ""
+        tied = (
+            f" ({parity['tied_rows']} more tied in a memory and were drawn again)"
+            if parity["tied_rows"]
+            else ""
+        )
         return (
             f"{self.folder} ({what}; rows of up to {self.manifest.max_length} pieces; "
             f"{self.size / 1e6:.1f} MB): differs from the model by at most {difference:.1g} on "
-            f"{parity['rows'] - parity['tied_rows']} rows at {len(parity['shapes'])} shapes{tied}; "
+            f"{parity['rows']} rows at {len(parity['shapes'])} shapes{tied}; "
             f"{self.seconds:.1f} s"
         )
 
@@ -111,7 +115,7 @@ def export_onnx(
         manifest = Manifest(
             kind="encoder" if model.classifier is None else "classifier",
             max_length=longest,
-            pad_id=_pad_id(tokenizer, source),
+            pad_id=PAD_ID,
             precision="fp32",
             pooling=pooling,
             task=model.config.task,
@@ -148,13 +152,6 @@ def _write_tokenizer(source: Path, tokenizer: Tokenizer, target: Path, positions
     set_max_length(tokenizer, positions)
     save_tokenizer(tokenizer, target / TOKENIZER)
     return positions
-
-
-def _pad_id(tokenizer: Tokenizer, source: Path) -> int:
-    pad_id = tokenizer.token_to_id(PAD)
-    if pad_id is None:
-        raise ExportError(f"{source / model_folders.TOKENIZER} has no piece {PAD} to pad with: use another")
-    return int(pad_id)
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from twil.config.model import ModelConfig, Pooling
 from twil.errors import ConfigError, ExportError, require
 from twil.model.heads import pool
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import BATCH, INPUTS, SEQUENCE
+from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
 from twil.task import Task
 from twil.version import __version__
 
@@ -33,7 +33,7 @@ SINGLE_FILE_LIMIT = 2_000_000_000
 """Bytes of weights up to which a graph is one file; protobuf ends at 2 GiB."""
 WEIGHTS = "model.onnx.data"
 
-TASK_KEY, VERSION_KEY = "twil.task", "twil.version"
+VERSION_KEY = "twil.version"
 
 
 class ClassifierGraph(nn.Module):

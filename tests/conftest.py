@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tokenizers import Tokenizer
 from twil.text.tokenizer import save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+REFERENCE = Path(os.environ.get("TWIL_REFERENCE_DATA") or Path(__file__).resolve().parents[2] / "shared")
+"""Data of the original, which is no part of the repository."""
 EXAMPLES = Path(str(resources.files("twil.examples")))
 
 
@@ -29,9 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Give the folder of reference data that lies beside a developer's checkout."""
-    if not SHARED.is_dir():
-        pytest.skip("the reference data beside the checkout is absent")
-    return SHARED
+    if not has_reference(REFERENCE):
+        pytest.skip(f"there is no reference data of the original in {REFERENCE}")
+    return REFERENCE
+
+
+def has_reference(folder: Path) -> bool:
+    """Tell whether a folder is that of the reference data, and not another of its name."""
+    return all((folder / part).is_dir() for part in ("fixtures/base_like", "data"))
 
 
 @pytest.fixture(scope="session")

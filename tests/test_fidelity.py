@@ -12,23 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import REFERENCE, has_reference
+from keras_files import finetuned, read_layers, write_layers
 from torch import Tensor
 
 from twil.model.original import import_original, keras_order
 from twil.model.twilbert import TWilBERT
 
 HERE = Path(__file__).parent / "data" / "original"
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 NAMES = ("base_like", "shared_factorized", "pkm", "mlm_only")
 INPUTS = ("pair", "single", "padded_gen", "padded_single", "padded_pair")
-CASES = [HERE / name for name in NAMES[:3]] + [SHARED / name for name in NAMES]
+CASES = [HERE / name for name in NAMES[:3]] + [REFERENCE / "fixtures" / name for name in NAMES]
 
 
 @pytest.fixture(params=CASES, ids=lambda path: f"{path.parent.name}-{path.name}")
 def case(request: pytest.FixtureRequest) -> Path:
     path: Path = request.param
-    if not path.is_dir():
-        pytest.skip("the reference data beside the checkout is absent")
+    if path.parent != HERE and not has_reference(REFERENCE):
+        pytest.skip(f"there is no reference data of the original in {REFERENCE}")
     return path
 
 
@@ -139,6 +140,35 @@ def test_unsaved_query_norm_of_the_original_is_folded_into_the_queries(tmp_path:
     assert any("folded" in note for note in imported.notes)
 
 
+def test_a_model_without_reply_order_is_the_same_model_without_that_head(tmp_path: Path) -> None:
+    case = HERE / "base_like"
+    config = json.loads((case / "config.json").read_text())
+    config["model"]["rop"]["use_rop"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    layers = read_layers(case / "weights.hdf5")
+    del layers["rop"]
+    weights = write_layers(tmp_path / "weights.hdf5", layers)
+    imported = import_original(weights, tmp_path / "config.json", HERE / "vocab")
+    assert (imported.model.rop, imported.tensors) == (None, 41)
+    expected = np.load(case / "outputs.npz")
+    with torch.no_grad():
+        hidden = imported.model.encode(*tensors(case, "padded_single"))
+        mlm = imported.model.mlm_logits(hidden).softmax(-1)
+    np.testing.assert_allclose(hidden, expected["padded_single_hidden"], atol=2e-5, rtol=0)
+    np.testing.assert_allclose(mlm[0], expected["padded_single_mlm_row0"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_a_model_that_keras_saved_whole_is_read_as_well(name: str, tmp_path: Path) -> None:
+    case = HERE / name
+    layers = read_layers(case / "weights.hdf5")
+    saved = write_layers(tmp_path / "model.hdf5", layers, whole=True)
+    whole = import_original(saved, case / "config.json", HERE / "vocab").model.state_dict()
+    weights = load(case).state_dict()
+    assert whole.keys() == weights.keys()
+    assert all(torch.equal(whole[key], weights[key]) for key in weights)
+
+
 @pytest.mark.parametrize("layout", ["model_full.hdf5", "model_full_with_optimizer.hdf5"])
 def test_both_layouts_of_keras_give_the_same_model(shared: Path, layout: str) -> None:
     case = shared / "fixtures" / "base_like"
@@ -146,15 +176,49 @@ def test_both_layouts_of_keras_give_the_same_model(shared: Path, layout: str) ->
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def finetuning_config(case: Path, folder: Path, pooling: str) -> Path:
+    """Write the configuration of a fine-tuning with three labels."""
+    config = json.loads((case / "config.json").read_text())
+    config["task"] = {"categories": {"P": 2, "N": 0, "NEU": 1}, "multi_label": False}
+    config["finetuning"] = {"collapse_mode": pooling}
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["weights", "whole"])
+@pytest.mark.parametrize("pooling", ["cls", "avg", "max", "concat"])
+def test_a_fine_tuned_file_gives_the_probabilities_of_the_original(
+    pooling: str, whole: bool, tmp_path: Path
+) -> None:
+    case = HERE / "base_like"
+    expected = np.load(case / "finetune_heads.npz")
+    head = (expected[f"{pooling}_kernel"], expected[f"{pooling}_bias"])
+    layers = finetuned(read_layers(case / "weights.hdf5"), *head)
+    weights = write_layers(tmp_path / "weights.h5", layers, whole=whole)
+    imported = import_original(weights, finetuning_config(case, tmp_path, pooling), HERE / "vocab")
+    assert imported.tensors == 41
+    assert imported.model.task.labels == ("N", "NEU", "P")
+    for name in ("pair", "padded_single"):
+        with torch.no_grad():
+            probabilities = imported.model(*tensors(case, name)).softmax(-1)
+        np.testing.assert_allclose(probabilities, expected[f"{pooling}_{name}"], atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("layout", ["finetuned_weights.h5", "finetuned_full.h5"])
 def test_fine_tuned_file_becomes_a_classifier(shared: Path, tmp_path: Path, layout: str) -> None:
     case = shared / "fixtures" / "base_like"
-    config = json.loads((case / "config.json").read_text())
-    config["task"] = {"categories": {"P": 2, "N": 0, "NEU": 1}, "multi_label": False}
-    config["finetuning"] = {"collapse_mode": "avg"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    imported = import_original(case / layout, tmp_path / "config.json", case.parent / "vocab_small")
+    config = finetuning_config(case, tmp_path, "avg")
+    imported = import_original(case / layout, config, case.parent / "vocab_small")
     assert imported.tensors == 41
     assert imported.model.task.labels == ("N", "NEU", "P")
     ids, mask, segments = tensors(case, "single")
     assert imported.model(ids, mask, segments).shape == (3, 3)
+
+
+def test_another_folder_of_that_name_is_no_reference_data(tmp_path: Path) -> None:
+    assert not has_reference(tmp_path / "shared")
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    assert not has_reference(tmp_path / "shared")
+    (tmp_path / "shared" / "fixtures" / "base_like").mkdir(parents=True)
+    assert has_reference(tmp_path / "shared")

@@ -52,7 +52,7 @@ def read_original(path: str | Path, *, vocab_size: int) -> OriginalConfig:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long or too deep
         raise ConfigError(f"{path} is no JSON configuration: {error}") from error
     try:
         return _translate(value, vocab_size)
@@ -60,21 +60,26 @@ def read_original(path: str | Path, *, vocab_size: int) -> OriginalConfig:
         raise ConfigError(f"{path}: {explain(error)}") from error
     except KeyError as error:
         raise ConfigError(f"{path} has no {error}: give one of the original's configuration files") from error
-    except (TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is no configuration of the original TWilBERT") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{path} is no configuration of the original TWilBERT ({error})") from error
 
 
 def _translate(value: Mapping[str, Any], vocab_size: int) -> OriginalConfig:
     model, representation = value["model"], value["representation"]
     # The test configurations call the trained length `max_len_training`.
     text_length = int(representation.get("max_len_training") or representation["max_len"])
+    if text_length < 1:
+        raise ConfigError(f"representation.max_len is {text_length}, which leaves no room for text")
     memory = model["pkm_params"] if model.get("pkm") else None
     encoder = EncoderConfig(
         vocab_size=vocab_size,
         hidden_size=model["hidden_size"],
         n_layers=model["n_encoders"],
         n_heads=model["n_heads"],
-        head_size=model.get("attention_size") or model["hidden_size"] // model["n_heads"],
+        # Without heads, the encoder's own check says so.
+        head_size=model.get("attention_size") or model["hidden_size"] // (model["n_heads"] or 1),
         embedding_size=model["embedding_size"] if model["factorize_embeddings"] else None,
         share_layers=model["cross_sharing"],
         max_positions=2 * text_length + 4,

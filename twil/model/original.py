@@ -1,8 +1,8 @@
 """Import weights of the original TWilBERT from the HDF5 files that Keras wrote.
 
 Names in these files carry counters of the session that wrote them, so tensors are matched by position
-(`layer_names` × `weight_names`) and every shape is checked. A file is read as data only: links and
-storage that lead out of it are refused, and the pickled or serialised parts are never opened.
+(`layer_names` × `weight_names`) and every shape is checked. A file is read as data only: links, and
+storage outside it, are refused, and the pickled or serialised parts are never opened.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import original_tokenizer, set_max_length
 
 DEFAULT_LENGTH = 131  # two texts of 64 pieces and three special ones
+NOTES = (
+    "the spare last row of the token embedding, which no piece uses, is left out",
+    "in texts, named letters (&ntilde;) stay as written, unlike in the original; [MASK] is mere punctuation",
+)
 TOKEN_EMBEDDING = "encoder.embeddings.token.weight"
 
 
@@ -67,11 +71,7 @@ def import_original(weights: str | Path, config: str | Path, vocabulary: str | P
     tensors = [(name, tensor) for layer in layers for name, tensor in layer]
     fill(model, tensors, source=weights)
     _scale_queries(model, original.query_scale)
-    notes = (
-        *original.notes,
-        "the spare last row of the token embedding, which no piece uses, is left out",
-    )
-    return Imported(model.eval(), tokenizer, len(tensors), notes)
+    return Imported(model.eval(), tokenizer, len(tensors), (*original.notes, *NOTES))
 
 
 def fill(model: TWilBERT, tensors: list[tuple[str, NDArray[np.float32]]], *, source: Path) -> None:
@@ -208,13 +208,14 @@ def read_keras(path: Path) -> list[KerasLayer]:
         raise ModelError(f"there is no file {path}")
     try:
         with h5py.File(path, "r") as file:
-            root = file.get("model_weights", file)
+            whole = file.id.links.exists(b"model_weights")  # asks for the link, and follows none
+            root = _local(file, "model_weights", path, h5py) if whole else file
             layers = []
             for layer in _names(root, "layer_names", path):
                 group = _local(root, layer, path, h5py)
                 names = _names(group, "weight_names", path)
                 layers.append([(name, _tensor(group, name, path, h5py)) for name in names])
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as HDF5 weights ({error}): fetch it again") from error
     return [layer for layer in layers if layer]
 
@@ -231,12 +232,16 @@ def _names(group: Any, key: str, path: Path) -> list[str]:
 
 
 def _local(group: Any, name: str, path: Path, h5py: Any) -> Any:
-    """Open `name` in `group`, refusing links on the way that could lead to another file."""
+    """Open `name` in `group`, refusing links on the way: even one within the file may lead to another."""
+    found = group
     for part in name.split("/"):
-        if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
-            raise ModelError(f"{path}: {name} is a link to another file: do not trust it")
-        group = group[part]
-    return group
+        if not isinstance(found, h5py.Group):
+            raise ModelError(f"{path}: {name} is no group or tensor: it is no weights file of Keras")
+        # `Group.get` would already open what a link leads to.
+        if found.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ModelError(f"{path}: {name} is a link, and may lead to another file: do not trust it")
+        found = found[part]
+    return found
 
 
 def _tensor(group: Any, name: str, path: Path, h5py: Any) -> NDArray[np.float32]:

@@ -309,7 +309,11 @@ def test_a_run_can_be_told_by_its_file_alone(
     )
     code, _, err = run("finetune", "--config", tmp_path / "run.toml", "-o", tmp_path / "model")
     assert code == 0, err
-    fails(run("finetune", "-o", tmp_path / "other", "--init", "tiny"), "data.train", "data.dev")
+    fails(
+        run("finetune", "-o", tmp_path / "other", "--init", "tiny"),
+        "data.train: is missing",
+        "data.dev: is missing",
+    )
 
 
 def test_labels_are_taken_with_blanks_around_the_commas(

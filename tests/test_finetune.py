@@ -453,7 +453,11 @@ def test_scores_are_those_worked_out_by_hand() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.lrr=1", r"train\.lrr: Extra inputs are not permitted"),
+        ("train.lrr=1", r"train\.lrr: there is no such setting; there are epochs, .*lr, schedule"),
+        (
+            "model.classifier.poling=max",
+            r"model\.classifier\.poling: there is no such setting; there are pooling",
+        ),
         ("train.lr=fast", r"train\.lr"),
         ("model.folder=x", "either a model folder"),
         ("train.metric=beauty", "there is no metric 'beauty'"),

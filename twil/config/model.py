@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -130,17 +130,35 @@ class ModelConfig(Section):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise ConfigError(f"{source}: {explain(error)}") from error
+            raise ConfigError(f"{source}: {explain(error, cls)}") from error
 
 
-def explain(error: ValidationError) -> str:
-    """Say in one line what a configuration has wrong."""
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one line what a configuration has wrong.
+
+    Args:
+        error: Of validating against `model`.
+        model: Whose settings are listed where one is unknown.
+    """
     faults = []
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
+        path = [str(part) for part in fault["loc"]]
         message = fault["msg"].removeprefix("Value error, ")
-        faults.append(f"{where}: {message}" if where else message)
+        if fault["type"] == "extra_forbidden":
+            message = f"there is no such setting; there are {', '.join(_settings(model, path[:-1]))}"
+        elif fault["type"] == "missing":
+            message = "is missing"
+        faults.append(f"{'.'.join(path)}: {message}" if path else message)
     return "; ".join(faults)
+
+
+def _settings(model: type[BaseModel], path: list[str]) -> list[str]:
+    """List the settings of the section at `path`."""
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        kinds = get_args(annotation) or (annotation,)
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -168,4 +186,4 @@ def preset(name: str, *, vocab_size: int, **changes: Any) -> EncoderConfig:
     try:
         return EncoderConfig(vocab_size=vocab_size, **(PRESETS[name] | changes))
     except ValidationError as error:
-        raise ConfigError(f"preset {name}: {explain(error)}") from error
+        raise ConfigError(f"preset {name}: {explain(error, EncoderConfig)}") from error

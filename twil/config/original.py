@@ -57,7 +57,7 @@ def read_original(path: str | Path, *, vocab_size: int) -> OriginalConfig:
     try:
         return _translate(value, vocab_size)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error)}") from error
+        raise ConfigError(f"{path}: {explain(error, ModelConfig)}") from error
     except KeyError as error:
         raise ConfigError(f"{path} has no {error}: give one of the original's configuration files") from error
     except ConfigError as error:

@@ -124,7 +124,7 @@ def finetune_config(
         return FinetuneConfig.model_validate(value)
     except ValidationError as error:
         source = f"{file}: " if file else ""
-        raise ConfigError(f"{source}{explain(error)}") from error
+        raise ConfigError(f"{source}{explain(error, FinetuneConfig)}") from error
 
 
 def merge(value: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -16,6 +16,9 @@ REFERENCE = Path(os.environ.get("TWIL_REFERENCE_DATA") or Path(__file__).resolve
 """Data of the original, which is no part of the repository."""
 EXAMPLES = Path(str(resources.files("twil.examples")))
 
+# Tiny models gain nothing from more threads, and waiting ones steal the time of what runs beside the tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a CUDA device where there is none."""

@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
@@ -59,20 +60,21 @@ class Display:
         """Say something that the user should act on."""
         self.line(f"note: {text}", style="yellow")
 
-    def table(self, table: Table) -> None:
+    def table(self, table: RenderableType) -> None:
         """Show a table that stays."""
         self.console.print(table)
 
 
-def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Lay out a table; columns of figures stand to the right."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
+    """Lay out a table under its title; columns of figures stand to the right."""
+    table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
         figures = any(isinstance(row[number], int | float) for row in rows)
         table.add_column(escape(column), justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(format_cell(cell)) for cell in row))
-    return table
+    # Not the table's own title, which would be folded where the table is narrow.
+    return Group(Text(title, style="bold"), table)
 
 
 def format_cell(cell: object) -> str:
@@ -94,7 +96,7 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def show(table: Table) -> None:
+def show(table: RenderableType) -> None:
     """Print a result table on stdout."""
     # A pipe has no width of its own, and nothing is to be folded there.
     Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
@@ -109,7 +111,7 @@ def show_json(value: Any) -> None:
     )
 
 
-def report_tables(report: Mapping[str, Any], title: str) -> list[Table]:
+def report_tables(report: Mapping[str, Any], title: str) -> list[RenderableType]:
     """Lay out a classification report: scores by label and average, then the confusion matrix."""
     rows: list[list[object]] = [
         [label, scores["precision"], scores["recall"], scores["f1"], scores["support"]]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 
 from twil.cli.console import Display, format_seconds, make_table, report_tables, show
 
@@ -58,10 +58,9 @@ def command(
             },
             ["model.classifier.pooling=avg"],
         )
-        view = TrainingView(display)
-        finished = view.follow(finetune(config, folder / "model", should_stop=view.should_stop))
-        if finished is None:
-            raise KeyboardInterrupt
+        view = TrainingView(display, resumable=False)
+        finished = view.follow(finetune(config, folder / "model"))
+        assert finished is not None
 
         display.line("3/4  twil export --onnx: writing and checking the bundle", style="bold")
         display.line(export_onnx(folder / "model", folder / "bundle").describe())
@@ -98,7 +97,7 @@ def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
 
 
-def _lay_out_predictions(source: Path, predictions: Path) -> Table:
+def _lay_out_predictions(source: Path, predictions: Path) -> RenderableType:
     from twil.data.tables import TableReader
 
     texts = next(iter(TableReader(source, ["TEXT"]))).columns["TEXT"]

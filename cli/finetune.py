@@ -27,17 +27,19 @@ def command(
     labels: Annotated[
         str | None, typer.Option(help="Label names in their order, separated by commas. [dim]\\[found][/dim]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many. [dim]\\[10][/dim]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many epochs. [dim]\\[10][/dim]")] = None,
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate. [dim]\\[5e-5; fresh encoder: 5e-4][/dim]")
     ] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Pieces per batch. [dim]\\[1024][/dim]")] = None,
-    pooling: Annotated[str | None, typer.Option(help="cls, avg, max or concat. [dim]\\[cls][/dim]")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="From pieces to one vector: cls, avg, max, concat. [dim]\\[cls][/dim]")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16. [dim]\\[fp32][/dim]")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Decides the best epoch. [dim]\\[macro_f1][/dim]")
+        str | None, typer.Option(help="Dev score that decides the best epoch. [dim]\\[macro_f1][/dim]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random. [dim]\\[1][/dim]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is random. [dim]\\[1][/dim]")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")

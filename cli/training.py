@@ -15,11 +15,14 @@ class TrainingView:
 
     Args:
         display: Where to draw.
+        resumable: Whether Ctrl-C is to keep the state; otherwise it ends the run at once.
     """
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, *, resumable: bool = True) -> None:
         self.display = display
+        self.resumable = resumable
         self.stop = StopSignal(display)
+        self.epochs = 0
         self.begin = time.monotonic()
         self.first_step = 0
         self.rows = 0.0
@@ -46,7 +49,8 @@ class TrainingView:
                 self._start(event)
                 if resume and not event.resumed:
                     self.display.warn("there was no interrupted run to continue; this is a new one")
-                self.stop.arm()
+                if self.resumable:
+                    self.stop.arm()
             elif isinstance(event, StepDone):
                 self._step(event)
             elif isinstance(event, EpochDone):
@@ -65,6 +69,8 @@ class TrainingView:
         self.display.table(
             make_table("training labels", ["label", "rows"], [[k, v] for k, v in event.labels.items()])
         )
+        if event.kept_classifier:
+            self.display.line("the classifier of the model is trained further")
         for name, count in event.blank.items():
             if count:
                 self.display.warn(f"blank lines of {name} left out: {count:,}")
@@ -76,7 +82,7 @@ class TrainingView:
         self.begin, self.first_step = time.monotonic(), event.resumed
 
     def _step(self, event: StepDone) -> None:
-        self.rows += event.rows
+        self.rows, self.epochs = self.rows + event.rows, event.epochs
         seconds = max(time.monotonic() - self.begin, 1e-6)
         left = seconds / (event.step - self.first_step) * (event.steps - event.step)
         self.display.update(
@@ -92,3 +98,5 @@ class TrainingView:
             f"accuracy {metrics['accuracy']:.4f}  macro-F1 {metrics['macro_f1']:.4f}  "
             f"{format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
         )
+        if event.last and event.epoch < self.epochs:
+            self.display.line("no better epoch for a while: training ends (train.patience)")

@@ -29,7 +29,7 @@ def command(
     ] = None,
     max_length: Annotated[int, typer.Option(help="Longest row in pieces.")] = 128,
     sample: Annotated[int, typer.Option(help="Learn from at most so many texts, drawn at random.")] = 500_000,
-    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:

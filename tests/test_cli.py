@@ -194,7 +194,10 @@ def test_a_wrong_file_is_one_line(run: Run, bundle: Path, labelled: Path, tmp_pa
     fails(run("predict", labelled, "-m", tmp_path, "-o", out), "is no bundle")
     fails(run("predict", labelled, "-m", bundle, "-o", tmp_path / "no" / "out.tsv"), "mkdir -p")
     fails(run("predict", labelled, "-m", bundle, "--provider", "cuda", "-o", out), "CUDA")
-    fails(run("evaluate", tmp_path, labelled), "no model folder")
+    fails(run("evaluate", tmp_path, labelled), "is no model folder")
+    fails(run("evaluate", tmp_path / "none", labelled), "no model folder and no bundle")
+    fails(run("export", bundle, "--onnx", "-o", tmp_path / "b"), "is a bundle: give the model folder")
+    fails(run("predict", tmp_path, "-m", bundle, "-o", out), "is a folder")
     fails(run("evaluate", bundle, labelled), "labelled.tsv, line 2: the label 'P' is none of NEG, NEU, POS")
     fails(run("export", tmp_path, "--onnx", "-o", tmp_path / "b"), "no model folder")
     fails(run("export", tmp_path, "-o", tmp_path / "b"), "--onnx")
@@ -266,7 +269,7 @@ def run_without_torch(folder: Path, *arguments: object) -> subprocess.CompletedP
         "demo",
         "finetune a.tsv --dev a.tsv --init tiny --tokenizer t.json -o m",
         "export m --onnx -o b",
-        "evaluate m labelled.tsv",
+        "evaluate . labelled.tsv",
         "import w.hdf5 --config c.json --vocab v -o m",
     ],
 )

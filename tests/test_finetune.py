@@ -161,6 +161,7 @@ def test_patience_and_the_best_epoch_survive_a_resume(
     part.close()
     rest = list(finetune(stuck, tmp_path / "model", resume=True))
     assert [event.epoch for event in rest if isinstance(event, EpochDone)] == [3, 4]
+    assert [event.last for event in rest if isinstance(event, EpochDone)] == [False, True]
     assert isinstance(rest[-1], Finished)
     assert rest[-1].best_epoch == 1
 
@@ -298,7 +299,7 @@ def make_trainer(config: FinetuneConfig, folder: Path, **train: Any) -> tuple[Tr
     start = config.model.model_copy(
         update={"classifier": config.model.classifier.model_copy(update={"dropout": 0.0})}
     )
-    model, tokenizer = make_classifier(start, task)
+    model, tokenizer, _ = make_classifier(start, task)
     from twil.data.labelled import read_labelled
 
     encoded = encode_set(read_labelled(config.data.train), tokenizer, task)
@@ -381,6 +382,36 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
     assert isinstance(events[-1], Finished)
     assert events[-1].test == events[-1].dev
     assert json.loads((tmp_path / "second" / "run.json").read_text())["config"]["train"]["lr"] == 5e-5
+
+
+def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    list(
+        finetune(
+            config("model.classifier.pooling=avg", "model.classifier.dropout=0.3", epochs=4),
+            tmp_path / "first",
+        )
+    )
+    before = evaluate(tmp_path / "first", tmp_path / "dev.tsv").report
+
+    def go_on(name: str, *overrides: str) -> tuple[Started, Finished]:
+        data = {"train": tmp_path / "train.tsv", "dev": tmp_path / "dev.tsv"}
+        still = {"epochs": 1, "lr": 1e-12, "seed": 7}
+        options = {"data": data, "model": {"folder": tmp_path / "first"}, "train": still}
+        started, *_, finished = finetune(finetune_config(None, options, overrides), tmp_path / name)
+        assert isinstance(started, Started)
+        assert isinstance(finished, Finished)
+        return started, finished
+
+    started, finished = go_on("second")
+    assert started.kept_classifier
+    assert finished.dev == before  # nothing was learnt, and nothing was lost
+    head = twil.load(tmp_path / "second").config.classifier
+    assert head is not None
+    assert (head.pooling, head.dropout) == ("avg", 0.3)
+    assert not go_on("third", "model.classifier.pooling=max")[0].kept_classifier
+    assert not go_on("fourth", "data.labels=['P', 'N']")[0].kept_classifier
 
 
 def test_a_label_that_training_lacks_is_named_with_file_and_line(

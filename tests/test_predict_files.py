@@ -264,8 +264,8 @@ def test_marked_rows_keep_their_place_without_a_prediction(predictor: Predictor,
     summary = run(write(tmp_path / "tweets.tsv", BROKEN), predictor, tmp_path / "out.tsv", on_error="mark")
     header, rows = read_tsv(tmp_path / "out.tsv")
     assert header == ["ID", "label", "NEG", "NEU", "POS", "error"]
-    assert rows[1] == ["", "", "", "", "", "4 fields, expected 2"]
-    assert rows[2] == ["", "", "", "", "", "not UTF-8"]
+    assert rows[1] == ["", "", "", "", "", "line 3: 4 fields, expected 2"]
+    assert rows[2] == ["", "", "", "", "", "line 4: not UTF-8"]
     good = [rows[row] for row in (0, 3, 4)]
     assert {row[-1] for row in good} == {""}
     assert_predicted([row[:-1] for row in good], predictor, ["uno", "", "cinco"])

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from twil.config.model import ClassifierConfig, Probability, Section, explain
+from twil.config.model import ClassifierConfig, Pooling, Probability, Section, explain
 from twil.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -31,13 +31,24 @@ class DataConfig(Section):
     """Label names in the order of the outputs; found in `train` and sorted when left out."""
 
 
+class ClassifierChoice(Section):
+    """What the classifier is to be; what is left out is as in the folder that the model starts from."""
+
+    pooling: Pooling | None = None
+    dropout: Probability | None = None
+
+    def apply(self, own: ClassifierConfig | None) -> ClassifierConfig:
+        """Give the head, from the one that the model has already, if any."""
+        return (own or ClassifierConfig()).model_copy(update=self.model_dump(exclude_none=True))
+
+
 class StartConfig(Section):
     """Where the model starts: a model folder, or a preset drawn anew for a tokenizer."""
 
     folder: Path | None = None
     init: str | None = None
     tokenizer: Path | None = None
-    classifier: ClassifierConfig = ClassifierConfig()
+    classifier: ClassifierChoice = ClassifierChoice()
     input_dropout: Probability | None = None
     output_dropout: Probability | None = None
     """Dropouts of the encoder during this run; the model's own when left out."""

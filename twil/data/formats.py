@@ -51,6 +51,8 @@ def find_format(path: str | Path, override: str | None = None) -> TableFormat:
         ConfigError: `override` is no format.
         DataError: The ending of `path` is none, or Parquet is to be compressed from outside.
     """
+    if Path(path).is_dir():
+        raise DataError("is a folder, and a table is one file", file=path)
     named = _parse(Path(path).name.lower())
     if override is not None:
         told = _parse("." + override.lower().removeprefix("."))

@@ -13,6 +13,8 @@ from twil.data.tables import TableReader
 from twil.errors import DataError
 from twil.task import Task
 
+_SHOWN_LABELS = 10  # in a message
+
 
 @dataclass(frozen=True)
 class LabelledSet:
@@ -46,8 +48,8 @@ class LabelledSet:
         for label, line in zip(self.labels, self.lines, strict=True):
             if label not in index:
                 raise DataError(
-                    f"the label '{label}' is none of {', '.join(task.labels)}: correct the row, or train "
-                    "with all labels",
+                    f"the label '{label}' is none of {_list(task.labels)}: correct the row, or train with "
+                    "all labels (each row has one)",
                     file=self.path,
                     line=line,
                 )
@@ -103,6 +105,11 @@ def find_labels(labelled: LabelledSet) -> tuple[str, ...]:
     if all(math.isfinite(number) for number in numbers.values()):
         return tuple(sorted(found, key=lambda label: (numbers[label], label)))
     return tuple(sorted(found))
+
+
+def _list(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(labels[:_SHOWN_LABELS])
+    return shown if len(labels) <= _SHOWN_LABELS else f"{shown}, … ({len(labels)} in all)"
 
 
 def _number(label: str) -> float:

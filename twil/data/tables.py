@@ -43,6 +43,7 @@ class TableReader:
         path: The table.
         format: Its format, such as ``tsv``.
         names: The columns found.
+        unit: What `Rows.numbers` count: ``line``, or ``row`` where a table has no lines.
         skipped: Bad rows met so far in this pass, left out or marked.
         first_errors: What was wrong with the first of them.
 
@@ -70,6 +71,7 @@ class TableReader:
         may_lack = [name for name in optional if columns is not None and name not in columns]
         self._source = open_source(path, form, named, optional=may_lack, header=header is not False)
         self.names = self._source.names
+        self.unit = self._source.unit
         self.skipped = 0
         self.first_errors: list[str] = []
         found = [name for name in optional if name in self.names]
@@ -98,7 +100,7 @@ class TableReader:
             if self._on_error == "fail":
                 raise DataError(problem, file=self.path, line=number)
             if len(self.first_errors) < _SHOWN_ERRORS:
-                self.first_errors.append(f"{self._source.unit} {number}: {problem}")
+                self.first_errors.append(f"{self.unit} {number}: {problem}")
         self.skipped += len(rows.errors)
 
 

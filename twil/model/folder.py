@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.model.twilbert import TWilBERT
+from twil.predict.bundle import is_bundle
 from twil.storage import atomic_folder, sha256, write_json
 from twil.text.tokenizer import load_tokenizer, save_tokenizer
 from twil.version import __version__
@@ -103,6 +104,8 @@ def read_config(folder: Path) -> ModelConfig:
     """
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}")
+    if is_bundle(folder):
+        raise ModelError(f"{folder} is a bundle: give the model folder that it was exported from")
     for name in (CONFIG, WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
             raise ModelError(

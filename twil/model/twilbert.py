@@ -107,15 +107,29 @@ class TWilBERT(nn.Module):
 
 
 def with_heads(model: TWilBERT, config: ModelConfig) -> TWilBERT:
-    """Put new heads on a copy of a model's encoder; its own heads stay behind.
+    """Put heads on a copy of a model's encoder.
+
+    A classifier of the same task and pooling keeps its weights (see `keeps_classifier`); any other head is
+    new.
 
     Args:
-        model: Where the encoder's weights come from.
+        model: Where the weights come from.
         config: The heads to make, and the encoder's shape, which must be the same.
     """
     changed = TWilBERT(config)
     changed.encoder.load_state_dict(model.encoder.state_dict())
+    if keeps_classifier(model.config, config):
+        assert changed.classifier is not None
+        assert model.classifier is not None
+        changed.classifier.load_state_dict(model.classifier.state_dict())
     return changed
+
+
+def keeps_classifier(old: ModelConfig, new: ModelConfig) -> bool:
+    """Tell whether a classifier's weights mean the same in another configuration."""
+    if old.classifier is None or new.classifier is None:
+        return False
+    return old.task == new.task and old.classifier.pooling == new.classifier.pooling
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -172,7 +172,7 @@ def predict_file(
     )
     _check_texts(predictor, texts)
     repeated = tuple(dict.fromkeys([*([] if found_id is None else [found_id]), *keep]))
-    work = _Work(predictor, texts, repeated, errors=on_error == "mark")
+    work = _Work(predictor, texts, repeated, unit=reader.unit, errors=on_error == "mark")
     session = predictor.session
     yield Started(
         model=predictor.bundle.folder,
@@ -210,13 +210,14 @@ class _Work:
     """
 
     def __init__(
-        self, predictor: Predictor, texts: Sequence[str], repeated: Sequence[str], *, errors: bool
+        self, predictor: Predictor, texts: Sequence[str], repeated: Sequence[str], *, unit: str, errors: bool
     ) -> None:
         self.columns = _output_columns(predictor.task, repeated, errors=errors)
         self.rows = self.truncated = self.empty = 0
         self._predictor = predictor
         self._texts = texts
         self._repeated = repeated
+        self._unit = unit
         self._errors = errors
         self._start = self._last = perf_counter()
 
@@ -249,7 +250,12 @@ class _Work:
             cells.append(labels)
         cells.extend(scores.T)
         if self._errors:
-            cells.append([rows.errors.get(row, "") for row in range(len(labels))])
+            cells.append(
+                [
+                    f"{self._unit} {number}: {rows.errors[row]}" if row in rows.errors else ""
+                    for row, number in enumerate(rows.numbers)
+                ]
+            )
         return dict(zip(self.columns, cells, strict=True))
 
 

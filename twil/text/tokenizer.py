@@ -133,7 +133,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"there is no tokenizer {path}: is the folder a model folder or a bundle?")
+        raise ModelError(f"there is no tokenizer {path}: make one with twil vocab")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower

@@ -59,6 +59,8 @@ def evaluate(
         DataError: The file cannot be used, or has a label that the model does not know.
         ModelError: There is no classifier at `path`.
     """
+    if not Path(path).is_dir():
+        raise ModelError(f"there is no model folder and no bundle {path}")
     labelled = read_labelled(file, text=text, label=label)
     run = _evaluate_bundle if is_bundle(path) else _evaluate_folder
     return run(Path(path), labelled, batch_tokens, device)

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
-from twil.config.model import EncoderConfig, ModelConfig, preset
+from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig, preset
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.data.labelled import LabelledSet, find_labels, read_labelled
 from twil.errors import ConfigError, DataError
 from twil.model.folder import FILES, load_with_tokenizer, save
-from twil.model.twilbert import TWilBERT, parameter_count, with_heads
+from twil.model.twilbert import TWilBERT, keeps_classifier, parameter_count, with_heads
 from twil.storage import check_vacant, sha256
 from twil.task import Task
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
@@ -41,6 +41,8 @@ class Started:
         parameters: Trainable numbers of the model.
         steps: Optimiser steps of the whole run.
         device: Where it runs.
+        kept_classifier: Whether the classifier of the model that it starts from is trained further; otherwise
+            a new one is.
         resumed: The step it continues from, 0 for a new run.
     """
 
@@ -52,6 +54,7 @@ class Started:
     parameters: int
     steps: int
     device: str
+    kept_classifier: bool
     resumed: int
 
 
@@ -123,7 +126,7 @@ def finetune(
     files = _describe(sets)
     task = Task("class", config.data.labels or find_labels(sets["train"]))
     torch.manual_seed(config.train.seed)
-    model, tokenizer = make_classifier(config.model, task)
+    model, tokenizer, kept = make_classifier(config.model, task)
     encoded = {name: encode_set(labelled, tokenizer, task) for name, labelled in sets.items()}
     objective = Classification(model.to(place), encoded["train"], encoded["dev"], config.train)
     steps = count_steps(objective, config.train)
@@ -146,6 +149,7 @@ def finetune(
         parameters=parameter_count(model),
         steps=steps,
         device=place.type,
+        kept_classifier=kept,
         resumed=trainer.progress.step,
     )
     for event in trainer.run():
@@ -160,34 +164,42 @@ def finetune(
     yield Finished(output, best_epoch, reports["dev"], reports.get("test"), seconds)
 
 
-def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer]:
+def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer, bool]:
     """Make the classifier that a run starts from, and its tokenizer with the run's longest length.
+
+    Returns:
+        Both, and whether the head of a model folder is kept.
 
     Raises:
         ConfigError: There is no such preset, or rows may not be that long.
         ModelError: The folder or the tokenizer cannot be read.
     """
+    kept = False
     if start.folder is not None:
         model, tokenizer = load_with_tokenizer(start.folder)
-        classifier = with_heads(model, _shape(model.config.encoder, start, task))
+        shape = _shape(model.config.encoder, start, start.classifier.apply(model.config.classifier), task)
+        classifier = with_heads(model, shape)
+        kept = keeps_classifier(model.config, shape)
     else:
         assert start.init is not None
         assert start.tokenizer is not None
         tokenizer = load_tokenizer(start.tokenizer)
         encoder = preset(start.init, vocab_size=tokenizer.get_vocab_size())
-        classifier = TWilBERT(_shape(encoder, start, task))
+        classifier = TWilBERT(_shape(encoder, start, start.classifier.apply(None), task))
     limit = classifier.config.encoder.max_positions
     length = start.max_length or min(limit, max_length(tokenizer) or limit)
     if length > limit:
         raise ConfigError(f"rows of {length} pieces do not fit: the encoder has {limit} positions")
     set_max_length(tokenizer, length)
-    return classifier, tokenizer
+    return classifier, tokenizer, kept
 
 
-def _shape(encoder: EncoderConfig, start: StartConfig, task: Task) -> ModelConfig:
+def _shape(
+    encoder: EncoderConfig, start: StartConfig, classifier: ClassifierConfig, task: Task
+) -> ModelConfig:
     dropouts = {"input_dropout": start.input_dropout, "output_dropout": start.output_dropout}
     chosen = {name: value for name, value in dropouts.items() if value is not None}
-    return ModelConfig(encoder=encoder.model_copy(update=chosen), classifier=start.classifier, task=task)
+    return ModelConfig(encoder=encoder.model_copy(update=chosen), classifier=classifier, task=task)
 
 
 def _read_sets(config: FinetuneConfig) -> LabelledSets:

@@ -82,6 +82,7 @@ class EpochDone:
         loss: Mean training loss.
         metrics: What dev gave.
         best: Whether it is the best so far.
+        last: Whether training ends with it.
         seconds: Time of training and evaluation.
     """
 
@@ -89,6 +90,7 @@ class EpochDone:
     loss: float
     metrics: dict[str, float]
     best: bool
+    last: bool
     seconds: float
 
 
@@ -266,12 +268,12 @@ class Trainer:
             at.best_value, at.best_epoch = metrics[metric], at.epoch
             self.best = _copy(self.objective.model.state_dict())
         self._read_clock()
-        done = EpochDone(at.epoch, at.loss_sum / at.loss_rows, metrics, best, at.seconds)
-        at.history.append({"epoch": done.epoch, "loss": done.loss, "seconds": done.seconds, **metrics})
         patience = self.config.patience
         at.finished = at.epoch >= self.config.epochs or (
             patience is not None and at.epoch - at.best_epoch >= patience
         )
+        done = EpochDone(at.epoch, at.loss_sum / at.loss_rows, metrics, best, at.finished, at.seconds)
+        at.history.append({"epoch": done.epoch, "loss": done.loss, "seconds": done.seconds, **metrics})
         at.epoch, at.position, at.loss_sum, at.loss_rows, at.seconds = at.epoch + 1, 0, 0.0, 0.0, 0.0
         return done
 

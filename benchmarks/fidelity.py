@@ -23,6 +23,10 @@ from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import encode, original_tokenizer
 
 FIXTURES = ("base_like", "shared_factorized", "pkm", "mlm_only")
+INTRODUCTION = (
+    "Largest differences, float32 on a CPU. `benchmarks/fidelity.py` wrote this table and says what each\n"
+    "column compares."
+)
 INPUTS = ("pair", "single", "padded_gen", "padded_single", "padded_pair")
 
 
@@ -101,7 +105,7 @@ def main() -> None:
     for name in FIXTURES:
         values = measure(options.fixtures / name)
         rows.append([name, *("–" if math.isnan(value) else f"{value:.1e}" for value in values)])
-    page = "# Distance from the original\n\nWritten by `benchmarks/fidelity.py`, which says what that is.\n\n"
+    page = f"# Distance from the original\n\n{INTRODUCTION}\n\n"
     page += "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
     if options.vocabulary:
         counts = count_tokenizer(options.fixtures, options.vocabulary)

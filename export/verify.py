@@ -234,7 +234,7 @@ def tied_rows(module: ClassifierGraph | EncoderGraph, batch: Batch) -> NDArray[n
 
     def note(memory: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(memory, ProductKeyMemory)
-        tied.logical_or_(_is_tie(memory, inputs[0]).flatten(1).any(dim=1))
+        tied.logical_or_(_is_tie(memory, *inputs).flatten(1).any(dim=1))
 
     memories = [part for part in module.modules() if isinstance(part, ProductKeyMemory)]
     hooks = [memory.register_forward_pre_hook(note) for memory in memories]
@@ -246,14 +246,9 @@ def tied_rows(module: ClassifierGraph | EncoderGraph, batch: Batch) -> NDArray[n
     return tied.numpy()
 
 
-def _is_tie(memory: ProductKeyMemory, hidden: Tensor) -> Tensor:
+def _is_tie(memory: ProductKeyMemory, hidden: Tensor, visible: Tensor) -> Tensor:
     """Hold the last slot read against the next: hidden states ``(B, T, D)`` to bool ``(B, T, H)``."""
-    rows, length, _ = hidden.shape
-    query = memory.query(hidden)
-    if memory.query_norm is not None:
-        query = memory.query_norm(query.flatten(0, 1))
-    query = query.view(rows, length, memory.n_heads, 2, memory.half_size)
-    scores = torch.einsum("bthpc,hpnc->bthpn", query, memory.keys)
+    scores = memory.scores(hidden, visible)
     # The R + 1 best sums lie among the sums of the R + 1 best of each half.
     first, second = scores.topk(min(memory.knn + 1, memory.n_keys), dim=-1).values.unbind(dim=-2)
     sums = (first[..., :, None] + second[..., None, :]).flatten(-2)  # (B, T, H, up to (R + 1)²)

@@ -48,16 +48,23 @@ class ProductKeyMemory(nn.Module):
         Returns:
             float ``(B, T, D)``.
         """
-        B, T, _ = hidden.shape
-        query = self._normalize(self.query(self.input_dropout(hidden)), visible)
-        query = query.view(B, T, self.n_heads, 2, self.half_size)
-        scores = torch.einsum("bthpc,hpnc->bthpn", query, self.keys)  # (B, T, H, 2, N)
-        weights, slots = self._best(scores)
+        weights, slots = self._best(self.scores(hidden, visible))
         read = self._read(weights.flatten(2), slots.flatten(2))  # (B, T, V)
         if self.projection is not None:
             read = self.projection(read)  # (B, T, D)
         output: Tensor = self.output_dropout(read)
         return output
+
+    def scores(self, hidden: Tensor, visible: Tensor) -> Tensor:
+        """Score both halves of all keys for every token; arguments as for `forward`.
+
+        Returns:
+            float ``(B, T, H, 2, N)``.
+        """
+        B, T, _ = hidden.shape
+        query = self._normalize(self.query(self.input_dropout(hidden)), visible)
+        query = query.view(B, T, self.n_heads, 2, self.half_size)
+        return torch.einsum("bthpc,hpnc->bthpn", query, self.keys)  # (B, T, H, 2, N)
 
     def _normalize(self, query: Tensor, visible: Tensor) -> Tensor:
         if self.query_norm is None:

@@ -102,8 +102,8 @@ def export_onnx(
     """
     started = time.perf_counter()
     source, target = Path(model_folder), Path(bundle_folder)
-    require("onnx", extra="train", purpose="export")
-    require("onnxruntime", extra="cpu", purpose="checking an export")
+    require("onnx", purpose="export")
+    require("onnxruntime", purpose="checking an export")
     check_vacant(target, overwrite=overwrite, own=FILES)
     model, tokenizer = model_folders.load_with_tokenizer(source)
     pooling = _choose_pooling(model, pooling)
@@ -155,8 +155,5 @@ def _write_tokenizer(source: Path, tokenizer: Tokenizer, target: Path, positions
 
 
 def _versions() -> dict[str, str]:
-    exporters = {
-        name: str(require(name, extra=extra, purpose="export").__version__)
-        for name, extra in (("onnx", "train"), ("onnxruntime", "cpu"))
-    }
+    exporters = {name: str(require(name, purpose="export").__version__) for name in ("onnx", "onnxruntime")}
     return model_folders.versions() | exporters

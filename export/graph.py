@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from twil.config.model import ModelConfig, Pooling
-from twil.errors import ConfigError, ExportError, require
+from twil.errors import ConfigError, ExportError, first_line, require
 from twil.model.heads import pool
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
@@ -94,7 +94,7 @@ def write_graph(
         ExportError: Torch cannot write the module.
         MissingExtraError: onnx is not installed.
     """
-    onnx = require("onnx", extra="train", purpose="export")
+    onnx = require("onnx", purpose="export")
     if opset not in OPSETS:
         raise ConfigError(f"opset {opset} cannot be written: choose one of {OPSETS[0]} to {OPSETS[-1]}")
     # Above 2 GiB torch writes one file per tensor, so what it writes is gathered here.
@@ -151,9 +151,8 @@ def _trace(
                 dynamic_axes={name: dict(enumerate(names)) for name, names in axes.items()},
             )
     except Exception as error:  # whatever the exporter meets
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"torch {torch.__version__} cannot export this model ({reason}): "
+            f"torch {torch.__version__} cannot export this model ({first_line(error)}): "
             "install the versions of constraints.txt, or report it with the model's config.json"
         ) from error
 
@@ -174,7 +173,7 @@ def _metadata(task: Task | None) -> dict[str, str]:
 
 
 def _save(graph: Any, path: Path) -> None:
-    onnx = require("onnx", extra="train", purpose="export")
+    onnx = require("onnx", purpose="export")
     size = sum(len(tensor.raw_data) for tensor in graph.graph.initializer)
     beside = size > SINGLE_FILE_LIMIT
     onnx.save_model(graph, path, save_as_external_data=beside, all_tensors_to_one_file=True, location=WEIGHTS)

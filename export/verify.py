@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from twil.data.batching import Batch, pad_batch
-from twil.errors import ExportError, ModelError, require
+from twil.errors import ExportError, ModelError, first_line, require
 from twil.export.graph import ClassifierGraph, EncoderGraph
 from twil.model.memory import ProductKeyMemory
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
@@ -127,7 +127,7 @@ def check_structure(bundle: Bundle) -> None:
     Raises:
         ExportError: An axis is fixed or has another name, or an operator is none that every runtime has.
     """
-    onnx = require("onnx", extra="train", purpose="export")
+    onnx = require("onnx", purpose="export")
     model = onnx.load(bundle.graph, load_external_data=False)
     inputs = {value.name: _axes(value) for value in model.graph.input}
     if inputs != dict.fromkeys(INPUTS, (BATCH, SEQUENCE)):
@@ -326,7 +326,7 @@ def _shape(batch: Batch) -> tuple[int, int]:
 
 def _cause(error: ModelError) -> str:
     """Say what ONNX Runtime said, where it said something."""
-    return str(error.__cause__ or error).splitlines()[0]
+    return first_line(error.__cause__ or error)
 
 
 def _rejected(fault: str) -> ExportError:

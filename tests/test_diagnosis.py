@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -10,8 +12,9 @@ import onnxruntime
 import pytest
 from bundles import write_bundle
 
+from twil import errors
 from twil.errors import ProviderError
-from twil.predict import runtime
+from twil.predict import diagnosis, runtime
 from twil.predict.bundle import open_bundle
 from twil.predict.diagnosis import diagnose
 from twil.predict.session import Session
@@ -68,3 +71,18 @@ def test_a_runtime_that_does_not_import_is_a_fault_and_no_crash(
     assert any("cannot be imported (" in fault and "has no attribute" in fault for fault in found.faults)
     with pytest.raises(ProviderError, match=r"cannot be imported .*: pip uninstall -y onnxruntime"):
         Session(bundle)
+
+
+def test_the_tables_of_extras_are_those_of_the_project_file() -> None:
+    root = Path(__file__).resolve().parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
+
+    extras = {extra: names(packages) for extra, packages in project["optional-dependencies"].items()}
+    del extras["dev"]
+    assert {extra: set(packages) for extra, packages in diagnosis.EXTRAS.items()} == extras
+    assert set(diagnosis.BASE) == names(project["dependencies"])
+    for module, extra in errors.EXTRAS.items():
+        assert {"sklearn": "scikit-learn"}.get(module, module) in extras[extra]

@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
     if name == "load":
         from twil.errors import require
 
-        require("torch", extra="train", purpose="twil.load")
+        require("torch", purpose="twil.load")
         from twil.model.folder import load
 
         return load

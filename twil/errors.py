@@ -78,12 +78,11 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     return MissingExtraError(EXTRAS[module], "this command") if module in EXTRAS else None
 
 
-def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+def require(module: str, *, purpose: str) -> ModuleType:
     """Import an optional module.
 
     Args:
-        module: Its import name.
-        extra: The extra of twil that installs it.
+        module: Its import name, one of `EXTRAS`.
         purpose: What it is needed for, completing "… needs the extra".
 
     Raises:
@@ -92,6 +91,11 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+        if error.name is None or error.name.partition(".")[0] != module:
             raise  # it is installed, and something that it needs is not: hide nothing
-        raise MissingExtraError(extra, purpose) from error
+        raise MissingExtraError(EXTRAS[module], purpose) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without its full stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -24,12 +24,11 @@ from twil.data.streams import (
     ByteBlocks,
     TextBlock,
     copy_stream,
-    first_line,
     is_stream,
     open_bytes,
     text_blocks,
 )
-from twil.errors import DataError
+from twil.errors import DataError, first_line
 
 TEXT_COLUMN = "TEXT"  # of a file that is nothing but texts
 _NOT_UTF8 = "not UTF-8"

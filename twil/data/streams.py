@@ -14,7 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from twil.data.formats import STANDARD_STREAM, Compression
-from twil.errors import DataError
+from twil.errors import DataError, first_line
 from twil.storage import atomic_file
 
 BLOCK_BYTES = 1 << 20
@@ -184,11 +184,6 @@ def is_stream(path: str | Path) -> bool:
     """Tell whether a path is a standard stream, a pipe or a device, which can be gone through only once."""
     path = Path(path)
     return str(path) == STANDARD_STREAM or (path.exists() and not path.is_file() and not path.is_dir())
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without its full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
 class _Borrowed:

@@ -203,7 +203,7 @@ def read_keras(path: Path) -> list[KerasLayer]:
     Raises:
         ModelError: It is absent, truncated, no Keras file, or leads to another file.
     """
-    h5py = require("h5py", extra="import", purpose="reading HDF5 weights")
+    h5py = require("h5py", purpose="reading HDF5 weights")
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
     try:

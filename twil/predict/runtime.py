@@ -13,8 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from twil.data.streams import first_line
-from twil.errors import MissingExtraError, ProviderError, require
+from twil.errors import MissingExtraError, ProviderError, first_line, require
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SILENT = 4  # ONNX Runtime's level "fatal": what goes wrong is raised, and said by twil
@@ -35,7 +34,7 @@ def import_runtime() -> ModuleType:
         ProviderError: It is installed and does not load.
     """
     try:
-        runtime = require("onnxruntime", extra="cpu", purpose="prediction")
+        runtime = require("onnxruntime", purpose="prediction")
         # What a provider says while it loads goes through no session's logger.
         runtime.set_default_logger_severity(_SILENT)
     except MissingExtraError:

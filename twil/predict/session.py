@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import Batch
-from twil.data.streams import first_line
-from twil.errors import ConfigError, ModelError, ProviderError
+from twil.errors import ConfigError, ModelError, ProviderError, first_line
 from twil.machine import available_cpus
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
 from twil.predict.external import external_files

@@ -18,9 +18,8 @@ from typing import Any, Literal, get_args
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 
-from twil.data.streams import first_line
 from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError, require
+from twil.errors import ConfigError, DataError, first_line, require
 from twil.text.normalization import URL, USER, tweet_normalizer
 from twil.text.tokenizer import CLS, CLS_ID, MASK, PAD, PAD_ID, SEP, SEP_ID, SPECIAL, UNK, UNK_ID, frame
 
@@ -279,4 +278,4 @@ def _open_texts(file: str | Path) -> TableReader:
 
 
 def _sentencepiece() -> Any:
-    return require("sentencepiece", extra="train", purpose="training a vocabulary")
+    return require("sentencepiece", purpose="training a vocabulary")

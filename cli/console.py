@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
@@ -104,11 +106,12 @@ def show(table: RenderableType) -> None:
 
 def show_json(value: Any) -> None:
     """Print a result as JSON on stdout."""
-    import json
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
-    Console(highlight=False, soft_wrap=True).print(
-        json.dumps(value, ensure_ascii=False, indent=2), markup=False, emoji=False
-    )
+
+def split_names(text: str | None) -> list[str] | None:
+    """Read an option that lists names with commas between them; None where it was not given."""
+    return [name.strip() for name in text.split(",")] if text else None
 
 
 def report_tables(report: Mapping[str, Any], title: str) -> list[RenderableType]:

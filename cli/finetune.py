@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_seconds, report_tables, show
+from twil.cli.console import Display, format_seconds, report_tables, show, split_names
 
 
 def command(
@@ -33,7 +33,10 @@ def command(
     ] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Pieces per batch. [dim]\\[1024][/dim]")] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="From pieces to one vector: cls, avg, max, concat. [dim]\\[cls][/dim]")
+        str | None,
+        typer.Option(
+            help="From pieces to one vector: cls, avg, max, concat. [dim]\\[the model's, or cls][/dim]"
+        ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16. [dim]\\[fp32][/dim]")] = None,
     metric: Annotated[
@@ -59,7 +62,7 @@ def command(
             "test": test,
             "text": text,
             "label": label,
-            "labels": [name.strip() for name in labels.split(",")] if labels else None,
+            "labels": split_names(labels),
         },
         "model": {
             "folder": model,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds
+from twil.cli.console import Display, format_seconds, split_names
 
 
 def command(
@@ -42,7 +42,7 @@ def command(
     with Display(quiet=quiet) as display:
         display.update("reading texts and learning pieces")
         trained = train_vocabulary(
-            texts_of(files, [name.strip() for name in columns.split(",")] if columns else None),
+            texts_of(files, split_names(columns)),
             size=size,
             model=model,  # type: ignore[arg-type]  # checked there
             lowercase=lowercase,

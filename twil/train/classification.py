@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class EncodedSet:
     targets: NDArray[np.int64]
     truncated: int
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Pieces per row, int64 ``(rows,)``."""
         return np.fromiter(map(len, self.input_ids), dtype=np.int64, count=len(self.input_ids))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +141,11 @@ def finetune(
     )
     if not resume or not trainer.resume():
         checkpoints.clear()
+    counts = Counter(sets["train"].labels)
     yield Started(
         rows={name: len(labelled) for name, labelled in sets.items()},
         blank={name: labelled.blank for name, labelled in sets.items()},
-        labels={label: sets["train"].labels.count(label) for label in task.labels},
+        labels={label: counts[label] for label in task.labels},
         truncated={name: entry.truncated for name, entry in encoded.items()},
         max_length=max_length(tokenizer) or 0,
         parameters=parameter_count(model),

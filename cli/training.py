@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from twil.cli.console import Display, StopSignal, format_seconds, make_table
 from twil.train.finetune import FinetuneEvent, Finished, Started
-from twil.train.loop import EpochDone, Interrupted, StepDone
+from twil.train.loop import Evaluated, Interrupted, StepDone
 
 
 class TrainingView:
@@ -53,7 +53,7 @@ class TrainingView:
                     self.stop.arm()
             elif isinstance(event, StepDone):
                 self._step(event)
-            elif isinstance(event, EpochDone):
+            elif isinstance(event, Evaluated):
                 self._epoch(event)
             elif isinstance(event, Interrupted):
                 self.display.line(f"stopped in epoch {event.epoch}, step {event.step}; the state is kept")
@@ -82,7 +82,7 @@ class TrainingView:
         self.begin, self.first_step = time.monotonic(), event.resumed
 
     def _step(self, event: StepDone) -> None:
-        self.rows, self.epochs = self.rows + event.rows, event.epochs
+        self.rows, self.epochs = self.rows + event.counts["rows"], event.epochs
         seconds = max(time.monotonic() - self.begin, 1e-6)
         left = seconds / (event.step - self.first_step) * (event.steps - event.step)
         self.display.update(
@@ -91,7 +91,7 @@ class TrainingView:
             f"at most {format_seconds(left)} left"
         )
 
-    def _epoch(self, event: EpochDone) -> None:
+    def _epoch(self, event: Evaluated) -> None:
         metrics = event.metrics
         self.display.line(
             f"epoch {event.epoch}  loss {event.loss:.4f}  dev loss {metrics['loss']:.4f}  "

@@ -26,8 +26,9 @@ from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import Classification, EncodedSet, encode_set
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune, make_classifier
-from twil.train.loop import EpochDone, Interrupted, StepDone, Trainer, count_steps
+from twil.train.loop import Evaluated, Interrupted, Step, StepDone, Trainer, count_steps
 from twil.train.metrics import score
+from twil.train.optimisers import adamw
 from twil.train.schedules import rate
 
 GOOD = ["me encanta este sitio", "qué día tan genial", "gracias, todo perfecto", "feliz con el regalo"]
@@ -73,7 +74,7 @@ def test_it_learns_and_the_folder_holds_the_best_epoch(
     assert isinstance(events[-1], Finished)
     assert events[0].labels == {"N": 20, "P": 20}
     assert events[-1].dev.accuracy == 1.0
-    epochs = [event for event in events if isinstance(event, EpochDone)]
+    epochs = [event for event in events if isinstance(event, Evaluated)]
     assert [event.epoch for event in epochs if event.best][-1] == events[-1].best_epoch
     assert evaluate(tmp_path / "model", tmp_path / "dev.tsv").report == events[-1].dev
     run = json.loads((tmp_path / "model" / "run.json").read_text())
@@ -156,12 +157,12 @@ def test_patience_and_the_best_epoch_survive_a_resume(
     stuck = config(epochs=9, patience=3, lr=1e-12)
     part = finetune(stuck, tmp_path / "model")
     for event in part:
-        if isinstance(event, EpochDone) and event.epoch == 2:
+        if isinstance(event, Evaluated) and event.epoch == 2:
             break
     part.close()
     rest = list(finetune(stuck, tmp_path / "model", resume=True))
-    assert [event.epoch for event in rest if isinstance(event, EpochDone)] == [3, 4]
-    assert [event.last for event in rest if isinstance(event, EpochDone)] == [False, True]
+    assert [event.epoch for event in rest if isinstance(event, Evaluated)] == [3, 4]
+    assert [event.last for event in rest if isinstance(event, Evaluated)] == [False, True]
     assert isinstance(rest[-1], Finished)
     assert rest[-1].best_epoch == 1
 
@@ -186,7 +187,7 @@ def test_a_fault_while_writing_a_checkpoint_leaves_the_last_good_one(
 ) -> None:
     run = finetune(config(), tmp_path / "model")
     for event in run:
-        if isinstance(event, EpochDone):
+        if isinstance(event, Evaluated):
             break
 
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -248,7 +249,7 @@ def test_a_run_killed_while_it_moves_its_checkpoint_goes_on_from_the_one_before(
     list(finetune(config(), tmp_path / "whole"))
     run = finetune(config(), tmp_path / "model")
     for event in run:
-        if isinstance(event, EpochDone):
+        if isinstance(event, Evaluated):
             break
 
     def killed(self: Path, target: Path) -> None:
@@ -285,9 +286,9 @@ def test_a_run_is_not_continued_with_another_model(
 
 
 def test_a_stop_between_epochs_is_heard_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
-    events = run_until(config(), tmp_path / "model", lambda event: isinstance(event, EpochDone))
+    events = run_until(config(), tmp_path / "model", lambda event: isinstance(event, Evaluated))
     assert isinstance(events[-1], Interrupted)
-    assert isinstance(events[-2], EpochDone)
+    assert isinstance(events[-2], Evaluated)
     list(finetune(config(), tmp_path / "model", resume=True))
     list(finetune(config(), tmp_path / "whole"))
     assert same(tmp_path / "whole", tmp_path / "model")
@@ -308,6 +309,7 @@ def make_trainer(config: FinetuneConfig, folder: Path, **train: Any) -> tuple[Tr
     trainer = Trainer(
         objective,
         loop,
+        optimiser=adamw(model, lr=1e-3, weight_decay=0.01),
         steps=count_steps(objective, loop),
         checkpoints=CheckpointFolder(folder),
         fingerprint={},
@@ -323,7 +325,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     for parts in (1, 5):
         trainer, objective = make_trainer(config(), tmp_path / "c")
         objective.model.eval()
-        trainer._backward(np.array_split(rows, parts), 17)
+        trainer._backward(Step(np.array_split(rows, parts), {}), {"rows": 17})
         gradients.append([p.grad.clone() for p in objective.model.parameters() if p.grad is not None])
     assert len(gradients[0]) > 10
     for one, other in zip(*gradients, strict=True):

@@ -1,4 +1,4 @@
-"""Typed options of a fine-tuning run, read from TOML and from the command line."""
+"""Typed options of the training loop and of a fine-tuning run, read from TOML and from the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Validati
 from twil.config.model import ClassifierConfig, Pooling, Probability, Section, explain
 from twil.errors import ConfigError
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Schedule = Literal["linear", "noam", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["linear", "cosine", "noam", "constant"]
+
+LOG = "log.jsonl"
+"""The log of a run, beside its checkpoints while it goes on and in its model folder when it is done."""
 
 FRESH_LR, TUNING_LR = 5e-4, 5e-5
 """Default peak learning rates: for an encoder drawn anew, and for one that is trained already."""
@@ -66,30 +69,55 @@ class StartConfig(Section):
         return self
 
 
-class TrainConfig(Section):
-    """The training loop."""
+class LoopConfig(Section):
+    """What every run of the training loop decides."""
 
     epochs: PositiveInt = 10
+    steps: PositiveInt | None = None
+    """Optimiser steps of the run in place of `epochs`."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate."""
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Below 1 a share of all steps, else a number of steps."""
+    clip: PositiveFloat | None = 1.0
+    """Largest norm of the gradients of a step."""
+    precision: Precision = "fp32"
+    """`auto` is bf16 where the device has units for it, else fp32."""
+    seed: NonNegativeInt = 1
+    evaluate_steps: PositiveInt | None = None
+    """Steps between evaluations on dev, besides the end of every epoch."""
+    metric: str = "loss"
+    """What decides the best weights, on dev."""
+    patience: PositiveInt | None = None
+    """Evaluations without a better one before training stops."""
+    checkpoint_steps: PositiveInt | None = None
+    checkpoint_minutes: PositiveFloat = 10.0
+    """Checkpoints are written after so many steps or minutes, whichever comes first, and at evaluations."""
+    keep: PositiveInt = 1
+    """The latest checkpoints that stay on disk; the best weights always do."""
+
+    def warmup_steps(self, steps: int) -> int:
+        """Give the steps of the warm-up in a run of so many."""
+        if not self.warmup:
+            return 0
+        return max(1, round(self.warmup * steps if self.warmup < 1 else self.warmup))
+
+
+class TrainConfig(LoopConfig):
+    """The training loop of a fine-tuning run."""
+
     batch_tokens: PositiveInt = 1024
     """Pieces of a micro-batch, pads included."""
     accumulation: PositiveInt = 1
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 5e-5 for a trained encoder, 5e-4 for a fresh one."""
-    schedule: Schedule = "linear"
-    warmup: Annotated[float, Field(ge=0)] = 0.1
-    """Below 1 a share of all steps, else a number of steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip: PositiveFloat | None = 1.0
-    """Largest norm of the gradients of a step."""
-    precision: Precision = "fp32"
-    seed: NonNegativeInt = 1
     metric: str = "macro_f1"
-    """What decides the best epoch, on dev; larger is better."""
+    """What decides the best epoch, on dev."""
     patience: PositiveInt | None = 3
     """Epochs without a better one before training stops."""
-    checkpoint_minutes: PositiveFloat = 10.0
-    """Time between checkpoints inside an epoch; every epoch ends with one."""
 
 
 class FinetuneConfig(Section):
@@ -105,12 +133,8 @@ class FinetuneConfig(Section):
         Args:
             steps: Optimiser steps of the whole run.
         """
-        warmup = self.train.warmup
-        warmup_steps = round(warmup * steps) if warmup < 1 else round(warmup)
         lr = self.train.lr or (FRESH_LR if self.model.init else TUNING_LR)
-        return self.train.model_copy(
-            update={"lr": lr, "warmup": float(max(1, warmup_steps) if warmup else 0)}
-        )
+        return self.train.model_copy(update={"lr": lr, "warmup": float(self.train.warmup_steps(steps))})
 
 
 def finetune_config(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.model import EncoderConfig
+from twil.model.packing import Packing, packed_attention
 
 
 class SelfAttention(nn.Module):
@@ -25,18 +26,23 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * width, bias=False)
         self.output = nn.Linear(width, config.hidden_size, bias=False)
 
-    def forward(self, hidden: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, visible: Tensor, packing: Packing | None = None) -> Tensor:
         """Mix every token with those it may see.
 
         Args:
             hidden: float ``(B, T, D)``.
             visible: bool ``(B, T)``, false on pads.
+            packing: The rows of a packed batch, whose B is 1.
 
         Returns:
             float ``(B, T, D)``.
         """
         B, T, _ = hidden.shape
         mixed = self.query_key_value(hidden).view(B, T, 3, self.n_heads, self.head_size)
+        if packing is not None:
+            context = packed_attention(mixed[0], packing)  # (T, H, K)
+            packed: Tensor = self.output(context.view(B, T, self.n_heads * self.head_size))
+            return packed
         query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
         # TWilBERT: pads are not attended to; the original has no mask.
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])

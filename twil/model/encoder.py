@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from twil.config.model import EncoderConfig, MemoryConfig
 from twil.model.attention import SelfAttention
 from twil.model.memory import ProductKeyMemory
+from twil.model.packing import Packing
 
 N_SEGMENTS = 2  # the first text and the second
 
@@ -34,15 +35,23 @@ class Embeddings(nn.Module):
         self.projection = nn.Linear(size, config.hidden_size) if config.embedding_size else None
         self.dropout = nn.Dropout1d(config.input_dropout)
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor) -> Tensor:
-        """Embed int64 ``(B, T)`` piece ids and segments as float ``(B, T, D)``."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    def forward(self, input_ids: Tensor, segment_ids: Tensor, packing: Packing | None = None) -> Tensor:
+        """Embed int64 ``(B, T)`` piece ids and segments as float ``(B, T, D)``; of a packed batch, B is 1."""
+        if packing is None:
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        else:
+            positions = packing.positions
         hidden = self.token(input_ids) + self.position(positions) + self.segment(segment_ids)  # (B, T, E)
         if self.projection is not None:
             hidden = gelu(self.projection(hidden))  # (B, T, D)
         # A dropped channel is dropped at every token of its row.
-        output: Tensor = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
-        return output
+        if packing is None:
+            output: Tensor = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
+            return output
+        if not (self.training and self.dropout.p):
+            return hidden
+        channels = hidden.new_ones(len(packing.lengths), hidden.shape[-1])
+        return hidden * F.dropout(channels, self.dropout.p)[packing.rows]
 
 
 class FeedForward(nn.Module):
@@ -77,9 +86,9 @@ class Block(nn.Module):
         # TWilBERT: dropout is off outside training; the original leaves it on when predicting.
         self.dropout = nn.Dropout(config.output_dropout)
 
-    def forward(self, hidden: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, visible: Tensor, packing: Packing | None = None) -> Tensor:
         """Map float ``(B, T, D)`` to the same shape; `visible` bool ``(B, T)`` is false on pads."""
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, visible)))
+        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, visible, packing)))
         if self.memory is not None:
             change = self.memory(hidden, visible)
         else:
@@ -113,21 +122,28 @@ class Encoder(nn.Module):
             self.plan.append(shared[kind])
         self.reset_parameters()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segment_ids: Tensor,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Encode rows of pieces.
 
         Args:
             input_ids: int64 ``(B, T)``, T at most `max_positions`.
             attention_mask: int64 ``(B, T)``, 0 on pads.
             segment_ids: int64 ``(B, T)``, 0 or 1.
+            packing: The rows of a packed batch, whose B is 1.
 
         Returns:
             Hidden states, float ``(B, T, D)``.
         """
-        hidden = self.embeddings(input_ids, segment_ids)
+        hidden = self.embeddings(input_ids, segment_ids, packing)
         visible = attention_mask != 0
         for block in self.plan:
-            hidden = self.blocks[block](hidden, visible)
+            hidden = self.blocks[block](hidden, visible, packing)
         output: Tensor = hidden
         return output
 

@@ -1,4 +1,4 @@
-"""The model folder: `config.json`, `model.safetensors`, `tokenizer.json` and `run.json`.
+"""The model folder: `config.json`, `model.safetensors`, `tokenizer.json`, `run.json`, perhaps `log.jsonl`.
 
 It is a plain folder that can be copied anywhere. `config.json` holds the SHA-256 of the tokenizer that
 the weights were trained with, and a folder whose tokenizer is another is refused.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from twil.config.model import ModelConfig
+from twil.config.training import LOG
 from twil.errors import ModelError
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
@@ -30,7 +32,7 @@ from twil.version import __version__
 FORMAT = 1
 MODEL_TYPE = "twilbert"
 CONFIG, WEIGHTS, TOKENIZER, RUN = "config.json", "model.safetensors", "tokenizer.json", "run.json"
-FILES = (CONFIG, WEIGHTS, TOKENIZER, RUN)
+FILES = (CONFIG, WEIGHTS, TOKENIZER, RUN, LOG)
 
 
 def save(
@@ -40,6 +42,7 @@ def save(
     run: Mapping[str, Any],
     *,
     overwrite: bool = False,
+    log: Path | None = None,
 ) -> None:
     """Write a model folder, whole or not at all.
 
@@ -49,6 +52,7 @@ def save(
         tokenizer: The tokenizer of its pieces.
         run: How the model came to be, in JSON's types; the versions in use are added.
         overwrite: Replace a folder that is there.
+        log: The log of its training, to be kept beside it.
 
     Raises:
         TwilError: `path` is taken.
@@ -67,6 +71,8 @@ def save(
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         write_json(folder / RUN, {**run, "versions": versions()})
+        if log is not None:
+            shutil.copyfile(log, folder / LOG)
 
 
 def load(path: str | Path) -> TWilBERT:

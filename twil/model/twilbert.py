@@ -11,6 +11,7 @@ from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.model.encoder import Encoder, initialize
 from twil.model.heads import ClassifierHead, RopHead
+from twil.model.packing import Packing
 from twil.task import Task
 
 
@@ -67,6 +68,25 @@ class TWilBERT(nn.Module):
         hidden: Tensor = self.encoder(input_ids, attention_mask, segment_ids)
         return hidden
 
+    def encode_packed(
+        self, input_ids: Tensor, segment_ids: Tensor, packing: Packing, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Compute hidden states of rows that lie one behind the other.
+
+        Args:
+            input_ids: int64 ``(N,)``, each row at most `max_positions` long.
+            segment_ids: int64 ``(N,)``.
+            packing: Where the rows lie.
+            attention_mask: int64 ``(N,)``, 0 on rows of pads that fill a batch up; all 1 when left out.
+
+        Returns:
+            float ``(N, D)``.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden: Tensor = self.encoder(input_ids[None], attention_mask[None], segment_ids[None], packing)[0]
+        return hidden
+
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states float ``(…, D)`` to logits over the vocabulary ``(…, P)``.
 
@@ -109,8 +129,8 @@ class TWilBERT(nn.Module):
 def with_heads(model: TWilBERT, config: ModelConfig) -> TWilBERT:
     """Put heads on a copy of a model's encoder.
 
-    A classifier of the same task and pooling keeps its weights (see `keeps_classifier`); any other head is
-    new.
+    A classifier of the same task and pooling keeps its weights (see `keeps_classifier`), and so do heads of
+    pretraining of the same shape; any other head is new.
 
     Args:
         model: Where the weights come from.
@@ -122,6 +142,10 @@ def with_heads(model: TWilBERT, config: ModelConfig) -> TWilBERT:
         assert changed.classifier is not None
         assert model.classifier is not None
         changed.classifier.load_state_dict(model.classifier.state_dict())
+    if changed.mlm is not None and model.mlm is not None:
+        changed.mlm.load_state_dict(model.mlm.state_dict())
+    if changed.rop is not None and model.rop is not None and config.rop == model.config.rop:
+        changed.rop.load_state_dict(model.rop.state_dict())
     return changed
 
 

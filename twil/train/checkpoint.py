@@ -1,7 +1,7 @@
 """Checkpoints: the whole state of a run, whole on disk or not there.
 
 Each lies in a folder of its own, numbered in the order of writing, that is renamed into place when it is
-complete; the one before is removed only then. Weights are safetensors, the rest is read with
+complete; older ones are removed only then. Weights are safetensors, the rest is read with
 `weights_only`, and nothing of either is code.
 """
 
@@ -19,12 +19,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from twil.errors import ModelError, TwilError
+from twil.config.training import LOG
+from twil.errors import ConfigError, ModelError, TwilError
 from twil.storage import atomic_folder
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 _NAME = re.compile(r"checkpoint-(\d{6})")
-_OWN = (_NAME, re.compile(r"\.checkpoint-\d{6}-.*"))  # the latter is left by a write that was killed
+_OWN = (_NAME, re.compile(r"\.checkpoint-\d{6}-.*"), re.compile(re.escape(LOG)))
+# The second is left by a write that was killed, the third is the log of the run.
 
 
 @dataclass
@@ -48,17 +50,16 @@ class CheckpointFolder:
 
     root: Path
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then remove the ones before it."""
+    def save(self, checkpoint: Checkpoint, *, keep: int = 1) -> None:
+        """Write a checkpoint, then remove the ones before it but for the latest `keep`."""
         self.root.mkdir(exist_ok=True)
         number = max(self._numbers(), default=0) + 1
         with atomic_folder(self._at(number)) as folder:
             save_file(checkpoint.weights, folder / WEIGHTS)
             save_file(checkpoint.best, folder / BEST)
             torch.save(checkpoint.state, folder / STATE)
-        for old in self._numbers():
-            if old != number:
-                shutil.rmtree(self._at(old))
+        for old in sorted(self._numbers())[:-keep]:
+            shutil.rmtree(self._at(old))
 
     def load(self) -> Checkpoint | None:
         """Read the latest checkpoint onto the CPU, or None where there is none.
@@ -106,6 +107,20 @@ class CheckpointFolder:
                     f"{self.root} is where the run keeps its state, and something else lies there "
                     f"({', '.join(foreign[:3])}): choose another output"
                 )
+
+    def check_vacant(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse to start where an interrupted run lies, unless it is continued or given up.
+
+        Raises:
+            ConfigError: It does.
+            TwilError: Something else lies there.
+        """
+        self.check()
+        if self.root.exists() and not resume and not overwrite:
+            raise ConfigError(
+                f"an interrupted run lies in {self.root}: continue it with --resume, or start anew "
+                "with --force"
+            )
 
     def clear(self) -> None:
         """Remove all checkpoints of the run, and the folder.

@@ -19,7 +19,8 @@ from twil.data.labelled import LabelledSet
 from twil.model.twilbert import TWilBERT
 from twil.task import Task
 from twil.text.tokenizer import PAD_ID, encode
-from twil.train.loop import autocast
+from twil.train.devices import autocast
+from twil.train.loop import Counts, Loss, Step
 from twil.train.metrics import Report, score_logits
 
 
@@ -65,23 +66,30 @@ class Classification:
     """
 
     def __init__(self, model: TWilBERT, train: EncodedSet, dev: EncodedSet, config: TrainConfig) -> None:
-        self.model, self.train, self.dev, self.config = model, train, dev, config
+        self.model = self.network = model
+        self.train, self.dev, self.config = train, dev, config
         self.device = next(model.parameters()).device
 
-    def epoch(self, number: int) -> Sequence[NDArray[np.int64]]:
-        """Draw the micro-batches of an epoch: arrays of row numbers, a function of seed and epoch."""
+    def epoch(self, number: int) -> Sequence[Step]:
+        """Draw the steps of an epoch, whose micro-batches are arrays of row numbers, by seed and epoch."""
         rng = np.random.default_rng([self.config.seed, number])
-        return shuffled_batches(self.train.lengths, self.config.batch_tokens, rng)
+        batches = shuffled_batches(self.train.lengths, self.config.batch_tokens, rng)
+        size = self.config.accumulation
+        return [self._step(batches[start : start + size]) for start in range(0, len(batches), size)]
 
-    def weight(self, batch: NDArray[np.int64]) -> float:
-        """Count the rows of a micro-batch."""
-        return len(batch)
+    def _step(self, batches: Sequence[NDArray[np.int64]]) -> Step:
+        rows = np.concatenate(batches)
+        return Step(batches, {"rows": len(rows), "tokens": float(self.train.lengths[rows].sum())})
 
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
-        """Sum the cross-entropy over a micro-batch."""
+    def loss(self, batch: NDArray[np.int64], counts: Counts) -> Loss:
+        """Compute the share of a micro-batch in the mean cross-entropy of the step's rows."""
         logits = self.model(*collate(self.train, batch, self.device))  # (B, L)
         targets = torch.from_numpy(self.train.targets[batch]).to(self.device)
-        return F.cross_entropy(logits.float(), targets, reduction="sum")
+        return Loss(F.cross_entropy(logits.float(), targets, reduction="sum") / counts["rows"])
+
+    def metrics(self, sums: Mapping[str, float], counts: Counts) -> dict[str, float]:  # noqa: ARG002
+        """Say nothing of a step but its loss."""
+        return {}
 
     def evaluate(self) -> Mapping[str, float]:
         """Score the model on dev; `loss` is the mean cross-entropy there."""

@@ -70,7 +70,7 @@ def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, devic
     # Here, not above: a bundle is scored without torch.
     from twil.model.folder import load_with_tokenizer
     from twil.train.classification import compute_logits, encode_set
-    from twil.train.loop import choose_device
+    from twil.train.devices import choose_device
 
     model, tokenizer = load_with_tokenizer(path)
     _check_kind(model.task, path)

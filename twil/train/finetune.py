@@ -25,8 +25,10 @@ from twil.task import Task
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import Classification, encode_set
-from twil.train.loop import Interrupted, LoopEvent, Trainer, choose_device, count_steps
+from twil.train.devices import choose_device
+from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps
 from twil.train.metrics import Report, check_metric
+from twil.train.optimisers import adamw
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def finetune(
     output = Path(output) if Path(output).name else Path(output).absolute()
     checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
     check_vacant(output, overwrite=overwrite, own=FILES)
-    _check_vacant_checkpoints(checkpoints, resume=resume, overwrite=overwrite)
+    checkpoints.check_vacant(resume=resume, overwrite=overwrite)
     check_metric(config.train.metric)
     place = choose_device(device, config.train.precision)
 
@@ -131,9 +133,12 @@ def finetune(
     encoded = {name: encode_set(labelled, tokenizer, task) for name, labelled in sets.items()}
     objective = Classification(model.to(place), encoded["train"], encoded["dev"], config.train)
     steps = count_steps(objective, config.train)
+    resolved = config.resolve(steps)
+    assert resolved.lr is not None
     trainer = Trainer(
         objective,
-        config.resolve(steps),
+        resolved,
+        optimiser=adamw(model, lr=resolved.lr, weight_decay=resolved.weight_decay),
         steps=steps,
         checkpoints=checkpoints,
         fingerprint=_fingerprint(config, files, model, tokenizer),
@@ -242,7 +247,8 @@ def _fingerprint(
 ) -> dict[str, str]:
     """Say what a continued run must share with the interrupted one: settings and data, wherever they lie."""
     settings = {f"train.{key}": repr(value) for key, value in config.train.model_dump(mode="json").items()}
-    del settings["train.checkpoint_minutes"]
+    for key in ("checkpoint_minutes", "checkpoint_steps", "keep"):
+        del settings[f"train.{key}"]
     return settings | {
         "the columns": repr((config.data.text, config.data.label)),
         "the training data": files["train"]["sha256"],
@@ -250,12 +256,3 @@ def _fingerprint(
         "the model": json.dumps(model.config.as_dict(), sort_keys=True),
         "the tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
     }
-
-
-def _check_vacant_checkpoints(checkpoints: CheckpointFolder, *, resume: bool, overwrite: bool) -> None:
-    checkpoints.check()
-    if checkpoints.root.exists() and not resume and not overwrite:
-        raise ConfigError(
-            f"an interrupted run lies in {checkpoints.root}: continue it with --resume, or start anew "
-            "with --force"
-        )

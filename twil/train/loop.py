@@ -1,7 +1,8 @@
 """The one training loop: accumulation, precision, clipping, schedule, evaluation, checkpoints, resume.
 
 Pretraining and fine-tuning share it; each brings an `Objective`: its data, loss and metrics. The loop
-yields events and draws or prints nothing.
+yields events and draws or prints nothing. Everything random in a step follows from the seed and the step's
+number, so that a resumed run needs no generator's state.
 """
 
 from __future__ import annotations
@@ -9,20 +10,52 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from twil.config.training import Precision, TrainConfig
+from twil.config.training import LoopConfig
 from twil.errors import ConfigError, ModelError
+from twil.train.ahead import ahead
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
-from twil.train.optimisers import adamw
+from twil.train.devices import autocast, choose_device, choose_precision  # noqa: F401
+from twil.train.distributed import World
+from twil.train.optimisers import set_lr
 from twil.train.schedules import rate
 
 MicroBatch: TypeAlias = Any  # whatever the objective makes of a share of its data
+Counts: TypeAlias = dict[str, float]
+
+LOWER_IS_BETTER = frozenset({"loss", "mlm_loss", "rop_loss", "perplexity"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """The data of one optimiser step, or this process's share of it.
+
+    Attributes:
+        batches: Its micro-batches, at least one.
+        counts: How much of everything is in them: `rows`, `tokens`, and what the losses are divided by.
+    """
+
+    batches: Sequence[MicroBatch]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a micro-batch adds to its step.
+
+    Attributes:
+        share: Its share of the step's loss, a scalar with a gradient; all shares of all processes add up.
+        sums: Sums over its rows, scalars without gradients, from which `Objective.metrics` are made.
+    """
+
+    share: Tensor
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(Protocol):
@@ -30,23 +63,28 @@ class Objective(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """The module whose parameters are trained, on its device."""
+        """The module whose weights are kept, on its device."""
         ...
 
-    def epoch(self, number: int) -> Sequence[MicroBatch]:
-        """Give the micro-batches of an epoch, counted from 1: the same ones whenever it is asked."""
+    @property
+    def network(self) -> nn.Module:
+        """The module that `loss` runs: the model, or what holds it, replicated over the processes."""
         ...
 
-    def weight(self, batch: MicroBatch) -> float:
-        """Count what the loss of a micro-batch is summed over."""
+    def epoch(self, number: int) -> Sequence[Step]:
+        """Give the steps of an epoch, counted from 1: the same ones whenever it is asked."""
         ...
 
-    def loss(self, batch: MicroBatch) -> Tensor:
-        """Sum the loss over a micro-batch, a scalar with a gradient."""
+    def loss(self, batch: MicroBatch, counts: Counts) -> Loss:
+        """Compute the share of a micro-batch in its step's loss; `counts` are those of the whole step."""
+        ...
+
+    def metrics(self, sums: Mapping[str, float], counts: Counts) -> dict[str, float]:
+        """Make figures of the sums over a whole step."""
         ...
 
     def evaluate(self) -> Mapping[str, float]:
-        """Measure the model on dev."""
+        """Measure the model on dev; empty where there is none."""
         ...
 
 
@@ -59,9 +97,10 @@ class StepDone:
     Attributes:
         step: Its number, from 1, of `steps`.
         epoch: The epoch it belongs to, from 1, of `epochs`.
-        loss: The mean loss of its rows.
+        loss: Its mean loss.
         lr: The learning rate it used.
-        rows: What its loss was summed over.
+        counts: What was in it, over all processes.
+        metrics: What its objective says of it.
     """
 
     step: int
@@ -70,22 +109,25 @@ class StepDone:
     epochs: int
     loss: float
     lr: float
-    rows: float
+    counts: Counts
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
-class EpochDone:
-    """An epoch has ended and was evaluated.
+class Evaluated:
+    """The model was measured: after an epoch, or after `evaluate_steps`.
 
     Attributes:
-        epoch: Its number, from 1.
-        loss: Mean training loss.
+        step: The step before it.
+        epoch: The epoch of that step, from 1.
+        loss: Mean training loss since the last evaluation.
         metrics: What dev gave.
         best: Whether it is the best so far.
         last: Whether training ends with it.
-        seconds: Time of training and evaluation.
+        seconds: Time of training and evaluation since the last one.
     """
 
+    step: int
     epoch: int
     loss: float
     metrics: dict[str, float]
@@ -102,7 +144,7 @@ class Interrupted:
     step: int
 
 
-LoopEvent: TypeAlias = StepDone | EpochDone | Interrupted
+LoopEvent: TypeAlias = StepDone | Evaluated | Interrupted
 
 
 @dataclass
@@ -112,13 +154,18 @@ class Progress:
     step: int = 0
     epoch: int = 1
     position: int = 0
-    """Micro-batches of this epoch that are done."""
+    """Steps of this epoch that are done."""
     loss_sum: float = 0.0
     loss_rows: float = 0.0
     seconds: float = 0.0
-    """Time spent on this epoch, over all its sittings."""
-    best_value: float = -math.inf
+    """Time since the last evaluation, over all its sittings."""
+    total_seconds: float = 0.0
+    evaluations: int = 0
+    evaluated_step: int = 0
+    best_value: float | None = None
+    best_step: int = 0
     best_epoch: int = 0
+    best_evaluation: int = 0
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -127,47 +174,55 @@ class Trainer:
     """One run of the loop.
 
     Args:
-        objective: What is trained. Its model ends with the weights of the best epoch.
+        objective: What is trained. Its model ends with the weights of the best evaluation, or with the last
+            ones where nothing was measured.
         config: The loop's options, resolved: `lr` is set and `warmup` is in steps.
+        optimiser: Over the model's parameters, as `twil.train.optimisers` makes it.
         steps: Optimiser steps of the whole run, see `count_steps`.
         checkpoints: Where the state is kept.
         fingerprint: What must be the same for a run to be continued.
         should_stop: Asked after every step; true ends the run with a checkpoint.
+        world: The processes that train together.
     """
 
     def __init__(
         self,
         objective: Objective,
-        config: TrainConfig,
+        config: LoopConfig,
         *,
+        optimiser: torch.optim.Optimizer,
         steps: int,
         checkpoints: CheckpointFolder,
         fingerprint: Mapping[str, Any],
         should_stop: Callable[[], bool] = lambda: False,
+        world: World | None = None,
     ) -> None:
         assert config.lr is not None
-        self.objective, self.config, self.steps = objective, config, steps
+        self.objective, self.config, self.optimiser, self.steps = objective, config, optimiser, steps
         self.checkpoints, self.fingerprint, self.should_stop = checkpoints, dict(fingerprint), should_stop
+        self.world = world or World()
         self.device = next(objective.model.parameters()).device
         self.peak = config.lr
-        self.optimiser = adamw(objective.model, lr=config.lr, weight_decay=config.weight_decay)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        arithmetic = choose_precision(config.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=arithmetic == "fp16")
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
-        self.clock = 0.0
+        self.clock = self.last_save = time.monotonic()
 
     def run(self) -> Iterator[LoopEvent]:
-        """Train until the last epoch, or until patience ends or a stop is asked for.
+        """Train until the last step, or until patience ends or a stop is asked for.
 
         Raises:
             ModelError: The loss is not finite; the weights are those before that step.
         """
+        self.clock = self.last_save = time.monotonic()
         while not self.progress.finished:
             for event in self._epoch():
                 yield event
                 if isinstance(event, Interrupted):
                     return
-        self.objective.model.load_state_dict(self.best)
+        if self.best:
+            self.objective.model.load_state_dict(self.best)
 
     def resume(self) -> bool:
         """Take up the latest checkpoint; false where there is none.
@@ -186,163 +241,201 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
-            _set_random_state(state["random"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.checkpoints.damaged(type(error).__name__) from error
         self.best = checkpoint.best
         return True
 
     def _epoch(self) -> Iterator[LoopEvent]:
-        at, config = self.progress, self.config
-        batches = self.objective.epoch(at.epoch)
+        at = self.progress
+        steps = self.objective.epoch(at.epoch)
+        if self._must_evaluate(len(steps)):  # the run was stopped between a step and its evaluation
+            yield from self._evaluate(len(steps))
+            return
         self.objective.model.train()
-        self.clock = time.monotonic()
-        while at.position < len(batches):
-            yield self._step(batches[at.position : at.position + config.accumulation])
-            if self.should_stop():
+        for step in ahead(steps, at.position):
+            yield self._step(step)
+            stop, save = self._wishes()
+            if stop:
                 self._save()
                 yield Interrupted(at.epoch, at.step)
                 return
-            if time.monotonic() - self.clock > 60 * config.checkpoint_minutes:
+            if self._must_evaluate(len(steps)):
+                yield from self._evaluate(len(steps))
+                if at.finished:
+                    return
+                self.objective.model.train()
+            elif save:
                 self._save()
-        metrics = dict(self.objective.evaluate())
-        done = self._close_epoch(metrics)
-        self._save()
-        yield done
-        if self.should_stop() and not at.finished:
-            yield Interrupted(done.epoch, at.step)
 
-    def _step(self, batches: Sequence[MicroBatch]) -> StepDone:
+    def _step(self, step: Step) -> StepDone:
         """Take one optimiser step over the mean loss of all micro-batches together."""
         at = self.progress
         lr = self._set_rate()
-        rows = sum(self.objective.weight(batch) for batch in batches)
-        loss_sum = self._backward(batches, rows)
-        if not math.isfinite(loss_sum):
-            raise ModelError(
-                f"the loss is {loss_sum} in epoch {at.epoch}, step {at.step + 1}: "
-                "start anew (--force) with a lower learning rate (--lr), a longer warm-up or precision fp32"
-            )
-        if self.config.clip:
-            self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.objective.model.parameters(), self.config.clip)
+        torch.manual_seed(_step_seed(self.config.seed, at.step, self.world.rank))
+        names = list(step.counts)
+        counts = dict(zip(names, self.world.total([step.counts[name] for name in names]), strict=True))
+        sums = self._backward(step, counts)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        at.step, at.position = at.step + 1, at.position + len(batches)
-        at.loss_sum, at.loss_rows = at.loss_sum + loss_sum, at.loss_rows + rows
-        return StepDone(
-            at.step, self.steps, at.epoch, self.config.epochs, loss=loss_sum / rows, lr=lr, rows=rows
-        )
+        loss, rows = sums.pop("loss"), counts["rows"]
+        at.step, at.position = at.step + 1, at.position + 1
+        at.loss_sum, at.loss_rows = at.loss_sum + loss * rows, at.loss_rows + rows
+        metrics = self.objective.metrics(sums, counts)
+        return StepDone(at.step, self.steps, at.epoch, self.epochs, loss, lr, counts, metrics)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run, the last perhaps cut."""
+        if self.config.steps is None:
+            return self.config.epochs
+        return math.ceil(self.config.steps / len(self.objective.epoch(1)))
 
     def _set_rate(self) -> float:
         share = rate(
             self.config.schedule, self.progress.step + 1, warmup=self.config.warmup, steps=self.steps
         )
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.peak * share
+        set_lr(self.optimiser, self.peak * share)
         return self.peak * share
 
-    def _backward(self, batches: Sequence[MicroBatch], rows: float) -> float:
-        """Add up the gradients of the loss per row; return the loss summed over all rows."""
-        total = torch.zeros((), device=self.device)
+    def _backward(self, step: Step, counts: Counts) -> dict[str, float]:
+        """Add up the gradients of a step, clip them, and read its sums.
+
+        Raises:
+            ModelError: The loss or the gradients are not finite.
+        """
+        network, last = self.objective.network, len(step.batches) - 1
+        shares, sums = [], []
         try:
-            for batch in batches:
-                with autocast(self.device, self.config.precision):
-                    loss = self.objective.loss(batch)
-                self.scaler.scale(loss / rows).backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+            for number, batch in enumerate(step.batches):
+                with self.world.hold(network, until_last=number == last):
+                    with autocast(self.device, self.config.precision):
+                        loss = self.objective.loss(batch, counts)
+                    # The gradients become the mean over all processes, and the sum is wanted.
+                    self.scaler.scale(loss.share * self.world.size).backward()  # type: ignore[no-untyped-call]
+                shares.append(loss.share.detach())
+                sums.append(torch.stack([*loss.sums.values()]) if loss.sums else loss.share.new_empty(0))
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                f"memory ran out on {self.device.type} in epoch {self.progress.epoch}: take smaller batches "
-                "(--batch-tokens) and, to keep the size of a step, train.accumulation"
+                f"memory ran out on {self.device.type} in epoch {self.progress.epoch}: take smaller "
+                "micro-batches (train.batch_tokens)"
             ) from error
-        return total.item()
+        added = self.world.reduce(torch.cat([torch.stack(shares).sum()[None], torch.stack(sums).sum(0)]))
+        norm = self._clip()
+        # The one place in a step where the host waits for the device.
+        values = torch.cat([added, norm[None], torch.stack(shares)]).tolist()
+        self._check_finite(values[0], values[len(added)], values[len(added) + 1 :])
+        return dict(zip(("loss", *loss.sums), values, strict=False))
 
-    def _close_epoch(self, metrics: dict[str, float]) -> EpochDone:
-        at, metric = self.progress, self.config.metric
-        if metric not in metrics:
-            raise ConfigError(f"there is no metric '{metric}' on dev: choose one of {', '.join(metrics)}")
-        best = metrics[metric] > at.best_value
+    def _clip(self) -> Tensor:
+        """Scale the gradients down to the largest norm that they may have; return the norm that they had."""
+        if not self.config.clip:
+            return torch.zeros((), device=self.device)
+        self.scaler.unscale_(self.optimiser)
+        return nn.utils.clip_grad_norm_(self.objective.model.parameters(), self.config.clip)
+
+    def _check_finite(self, loss: float, norm: float, shares: Sequence[float]) -> None:
+        # Under fp16 the scaler skips a step whose gradients overflow.
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return
+        at = self.progress
+        where = [str(n) for n, share in enumerate(shares, start=1) if not math.isfinite(share)]
+        batch = f", micro-batch {', '.join(where)} of {len(shares)}" if where else ""
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradients' norm is {norm}"
+        raise ModelError(
+            f"{what} in epoch {at.epoch}, step {at.step + 1}{batch}; the weights are those before it: start "
+            "anew (--force) with a lower learning rate (train.lr), a longer warm-up or precision fp32"
+        )
+
+    def _must_evaluate(self, epoch_steps: int) -> bool:
+        at, every = self.progress, self.config.evaluate_steps
+        if at.evaluated_step == at.step:
+            return False
+        return at.position == epoch_steps or at.step >= self.steps or bool(every and at.step % every == 0)
+
+    def _evaluate(self, epoch_steps: int) -> Iterator[LoopEvent]:
+        done = self._close(dict(self.objective.evaluate()), epoch_steps)
+        self._save()
+        yield done
+        if self._wishes()[0] and not done.last:
+            yield Interrupted(done.epoch, done.step)
+
+    def _close(self, metrics: dict[str, float], epoch_steps: int) -> Evaluated:
+        at, config = self.progress, self.config
+        if metrics and config.metric not in metrics:
+            known = ", ".join(metrics)
+            raise ConfigError(f"there is no metric '{config.metric}' on dev: choose one of {known}")
+        at.evaluations, at.evaluated_step = at.evaluations + 1, at.step
+        best = bool(metrics) and _is_better(config.metric, metrics[config.metric], at.best_value)
         if best:
-            at.best_value, at.best_epoch = metrics[metric], at.epoch
+            at.best_value, at.best_evaluation = metrics[config.metric], at.evaluations
+            at.best_epoch, at.best_step = at.epoch, at.step
             self.best = _copy(self.objective.model.state_dict())
         self._read_clock()
-        patience = self.config.patience
-        at.finished = at.epoch >= self.config.epochs or (
-            patience is not None and at.epoch - at.best_epoch >= patience
+        waited = at.evaluations - at.best_evaluation
+        patience = config.patience if metrics else None
+        at.finished = at.step >= self.steps or (patience is not None and waited >= patience)
+        done = Evaluated(
+            at.step, at.epoch, at.loss_sum / at.loss_rows, metrics, best, at.finished, at.seconds
         )
-        done = EpochDone(at.epoch, at.loss_sum / at.loss_rows, metrics, best, at.finished, at.seconds)
-        at.history.append({"epoch": done.epoch, "loss": done.loss, "seconds": done.seconds, **metrics})
-        at.epoch, at.position, at.loss_sum, at.loss_rows, at.seconds = at.epoch + 1, 0, 0.0, 0.0, 0.0
+        entry = {"epoch": done.epoch, "step": done.step, "loss": done.loss, "seconds": done.seconds}
+        at.history.append({**entry, **{f"dev_{name}": value for name, value in metrics.items()}})
+        at.loss_sum, at.loss_rows, at.seconds = 0.0, 0.0, 0.0
+        if at.position == epoch_steps:
+            at.epoch, at.position = at.epoch + 1, 0
         return done
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Agree with the other processes on whether to stop, and whether to save.
+
+        Each may be asked to stop; the clock of the main one decides about saving.
+        """
+        config, now = self.config, time.monotonic()
+        save = now - self.last_save > 60 * config.checkpoint_minutes
+        if config.checkpoint_steps:
+            save = save or self.progress.step % config.checkpoint_steps == 0
+        stop, save_all = self.world.total([self.should_stop(), save and self.world.main])
+        return stop > 0, save_all > 0
 
     def _read_clock(self) -> None:
         now = time.monotonic()
         self.progress.seconds += now - self.clock
+        self.progress.total_seconds += now - self.clock
         self.clock = now
 
     def _save(self) -> None:
         self._read_clock()
-        state = {
-            "fingerprint": self.fingerprint,
-            "progress": vars(self.progress),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": _random_state(),
-        }
-        weights = _copy(self.objective.model.state_dict())
-        self.checkpoints.save(Checkpoint(weights, self.best, state))
+        self.last_save = time.monotonic()
+        if self.world.main:
+            state = {
+                "fingerprint": self.fingerprint,
+                "progress": vars(self.progress),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            }
+            weights = _copy(self.objective.model.state_dict())
+            self.checkpoints.save(Checkpoint(weights, self.best, state), keep=self.config.keep)
+        self.world.wait()
 
 
-def count_steps(objective: Objective, config: TrainConfig) -> int:
-    """Count the optimiser steps of all epochs together."""
-    batches = (len(objective.epoch(number)) for number in range(1, config.epochs + 1))
-    return sum(math.ceil(count / config.accumulation) for count in batches)
+def count_steps(objective: Objective, config: LoopConfig) -> int:
+    """Count the optimiser steps of the whole run."""
+    return config.steps or sum(len(objective.epoch(number)) for number in range(1, config.epochs + 1))
 
 
-def choose_device(name: str, precision: Precision) -> torch.device:
-    """Find the device to train on.
-
-    Args:
-        name: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
-        precision: The arithmetic that is wanted there.
-
-    Raises:
-        ConfigError: The device is not there, or cannot do that arithmetic.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("torch sees no CUDA device: use --device cpu, or install a CUDA build of torch")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"there is no device '{name}': choose auto, cpu or cuda")
-    if precision == "fp16" and name == "cpu":
-        raise ConfigError("precision fp16 needs a CUDA device: use bf16 or fp32 on a CPU")
-    return torch.device(name)
+def _is_better(metric: str, value: float, best: float | None) -> bool:
+    if best is None:
+        return True
+    return value < best if metric in LOWER_IS_BETTER else value > best
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Compute in a lower precision where it is safe to."""
-    if precision == "fp32":
-        return nullcontext()
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(device.type, dtype=dtype)
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-
-
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _check_same(then: object, now: Mapping[str, Any], folder: CheckpointFolder) -> None:

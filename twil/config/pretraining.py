@@ -1,0 +1,181 @@
+"""Typed options of a pretraining run, read from TOML and from the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from twil.config.model import EncoderConfig, ModelConfig, RopConfig, Section, explain, preset
+from twil.config.training import LoopConfig, Precision, merge, override_value, read_toml
+from twil.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PEAK_LR = 1e-3
+"""Default peak learning rate of every schedule but Noam, which has its own."""
+
+
+class PretrainDataConfig(Section):
+    """What is learned from."""
+
+    corpus: Path
+    """A folder that `twil corpus` wrote."""
+    dev_rows: PositiveInt = 10_000
+    """Rows of its held-out part that an evaluation takes, the same ones each time."""
+
+
+class PretrainModelConfig(Section):
+    """Where the model starts: a preset or a shape drawn anew, or a model folder trained further."""
+
+    folder: Path | None = None
+    init: str | None = None
+    """A preset's name; what `encoder` gives differs from it."""
+    encoder: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the encoder's configuration; the vocabulary's size is the tokenizer's."""
+    rop: RopConfig | None = RopConfig()
+    """The head for Reply Order Prediction of a model drawn anew; `objective.rop` switches it off."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.folder is not None and (self.init is not None or self.encoder):
+            raise ValueError("a model folder brings its own shape: leave init and encoder out")
+        if self.folder is None and self.init is None and not self.encoder:
+            raise ValueError("give a preset (init), a shape (encoder) or a model folder (--init)")
+        return self
+
+    def shape(self, *, vocab_size: int, rop: bool) -> ModelConfig:
+        """Give the model to draw anew.
+
+        Args:
+            vocab_size: Pieces of the tokenizer.
+            rop: Whether it learns Reply Order Prediction.
+
+        Raises:
+            ConfigError: A field of the encoder does not fit.
+        """
+        if self.init is not None:
+            encoder = preset(self.init, vocab_size=vocab_size, **self.encoder)
+        else:
+            try:
+                encoder = EncoderConfig(vocab_size=vocab_size, **self.encoder)
+            except (ValidationError, TypeError) as error:
+                said = explain(error, EncoderConfig) if isinstance(error, ValidationError) else str(error)
+                raise ConfigError(f"model.encoder: {said}") from error
+        return ModelConfig(encoder=encoder, mlm=True, rop=self.rop if rop else None)
+
+
+class MaskingConfig(Section):
+    """Which pieces are masked, drawn anew each time a row is seen."""
+
+    kind: Literal["span", "token"] = "span"
+    max_span: PositiveInt = 3
+    """The longest span; a span of n pieces is drawn with probability ∝ 1/n."""
+    budget: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of a row's maskable pieces, rounded up."""
+    mask: Share = 0.8
+    """Share of the masked pieces that become [MASK]."""
+    random: Share = 0.1
+    """Share that become another piece, drawn at random."""
+    keep: Share = 0.1
+    """Share that stay as they are."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        total = self.mask + self.random + self.keep
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"mask, random and keep are shares of one whole, and add up to {total:g}")
+        return self
+
+
+class ObjectiveConfig(Section):
+    """What is learned."""
+
+    rop: bool = True
+    """Reply Order Prediction on pairs: each is seen in both orders. Off: masked pieces alone."""
+    masking: MaskingConfig = MaskingConfig()
+
+
+class OptimiserConfig(Section):
+    """How weights are updated."""
+
+    name: str = "adamw"
+    """`adamw`, `twilbert-adam`, `lamb`, or the name of a class in torch.optim."""
+    betas: tuple[float, float] | None = None
+    eps: PositiveFloat | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Of the weights with two axes or more; each is the optimiser's own default when left out."""
+    memory_rate: PositiveFloat = 1.0
+    """Learning rate of the value tables of product-key memories, as a multiple of the others'."""
+
+
+class PretrainLoopConfig(LoopConfig):
+    """The training loop of a pretraining run."""
+
+    epochs: PositiveInt = 1
+    batch_rows: PositiveInt = 256
+    """Rows of an optimiser step over all processes: pairs in one order, or single texts."""
+    batch_tokens: PositiveInt = 4096
+    """Pieces of a micro-batch on one device; a step is accumulated over as many as it takes."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate; when left out 1e-3, for `noam` that of the paper, (hidden size · warm-up)^-½."""
+    warmup: Annotated[float, Field(ge=0)] = 0.06
+    """Below 1 a share of all steps, else a number of steps."""
+    precision: Precision = "auto"
+    packed: bool = True
+    """Rows one behind the other, without pads; otherwise padded to the longest of a micro-batch."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    log_steps: PositiveInt = 10
+    """Steps between lines of the log."""
+
+
+class PretrainConfig(Section):
+    """Everything that decides a pretraining run."""
+
+    data: PretrainDataConfig
+    model: PretrainModelConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    train: PretrainLoopConfig = PretrainLoopConfig()
+
+
+def pretrain_config(
+    value: Mapping[str, Any],
+    options: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    source: str | Path | None = None,
+) -> PretrainConfig:
+    """Put a run's options together; later ones win: the file's, the options, the overrides.
+
+    Args:
+        value: The sections `data`, `model`, `objective`, `optimiser` and `train`, as `read_toml` gives them.
+        options: Values by section and key; those that are None are left out.
+        overrides: Texts ``section.key=value``.
+        source: The file that `value` comes from, for errors.
+
+    Raises:
+        ConfigError: A key is unknown or a value does not fit; all faults in one message.
+    """
+    merged: dict[str, Any] = {"data": {}, "model": {}}
+    merge(merged, value)
+    merge(merged, options)
+    for override in overrides:
+        override_value(merged, override)
+    try:
+        return PretrainConfig.model_validate(merged)
+    except ValidationError as error:
+        where = f"{source}: " if source else ""
+        raise ConfigError(f"{where}{explain(error, PretrainConfig)}") from error
+
+
+def read_pretrain_config(path: Path, options: Mapping[str, Any], overrides: Iterable[str]) -> PretrainConfig:
+    """Read a TOML file of pretraining; see `pretrain_config`.
+
+    Raises:
+        ConfigError: It is absent, no TOML, or does not describe a run.
+    """
+    return pretrain_config(read_toml(path), options, overrides, source=path)

@@ -1,0 +1,131 @@
+"""Masking for pretraining: which pieces are hidden, and what stands in their place.
+
+A whole batch is masked at once; nothing loops over its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.config.pretraining import MaskingConfig
+from twil.text.tokenizer import MASK_ID, SPECIAL
+
+Int64Array = NDArray[np.int64]
+
+FIRST_ID = len(SPECIAL)
+"""The first id that is no special piece: from here on pieces can be masked, or stand for masked ones."""
+_SLACK = 1e-9  # 0.07 · 100 is 7.000000000000001 in floating point, and must not become 8
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A batch with pieces hidden; rows lie one behind the other.
+
+    Attributes:
+        input_ids: int64 ``(N,)``, the ids given with the masked pieces replaced.
+        positions: int64 ``(M,)``, where masked pieces lie in `input_ids`, ascending.
+        targets: int64 ``(M,)``, the ids that were there.
+    """
+
+    input_ids: Int64Array
+    positions: Int64Array
+    targets: Int64Array
+
+
+def mask(
+    ids: Int64Array,
+    lengths: Int64Array,
+    config: MaskingConfig,
+    vocab_size: int,
+    rng: np.random.Generator,
+) -> Masked:
+    """Mask the same share of every row: ⌈budget · n⌉ of its n pieces that are not special.
+
+    TWilBERT: the budget is met exactly, the last span is trimmed, and no pad or special piece is ever
+    masked; the original overshoots, writes over pads, and draws for ever where nothing can be masked.
+
+    Args:
+        ids: int64 ``(N,)``, the pieces of all rows, one row behind the other, special ones included.
+        lengths: int64 ``(B,)``, pieces per row; they add up to N.
+        config: Spans or single pieces, and what they become.
+        vocab_size: Pieces of the tokenizer; those drawn at random come from all but the special ones.
+        rng: Decides everything that is random.
+    """
+    places = np.flatnonzero(ids >= FIRST_ID)  # (P,) where the pieces are that can be masked
+    rows = np.repeat(np.arange(len(lengths)), lengths)[places]
+    counts = np.bincount(rows, minlength=len(lengths))
+    budgets = np.clip(np.ceil(config.budget * counts - _SLACK).astype(np.int64), counts > 0, counts)
+    order = np.argsort(rows + rng.random(len(rows)))  # (P,) row by row, shuffled within each
+    if config.kind == "token":
+        chosen = _first(order, counts, budgets)
+    else:
+        chosen = _spans(places, rows, order, counts, budgets, config.max_span, rng)
+    positions = places[chosen]
+    return Masked(_replace(ids, positions, config, vocab_size, rng), positions, ids[positions])
+
+
+def _first(order: Int64Array, counts: Int64Array, budgets: Int64Array) -> NDArray[np.bool_]:
+    """Choose the first pieces of every row's shuffled ones, as many as its budget."""
+    chosen = np.zeros(len(order), dtype=np.bool_)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen[order[rank < np.repeat(budgets, counts)]] = True
+    return chosen
+
+
+def _spans(
+    places: Int64Array,
+    rows: Int64Array,
+    order: Int64Array,
+    counts: Int64Array,
+    budgets: Int64Array,
+    max_span: int,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Choose spans of 1 to `max_span` pieces, drawn with probability ∝ 1/length, until budgets are met.
+
+    Every row's pieces are tried as starts of a span in the order given, one of each unfinished row at a
+    time. A span ends early at a special piece, at the end of its row, at a piece chosen before, and where
+    the budget ends. A start that is chosen already is passed over, so that a row ends after its last
+    piece at the latest.
+    """
+    share = np.cumsum(1 / np.arange(1, max_span + 1))
+    share /= share[-1]
+    chosen = np.zeros(len(places) + 1, dtype=np.bool_)
+    chosen[-1] = True  # a wall behind the last piece
+    follows = np.zeros(len(places) + 1, dtype=np.bool_)  # whether a piece goes on from the one before it
+    follows[1:-1] = (np.diff(places) == 1) & (rows[1:] == rows[:-1])
+    upcoming = np.cumsum(counts) - counts  # (B,) each row's next start in `order`
+    live = np.flatnonzero(budgets)  # the rows that are not finished
+    upcoming, left = upcoming[live], budgets[live]
+    while len(left):
+        at = order[upcoming]
+        ends = np.minimum(np.searchsorted(share, rng.random(len(at)), side="right") + 1, left)
+        grows = ~chosen[at]
+        length = 0
+        while grows.any():
+            chosen[at[grows]] = True
+            left = left - grows
+            length, at = length + 1, at + 1
+            grows[grows] = (ends[grows] > length) & follows[at[grows]] & ~chosen[at[grows]]
+        unfinished = left > 0
+        upcoming, left = upcoming[unfinished] + 1, left[unfinished]
+    return chosen[:-1]
+
+
+def _replace(
+    ids: Int64Array,
+    positions: Int64Array,
+    config: MaskingConfig,
+    vocab_size: int,
+    rng: np.random.Generator,
+) -> Int64Array:
+    """Put [MASK] or a random piece in the place of masked ones; each is drawn by itself, also in a span."""
+    replaced = ids.copy()
+    draw = rng.random(len(positions))
+    at_random = positions[(draw >= config.mask) & (draw < config.mask + config.random)]
+    replaced[positions[draw < config.mask]] = MASK_ID
+    replaced[at_random] = rng.integers(FIRST_ID, max(vocab_size, FIRST_ID + 1), size=len(at_random))
+    return replaced

@@ -98,6 +98,11 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def format_bytes(size: float) -> str:
+    """Write a size of memory: 215 MiB, 1.3 GiB."""
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
+
+
 def show(table: RenderableType) -> None:
     """Print a result table on stdout."""
     # A pipe has no width of its own, and nothing is to be folded there.

@@ -1,36 +1,112 @@
-"""`twil evaluate`: the scores of a model folder or a bundle on a labelled file."""
+"""`twil evaluate`: a classifier's scores on labelled texts, or a pretrained model's on pairs or texts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from twil.cli.console import Display, format_seconds, report_tables, show, show_json
+from twil.errors import ConfigError
+
+PRETRAINED = "--mlm, --rop or --pll"
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model folder or a bundle.")],
-    file: Annotated[Path, typer.Argument(help="Labelled texts.")],
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
-    label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    model: Annotated[Path, typer.Argument(help="A model folder; for a classifier's scores also a bundle.")],
+    file: Annotated[Path, typer.Argument(help="Labelled texts; for a pretrained model pairs or texts.")],
+    mlm: Annotated[
+        bool, typer.Option("--mlm", help="Pretrained: how well masked pieces are guessed.")
+    ] = False,
+    rop: Annotated[
+        bool, typer.Option("--rop", help="Pretrained: how well the order of pairs is told.")
+    ] = False,
+    pll: Annotated[
+        bool, typer.Option("--pll", help="Pretrained: how likely texts are, every piece masked in turn.")
+    ] = False,
+    text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    first: Annotated[str | None, typer.Option(help="Pretrained: column of the (first) texts.")] = None,
+    second: Annotated[str | None, typer.Option(help="Pretrained: column of the replies.")] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Pretrained: the first line is a row; columns are 1, 2, …")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pretrained: read so many rows only.")] = None,
+    masking: Annotated[
+        str | None, typer.Option(help="With --mlm: span or token. [dim]\\[span][/dim]")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="With --mlm: share of pieces that are masked. [dim]\\[0.15][/dim]")
+    ] = None,
+    max_span: Annotated[int | None, typer.Option(help="With --mlm: longest span. [dim]\\[3][/dim]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --mlm: of the masking. [dim]\\[1][/dim]")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
-    """Score a classifier on labelled texts."""
-    from twil.train.evaluate import evaluate
+    """Score a classifier on labelled texts, or a pretrained model (--mlm, --rop, --pll) on pairs or texts."""
+    objectives = [name for name, asked in {"mlm": mlm, "rop": rop, "pll": pll}.items() if asked]
+    if objectives:
+        _refuse({"--text": text, "--label": label}, f"a classifier's scores, not with {PRETRAINED}")
+    else:
+        columns = {"--first": first, "--second": second, "--no-header": no_header or None}
+        _refuse({**columns, "--limit": limit}, PRETRAINED)
+    if not mlm:
+        _refuse({"--masking": masking, "--budget": budget, "--max-span": max_span, "--seed": seed}, "--mlm")
 
     with Display(quiet=quiet) as display:
-        display.update(f"evaluating {model} on {file}")
-        result = evaluate(model, file, text=text, label=label, batch_tokens=batch_tokens, device=device)
+        if objectives:
+            from twil.cli.intrinsic import follow, masking_config, show_scores
+            from twil.data.pairs import PairColumns
+            from twil.train.intrinsic import score_pretrained
+
+            scores = follow(
+                score_pretrained(
+                    model,
+                    file,
+                    objectives,  # type: ignore[arg-type]  # these are its names
+                    masking=masking_config(kind=masking, budget=budget, max_span=max_span),
+                    seed=1 if seed is None else seed,
+                    columns=PairColumns(first=first, second=second),
+                    header=False if no_header else None,
+                    limit=limit,
+                    device=device,
+                    batch_tokens=batch_tokens,
+                ),
+                display,
+            )
+        else:
+            from twil.train.evaluate import evaluate
+
+            display.update(f"evaluating {model} on {file}")
+            result = evaluate(
+                model,
+                file,
+                text=text or "TEXT",
+                label=label or "CLASS",
+                batch_tokens=batch_tokens,
+                device=device,
+            )
+    title = f"{model} on {file}"
     if as_json:
-        show_json(result.as_dict())
-        return
-    for table in report_tables(result.report.as_dict(), f"{model} on {file}"):
-        show(table)
-    if result.truncated:
-        display.warn(f"texts cut at the longest row that the model reads: {result.truncated:,}")
-    display.line(f"{result.report.rows:,} rows in {format_seconds(result.seconds)}, {result.runtime}")
+        show_json((scores if objectives else result).as_dict())
+    elif objectives:
+        show_scores(scores, display, title)
+    else:
+        for table in report_tables(result.report.as_dict(), title):
+            show(table)
+        if result.truncated:
+            display.warn(f"texts cut at the longest row that the model reads: {result.truncated:,}")
+        display.line(f"{result.report.rows:,} rows in {format_seconds(result.seconds)}, {result.runtime}")
+
+
+def _refuse(options: Mapping[str, object], belong: str) -> None:
+    """Refuse options that would have no effect."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)} would have no effect: only with {belong}")

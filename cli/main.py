@@ -11,7 +11,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from twil.cli import demo, doctor, evaluate, export, finetune, import_original, predict, vocab
+from twil.cli import (
+    corpus,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    fill_mask,
+    finetune,
+    import_original,
+    inspect_model,
+    plot,
+    predict,
+    pretrain,
+    vocab,
+)
 from twil.errors import TwilError, missing_extra
 from twil.version import __version__
 
@@ -53,9 +67,14 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.command,
     "vocab": vocab.command,
+    "corpus": corpus.command,
+    "pretrain": pretrain.command,
     "import": import_original.command,
     "finetune": finetune.command,
     "evaluate": evaluate.command,
+    "fill-mask": fill_mask.command,
+    "inspect": inspect_model.command,
+    "plot": plot.command,
     "export": export.command,
     "predict": predict.command,
     "doctor": doctor.command,

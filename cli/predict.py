@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds
+from twil.cli.console import Display, format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from twil.predict.files import Summary
@@ -89,5 +89,5 @@ def show_summary(display: Display, summary: Summary) -> None:
         display.line(f"  {error}")
     display.line(
         f"{summary.rows:,} rows in {format_seconds(summary.seconds)}, {summary.rows_per_second:,.0f} rows/s "
-        f"on {summary.provider}, peak memory {summary.peak_memory / 2**20:,.0f} MiB"
+        f"on {summary.provider}, peak memory {format_bytes(summary.peak_memory)}"
     )

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bundles import write_bundle
 
+from twil.config.model import EncoderConfig, ModelConfig
+from twil.config.pretraining import pretrain_config
 from twil.config.training import finetune_config
+from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.model.packing import Packing
+from twil.model.twilbert import TWilBERT
 from twil.predict.predictor import Predictor
 from twil.train.finetune import Finished, finetune
 from twil.train.loop import StepDone
+from twil.train.pretraining import PretrainingFinished, pretrain
 
 pytestmark = pytest.mark.gpu
 
@@ -35,6 +42,45 @@ def test_training_on_cuda_follows_training_on_the_cpu(
 
     tolerance = 1e-3 if precision == "fp32" else 5e-2
     np.testing.assert_allclose(losses("cuda", precision), losses("cpu", "fp32"), atol=tolerance)
+
+
+@pytest.mark.parametrize("lengths", [[7], [64, 64, 64], [130, 61, 61, 17, 3, 1]])
+def test_packed_rows_attend_on_cuda_as_padded_rows_do(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    encoder = EncoderConfig(vocab_size=200, hidden_size=128, n_layers=2, n_heads=2, head_size=64)
+    model = TWilBERT(ModelConfig(encoder=encoder, mlm=True)).cuda()
+    ids = torch.randint(5, 200, (sum(lengths),), device="cuda")
+    rows = torch.nn.utils.rnn.pad_sequence(list(ids.split(lengths)), batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence(
+        [torch.ones(length, dtype=torch.int64, device="cuda") for length in lengths], batch_first=True
+    )
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        packed = model.encode_packed(ids, torch.zeros_like(ids), Packing.of(lengths, "cuda"))
+        padded = model.encode(rows, mask)[mask.bool()]
+    torch.testing.assert_close(packed.float(), padded.float(), atol=5e-2, rtol=5e-2)
+    packed.float().sum().backward()
+    gradient = model.encoder.blocks[0].attention.query_key_value.weight.grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [(), ("train.packed=false",), ("train.compile=true",)])
+def test_pretraining_on_cuda_follows_pretraining_on_the_cpu(
+    examples: Path, tokenizer_file: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    list(build_corpus([examples / "pairs.tsv"], tmp_path / "corpus", tokenizer_file, CorpusOptions(dev=0.1)))
+
+    def losses(device: str, precision: str) -> list[float]:
+        config = pretrain_config(
+            {"data": {"corpus": tmp_path / "corpus"}, "model": {"init": "tiny"}},
+            {"train": {"steps": 8, "batch_rows": 32, "precision": precision}},
+            settings if device == "cuda" else (),
+        )
+        events = list(pretrain(config, tmp_path / device, device=device))
+        assert isinstance(events[-1], PretrainingFinished)
+        return [event.loss for event in events if isinstance(event, StepDone)]
+
+    np.testing.assert_allclose(losses("cuda", "bf16"), losses("cpu", "fp32"), atol=5e-2)
 
 
 def test_a_bundle_gives_the_same_on_cuda(tmp_path: Path) -> None:

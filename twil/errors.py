@@ -62,11 +62,13 @@ class MissingExtraError(TwilError):
 
 EXTRAS = {
     "h5py": "import",
+    "matplotlib": "plot",
     "onnx": "train",
     "onnxruntime": "cpu",
     "safetensors": "train",
     "sentencepiece": "train",
     "sklearn": "train",
+    "tensorboard": "tensorboard",
     "torch": "train",
 }
 """The extra that brings each optional module."""

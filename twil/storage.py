@@ -54,6 +54,8 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
     try:
         yield temporary
         for file in temporary.rglob("*"):
+            if file.is_file():  # some writers keep what they wrote to its owner
+                file.chmod(0o666 & ~_umask())
             _sync(file)
         _move_folder(temporary, path)
         _sync(path.parent)

@@ -153,7 +153,8 @@ def pretrain_config(
 
     Args:
         value: The sections `data`, `model`, `objective`, `optimiser` and `train`, as `read_toml` gives them.
-        options: Values by section and key; those that are None are left out.
+        options: Values by section and key; those that are None are left out. A model folder among them takes
+            the place of the shape in `value`.
         overrides: Texts ``section.key=value``.
         source: The file that `value` comes from, for errors.
 
@@ -162,6 +163,9 @@ def pretrain_config(
     """
     merged: dict[str, Any] = {"data": {}, "model": {}}
     merge(merged, value)
+    if isinstance(merged["model"], dict) and (options.get("model") or {}).get("folder"):
+        for key in ("init", "encoder"):  # a model folder brings its own shape
+            merged["model"].pop(key, None)
     merge(merged, options)
     for override in overrides:
         override_value(merged, override)

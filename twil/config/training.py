@@ -80,8 +80,8 @@ class LoopConfig(Section):
     schedule: Schedule = "linear"
     warmup: Annotated[float, Field(ge=0)] = 0.1
     """Below 1 a share of all steps, else a number of steps."""
-    clip: PositiveFloat | None = 1.0
-    """Largest norm of the gradients of a step."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradients of a step; 0 leaves them as they are."""
     precision: Precision = "fp32"
     """`auto` is bf16 where the device has units for it, else fp32."""
     seed: NonNegativeInt = 1

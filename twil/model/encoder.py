@@ -41,17 +41,18 @@ class Embeddings(nn.Module):
             positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         else:
             positions = packing.positions
-        hidden = self.token(input_ids) + self.position(positions) + self.segment(segment_ids)  # (B, T, E)
+        hidden: Tensor = self.token(input_ids) + self.position(positions)
+        hidden = hidden + self.segment(segment_ids)  # (B, T, E)
         if self.projection is not None:
             hidden = gelu(self.projection(hidden))  # (B, T, D)
         # A dropped channel is dropped at every token of its row.
         if packing is None:
             output: Tensor = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
             return output
-        if not (self.training and self.dropout.p):
+        if not self.training or not self.dropout.p:
             return hidden
-        channels = hidden.new_ones(len(packing.lengths), hidden.shape[-1])
-        return hidden * F.dropout(channels, self.dropout.p)[packing.rows]
+        channels = F.dropout(hidden.new_ones(len(packing.lengths), hidden.shape[-1]), self.dropout.p)
+        return hidden * channels[packing.rows]
 
 
 class FeedForward(nn.Module):

@@ -88,6 +88,7 @@ class ProductKeyMemory(nn.Module):
             # Standard operators only; a few hundred values a token are held at once.
             return torch.einsum("btr,btrv->btv", weights, F.embedding(slots, self.values))
         B, T, R = slots.shape
+        weights = weights.to(self.values.dtype)  # under autocast they are of another
         bags = F.embedding_bag(
             slots.view(B * T, R), self.values, per_sample_weights=weights.view(B * T, R), mode="sum"
         )  # (B·T, V), without holding B·T·H·R values

@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +30,9 @@ class Packing:
     @classmethod
     def of(cls, lengths: list[int], device: torch.device | str = "cpu") -> Packing:
         """Pack rows of these lengths."""
-        ends = list(itertools.accumulate(lengths, initial=0))
-        offsets = torch.tensor(ends, dtype=torch.int32)
-        positions = torch.cat([torch.arange(length) for length in lengths])
+        offsets = torch.tensor(list(itertools.accumulate(lengths, initial=0)), dtype=torch.int32)
+        sizes = torch.tensor(lengths)
+        positions = torch.arange(int(offsets[-1])) - offsets[:-1].long().repeat_interleave(sizes)
         return cls(tuple(lengths), offsets.to(device), positions.to(device))
 
     @property
@@ -49,6 +48,7 @@ class Packing:
         return numbers.repeat_interleave(counts, output_size=self.positions.shape[0])
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # the groups differ from batch to batch
 def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
     """Let every token attend to the tokens of its own row.
 
@@ -67,10 +67,9 @@ def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
     groups = [(length, len(list(group))) for length, group in itertools.groupby(packing.lengths)]
     contexts = []
     # Split once, not sliced: the gradient of a slice is as large as the whole.
-    for part, (length, rows) in zip(
-        mixed.split([length * rows for length, rows in groups]), groups, strict=True
-    ):
-        heads = part.unflatten(0, (rows, length)).permute(2, 0, 3, 1, 4)  # (3, rows, H, T, K)
+    parts = mixed.split_with_sizes([length * rows for length, rows in groups])
+    for part, (length, rows) in zip(parts, groups, strict=True):
+        heads = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)  # (3, rows, H, T, K)
         context = F.scaled_dot_product_attention(*heads.unbind(0))
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (rows·T, H, K)
     return torch.cat(contexts)
@@ -79,7 +78,8 @@ def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
 def _varlen_attention(mixed: Tensor, packing: Packing) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
+    query, key, value = mixed.unbind(1)
     offsets, longest = packing.offsets, packing.longest
-    context: Any = varlen_attn(*mixed.unbind(1), offsets, offsets, longest, longest)
-    output: Tensor = context
-    return output
+    context = varlen_attn(query, key, value, offsets, offsets, longest, longest)
+    assert isinstance(context, Tensor)  # no statistics are asked for
+    return context

@@ -17,6 +17,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "gpu": ("onnxruntime-gpu",),
     "train": ("onnx", "safetensors", "scikit-learn", "sentencepiece", "torch"),
     "import": ("h5py",),
+    "plot": ("matplotlib",),
+    "tensorboard": ("tensorboard",),
 }
 """The packages that each extra brings."""
 

@@ -21,7 +21,7 @@ from twil.config.training import LoopConfig
 from twil.errors import ConfigError, ModelError
 from twil.train.ahead import ahead
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
-from twil.train.devices import autocast, choose_device, choose_precision  # noqa: F401
+from twil.train.devices import autocast, choose_precision
 from twil.train.distributed import World
 from twil.train.optimisers import set_lr
 from twil.train.schedules import rate

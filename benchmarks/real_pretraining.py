@@ -1,0 +1,286 @@
+"""Pretrain on real pairs and tweets with the command line, and find out what the encoder is worth.
+
+    python benchmarks/real_pretraining.py --data FOLDER --work FOLDER [--jobs 2]
+
+Stages, each of which is left out where its output lies in the work folder already: a vocabulary; a corpus of
+all pairs and tweets, a hundredth of the conversations held out; the encoder, by `real_pretraining.toml`; its
+scores on the pairs' dev files beside baselines; and classifiers, fine-tuned from the encoder and from the same
+shape drawn anew, over several seeds, beside TF-IDF with logistic regression. A run that was interrupted goes
+on where it stopped. Writes results/real_pretraining.md, .json, and the curves of pretraining as .svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twil.config.pretraining import read_pretrain_config
+from twil.machine import available_cpus, cpu_name
+from twil.train.curves import read_curves
+from twil.version import __version__
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "real_pretraining.toml"
+PIECES = 8000
+SEEDS = (1, 2, 3)
+TF_IDF = {"umsab_spanish": 0.528, "irosva19_es": 0.719, "cic_es": 0.782}
+"""Macro-F1 on test of TF-IDF and logistic regression on the same files, measured once."""
+TUNING = [
+    *("--pooling", "avg", "--epochs", "12"),
+    *("--set", "model.classifier.dropout=0.3", "--set", "model.output_dropout=0.2"),
+]
+"""Settings of every fine-tuning, from either start."""
+RATES = {"pretrained": 2e-4, "from scratch": 5e-4}
+"""Peak learning rates: what is trained already moves less."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The work folder, and the commands that fill it.
+
+    Attributes:
+        data: Folder of the real data.
+        work: Folder of what is made of it.
+        jobs: Fine-tunings at a time, each with one thread.
+    """
+
+    data: Path
+    work: Path
+    jobs: int
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.work / "tokenizer.json"
+
+    @property
+    def corpus(self) -> Path:
+        return self.work / "corpus"
+
+    @property
+    def encoder(self) -> Path:
+        return self.work / "encoder"
+
+    def pairs(self, part: str) -> list[Path]:
+        return sorted(self.data.glob(f"pairs_*/{part}.tsv"))
+
+    def run_all(self) -> None:
+        """Do what is not done yet."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        texts = [*self.pairs("train"), *sorted(self.data.glob("tweets_unlabelled_es/*.tsv"))]
+        if not self.tokenizer.exists():
+            twil("vocab", *texts, "--size", PIECES, "-o", self.tokenizer)
+        if not self.corpus.exists():
+            twil("corpus", *texts, "--dev", 0.01, "--tokenizer", self.tokenizer, "-o", self.corpus)
+        self.resume("pretrain", CONFIG, "--corpus", self.corpus, output=self.encoder)
+        for file in self.pairs("dev"):
+            self.score(file)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(self.finetune, list(self.classifiers())))
+
+    def resume(self, *arguments: object, output: Path, threads: int | None = None) -> None:
+        """Run a training command to its end, from where it was interrupted; nothing where it is done."""
+        if output.exists():
+            return
+        begun = output.with_name(f"{output.name}.checkpoint").exists()
+        twil(*arguments, "-o", output, *(["--resume"] if begun else []), threads=threads)
+
+    def score(self, file: Path) -> None:
+        target = self.scores(file)
+        if not target.exists():
+            said = twil("evaluate", self.encoder, file, "--mlm", "--rop", "--json", "--quiet")
+            json.loads(said)  # whole, or not kept
+            target.write_text(said, encoding="utf-8")
+
+    def scores(self, file: Path) -> Path:
+        return self.work / f"scores-{file.parent.name}.json"
+
+    def classifiers(self) -> Iterable[tuple[str, str, int]]:
+        """Name each fine-tuning: task, start and seed."""
+        return ((task, start, seed) for task in TF_IDF for start in RATES for seed in SEEDS)
+
+    def classifier(self, task: str, start: str, seed: int) -> Path:
+        return self.work / f"{task}-{start.replace(' ', '-')}-{seed}"
+
+    def finetune(self, run: tuple[str, str, int]) -> None:
+        task, start, seed = run
+        folder = self.data / task
+        preset = read_pretrain_config(CONFIG, {}, []).model.init
+        if preset is None:
+            raise SystemExit(f"{CONFIG} gives no preset (model.init), which fine-tuning could draw anew")
+        fresh = ["--init", preset, "--tokenizer", self.tokenizer]
+        self.resume(
+            *("finetune", folder / "train.tsv", "--dev", folder / "dev.tsv", "--test", folder / "test.tsv"),
+            *(["--model", self.encoder] if start == "pretrained" else fresh),
+            *(*TUNING, "--precision", "auto", "--lr", RATES[start], "--seed", seed, "--quiet"),
+            output=self.classifier(*run),
+            threads=1,
+        )
+
+
+def twil(*arguments: object, threads: int | None = None) -> str:
+    """Run a command, its progress on stderr, and return its stdout; a failure ends the benchmark."""
+    print("$ twil", *arguments, flush=True)
+    limit = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)} if threads else {}
+    command = [sys.executable, "-m", "twil", *map(str, arguments)]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **limit}, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"twil {arguments[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def collect(stages: Stages) -> dict[str, Any]:
+    """Gather what the stages left in the work folder."""
+    record = read_json(stages.encoder / "run.json")
+    speed = read_curves(stages.encoder).train["tokens_per_second"].values
+    tasks = []
+    for task, floor in TF_IDF.items():
+        entry: dict[str, Any] = {"task": task, "tf_idf": floor}
+        for start in RATES:
+            runs = [read_json(stages.classifier(task, start, seed) / "run.json") for seed in SEEDS]
+            entry[start] = [run["results"]["test"]["averages"]["macro"]["f1"] for run in runs]
+        tasks.append(entry)
+    return {
+        "twil": __version__,
+        "cpu": cpu_name(),
+        "cpus": available_cpus(),
+        "pieces": PIECES,
+        "corpus": read_json(stages.corpus / "corpus.json"),
+        "pretraining": {
+            "config": record["config"],
+            "parameters": record["parameters"],
+            "precision": record["precision"],
+            "pairs": record["corpus"]["pairs"],
+            "texts": record["corpus"]["texts"],
+            "steps": record["steps"],
+            "best_step": record["best_step"],
+            "minutes": record["seconds"] / 60,
+            "tokens_per_second": statistics.median(speed),
+            "dev": record["results"]["dev"],
+        },
+        "held_out": {file.parent.name: read_json(stages.scores(file)) for file in stages.pairs("dev")},
+        "finetuning": {"settings": TUNING, "rates": RATES, "seeds": SEEDS, "tasks": tasks},
+    }
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+PAGE = """# Pretraining on real pairs and tweets
+
+Written by `benchmarks/real_pretraining.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of {pieces:,}
+pieces. {pairs:,} pairs and {texts:,} tweets; preset `{init}`, {parameters:,} parameters, {steps:,} steps of
+{batch_rows:,} rows in {precision}: {minutes:.0f} minutes at {tokens_per_second:,.0f} pieces/s. Kept are the
+weights of the lowest loss on a hundredth of the conversations, held out: those of step {best_step:,}.
+
+![Curves of the run](real_pretraining.svg)
+
+## The encoder on the pairs' dev files, which took no part in the run
+
+The baseline of accuracy is the masked piece that is most frequent, that of perplexity how often each piece
+stands elsewhere in the file; order guessed at random is right half of the time.
+
+{held_out}
+
+## Fine-tuning, macro-F1 on test
+
+From the encoder and from the same shape drawn anew: mean and standard deviation over seeds {seeds}; settings
+`{settings}`; learning rate {rates}.
+
+{finetuning}
+"""
+
+
+def render(results: dict[str, Any]) -> str:
+    """Lay the results out as Markdown."""
+    pretraining, finetuning = results["pretraining"], results["finetuning"]
+    return PAGE.format(
+        **{key: results[key] for key in ("twil", "cpu", "cpus", "pieces")},
+        **pretraining,
+        init=pretraining["config"]["model"]["init"],
+        batch_rows=pretraining["config"]["train"]["batch_rows"],
+        held_out=held_out_table(results["held_out"]),
+        seeds=", ".join(map(str, finetuning["seeds"])),
+        settings=" ".join(finetuning["settings"]),
+        rates=", ".join(f"{rate:g} {start}" for start, rate in finetuning["rates"].items()),
+        finetuning=finetuning_table(finetuning["tasks"]),
+    )
+
+
+def held_out_table(files: dict[str, Any]) -> str:
+    heads = [
+        "dev file of",
+        "rows",
+        "masked pieces right",
+        "baseline",
+        "perplexity",
+        "baseline",
+        "order right",
+    ]
+    rows = [
+        [
+            name,
+            f"{scores['rows']:,}",
+            f"{scores['mlm']['accuracy']:.1%}",
+            f"{scores['mlm']['frequent_accuracy']:.1%}",
+            f"{scores['mlm']['perplexity']:,.1f}",
+            f"{scores['mlm']['unigram_perplexity']:,.0f}",
+            f"{scores['rop']['accuracy']:.1%}",
+        ]
+        for name, scores in files.items()
+    ]
+    return table(heads, rows)
+
+
+def finetuning_table(tasks: Sequence[dict[str, Any]]) -> str:
+    def said(values: Sequence[float]) -> str:
+        return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+
+    rows = [
+        [
+            task["task"],
+            *(said(task[start]) for start in RATES),
+            f"{statistics.mean(task['pretrained']) - statistics.mean(task['from scratch']):+.4f}",
+            f"{task['tf_idf']:.3f}",
+        ]
+        for task in tasks
+    ]
+    return table(["task", *RATES, "gain", "TF-IDF"], rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per set")
+    parser.add_argument("--work", type=Path, required=True, help="keeps every stage's output")
+    parser.add_argument("--jobs", type=int, default=2, help="fine-tunings at a time, one thread each")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "real_pretraining")
+    options = parser.parse_args()
+    stages = Stages(options.data, options.work, options.jobs)
+    stages.run_all()
+    twil("plot", stages.encoder, "-o", options.output.with_suffix(".svg"), "--force")
+    results = collect(stages)
+    options.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    options.output.with_suffix(".md").write_text(render(results), encoding="utf-8")
+    print(render(results))
+
+
+if __name__ == "__main__":
+    main()

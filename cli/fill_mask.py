@@ -1,0 +1,59 @@
+"""`twil fill-mask`: what a pretrained model puts in the place of [MASK]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twil.cli.console import Display, make_table, show, show_json
+
+if TYPE_CHECKING:
+    from twil.train.cloze import FilledText
+
+STANDARD_INPUT = "-"
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A pretrained model folder.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts with \\[MASK] in them; - or none: the lines of standard input."),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Pieces for each mask.")] = 5,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Find the likeliest pieces for each mask of a text."""
+    from twil.train.cloze import fill_masks
+    from twil.train.probing import open_probe
+
+    given = _read_lines() if texts in (None, [], [STANDARD_INPUT]) else texts or []
+    with Display(quiet=quiet) as display:
+        display.update(f"loading {model}")
+        probe = open_probe(model, mlm=True, device=device, batch_tokens=batch_tokens)
+        filled = fill_masks(probe, given, top_k=top_k)
+    if as_json:
+        show_json([text.as_dict() for text in filled])
+        return
+    for text in filled:
+        _show(text)
+    truncated = sum(text.truncated for text in filled)
+    if truncated:
+        display.warn(f"texts cut at the longest row that the model reads: {truncated:,}")
+
+
+def _read_lines() -> list[str]:
+    from twil.data.tables import TEXT_COLUMN, TableReader
+
+    return [text for rows in TableReader(STANDARD_INPUT, format="txt") for text in rows.columns[TEXT_COLUMN]]
+
+
+def _show(text: FilledText) -> None:
+    for number, fills in enumerate(text.masks, start=1):
+        which = f" (mask {number} of {len(text.masks)})" if len(text.masks) > 1 else ""
+        rows = [[fill.piece, fill.probability, fill.text] for fill in fills]
+        show(make_table(f"{text.text}{which}", ["piece", "probability", "text"], rows))

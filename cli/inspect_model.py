@@ -1,0 +1,98 @@
+"""`twil inspect`: one row as a pretrained model meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from twil.cli.console import Display, make_table, show, show_json
+
+if TYPE_CHECKING:
+    from twil.train.inspection import Guess, Inspection, Verdict
+
+RIGHT, WRONG = "green", "red"
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A pretrained model folder.")],
+    file: Annotated[Path, typer.Argument(help="Pairs or single texts.")],
+    row: Annotated[int, typer.Option(min=1, help="Which row of the file.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the masking, and of the order of a pair.")] = 1,
+    first: Annotated[str | None, typer.Option(help="Column of the (first) texts.")] = None,
+    second: Annotated[str | None, typer.Option(help="Column of the replies.")] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Mask pieces of one row, and show what the model makes of it."""
+    from twil.data.pairs import PairColumns
+    from twil.train.inspection import inspect_row
+    from twil.train.probing import open_probe
+
+    with Display(quiet=quiet) as display:
+        display.update(f"loading {model}")
+        probe = open_probe(model, mlm=True, device=device)
+        columns = PairColumns(first=first, second=second)
+        header = False if no_header else None
+        found = inspect_row(probe, file, row, seed=seed, columns=columns, header=header)
+    if as_json:
+        show_json(found.as_dict())
+        return
+    show(Text(f"{file}, row {found.row} ({found.place}), seed {seed}", style="bold"))
+    show(_lay_out_pieces(found))
+    show(_lay_out_guesses(found.guesses))
+    if found.order is not None:
+        show(_lay_out_verdict(found.order))
+    if found.truncated:
+        display.warn("the row was cut at the longest one that the model reads")
+
+
+def _lay_out_pieces(found: Inspection) -> Text:
+    """Write the row with its masked pieces in brackets: ✓ the piece, or ✗ the model's instead of it."""
+    guesses = {guess.place: guess for guess in found.guesses}
+    line = Text()
+    for place, piece in enumerate(found.pieces):
+        line.append(" " if place else "")
+        guess = guesses.get(place)
+        if guess is None:
+            line.append(piece)
+        elif guess.right:
+            line.append(f"⟦{piece} ✓⟧", RIGHT)
+        else:
+            line.append(f"⟦{piece} ✗ {guess.best[0][0]}⟧", WRONG)
+    return line
+
+
+def _lay_out_guesses(guesses: tuple[Guess, ...]) -> RenderableType:
+    rows = [
+        [
+            "✓" if guess.right else "✗",
+            guess.true,
+            guess.probability,
+            guess.shown,
+            *(f"{piece}  {probability:.3f}" for piece, probability in guess.best),
+        ]
+        for guess in guesses
+    ]
+    right = sum(guess.right for guess in guesses)
+    places = ("likeliest", "second", "third")
+    columns = ["", "true piece", "probability", "shown as", *places[: len(guesses[0].best) if guesses else 0]]
+    return make_table(f"{right} of {len(guesses)} masked pieces found", columns, rows)
+
+
+def _lay_out_verdict(order: Verdict) -> Text:
+    names = ("the reply first", "the tweet first")
+    said = names[order.tweet_first if order.right else not order.tweet_first]
+    probability = order.probability if order.right else 1 - order.probability
+    line = Text(f"order: shown with {names[order.tweet_first]}; the model says ")
+    mark = "✓" if order.right else "✗"
+    return line.append(f"{said} {mark}", RIGHT if order.right else WRONG).append(
+        f" (probability {probability:.3f})"
+    )

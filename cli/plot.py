@@ -1,0 +1,34 @@
+"""`twil plot`: the curves of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display
+
+
+def command(
+    run: Annotated[
+        Path, typer.Argument(help="A model folder, the .checkpoint folder of a run, or a log.jsonl.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Its ending decides the format: .png, .svg or .pdf.")
+    ] = Path("curves.png"),
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+) -> None:
+    """Draw the curves of a run: loss, accuracies, learning rate, throughput."""
+    from twil.storage import check_vacant_file
+    from twil.train.curves import check_ending, draw_curves, read_curves
+
+    check_ending(output)
+    check_vacant_file(output, overwrite=force)
+    with Display(quiet=quiet) as display:
+        curves = read_curves(run)
+        titles = draw_curves(curves, output)
+        if curves.cut:
+            display.warn(f"the last line of {curves.path} is cut, as by a killed run: it is left out")
+        display.line(f"wrote {output}: {', '.join(titles).lower()}; {curves.last_step:,} steps")

@@ -1,0 +1,62 @@
+"""`twil pretrain`: an encoder from a corpus."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, format_bytes, format_seconds
+
+
+def command(
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file of the run, or a JSON file of the original TWilBERT.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    corpus: Annotated[Path | None, typer.Option(help="The corpus to learn from (data.corpus).")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Train this model folder further, in place of a new model.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write the figures of the run for TensorBoard into this folder, too.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+) -> None:
+    """Pretrain an encoder on tweet–reply pairs and single texts.
+
+    On several GPUs: torchrun --nproc-per-node N -m twil pretrain …
+    """
+    from twil.cli.original import read_run
+
+    main = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one speaks
+    with Display(quiet=quiet or not main) as display:
+        run = read_run(config, output, display, corpus=corpus, init=init, settings=settings or ())
+
+        from twil.cli.pretraining import PretrainingView
+        from twil.train.pretraining import pretrain
+
+        view = PretrainingView(display)
+        events = pretrain(
+            run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
+        )
+        if tensorboard and main:
+            from twil.train.tensorboard import record
+
+            events = record(events, tensorboard)
+        finished = view.follow(events, resume=resume)
+    if finished is None:
+        display.line("continue with the same command and --resume")
+        raise KeyboardInterrupt
+    display.line(
+        f"wrote {finished.folder} with the weights of step {finished.step:,}; "
+        f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
+    )

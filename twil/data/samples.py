@@ -1,0 +1,231 @@
+"""Samples of pretraining: the rows of a corpus in random order, framed, masked and cut into micro-batches.
+
+What a step holds is a function of the seed, the epoch and the step alone, so that a resumed run goes on by
+seeking, and any number of processes see the same rows with the same masks.
+"""
+
+# R rows of a step   N their pieces
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.config.pretraining import MaskingConfig
+from twil.data.batching import length_batches
+from twil.data.corpus import Part
+from twil.data.masking import mask
+from twil.data.permutation import Permutation
+from twil.text.tokenizer import CLS_ID, SEP_ID
+
+Int64Array = NDArray[np.int64]
+
+TWEET_FIRST, REPLY_FIRST, NO_ORDER = 1, 0, -100
+"""Labels of Reply Order Prediction; a single text has none."""
+NOT_MASKED = -100
+_MASKS, _ORDER = 1, 0  # streams of random numbers under one seed
+
+
+@dataclass(frozen=True)
+class PieceRows:
+    """Rows of pieces one behind the other, without pads.
+
+    Attributes:
+        input_ids: int64 ``(N,)``, special pieces included.
+        segment_ids: int64 ``(N,)``, 1 on the second text and the [SEP] behind it.
+        targets: int64 ``(N,)``, the true piece where one is masked, elsewhere `NOT_MASKED`.
+        lengths: int64 ``(R,)``, pieces of each row.
+        order: int64 ``(R,)``, the label of each row's order.
+    """
+
+    input_ids: Int64Array
+    segment_ids: Int64Array
+    targets: Int64Array
+    lengths: Int64Array
+    order: Int64Array
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.lengths)
+
+    @property
+    def masked(self) -> int:
+        """Count the masked pieces."""
+        return int(np.count_nonzero(self.targets != NOT_MASKED))
+
+    @property
+    def ordered(self) -> int:
+        """Count the rows that have an order."""
+        return int(np.count_nonzero(self.order != NO_ORDER))
+
+    def take(self, rows: Int64Array) -> PieceRows:
+        """Give some of the rows, in the order asked."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        lengths = self.lengths[rows]
+        pieces = ranges(starts[rows], lengths)
+        return PieceRows(
+            self.input_ids[pieces],
+            self.segment_ids[pieces],
+            self.targets[pieces],
+            lengths,
+            self.order[rows],
+        )
+
+
+class Samples:
+    """The rows that one part of a corpus gives in an epoch.
+
+    Args:
+        part: Its pairs and single texts.
+        masking: Which pieces are masked.
+        vocab_size: Pieces of the vocabulary.
+        rop: See each pair in both orders, with the order's label; otherwise once, as it stands.
+        seed: Decides order and masks.
+    """
+
+    def __init__(self, part: Part, masking: MaskingConfig, *, vocab_size: int, rop: bool, seed: int) -> None:
+        self.part, self.masking, self.vocab_size, self.seed = part, masking, vocab_size, seed
+        self.orders = 2 if rop else 1
+        self.rop = rop
+        self.pairs = len(part.pairs) * self.orders if part.pairs is not None else 0
+        self.texts = len(part.texts) if part.texts is not None else 0
+
+    def __len__(self) -> int:
+        """Count the rows of an epoch."""
+        return self.pairs + self.texts
+
+    def draw(self, epoch: int, start: int, stop: int) -> PieceRows:
+        """Give the masked rows at some positions of an epoch, the longest first.
+
+        Args:
+            epoch: Its number.
+            start: The first position.
+            stop: The position behind the last.
+        """
+        order = Permutation(len(self), (self.seed, _ORDER, epoch))
+        rows = self._rows(order(np.arange(start, min(stop, len(self)), dtype=np.int64)))
+        rng = np.random.default_rng([self.seed, _MASKS, epoch, start])
+        masked = mask(rows.input_ids, rows.lengths, self.masking, self.vocab_size, rng)
+        rows.targets[masked.positions] = masked.targets
+        return PieceRows(masked.input_ids, rows.segment_ids, rows.targets, rows.lengths, rows.order)
+
+    def _rows(self, samples: Int64Array) -> PieceRows:
+        pairs, texts = samples[samples < self.pairs], samples[samples >= self.pairs] - self.pairs
+        parts = []
+        if len(pairs):
+            assert self.part.pairs is not None
+            pieces, lengths = self.part.pairs.pieces(pairs // self.orders)
+            reversed_ = pairs % self.orders == 1
+            parts.append(frame_pairs(pieces, lengths, reversed_, rop=self.rop))
+        if len(texts):
+            assert self.part.texts is not None
+            pieces, lengths = self.part.texts.pieces(texts)
+            parts.append(frame_texts(pieces, lengths[:, 0]))
+        rows = join(parts)
+        return rows.take(np.argsort(-rows.lengths, kind="stable"))
+
+
+class Steps(Sequence[list[PieceRows]]):
+    """The optimiser steps of one epoch, each the micro-batches of one process; made when asked for.
+
+    Args:
+        samples: The rows.
+        epoch: Its number.
+        batch_rows: Rows of a step over all processes.
+        batch_tokens: Pieces of a micro-batch.
+        rank: This process.
+        world_size: Processes.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        epoch: int,
+        *,
+        batch_rows: int,
+        batch_tokens: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.samples, self.epoch = samples, epoch
+        self.batch_rows, self.batch_tokens = batch_rows, batch_tokens
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        """Count the steps; the last may be smaller."""
+        return -(-len(self.samples) // self.batch_rows)
+
+    def __getitem__(self, step: int) -> list[PieceRows]:  # type: ignore[override]  # steps are not sliced
+        """Give the micro-batches of a step; a process for which there is no row gets none."""
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        start = step * self.batch_rows
+        rows = self.samples.draw(self.epoch, start, start + self.batch_rows)
+        return list(micro_batches(rows, self.batch_tokens, rank=self.rank, world_size=self.world_size))
+
+
+def micro_batches(
+    rows: PieceRows, batch_tokens: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[PieceRows]:
+    """Cut rows, the longest first, into the micro-batches of one of several processes."""
+    own = np.arange(rank, len(rows), world_size)
+    for batch in length_batches(rows.lengths[own], batch_tokens):
+        yield rows.take(own[batch])
+
+
+def frame_pairs(
+    pieces: Int64Array, lengths: Int64Array, reversed_: NDArray[np.bool_], *, rop: bool
+) -> PieceRows:
+    """Put pairs between special pieces: [CLS] first [SEP] second [SEP].
+
+    Args:
+        pieces: int64, the texts' pieces, row by row, the tweet's before the reply's.
+        lengths: int64 ``(R, 2)``.
+        reversed_: bool ``(R,)``: put the reply first.
+        rop: Whether the rows' order is to be predicted.
+    """
+    tweet, reply = lengths[:, 0], lengths[:, 1]
+    first, second = np.where(reversed_, reply, tweet), np.where(reversed_, tweet, reply)
+    sizes = first + second + 3
+    starts = np.cumsum(sizes) - sizes
+    ids = np.full(int(sizes.sum()), SEP_ID, dtype=np.int64)
+    ids[starts] = CLS_ID
+    begins = np.cumsum(tweet + reply) - (tweet + reply)  # of each row in `pieces`
+    ids[ranges(starts + 1, first)] = pieces[ranges(begins + np.where(reversed_, tweet, 0), first)]
+    ids[ranges(starts + first + 2, second)] = pieces[ranges(begins + np.where(reversed_, 0, tweet), second)]
+    segments = np.zeros_like(ids)
+    segments[ranges(starts + first + 2, second + 1)] = 1
+    order = np.where(reversed_, REPLY_FIRST, TWEET_FIRST) if rop else np.full(len(sizes), NO_ORDER)
+    return PieceRows(ids, segments, np.full_like(ids, NOT_MASKED), sizes, order.astype(np.int64))
+
+
+def frame_texts(pieces: Int64Array, lengths: Int64Array) -> PieceRows:
+    """Put single texts between special pieces: [CLS] text [SEP].
+
+    Args:
+        pieces: int64, the texts' pieces, one behind the other.
+        lengths: int64 ``(R,)``.
+    """
+    sizes = lengths + 2
+    starts = np.cumsum(sizes) - sizes
+    ids = np.full(int(sizes.sum()), SEP_ID, dtype=np.int64)
+    ids[starts] = CLS_ID
+    ids[ranges(starts + 1, lengths)] = pieces
+    order = np.full(len(sizes), NO_ORDER, dtype=np.int64)
+    return PieceRows(ids, np.zeros_like(ids), np.full_like(ids, NOT_MASKED), sizes, order)
+
+
+def join(parts: Sequence[PieceRows]) -> PieceRows:
+    """Put rows one behind the other."""
+    fields = ("input_ids", "segment_ids", "targets", "lengths", "order")
+    return PieceRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+def ranges(starts: Int64Array, lengths: Int64Array) -> Int64Array:
+    """Concatenate start, start + 1, …, start + length - 1 of every range."""
+    before = np.cumsum(lengths) - lengths
+    steps: Int64Array = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return steps

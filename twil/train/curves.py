@@ -1,0 +1,278 @@
+"""The curves of a run, from the log that it wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twil.config.training import LOG
+from twil.errors import ConfigError, DataError, require
+from twil.storage import atomic_file
+
+ENDINGS = (".png", ".svg", ".pdf")
+
+
+@dataclass
+class Series:
+    """One figure of a run over its optimiser steps, in ascending order."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def append(self, step: int, value: float) -> None:
+        """Add the figure of one step."""
+        self.steps.append(step)
+        self.values.append(value)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a run has written about itself.
+
+    Attributes:
+        path: The log.
+        train: Figures of the training steps, by their keys in the log, such as ``loss`` and ``lr``.
+        dev: Figures of the evaluations.
+        best: The step of the best evaluation; None without one.
+        cut: Whether the last line was left unfinished, as by a run that was killed.
+    """
+
+    path: Path
+    train: dict[str, Series]
+    dev: dict[str, Series]
+    best: int | None
+    cut: bool
+
+    @property
+    def last_step(self) -> int:
+        """The last step that the log tells of."""
+        return max(series.steps[-1] for series in (*self.train.values(), *self.dev.values()))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: a figure of the log, what it is called, and how its axis is made."""
+
+    key: str
+    title: str
+    unit: str = ""
+    share: bool = False
+    """Whether it lies between 0 and 1."""
+    from_zero: bool = False
+    noisy: bool = True
+    """Whether a long curve of it is easier to read with its running mean."""
+
+
+PANELS = (
+    Panel("loss", "Loss", "nats"),
+    Panel("mlm_accuracy", "Accuracy on masked pieces", share=True),
+    Panel("rop_accuracy", "Accuracy of reply order", share=True),
+    Panel("lr", "Learning rate", from_zero=True, noisy=False),
+    Panel("tokens_per_second", "Throughput", "pieces/s", from_zero=True),
+)
+TRAIN_COLOUR, DEV_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by every kind of sight
+SMOOTHED_POINTS = 100
+"""A noisy curve of more points gets a running mean."""
+
+
+def read_curves(run: str | Path) -> Curves:
+    """Read the log of a run that is done, goes on or was killed.
+
+    Where a run was continued from an earlier step, what it had logged beyond that step gives way to what it
+    logged the second time.
+
+    Args:
+        run: A model folder, the ``.checkpoint`` folder of a run, or a ``log.jsonl``.
+
+    Raises:
+        DataError: There is no log, it holds no steps, or a line before the last is damaged.
+    """
+    path = _find(Path(run))
+    train: list[dict[str, Any]] = []
+    dev: list[dict[str, Any]] = []
+    cut = False
+    for event in _events(path):
+        if event is None:
+            cut = True
+        elif event["event"] == "step":
+            _drop(train, event["step"])
+            _drop(dev, event["step"] + 1)  # one at this very step may be logged before it
+            train.append(event)
+        elif event["event"] == "evaluation":
+            _drop(dev, event["step"])
+            dev.append(event)
+    if not train and not dev:
+        raise DataError("there are no steps in it yet: draw it once the run has taken some", file=path)
+    best = [event["step"] for event in dev if event.get("best")]
+    return Curves(
+        path,
+        train=_collect((event["step"], event) for event in train),
+        dev=_collect((event["step"], event.get("metrics") or {}) for event in dev),
+        best=best[-1] if best else None,
+        cut=cut,
+    )
+
+
+def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
+    """Draw the curves of a run into a file, which appears whole or not at all.
+
+    Args:
+        curves: What is drawn.
+        output: Its ending, one of `ENDINGS`, decides the format.
+
+    Returns:
+        The titles of what was drawn.
+
+    Raises:
+        ConfigError: The ending is another.
+        DataError: The log has none of the figures that are drawn.
+        MissingExtraError: Matplotlib is not installed.
+    """
+    output = Path(output)
+    check_ending(output)
+    panels = [panel for panel in PANELS if panel.key in curves.train or panel.key in curves.dev]
+    if not panels:
+        keys = ", ".join(curves.train | curves.dev)
+        raise DataError(
+            f"it has nothing to draw, only {keys}: give the log of a pretraining", file=curves.path
+        )
+    require("matplotlib", purpose="twil plot")
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.hashsalt": "twil", "font.size": 10, "axes.titlesize": 11}):  # same log, same file
+        rows = math.ceil(len(panels) / 2)
+        figure = Figure(figsize=(10, 0.6 + 2.7 * rows), layout="constrained")
+        grid = figure.add_gridspec(rows, 2)
+        # The first of an odd number is as wide as two.
+        places = [grid[0, :]] if len(panels) % 2 else []
+        places += [grid[row, column] for row in range(len(places), rows) for column in (0, 1)]
+        for panel, place in zip(panels, places, strict=True):
+            _draw(figure.add_subplot(place), panel, curves)
+        handles = {label: line for axes in figure.axes for line, label in zip(*_legend(axes), strict=True)}
+        figure.legend(
+            handles.values(), handles, loc="outside upper center", ncols=len(handles), frameon=False
+        )
+        with atomic_file(output) as temporary:
+            stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix.lower())
+            figure.savefig(temporary, format=output.suffix[1:].lower(), dpi=150, metadata=stamp)
+    return tuple(panel.title for panel in panels)
+
+
+def check_ending(output: str | Path) -> None:
+    """Refuse a file of a format that is not written.
+
+    Raises:
+        ConfigError: It names those that are.
+    """
+    if Path(output).suffix.lower() not in ENDINGS:
+        raise ConfigError(f"{output} is no picture: give it one of the endings {', '.join(ENDINGS)}")
+
+
+def _find(run: Path) -> Path:
+    # While a run goes on, there is only the folder of its state.
+    places = (run, run / LOG, run.with_name(f"{run.name}.checkpoint") / LOG) if run.name else (run / LOG,)
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(
+        f"there is no {LOG}: give a model folder, the .checkpoint folder of a run, or a log", file=run
+    )
+
+
+def _events(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the events that have a step, and None for a last line that was cut."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    event = json.loads(line)
+                    if "step" in event:
+                        yield {**event, "event": str(event["event"]), "step": operator.index(event["step"])}
+                except (ValueError, TypeError, KeyError) as error:
+                    if line.endswith("\n"):
+                        said = "is no line of a log that twil wrote: give another file"
+                        raise DataError(said, file=path, line=number) from error
+                    yield None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=path) from error
+
+
+def _drop(events: list[dict[str, Any]], step: int) -> None:
+    """Take away the events of a step and of those after it."""
+    while events and events[-1]["step"] >= step:
+        events.pop()
+
+
+def _collect(points: Iterator[tuple[int, Mapping[str, Any]]]) -> dict[str, Series]:
+    """Sort the numbers of all points by their keys."""
+    found: dict[str, Series] = {}
+    for step, figures in points:
+        for key, value in figures.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and key != "step":
+                found.setdefault(key, Series()).append(step, float(value))
+    return found
+
+
+def _draw(axes: Any, panel: Panel, curves: Curves) -> None:
+    if train := curves.train.get(panel.key):
+        many = panel.noisy and len(train) > SMOOTHED_POINTS
+        style: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.8} if many else {"linewidth": 1.6}
+        axes.plot(train.steps, train.values, color=TRAIN_COLOUR, label="train", **style)
+        if many:
+            mean = running_mean(train.values, len(train) // 50)
+            axes.plot(train.steps, mean, color=TRAIN_COLOUR, linewidth=1.6, label="train, running mean")
+    if dev := curves.dev.get(panel.key):
+        marks = {"marker": "o", "markersize": 4, "linestyle": "--", "linewidth": 1.2}
+        axes.plot(dev.steps, dev.values, color=DEV_COLOUR, label="dev", **marks)
+        if curves.best in dev.steps:
+            value = dev.values[dev.steps.index(curves.best)]
+            star = {"marker": "*", "markersize": 13, "linestyle": "none", "markeredgecolor": "black"}
+            axes.plot([curves.best], [value], color=DEV_COLOUR, label="dev, best", **star)
+    _dress(axes, panel, curves.last_step)
+
+
+def _dress(axes: Any, panel: Panel, last_step: int) -> None:
+    """Give a drawing its title, limits, units and grid."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel("step")
+    axes.set_ylabel(panel.unit)
+    axes.set_xlim(0, max(last_step, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %" if panel.share else f"{value:,.10g}")
+    if panel.from_zero:
+        axes.set_ylim(bottom=0)
+    axes.grid(visible=True, alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(axes: Any) -> tuple[list[Any], list[str]]:
+    handles, labels = axes.get_legend_handles_labels()
+    return handles, labels
+
+
+def running_mean(values: Sequence[float], width: int) -> list[float]:
+    """Average each value with those around it.
+
+    Args:
+        values: The values; one that is not finite spoils only the means that it is part of.
+        width: How many neighbours each side has. The first values have fewer, on both sides alike, since a
+            loss falls steeply there; the last ones lack those on the right.
+    """
+    means = []
+    for index in range(len(values)):
+        reach = min(width, index)
+        around = values[index - reach : index + reach + 1]
+        means.append(sum(around) / len(around))
+    return means

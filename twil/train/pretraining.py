@@ -1,0 +1,345 @@
+"""Pretraining: from a corpus to an encoder's model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from tokenizers import Tokenizer
+
+from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
+from twil.config.training import LOG
+from twil.data.corpus import Corpus, open_corpus
+from twil.data.samples import Samples
+from twil.errors import ConfigError, ModelError
+from twil.machine import peak_memory
+from twil.model.folder import FILES, load_with_tokenizer, save
+from twil.model.twilbert import TWilBERT, parameter_count, with_heads
+from twil.storage import check_vacant
+from twil.text.tokenizer import max_length, set_max_length
+from twil.train.checkpoint import CheckpointFolder
+from twil.train.denoising import Denoising
+from twil.train.devices import Arithmetic, choose_device, choose_precision
+from twil.train.distributed import World, join_world
+from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps
+from twil.train.optimisers import make_optimiser
+from twil.train.run_log import RunLog
+from twil.train.schedules import noam_peak
+
+
+@dataclass(frozen=True)
+class PretrainingStarted:
+    """The corpus is open and the model is made.
+
+    Attributes:
+        pairs: Pairs of the corpus.
+        texts: Its single texts.
+        dev_rows: Rows of an evaluation; 0 without a held-out part.
+        epoch_rows: Rows of an epoch.
+        max_length: The longest row in pieces.
+        parameters: Trainable numbers of the model.
+        steps: Optimiser steps of the whole run.
+        lr: Peak learning rate.
+        device: Where it runs.
+        precision: In which arithmetic.
+        processes: How many share each step.
+        new_heads: Heads that a model trained further did not have, and that are drawn anew.
+        resumed: The step it continues from, 0 for a new run.
+    """
+
+    pairs: int
+    texts: int
+    dev_rows: int
+    epoch_rows: int
+    max_length: int
+    parameters: int
+    steps: int
+    lr: float
+    device: str
+    precision: Arithmetic
+    processes: int
+    new_heads: tuple[str, ...]
+    resumed: int
+
+
+@dataclass(frozen=True)
+class PretrainingFinished:
+    """The model folder is written.
+
+    Attributes:
+        folder: Where.
+        step: The step whose weights it holds.
+        metrics: What dev gave for them; empty without a held-out part.
+        seconds: Time of training, over all sittings.
+        peak_memory: Most memory that the process held, in bytes.
+    """
+
+    folder: Path
+    step: int
+    metrics: dict[str, float]
+    seconds: float
+    peak_memory: int
+
+
+PretrainEvent: TypeAlias = PretrainingStarted | LoopEvent | PretrainingFinished
+
+
+def pretrain(
+    config: PretrainConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[PretrainEvent]:
+    """Pretrain an encoder and write its model folder.
+
+    While it runs, its state and its log lie in ``OUTPUT.checkpoint`` beside the output; at the end the
+    state is removed and the log moves into the model folder. Processes that `torchrun` has started share
+    each step; all yield the same events, and the first one writes.
+
+    Args:
+        config: Corpus, model, objective, optimiser and loop.
+        output: The model folder to write.
+        resume: Continue the interrupted run of the same settings, if there is one.
+        overwrite: Replace a model folder that is there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        should_stop: Asked after every step; true keeps the state and ends with `Interrupted`.
+
+    Yields:
+        `PretrainingStarted`, then the loop's events, then `PretrainingFinished` (or `Interrupted`).
+
+    Raises:
+        ConfigError: A setting does not fit.
+        DataError: The corpus cannot be used.
+        ModelError: The model cannot be loaded, or training has diverged.
+        TwilError: The output is taken.
+    """
+    output = Path(output) if Path(output).name else Path(output).absolute()
+    checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
+    check_vacant(output, overwrite=overwrite, own=FILES)
+    checkpoints.check_vacant(resume=resume, overwrite=overwrite)
+    place = choose_device(device, config.train.precision)
+    with join_world(place.type) as world:
+        if place.type == "cuda":
+            place = torch.device("cuda", world.local_rank)
+        run = _Run(config, output, checkpoints, place, world)
+        yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+
+
+class _Run:
+    """One pretraining run: what is made from the configuration, and the order of events."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        output: Path,
+        checkpoints: CheckpointFolder,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.config, self.output, self.checkpoints, self.world = config, output, checkpoints, world
+        self.device = device
+        self.precision = choose_precision(config.train.precision, device)
+        self.corpus = open_corpus(config.data.corpus)
+        torch.manual_seed(config.train.seed)
+        self.model, self.tokenizer, self.new_heads = make_model(config, self.corpus)
+        self.objective = self._objective()
+        self.steps = count_steps(self.objective, config.train)
+        self.loop = resolve(config.train, self.steps, self.model.config.encoder.hidden_size)
+
+    def events(
+        self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+    ) -> Iterator[PretrainEvent]:
+        assert self.loop.lr is not None
+        trainer = Trainer(
+            self.objective,
+            self.loop,
+            optimiser=make_optimiser(self.model, self.config.optimiser, lr=self.loop.lr),
+            steps=self.steps,
+            checkpoints=self.checkpoints,
+            fingerprint=self._fingerprint(),
+            should_stop=should_stop,
+            world=self.world,
+        )
+        resumed = resume and trainer.resume()
+        self.world.wait()  # no checkpoint goes before every process has read it
+        if self.world.main and not resumed:
+            self.checkpoints.clear()
+        log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.loop.log_steps)
+        yield self._started(trainer.progress.step)
+        with log.open(trainer.progress.step, trainer.progress.total_seconds):
+            for event in trainer.run():
+                if isinstance(event, StepDone | Evaluated):
+                    log.add(event)
+                yield event
+                if isinstance(event, Interrupted):
+                    return
+        yield self._finish(trainer, log, overwrite=overwrite)
+
+    def _objective(self) -> Denoising:
+        config, corpus = self.config, self.corpus
+        rop = config.objective.rop
+        parts = [
+            Samples(
+                part,
+                config.objective.masking,
+                vocab_size=self.tokenizer.get_vocab_size(),
+                rop=rop,
+                seed=config.train.seed,
+            )
+            for part in (corpus.train, corpus.dev)
+            if part is not None
+        ]
+        return Denoising(
+            self.model.to(self.device),
+            parts[0],
+            parts[1] if corpus.dev is not None else None,
+            config.train,
+            dev_rows=config.data.dev_rows,
+            world=self.world,
+        )
+
+    def _started(self, resumed: int) -> PretrainingStarted:
+        train, dev = self.objective.train, self.objective.dev
+        assert self.loop.lr is not None
+        return PretrainingStarted(
+            pairs=train.pairs // train.orders,
+            texts=train.texts,
+            dev_rows=min(len(dev), self.config.data.dev_rows) if dev else 0,
+            epoch_rows=len(train),
+            max_length=self.corpus.max_length,
+            parameters=parameter_count(self.model),
+            steps=self.steps,
+            lr=self.loop.lr,
+            device=self.device.type,
+            precision=self.precision,
+            processes=self.world.size,
+            new_heads=self.new_heads,
+            resumed=resumed,
+        )
+
+    def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> PretrainingFinished:
+        progress = trainer.progress
+        step = progress.best_step or progress.step
+        metrics = next(
+            (
+                {name.removeprefix("dev_"): value for name, value in entry.items() if name.startswith("dev_")}
+                for entry in progress.history
+                if entry["step"] == step
+            ),
+            {},
+        )
+        if self.world.main:
+            save(
+                self.output,
+                self.model,
+                self.tokenizer,
+                self._record(trainer, metrics),
+                overwrite=overwrite,
+                log=log.path,
+            )
+            self.checkpoints.clear()
+        self.world.wait()
+        return PretrainingFinished(self.output, step, metrics, progress.total_seconds, peak_memory())
+
+    def _record(self, trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any]:
+        """Describe a run that has ended, in JSON's types."""
+        return {
+            "command": "pretrain",
+            "config": self.config.model_copy(update={"train": self.loop}).model_dump(mode="json"),
+            "corpus": {
+                "folder": str(self.corpus.path),
+                "sha256": self.corpus.sha256,
+                "pairs": self.objective.train.pairs // self.objective.train.orders,
+                "texts": self.objective.train.texts,
+            },
+            "parameters": parameter_count(self.model),
+            "precision": self.precision,
+            "processes": self.world.size,
+            "steps": trainer.progress.step,
+            "best_step": trainer.progress.best_step,
+            "seconds": trainer.progress.total_seconds,
+            "history": trainer.progress.history,
+            "results": {"dev": metrics},
+        }
+
+    def _fingerprint(self) -> dict[str, str]:
+        """Say what a continued run must share with the interrupted one, wherever the corpus lies."""
+        settings = {
+            f"{section}.{key}": repr(value)
+            for section in ("objective", "optimiser", "train")
+            for key, value in getattr(self.config, section).model_dump(mode="json").items()
+        }
+        for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps", "precision"):
+            del settings[f"train.{key}"]
+        return settings | {
+            "data.dev_rows": repr(self.config.data.dev_rows),
+            "train.precision": self.precision,
+            "the corpus": self.corpus.sha256,
+            "the model": json.dumps(self.model.config.as_dict(), sort_keys=True),
+            "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
+            "the number of processes": repr(self.world.size),
+        }
+
+
+def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokenizer, tuple[str, ...]]:
+    """Make the model that a run starts from, and its tokenizer with the corpus's longest length.
+
+    Returns:
+        Both, and the heads that a model folder lacked.
+
+    Raises:
+        ConfigError: The shape does not fit, or the corpus has rows that are too long.
+        ModelError: The model folder cannot be read, or has another tokenizer than the corpus.
+    """
+    rop = config.objective.rop
+    tokenizer, new = corpus.tokenizer, []
+    if config.model.folder is None:
+        shape = config.model.shape(vocab_size=tokenizer.get_vocab_size(), rop=rop)
+        model = TWilBERT(shape)
+    else:
+        start, tokenizer = load_with_tokenizer(config.model.folder)
+        _check_same_pieces(tokenizer, corpus, config.model.folder)
+        head = start.config.rop or (config.model.rop if rop else None)
+        changes = {"mlm": True, "rop": head, "classifier": None, "task": None}
+        model = with_heads(start, start.config.model_copy(update=changes))
+        new = [] if start.config.mlm else ["mlm"]
+        new += ["rop"] if head and not start.config.rop else []
+    if model.rop is not None and not rop:
+        model.rop.requires_grad_(requires_grad=False)  # kept as it is
+    limit = model.config.encoder.max_positions
+    if corpus.max_length > limit:
+        raise ConfigError(
+            f"the corpus has rows of up to {corpus.max_length} pieces, and the encoder {limit} positions: "
+            f"make the corpus with --max-length {limit}, or set model.encoder.max_positions"
+        )
+    set_max_length(tokenizer, corpus.max_length)
+    return model, tokenizer, tuple(new)
+
+
+def resolve(config: PretrainLoopConfig, steps: int, hidden_size: int) -> PretrainLoopConfig:
+    """Give the loop's options with the learning rate and the warm-up's steps written out."""
+    warmup = config.warmup_steps(steps)
+    noam = config.schedule == "noam"
+    lr = config.lr or (noam_peak(hidden_size, warmup) if noam else PEAK_LR)
+    return config.model_copy(update={"lr": lr, "warmup": float(warmup)})
+
+
+def _check_same_pieces(tokenizer: Tokenizer, corpus: Corpus, folder: Path) -> None:
+    length = max_length(tokenizer)
+    own, theirs = Tokenizer.from_str(tokenizer.to_str()), Tokenizer.from_str(corpus.tokenizer.to_str())
+    for copy in (own, theirs):
+        copy.no_truncation()
+        copy.no_padding()
+    if own.to_str() != theirs.to_str():
+        raise ModelError(
+            f"the corpus {corpus.path} was made with another tokenizer than that of {folder}: make it with "
+            f"twil corpus … --tokenizer {folder / 'tokenizer.json'} --max-length {length}"
+        )

@@ -357,7 +357,8 @@ def contestants_on(device: str) -> list[Contestant]:
         chosen = [Contestant("Trainer", "BERT 6×768", precision) for precision in ("fp32", "bf16")]
         for shape in ("BERT 6×768", "TWilBERT base"):
             chosen += [Contestant("twil", shape, precision) for precision in dict.fromkeys(("fp32", auto))]
-        return chosen
+        ways = ({"packed": False}, {"compile": True})  # beside twil's own way on a CPU: packed, not compiled
+        return chosen + [Contestant("twil", "TWilBERT base", auto, way) for way in ways]
     chosen = [Contestant("Trainer", "BERT 6×768", "bf16"), Contestant("twil", "BERT 6×768", "bf16", GPU)]
     ways = [{"packed": packed, "compile": compiled} for packed in (True, False) for compiled in (False, True)]
     chosen += [Contestant("twil", "TWilBERT base", "bf16", GPU | way) for way in ways]

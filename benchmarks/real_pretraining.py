@@ -2,11 +2,11 @@
 
     python benchmarks/real_pretraining.py --data FOLDER --work FOLDER [--jobs 2]
 
-Stages, each of which is left out where its output lies in the work folder already: a vocabulary; a corpus of
-all pairs and tweets, a hundredth of the conversations held out; the encoder, by `real_pretraining.toml`; its
-scores on the pairs' dev files beside baselines; and classifiers, fine-tuned from the encoder and from the same
-shape drawn anew, over several seeds, beside TF-IDF with logistic regression. A run that was interrupted goes
-on where it stopped. Writes results/real_pretraining.md, .json, and the curves of pretraining as .svg.
+Stages, each of which is left out where its output lies in the work folder already: a vocabulary; a corpus
+of all pairs and tweets, a hundredth of them held out; the encoder, by `real_pretraining.toml`; its scores
+on the pairs' dev files beside baselines; and classifiers, fine-tuned from the encoder and from the same
+shape drawn anew, over several seeds, beside TF-IDF with logistic regression. A run that was interrupted
+goes on where it stopped. Writes results/real_pretraining.md, .json, and the curves of pretraining as .svg.
 """
 
 from __future__ import annotations

@@ -1,0 +1,223 @@
+"""The objective of pretraining: what it sums, over what it divides, and that layouts do not matter."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from corpora import SHAPE, make_corpus, tiny_run
+
+from twil.config.model import EncoderConfig, ModelConfig, RopConfig
+from twil.config.pretraining import MaskingConfig, PretrainLoopConfig
+from twil.data.corpus import open_corpus
+from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, frame_texts
+from twil.model.twilbert import TWilBERT
+from twil.train.ahead import ahead
+from twil.train.checkpoint import CheckpointFolder
+from twil.train.denoising import (
+    MASKED_GRAIN,
+    PIECES_GRAIN,
+    SUMS,
+    Denoising,
+    DenoisingBatch,
+    DenoisingNetwork,
+)
+from twil.train.distributed import World
+from twil.train.loop import Step, Trainer
+from twil.train.optimisers import adamw
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory, examples: Path, tokenizer_file: Path) -> Samples:
+    folder = make_corpus(examples, tokenizer_file, tmp_path_factory.mktemp("corpus") / "corpus")
+    return Samples(open_corpus(folder).train, MaskingConfig(), vocab_size=600, rop=True, seed=1)
+
+
+def make_model() -> TWilBERT:
+    torch.manual_seed(0)
+    return TWilBERT(ModelConfig(encoder=EncoderConfig(vocab_size=600, **SHAPE), mlm=True, rop=RopConfig()))
+
+
+def objective_of(samples: Samples, dev: Samples | None = None, **options: Any) -> Denoising:
+    config = PretrainLoopConfig(lr=1e-3, warmup=0, **{"precision": "fp32", **options})
+    return Denoising(make_model(), samples, dev, config, dev_rows=60, world=World())
+
+
+def gradients_of(objective: Denoising, batches: list[PieceRows], folder: Path) -> dict[str, torch.Tensor]:
+    """Run a step's backward pass and give its gradients."""
+    step = objective._step(batches)
+    trainer = Trainer(
+        objective,
+        objective.config,
+        optimiser=adamw(objective.model, lr=1e-3, weight_decay=0),
+        steps=1,
+        checkpoints=CheckpointFolder(folder),
+        fingerprint={},
+    )
+    trainer._backward(Step(step.batches, step.counts), step.counts)
+    return {name: p.grad.clone() for name, p in objective.model.named_parameters() if p.grad is not None}
+
+
+def test_sums_are_those_of_the_whole_head_on_each_row_by_itself(samples: Samples) -> None:
+    rows = samples.draw(1, 0, 24)
+    model = make_model().eval()
+    sums = DenoisingNetwork(model, rop=True)(DenoisingBatch.of(rows, packed=True))
+    wanted = dict.fromkeys(SUMS, 0.0)
+    for row in range(len(rows)):
+        one = rows.take(np.array([row]))
+        ids, segments, targets = (
+            torch.from_numpy(field)[None] for field in (one.input_ids, one.segment_ids, one.targets)
+        )
+        hidden = model.encode(ids, torch.ones_like(ids), segments)
+        logits = model.mlm_logits(hidden)[0]
+        masked = targets[0] != NOT_MASKED
+        wanted["mlm_loss"] += F.cross_entropy(logits[masked], targets[0][masked], reduction="sum").item()
+        wanted["mlm_right"] += (logits.argmax(-1)[masked] == targets[0][masked]).sum().item()
+        if one.order[0] != NO_ORDER:
+            order = model.rop_logits(hidden)
+            label = torch.from_numpy(one.order)
+            wanted["rop_loss"] += F.cross_entropy(order, label).item()
+            wanted["rop_right"] += (order.argmax(-1) == label).sum().item()
+    assert dict(zip(SUMS, sums.tolist(), strict=True)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_packed_and_padded_layouts_give_the_same_sums_and_gradients(samples: Samples) -> None:
+    rows = samples.draw(2, 0, 40)
+    found = []
+    for packed in (True, False):
+        model = make_model()
+        sums = DenoisingNetwork(model, rop=True)(DenoisingBatch.of(rows, packed=packed))
+        (sums[0] + sums[2]).backward()
+        found.append((sums.detach(), [p.grad for p in model.parameters()]))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_the_language_head_sees_masked_pieces_alone_in_few_sizes(samples: Samples) -> None:
+    rows = samples.draw(1, 0, 33)
+    batch = DenoisingBatch.of(rows, packed=True)
+    assert len(batch.input_ids) % PIECES_GRAIN == 0
+    assert len(batch.masked) % MASKED_GRAIN == 0
+    assert int((batch.targets != NOT_MASKED).sum()) == rows.masked
+    assert len(batch.masked) - rows.masked < MASKED_GRAIN
+    model, seen = make_model(), []
+    assert model.mlm is not None
+    model.mlm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[0]))
+    DenoisingNetwork(model, rop=True)(batch)
+    assert seen == [len(batch.masked)]
+
+
+def test_gradients_of_one_batch_are_those_of_four(samples: Samples, tmp_path: Path) -> None:
+    # With different numbers of masked pieces and of orders: a mean of means would be another number.
+    rows = samples.draw(1, 0, 8)
+    assert 0 < rows.ordered < 8
+    whole = gradients_of(objective_of(samples, clip=0.0), [rows], tmp_path)
+    parts = [rows.take(np.array([index, index + 1])) for index in range(0, 8, 2)]
+    accumulated = gradients_of(objective_of(samples, clip=0.0), parts, tmp_path)
+    assert whole.keys() == accumulated.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(accumulated[name], gradient, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("lacking", ["order", "masks", "rows"])
+def test_a_step_that_lacks_something_gives_every_parameter_a_finite_gradient(
+    samples: Samples, tmp_path: Path, lacking: str
+) -> None:
+    rows = samples.draw(1, 0, 6)
+    if lacking == "order":
+        rows = PieceRows(
+            rows.input_ids, rows.segment_ids, rows.targets, rows.lengths, np.full_like(rows.order, NO_ORDER)
+        )
+    if lacking == "masks":  # a text of nothing but unknown pieces
+        rows = frame_texts(np.ones(4, np.int64), np.array([4]))
+    objective = objective_of(samples)
+    gradients = gradients_of(objective, [] if lacking == "rows" else [rows], tmp_path)
+    assert gradients.keys() == {name for name, _ in objective.model.named_parameters()}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    if lacking in ("masks", "rows"):
+        assert not any(gradient.any() for gradient in gradients.values())
+
+
+def test_evaluation_is_the_same_each_time_in_any_batches_and_leaves_training_on(samples: Samples) -> None:
+    objective = objective_of(samples, samples)
+    objective.model.train()
+    first = objective.evaluate()
+    assert objective.model.training
+    torch.manual_seed(99)
+    assert objective.evaluate() == first
+    assert first["perplexity"] == pytest.approx(np.exp(first["mlm_loss"]))
+    assert first["loss"] == pytest.approx(first["mlm_loss"] + first["rop_loss"])
+    for options in ({"batch_tokens": 130}, {"packed": False}):
+        assert objective_of(samples, samples, **options).evaluate() == pytest.approx(first, rel=1e-5)
+
+
+def test_an_epoch_is_made_step_by_step(samples: Samples) -> None:
+    objective = objective_of(samples, batch_rows=50, batch_tokens=400)
+    steps = objective.epoch(3)
+    last = steps[len(steps) - 1]
+    assert last.counts["rows"] == len(samples) - 50 * (len(steps) - 1)
+    whole = [steps[number].counts for number in range(len(steps))]
+    assert sum(counts["rows"] for counts in whole) == len(samples)
+    for counts in whole:
+        assert counts["masked"] >= 0.15 * (counts["tokens"] - 3 * counts["rows"]) * 0.9
+
+
+def test_a_run_without_an_own_rate_takes_that_of_its_schedule() -> None:
+    from twil.train.pretraining import resolve
+
+    linear = resolve(PretrainLoopConfig(), 1000, 768)
+    assert (linear.lr, linear.warmup) == (1e-3, 60.0)
+    noam = resolve(PretrainLoopConfig(schedule="noam", warmup=8000), 110_000, 768)
+    assert noam.lr == pytest.approx(768**-0.5 * 8000**-0.5)
+    own = resolve(PretrainLoopConfig(schedule="noam", warmup=8000, lr=1e-4), 110_000, 768)
+    assert own.lr == 1e-4
+
+
+def test_a_model_folder_given_as_an_option_takes_the_place_of_the_shape(tmp_path: Path) -> None:
+    from twil.config.pretraining import pretrain_config
+
+    value = {"data": {"corpus": tmp_path}, "model": {"init": "base", "encoder": {"n_layers": 3}}}
+    config = pretrain_config(value, {"model": {"folder": tmp_path}})
+    assert (config.model.folder, config.model.init, config.model.encoder) == (tmp_path, None, {})
+    assert tiny_run(tmp_path).model.encoder == SHAPE
+
+
+# --- made ahead
+
+
+class Slow(list[int]):
+    def __init__(self, made: list[int]) -> None:
+        super().__init__(range(6))
+        self.made = made
+
+    def __getitem__(self, index: Any) -> Any:
+        self.made.append(index)
+        if index == 4:
+            raise ValueError("no fourth")
+        return super().__getitem__(index)
+
+
+def test_items_are_made_one_ahead_in_order_and_errors_come_at_their_turn() -> None:
+    made: list[int] = []
+    items = ahead(Slow(made), 1)
+    assert next(items) == 1
+    assert next(items) == 2
+    assert max(made) <= 3
+    assert next(items) == 3
+    with pytest.raises(ValueError, match="no fourth"):
+        next(items)
+
+
+def test_an_iteration_given_up_leaves_no_thread() -> None:
+    before = threading.active_count()
+    items = ahead(Slow([]), 0)
+    next(items)
+    items.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert list(ahead(range(3), 3)) == []

@@ -70,7 +70,8 @@ def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
     parts = mixed.split_with_sizes([length * rows for length, rows in groups])
     for part, (length, rows) in zip(parts, groups, strict=True):
         heads = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)  # (3, rows, H, T, K)
-        context = F.scaled_dot_product_attention(*heads.unbind(0))
+        query, key, value = heads.unbind(0)
+        context = F.scaled_dot_product_attention(query, key, value)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (rows·T, H, K)
     return torch.cat(contexts)
 

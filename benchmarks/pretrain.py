@@ -1,6 +1,7 @@
 """Measure pretraining beside the transformers Trainer, on real pairs, in one run of interleaved rounds.
 
     python benchmarks/pretrain.py --data FOLDER [--work FOLDER] [--rounds 5] [--rows 96]
+    python benchmarks/pretrain.py --data FOLDER --ways --output benchmarks/results/pretrain_ways
     python benchmarks/pretrain.py --data FOLDER --device cuda
 
 Each contestant is a process of its own that keeps its model, waits, and takes one optimiser step of `rows`
@@ -350,15 +351,17 @@ def start(contestants: Sequence[Contestant], course: Course) -> Iterator[dict[st
             process.join(60)
 
 
-def contestants_on(device: str) -> list[Contestant]:
-    """Choose who takes part."""
+def contestants_on(device: str, *, ways: bool) -> list[Contestant]:
+    """Choose who takes part: twil beside its peer, or on a CPU beside its own other ways."""
     if device == "cpu":
         auto = "bf16" if any(cpu_flags()[flag] for flag in ("avx512_bf16", "amx_bf16")) else "fp32"
+        if ways:
+            others: list[dict[str, Any]] = [{"packed": True}, {"packed": False}, {"compile": True}]
+            return [Contestant("twil", "TWilBERT base", auto, way) for way in others]
         chosen = [Contestant("Trainer", "BERT 6×768", precision) for precision in ("fp32", "bf16")]
         for shape in ("BERT 6×768", "TWilBERT base"):
             chosen += [Contestant("twil", shape, precision) for precision in dict.fromkeys(("fp32", auto))]
-        ways = ({"packed": False}, {"compile": True})  # beside twil's own way on a CPU: packed, not compiled
-        return chosen + [Contestant("twil", "TWilBERT base", auto, way) for way in ways]
+        return chosen
     chosen = [Contestant("Trainer", "BERT 6×768", "bf16"), Contestant("twil", "BERT 6×768", "bf16", GPU)]
     ways = [{"packed": packed, "compile": compiled} for packed in (True, False) for compiled in (False, True)]
     chosen += [Contestant("twil", "TWilBERT base", "bf16", GPU | way) for way in ways]
@@ -439,12 +442,9 @@ def render(results: dict[str, Any]) -> str:
         table="\n".join(f"| {' | '.join(line)} |" for line in lines),
     )
     if results["original"]:
-        said = [
-            f"{value:.1f} × {name} ({ORIGINAL[name]} pieces/s)" for name, value in results["original"].items()
-        ]
         page += (
             "\nTWilBERT base beside the train step of the original, measured before on 2 cores of another "
-            f"CPU with pairs of 43 pieces: {', '.join(said)}.\n"
+            f"CPU with pairs of 43 pieces: {', '.join(results['original'])}.\n"
         )
     return page
 
@@ -458,6 +458,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="take those alone whose name holds this text")
+    parser.add_argument(
+        "--ways", action="store_true", help="on a CPU: packed, padded and compiled twil alone"
+    )
     parser.add_argument("--rows", type=int, help="of a step, a multiple of 32 [cpu: 96, cuda: 2,048]")
     parser.add_argument("--pieces", type=int, default=30_000, help="of the vocabulary")
     parser.add_argument("--output", type=Path, help="without its ending [results/pretrain or pretrain_cuda]")
@@ -482,7 +485,9 @@ def measure(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run the contest and describe all of it."""
     cuda, rounds = options.device == "cuda", options.rounds
     course = Course(corpus, options.device, options.rows, warmup=15 if cuda else 1, steps=20 if cuda else 1)
-    contestants = [one for one in contestants_on(options.device) if options.only in one.name]
+    contestants = [
+        one for one in contestants_on(options.device, ways=options.ways) if options.only in one.name
+    ]
     # On a GPU one after another: together their memory would not fit.
     groups = [[contestant] for contestant in contestants] if cuda else [contestants]
     parts = [compete(group, course, rounds) for group in groups]
@@ -501,7 +506,7 @@ def measure(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         for name, shape in SHAPES.items()
     }
     base = [contestant for contestant in contestants if contestant.shape == "TWilBERT base"]
-    best = max((statistics.median(measured["rates"][c.name] or [0.0]) for c in base), default=0.0)
+    speeds = {one.precision: statistics.median(measured["rates"][one.name] or [0.0]) for one in base}
     machine = torch.cuda.get_device_name() if cuda else f"{cpu_name()}, {available_cpus()} CPUs"
     return {
         "twil": __version__,
@@ -517,7 +522,13 @@ def measure(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         "flop_per_piece": work,
         "products": {name: max(values) for name, values in measured["products"].items()},
         "rows": [asdict(row) for row in summarise(contestants, measured, work)],
-        "original": {} if cuda else {name: best / rate for name, rate in ORIGINAL.items()},
+        "original": {}
+        if cuda or options.ways
+        else {
+            f"in {precision} {speed / rate:.1f} × {name} ({rate} pieces/s)": speed / rate
+            for precision, speed in speeds.items()
+            for name, rate in ORIGINAL.items()
+        },
         "measured": measured,
     }
 

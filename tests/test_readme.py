@@ -39,14 +39,15 @@ def run(command: str, folder: Path) -> str:
 
 @pytest.mark.timeout(240)
 def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    for name in ("examples", "tests"):
+    for name in ("examples", "tests", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     (settings,) = fenced("toml")
     (tmp_path / "run.toml").write_text(settings, encoding="utf-8")
     blocks = fenced("console")
     commands = [block.partition("\n")[0].removeprefix("$ ") for block in blocks]
     assert [command.split()[1] for command in commands] == [
-        *("vocab", "finetune", "finetune", "evaluate", "export", "predict", "import", "doctor"),
+        *("vocab", "corpus", "pretrain", "plot", "evaluate", "fill-mask", "inspect"),
+        *("finetune", "finetune", "evaluate", "export", "predict", "import", "doctor"),
     ]
     for command, block in zip(commands, blocks, strict=True):
         printed, shown = run(command, tmp_path), block.partition("\n")[2]
@@ -56,7 +57,7 @@ def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> 
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, stdout=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("name", ["end_to_end", "fidelity"])
+@pytest.mark.parametrize("name", ["corpus", "end_to_end", "fidelity", "masking", "pretrain"])
 def test_figures_of_the_readme_are_those_that_a_script_wrote(name: str) -> None:
     results = (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8")
     assert results.partition("\n\n")[2].strip() in README

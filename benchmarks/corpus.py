@@ -28,6 +28,8 @@ from twil.machine import available_cpus, cpu_name
 from twil.text.tokenizer import load_tokenizer, max_length
 from twil.version import __version__
 
+MAPPED_BYTES = 9
+"""Of each id, while conversations are found."""
 ORIGINAL_PAIRS = 94_000_000
 EXCHANGED = 0.15  # share of the words that differ each time around
 ALONE_PAIRS = 50_000  # timed with the tokenizer alone
@@ -184,6 +186,7 @@ Worked out from it for the original's corpus of {original:,} pairs:
 | time | {original_hours:.1f} hours |
 | corpus | {original_corpus:.1f} GB |
 | most on disk while it is made | {original_disk:.1f} GB |
+| memory | {memory:,.0f} MiB, and up to {mapped:.1f} GB of mapped ids that the system can take back |
 """
 
 
@@ -206,6 +209,8 @@ def render(results: dict[str, Any]) -> str:
         original_hours=times * largest["seconds"] / 3600,
         original_corpus=times * largest["corpus_bytes"] / 1e9,
         original_disk=times * largest["most_disk_bytes"] / 1e9,
+        memory=largest["peak_memory_mib"],
+        mapped=ORIGINAL_PAIRS * 2 * MAPPED_BYTES / 1e9,
         **{key: results[key] for key in ("twil", "cpu", "cpus", "vocab_size", "max_length")},
     )
 

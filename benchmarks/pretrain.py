@@ -53,7 +53,7 @@ TRAINER_ROWS = 20_000
 ORIGINAL = {"TensorFlow 1.15": 236, "TensorFlow 1.10": 144}
 """Pieces/s of the original's train step: its base shape, 32 pairs of 43 pieces, 2 cores of another CPU."""
 GPU: dict[str, Any] = {"batch_tokens": 32_768}
-PAGE = """# Pretraining beside the transformers Trainer
+PAGE = """# {title}
 
 Written by `benchmarks/pretrain.py`, which says what is counted: twil {twil}, torch {torch}, transformers
 {transformers}, {machine}. {rounds} rounds of {steps} step(s) of {rows_of_a_step:,} rows, {order}; pairs of
@@ -434,8 +434,10 @@ def render(results: dict[str, Any]) -> str:
         speed = [f"{row['flops'] / 1e9:,.0f}", f"{row['share']:.0%}"]
         lines.append([row["name"], f"{row['pieces_per_second']:,.0f}", span, *ratios, *speed])
     products = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in results["products"].items())
+    beside = any(row["name"].startswith("Trainer") for row in results["rows"])
     page = PAGE.format(
         **results,
+        title="Pretraining beside the transformers Trainer" if beside else "Ways of pretraining",
         length=results["mean_length"],
         pieces=results["vocabulary"],
         limits=products,

@@ -51,13 +51,13 @@ def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> 
     ]
     for command, block in zip(commands, blocks, strict=True):
         printed, shown = run(command, tmp_path), block.partition("\n")[2]
-        if "doctor" not in command:  # whose words are those of the machine
+        if command.split()[1] not in ("doctor", "fill-mask", "inspect"):  # whose words are the machine's
             assert words(shown) <= words(printed), command
     for program in fenced("python"):
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, stdout=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("name", ["corpus", "end_to_end", "fidelity", "masking", "pretrain"])
+@pytest.mark.parametrize("name", ["corpus", "end_to_end", "fidelity", "pretrain"])
 def test_figures_of_the_readme_are_those_that_a_script_wrote(name: str) -> None:
     results = (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8")
     assert results.partition("\n\n")[2].strip() in README

@@ -115,7 +115,8 @@ def read_config(folder: Path) -> ModelConfig:
     for name in (CONFIG, WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
             raise ModelError(
-                f"{folder} is no model folder (it has no {name}): make one with twil pretrain, twil import or twil finetune"
+                f"{folder} is no model folder (it has no {name}): make one with twil pretrain, "
+                "twil import or twil finetune"
             )
     path = folder / CONFIG
     try:

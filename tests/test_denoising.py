@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from corpora import SHAPE, make_corpus, tiny_run
 
-from twil.config.model import EncoderConfig, ModelConfig, RopConfig
+from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig, RopConfig
 from twil.config.pretraining import MaskingConfig, PretrainLoopConfig
-from twil.data.corpus import open_corpus
+from twil.data.corpus import Part, open_corpus
 from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, frame_texts
 from twil.model.twilbert import TWilBERT
-from twil.train.ahead import ahead
+from twil.train import denoising
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.denoising import (
     MASKED_GRAIN,
@@ -38,9 +37,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory, examples: Path, tokenizer_
     return Samples(open_corpus(folder).train, MaskingConfig(), vocab_size=600, rop=True, seed=1)
 
 
-def make_model() -> TWilBERT:
+def make_model(**shape: Any) -> TWilBERT:
     torch.manual_seed(0)
-    return TWilBERT(ModelConfig(encoder=EncoderConfig(vocab_size=600, **SHAPE), mlm=True, rop=RopConfig()))
+    encoder = EncoderConfig(vocab_size=600, **SHAPE, **shape)
+    return TWilBERT(ModelConfig(encoder=encoder, mlm=True, rop=RopConfig()))
 
 
 def objective_of(samples: Samples, dev: Samples | None = None, **options: Any) -> Denoising:
@@ -99,6 +99,42 @@ def test_packed_and_padded_layouts_give_the_same_sums_and_gradients(samples: Sam
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_filling_a_batch_up_changes_no_sum_gradient_or_statistic(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = samples.draw(1, 0, 21)
+    memory = MemoryConfig(layers=(1,), n_heads=2, n_keys=6, key_size=8, knn=3, query_norm=True)
+    found = []
+    for pieces, masked in ((1, 1), (PIECES_GRAIN, MASKED_GRAIN), (500, 300)):
+        monkeypatch.setattr(denoising, "PIECES_GRAIN", pieces)
+        monkeypatch.setattr(denoising, "MASKED_GRAIN", masked)
+        batch = DenoisingBatch.of(rows, packed=True)
+        assert len(batch.input_ids) % pieces == len(batch.masked) % masked == 0
+        model = make_model(memory=memory).double().train()
+        sums = DenoisingNetwork(model, rop=True)(batch)
+        (sums[0] + sums[2]).backward()
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        found.append((len(batch.input_ids), sums.detach(), gradients, dict(model.named_buffers())))
+    sizes, sums, gradients, buffers = zip(*found, strict=True)
+    assert sizes[0] == rows.lengths.sum() < sizes[1] < sizes[2]
+    for other in (1, 2):
+        torch.testing.assert_close(sums[other], sums[0])
+        torch.testing.assert_close(gradients[other], gradients[0], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(buffers[other], buffers[0])
+
+
+def test_without_reply_order_its_head_is_left_alone(samples: Samples) -> None:
+    rows = samples.draw(1, 0, 12)
+    model = make_model()
+    batch = DenoisingBatch.of(rows, packed=True)
+    sums = DenoisingNetwork(model, rop=False)(batch)
+    assert sums[:2].tolist() == DenoisingNetwork(model, rop=True)(batch)[:2].tolist()
+    assert sums[2:].tolist() == [0, 0]
+    sums.sum().backward()
+    assert model.rop is not None
+    assert all(p.grad is None for p in model.rop.parameters())
+
+
 def test_the_language_head_sees_masked_pieces_alone_in_few_sizes(samples: Samples) -> None:
     rows = samples.draw(1, 0, 33)
     batch = DenoisingBatch.of(rows, packed=True)
@@ -113,13 +149,14 @@ def test_the_language_head_sees_masked_pieces_alone_in_few_sizes(samples: Sample
     assert seen == [len(batch.masked)]
 
 
-def test_gradients_of_one_batch_are_those_of_four(samples: Samples, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+def test_gradients_of_one_batch_are_those_of_four(samples: Samples, tmp_path: Path, packed: bool) -> None:
     # With different numbers of masked pieces and of orders: a mean of means would be another number.
     rows = samples.draw(1, 0, 8)
     assert 0 < rows.ordered < 8
-    whole = gradients_of(objective_of(samples, clip=0.0), [rows], tmp_path)
+    whole = gradients_of(objective_of(samples, clip=0.0, packed=packed), [rows], tmp_path)
     parts = [rows.take(np.array([index, index + 1])) for index in range(0, 8, 2)]
-    accumulated = gradients_of(objective_of(samples, clip=0.0), parts, tmp_path)
+    accumulated = gradients_of(objective_of(samples, clip=0.0, packed=packed), parts, tmp_path)
     assert whole.keys() == accumulated.keys()
     for name, gradient in whole.items():
         torch.testing.assert_close(accumulated[name], gradient, atol=1e-6, rtol=1e-5, msg=name)
@@ -157,6 +194,14 @@ def test_evaluation_is_the_same_each_time_in_any_batches_and_leaves_training_on(
         assert objective_of(samples, samples, **options).evaluate() == pytest.approx(first, rel=1e-5)
 
 
+def test_evaluation_on_single_texts_says_nothing_of_their_order(samples: Samples) -> None:
+    texts = Samples(Part(None, samples.part.texts), MaskingConfig(), vocab_size=600, rop=True, seed=1)
+    found = objective_of(samples, texts).evaluate()
+    assert found.keys() == {"loss", "mlm_loss", "mlm_accuracy", "perplexity"}
+    assert found["loss"] == found["mlm_loss"]
+    assert objective_of(samples).evaluate() == {}  # nothing is held out
+
+
 def test_an_epoch_is_made_step_by_step(samples: Samples) -> None:
     objective = objective_of(samples, batch_rows=50, batch_tokens=400)
     steps = objective.epoch(3)
@@ -186,38 +231,3 @@ def test_a_model_folder_given_as_an_option_takes_the_place_of_the_shape(tmp_path
     config = pretrain_config(value, {"model": {"folder": tmp_path}})
     assert (config.model.folder, config.model.init, config.model.encoder) == (tmp_path, None, {})
     assert tiny_run(tmp_path).model.encoder == SHAPE
-
-
-# --- made ahead
-
-
-class Slow(list[int]):
-    def __init__(self, made: list[int]) -> None:
-        super().__init__(range(6))
-        self.made = made
-
-    def __getitem__(self, index: Any) -> Any:
-        self.made.append(index)
-        if index == 4:
-            raise ValueError("no fourth")
-        return super().__getitem__(index)
-
-
-def test_items_are_made_one_ahead_in_order_and_errors_come_at_their_turn() -> None:
-    made: list[int] = []
-    items = ahead(Slow(made), 1)
-    assert next(items) == 1
-    assert next(items) == 2
-    assert max(made) <= 3
-    assert next(items) == 3
-    with pytest.raises(ValueError, match="no fourth"):
-        next(items)
-
-
-def test_an_iteration_given_up_leaves_no_thread() -> None:
-    before = threading.active_count()
-    items = ahead(Slow([]), 0)
-    next(items)
-    items.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
-    assert list(ahead(range(3), 3)) == []

@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import pad_sequence
 
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig
-from twil.model.packing import Packing
+from twil.model import packing
+from twil.model.packing import Packing, _has_kernel
 from twil.model.twilbert import TWilBERT
 
 LENGTHS = [[5], [6, 6, 6], [9, 7, 7, 4, 3, 3, 1], [2, 8, 2]]
@@ -25,6 +29,9 @@ def make(**shape: Any) -> TWilBERT:
     return TWilBERT(ModelConfig(encoder=encoder, mlm=True)).double()
 
 
+ANY = make(memory=MEMORY).eval()
+
+
 def rows_of(lengths: list[int]) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, 50, (sum(lengths),), generator=generator)
@@ -35,6 +42,15 @@ def padded(model: TWilBERT, ids: Tensor, segments: Tensor, lengths: list[int]) -
     rows, parts = (pad_sequence(list(x.split(lengths)), batch_first=True) for x in (ids, segments))
     mask = pad_sequence([torch.ones(length).long() for length in lengths], batch_first=True)
     return model.encode(rows, mask, parts)[mask.bool()]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=9))
+def test_rows_of_any_lengths_are_encoded_as_padded_ones(lengths: list[int]) -> None:
+    ids, segments = rows_of(lengths)
+    with torch.inference_mode():
+        packed = ANY.encode_packed(ids, segments, Packing.of(lengths))
+        torch.testing.assert_close(packed, padded(ANY, ids, segments, lengths), atol=1e-10, rtol=1e-8)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
@@ -119,8 +135,40 @@ def test_input_dropout_drops_a_channel_at_every_token_of_a_row() -> None:
 
 
 def test_packing_knows_where_rows_lie() -> None:
-    packing = Packing.of([3, 1, 2])
-    assert packing.offsets.tolist() == [0, 3, 4, 6]
-    assert packing.positions.tolist() == [0, 1, 2, 0, 0, 1]
-    assert packing.rows.tolist() == [0, 0, 0, 1, 2, 2]
-    assert packing.longest == 3
+    rows = Packing.of([3, 1, 2])
+    assert rows.offsets.tolist() == [0, 3, 4, 6]
+    assert rows.positions.tolist() == [0, 1, 2, 0, 0, 1]
+    assert rows.rows.tolist() == [0, 0, 0, 1, 2, 2]
+    assert rows.longest == 3
+
+
+@pytest.mark.parametrize(
+    ("taken", "dtype", "head_size", "capability"),
+    [
+        (True, torch.bfloat16, 64, (9, 0)),
+        (True, torch.float16, 256, (8, 0)),
+        (False, torch.float16, 64, (7, 5)),  # the kernel needs Ampere
+        (False, torch.bfloat16, 12, (9, 0)),
+        (False, torch.bfloat16, 264, (9, 0)),
+        (False, torch.float32, 64, (9, 0)),
+        (False, torch.float64, 64, (9, 0)),
+    ],
+)
+def test_what_the_kernel_of_packed_rows_cannot_take_goes_another_way(
+    monkeypatch: pytest.MonkeyPatch,
+    taken: bool,
+    dtype: torch.dtype,
+    head_size: int,
+    capability: tuple[int, int],
+) -> None:
+    monkeypatch.setattr(packing, "_HAS_VARLEN", True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    with FakeTensorMode():  # no device is needed
+        mixed = torch.empty(5, 3, 2, head_size, dtype=dtype, device="cuda")
+    assert _has_kernel(mixed) == taken
+    monkeypatch.setattr(packing, "_HAS_VARLEN", False)  # a torch before the kernel
+    assert not _has_kernel(mixed)
+
+
+def test_the_kernel_of_packed_rows_is_none_of_the_cpus() -> None:
+    assert not _has_kernel(torch.empty(5, 3, 2, 64, dtype=torch.bfloat16))

@@ -6,6 +6,7 @@ import functools
 import operator
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 
 from twil.config.pretraining import MaskingConfig
 from twil.data.corpus import Corpus, Part, open_corpus
-from twil.data.permutation import Permutation
+from twil.data.corpus_building import CorpusOptions, build_corpus
 from twil.data.samples import (
     NO_ORDER,
     NOT_MASKED,
@@ -52,33 +53,6 @@ def split(rows: PieceRows) -> list[tuple[int, ...]]:
     return [tuple(row) for row in np.split(true_pieces(rows), np.cumsum(rows.lengths)[:-1])]
 
 
-# --- order
-
-
-@pytest.mark.parametrize("size", [*range(1, 130), 255, 256, 257, 1000, 4097])
-def test_a_permutation_holds_every_place_once(size: int) -> None:
-    assert sorted(Permutation(size, (1, 2))(np.arange(size))) == list(range(size))
-
-
-def test_any_part_of_a_permutation_can_be_asked_for_alone() -> None:
-    size = 94_000_000 * 2
-    order = Permutation(size, (7,))
-    places = np.array([0, 5, size // 2, size - 1])
-    alone = np.concatenate([order(places[index : index + 1]) for index in range(4)])
-    np.testing.assert_array_equal(order(places), alone)
-    run = order(np.arange(10_000, 20_000))
-    assert len(set(run.tolist())) == 10_000
-    assert run.min() >= 0
-    assert run.max() < size
-    assert abs(run.mean() / size - 0.5) < 0.02  # from anywhere
-    assert abs(np.corrcoef(run[:-1], run[1:])[0, 1]) < 0.05
-
-
-def test_permutations_of_other_seeds_are_others() -> None:
-    one, other = (Permutation(1000, seed)(np.arange(1000)) for seed in ((1, 1), (1, 2)))
-    assert (one == other).sum() < 10
-
-
 # --- frame
 
 
@@ -99,6 +73,36 @@ def test_the_frame_is_the_tokenizers_in_both_orders(tokenizer: Tokenizer) -> Non
     assert texts.input_ids.tolist() == functools.reduce(operator.iadd, wanted.input_ids, [])
     assert not texts.segment_ids.any()
     assert (texts.order == NO_ORDER).all()
+
+
+def test_rows_of_a_corpus_are_its_texts_as_the_tokenizer_frames_them(
+    tokenizer: Tokenizer, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    pairs = [*PAIRS, ("¡gol!", ""), ("¿y mañana?", "mañana llueve otra vez, dicen")]
+    texts = ["qué frío hace hoy", "buenos días a todas"]
+    (tmp_path / "pairs.tsv").write_text(
+        "".join(f"{one}\t{other}\n" for one, other in [("TWEET", "REPLY"), *pairs]), encoding="utf-8"
+    )
+    (tmp_path / "texts.txt").write_text("\n".join([*texts, ""]), encoding="utf-8")
+    files = [tmp_path / "pairs.tsv", tmp_path / "texts.txt"]
+    list(build_corpus(files, tmp_path / "corpus", tokenizer_file, CorpusOptions(dev=0)))
+    part = open_corpus(tmp_path / "corpus").train
+    assert part.pairs is not None
+    kept = [pair for pair in pairs if all(pair)]  # a pair with a blank text is none
+    assert len(part.pairs) == len(kept)
+
+    rows = samples_of(part).draw(1, 0, 100)
+    segments = [tuple(row) for row in np.split(rows.segment_ids, np.cumsum(rows.lengths)[:-1])]
+    wanted: Counter[tuple[Any, ...]] = Counter()
+    for label, ordered in ((TWEET_FIRST, kept), (REPLY_FIRST, [pair[::-1] for pair in kept])):
+        encoded = encode(tokenizer, ordered)
+        assert encoded.segment_ids is not None
+        wanted.update(
+            (tuple(ids), tuple(parts), label)
+            for ids, parts in zip(encoded.input_ids, encoded.segment_ids, strict=True)
+        )
+    wanted.update((tuple(ids), (0,) * len(ids), NO_ORDER) for ids in encode(tokenizer, texts).input_ids)
+    assert Counter(zip(split(rows), segments, rows.order.tolist(), strict=True)) == wanted
 
 
 def test_ranges_are_concatenated() -> None:
@@ -164,6 +168,22 @@ def test_a_row_seen_again_has_other_masks(corpus: Corpus) -> None:
     assert sum(first[row] != second[row] for row in first) > 0.9 * len(first)
 
 
+def test_masks_of_a_row_at_the_same_place_differ_by_epoch_and_seed(
+    tokenizer_file: Path, tmp_path: Path
+) -> None:
+    text = "ayer fuimos al mercado del barrio y compramos naranjas, pan, queso y unas flores para la abuela"
+    (tmp_path / "one.txt").write_text(text + "\n", encoding="utf-8")
+    list(build_corpus([tmp_path / "one.txt"], tmp_path / "corpus", tokenizer_file, CorpusOptions(dev=0)))
+    part = open_corpus(tmp_path / "corpus").train
+
+    def masked(seed: int, epoch: int) -> tuple[int, ...]:
+        rows = samples_of(part, seed=seed).draw(epoch, 0, 1)
+        return tuple(np.flatnonzero(rows.targets != NOT_MASKED))
+
+    assert len({masked(1, epoch) for epoch in range(1, 9)}) > 4
+    assert len({masked(seed, 1) for seed in range(1, 9)}) > 4
+
+
 def _masks(samples: Samples, epoch: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     rows = samples.draw(epoch, 0, len(samples))
     targets = np.split(rows.targets, np.cumsum(rows.lengths)[:-1])
@@ -203,12 +223,17 @@ def test_shares_of_all_processes_are_the_step_with_the_same_masks(corpus: Corpus
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_micro_batches_stay_within_the_budget(corpus: Corpus) -> None:
-    samples = samples_of(corpus.train)
-    rows = samples.draw(1, 0, 60)
-    batches = list(micro_batches(rows, 300))
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_micro_batches_stay_within_the_budget(corpus: Corpus, world_size: int) -> None:
+    rows = samples_of(corpus.train).draw(1, 0, 60)
+    batches = [
+        batch
+        for rank in range(world_size)
+        for batch in micro_batches(rows, 300, rank=rank, world_size=world_size)
+    ]
     assert sum(map(len, batches)) == 60
     assert all(len(batch) * batch.lengths.max() <= 300 or len(batch) == 1 for batch in batches)
+    assert len(batches) < 60
 
 
 def test_steps_outside_an_epoch_are_refused(corpus: Corpus) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,11 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_HAS_VARLEN = importlib.util.find_spec("torch.nn.attention.varlen") is not None  # older torch lacks it
+_VARLEN_TYPES = (torch.float16, torch.bfloat16)
+_VARLEN_LONGEST_HEAD, _VARLEN_HEAD_GRAIN = 256, 8
+_AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class Packing:
 def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
     """Let every token attend to the tokens of its own row.
 
-    On CUDA in half precision, one kernel for rows of any lengths does it; elsewhere, rows of the same
-    length that follow each other are computed together.
+    On CUDA in half precision, one kernel for rows of any lengths does it where it can; elsewhere, rows of
+    the same length that follow each other are computed together.
 
     Args:
         mixed: float ``(N, 3, H, K)``: queries, keys and values.
@@ -62,7 +68,7 @@ def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
     Returns:
         float ``(N, H, K)``.
     """
-    if mixed.is_cuda and mixed.dtype != torch.float32:
+    if _has_kernel(mixed):
         return _varlen_attention(mixed, packing)
     groups = [(length, len(list(group))) for length, group in itertools.groupby(packing.lengths)]
     contexts = []
@@ -74,6 +80,19 @@ def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
         context = F.scaled_dot_product_attention(query, key, value)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (rows·T, H, K)
     return torch.cat(contexts)
+
+
+def _has_kernel(mixed: Tensor) -> bool:
+    """Tell whether the kernel for rows of any lengths takes these heads on their device."""
+    head_size = mixed.shape[-1]
+    return (
+        _HAS_VARLEN
+        and mixed.is_cuda
+        and mixed.dtype in _VARLEN_TYPES
+        and head_size % _VARLEN_HEAD_GRAIN == 0
+        and head_size <= _VARLEN_LONGEST_HEAD
+        and torch.cuda.get_device_capability(mixed.device) >= _AMPERE
+    )
 
 
 def _varlen_attention(mixed: Tensor, packing: Packing) -> Tensor:

@@ -18,6 +18,8 @@ from rich.text import Text
 
 PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
+# Signals so close together are one wish: torchrun passes on the Ctrl-C that the terminal sent already.
+SAME_WISH_SECONDS = 0.5
 
 
 class Display:
@@ -147,6 +149,7 @@ class StopSignal:
 
     def __init__(self, display: Display) -> None:
         self.asked = False
+        self._asked_at = 0.0
         self._display = display
         self._handlers: dict[int, Any] = {}
 
@@ -162,7 +165,10 @@ class StopSignal:
         self._handlers.clear()
 
     def _ask(self, signum: int, frame: Any) -> None:  # noqa: ARG002
+        now = time.monotonic()
         if self.asked:
+            if now - self._asked_at < SAME_WISH_SECONDS:
+                return
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self._asked_at = True, now
         self._display.line("stopping as soon as the state is kept; once more to stop at once")

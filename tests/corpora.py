@@ -17,10 +17,12 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def make_corpus(examples: Path, tokenizer: Path, target: Path, *, dev: float = 0.1) -> Path:
+def make_corpus(
+    examples: Path, tokenizer: Path, target: Path, *, dev: float = 0.1, max_length: int | None = None
+) -> Path:
     """Make a corpus of the example pairs and tweets."""
     files = [examples / "pairs.tsv", examples / "tweets_dev.tsv"]
-    list(build_corpus(files, target, tokenizer, CorpusOptions(dev=dev)))
+    list(build_corpus(files, target, tokenizer, CorpusOptions(dev=dev, max_length=max_length)))
     return target
 
 

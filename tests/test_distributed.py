@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,11 +14,16 @@ from typing import Any
 
 import pytest
 import torch
-from corpora import SHAPE, make_corpus
+from corpora import SHAPE, make_corpus, tiny_run
 from safetensors.torch import load_file
 
 import twil
 from twil.config.training import LOG
+from twil.data.corpus import open_corpus
+from twil.data.samples import Samples
+from twil.errors import ConfigError
+from twil.train.denoising import Denoising
+from twil.train.distributed import World, join_world
 from twil.train.run_log import read_log
 
 pytestmark = pytest.mark.timeout(180)
@@ -105,26 +111,67 @@ def test_a_step_with_fewer_rows_than_processes_hangs_none_and_changes_nothing(
         assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
 
 
-def test_two_processes_asked_to_stop_go_on_exactly(run_file: Path, tmp_path: Path) -> None:
-    dropout = ["--set", "model.encoder.output_dropout=0.1", "--set", "train.epochs=3"]
-    run(2, str(run_file), *dropout, "-o", str(tmp_path / "whole"))
-    part = [str(run_file), *dropout, "-o", str(tmp_path / "part")]
+MEMORY = "model.encoder.memory={layers=[1], n_heads=2, n_keys=8, key_size=8, knn=4, query_norm=true}"
+
+
+def stop_at(line: int, number: signal.Signals, *arguments: str, log: Path) -> str:
+    """Start two processes, wait for a line of their log, and stop them as a terminal or a cluster does."""
     process = subprocess.Popen(
-        command(2, *part),
+        command(2, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
-    log = tmp_path / "part.checkpoint" / LOG
     deadline = time.monotonic() + 60
-    while not (log.is_file() and len(log.read_text().splitlines()) > 3):
+    while not (log.is_file() and len(log.read_text().splitlines()) >= line):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=90)
+    if number == signal.SIGINT:  # Ctrl-C reaches all processes at once, and the launcher passes it on
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    return process.communicate(timeout=90)[0]
+
+
+def test_two_processes_asked_to_stop_go_on_exactly_and_measure_the_model_that_is_kept(
+    run_file: Path, corpus: Path, tmp_path: Path
+) -> None:
+    # The memory's statistics of queries are the first process's own, and those that are kept.
+    more = ["--set", "model.encoder.output_dropout=0.1", "--set", MEMORY, "--set", "train.steps=80"]
+    run(2, str(run_file), *more, "-o", str(tmp_path / "whole"))
+    part, log = [str(run_file), *more, "-o", str(tmp_path / "part")], tmp_path / "part.checkpoint" / LOG
+    said = stop_at(6, signal.SIGTERM, *part, log=log)
+    assert said.count("stopped in epoch") == 1, said
+    before = len(read_log(log))
+    said = stop_at(before + 6, signal.SIGINT, *part, "--resume", log=log)
+    assert "continuing after step" in said
+    assert said.count("stopped in epoch") == 1, said
     assert not (tmp_path / "part").exists()
     assert "continuing after step" in run(2, *part, "--resume")
     whole, rest = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "part"))
     assert all(torch.equal(whole[name], rest[name]) for name in whole)
+    record = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert measure(tmp_path / "whole", corpus) == pytest.approx(record["results"]["dev"], rel=1e-6)
+
+
+def measure(folder: Path, corpus: Path) -> dict[str, float]:
+    """Evaluate a model folder in this process alone."""
+    held, options = open_corpus(corpus), tiny_run(corpus)
+    train, dev = (
+        Samples(part, options.objective.masking, vocab_size=held.tokenizer.get_vocab_size(), rop=True, seed=1)
+        for part in (held.train, held.dev)
+        if part is not None
+    )
+    model = twil.load(folder)
+    return Denoising(model, train, dev, options.train, dev_rows=10_000, world=World()).evaluate()
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"--nproc-per-node 1, or twil --device cpu"), join_world("cuda"):
+        pass

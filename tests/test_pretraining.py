@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
 import typer
 from corpora import make_corpus, tiny_run
 from typer.testing import CliRunner
 
 import twil
+from twil.cli import console
+from twil.cli.console import Display, StopSignal
 from twil.cli.main import guard
 from twil.cli.pretrain import command
-from twil.config.pretraining import PretrainConfig
-from twil.config.training import LOG
+from twil.config.pretraining import PretrainConfig, pretrain_config
+from twil.config.training import LOG, finetune_config
 from twil.errors import ConfigError, ModelError, TwilError
 from twil.model.folder import save
 from twil.model.original import import_original
+from twil.train import checkpoint, denoising
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.loop import Evaluated, Interrupted, StepDone
+from twil.train.finetune import finetune
+from twil.train.loop import Evaluated, Interrupted, Loss, StepDone
 from twil.train.pretraining import PretrainingFinished, PretrainingStarted, pretrain
 from twil.train.run_log import read_log
 
@@ -217,6 +222,116 @@ def test_patience_and_the_best_weights_survive_a_resume(
     assert same(tmp_path / "whole", tmp_path / "part")
 
 
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill_after_saving(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the process die as soon as its state was kept for the given time."""
+    save_state, saved = CheckpointFolder.save, []
+
+    def killing(self: CheckpointFolder, *args: Any, **options: Any) -> None:
+        save_state(self, *args, **options)
+        saved.append(True)
+        if len(saved) == number:
+            raise Killed
+
+    monkeypatch.setattr(CheckpointFolder, "save", killing)
+
+
+@pytest.mark.parametrize("evaluation", [1, 2], ids=["in between", "the last"])
+def test_a_run_killed_between_keeping_an_evaluation_and_logging_it_lacks_no_line(
+    config: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluation: int,
+) -> None:
+    run = config(steps=8, evaluate_steps=4)
+    whole = list(pretrain(run, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        kill_after_saving(patch, evaluation)
+        with pytest.raises(Killed):
+            list(pretrain(run, tmp_path / "part"))
+    assert timeless(tmp_path / "part.checkpoint")[-1]["event"] == "step"
+    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    assert rest[-1].metrics == whole[-1].metrics
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "part")
+    assert same(tmp_path / "whole", tmp_path / "part")
+
+
+def test_what_a_killed_write_of_the_log_leaves_is_no_obstacle(
+    config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(config(), tmp_path / "model", 2)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            list(pretrain(config(), tmp_path / "model", resume=True))
+    (left,) = (tmp_path / "model.checkpoint").glob(f".*.{LOG}")
+    rest = list(pretrain(config(), tmp_path / "model", resume=True))
+    assert rest[0].resumed == 2
+    assert isinstance(rest[-1], PretrainingFinished)
+    assert not left.exists()
+
+
+def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(
+    config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config(steps=6, checkpoint_steps=2)
+    list(pretrain(run, tmp_path / "whole"))
+    kept = checkpoint.save_file
+
+    def full(tensors: Any, path: Path) -> None:
+        if "000002" in str(path):
+            raise safetensors.SafetensorError("No space left on device (os error 28)")
+        kept(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(TwilError, match=r"No space left on device .* --resume"):
+            list(pretrain(run, tmp_path / "part"))
+    assert [path.name for path in (tmp_path / "part.checkpoint").glob("*checkpoint*")] == [
+        "checkpoint-000001"
+    ]
+    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    assert rest[0].resumed == 2
+    assert same(tmp_path / "whole", tmp_path / "part")
+
+
+def test_a_checkpoint_whose_bytes_are_damaged_is_one_clear_error(
+    config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    stop_after(config(), tmp_path / "model", 1)
+    folder = CheckpointFolder(tmp_path / "model.checkpoint")
+    (state,) = folder.root.glob("*/state.pt")
+    good, chance = state.read_bytes(), random.Random(7)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(good)
+        for _ in range(20):
+            damaged[chance.randrange(4000)] = chance.randrange(256)
+        state.write_bytes(damaged)
+        try:
+            folder.load()
+        except ModelError as error:
+            refused += "--force" in str(error)
+    assert refused > 50
+
+
+def test_checkpoints_come_by_the_clock_too(config: Callable[..., PretrainConfig], tmp_path: Path) -> None:
+    stop_after(config(checkpoint_minutes=1e-9), tmp_path / "often", 3, kill=True)
+    stop_after(config(checkpoint_minutes=60.0), tmp_path / "seldom", 3, kill=True)
+    often = CheckpointFolder(tmp_path / "often.checkpoint").load()
+    assert often is not None
+    assert often.state["progress"]["step"] == 2  # the third step was never ended
+    assert CheckpointFolder(tmp_path / "seldom.checkpoint").load() is None
+
+
 def test_the_latest_checkpoints_are_kept(config: Callable[..., PretrainConfig], tmp_path: Path) -> None:
     stop_after(config(checkpoint_steps=2, keep=2), tmp_path / "model", 6)
     folder = CheckpointFolder(tmp_path / "model.checkpoint")
@@ -246,6 +361,33 @@ def test_a_run_with_other_settings_or_another_corpus_is_not_continued(
     assert isinstance(rest[-1], PretrainingFinished)
 
 
+def test_a_run_is_not_continued_from_other_weights(
+    config: Callable[..., PretrainConfig], corpus: Path, tmp_path: Path
+) -> None:
+    def further(start: Path) -> PretrainConfig:
+        value = {"data": {"corpus": corpus}, "model": {"folder": start}}
+        return pretrain_config(value, {}, ["train.steps=4", "train.batch_rows=32"])
+
+    for name, seed in (("one", 1), ("other", 2)):
+        list(pretrain(config(steps=1, seed=seed), tmp_path / name))
+    stop_after(further(tmp_path / "one"), tmp_path / "model", 2)
+    with pytest.raises(ConfigError, match="the weights it starts from"):
+        list(pretrain(further(tmp_path / "other"), tmp_path / "model", resume=True))
+    (tmp_path / "one").rename(tmp_path / "moved")  # where they lie changes nothing
+    rest = list(pretrain(further(tmp_path / "moved"), tmp_path / "model", resume=True))
+    assert rest[0].resumed == 2
+
+
+def test_a_file_where_the_state_is_kept_is_left_alone(
+    config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "model.checkpoint").write_text("notas")
+    for options in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(TwilError, match="it is a file: choose another output"):
+            list(pretrain(config(), tmp_path / "model", **options))
+    assert (tmp_path / "model.checkpoint").read_text() == "notas"
+
+
 def test_what_else_lies_where_the_state_is_kept_is_never_removed(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
@@ -257,13 +399,10 @@ def test_what_else_lies_where_the_state_is_kept_is_never_removed(
     assert (tmp_path / "model.checkpoint" / "thesis.odt").exists()
 
 
-@pytest.mark.parametrize("where", ["loss", "gradients"])
+@pytest.mark.parametrize("where", ["loss", "gradients", "gradients without a limit"])
 def test_a_run_that_diverges_stops_before_the_update_and_names_step_and_batch(
     config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from twil.train import denoising
-    from twil.train.loop import Loss
-
     plain = denoising.Denoising.loss
     seen: list[torch.nn.Module] = []
     before: list[dict[str, torch.Tensor]] = []
@@ -283,7 +422,7 @@ def test_a_run_that_diverges_stops_before_the_update_and_names_step_and_batch(
     found = "the loss is nan" if where == "loss" else "the gradients' norm is nan"
     named = r"micro-batch \d+ of \d+" if where == "loss" else "the weights are those before it"
     with pytest.raises(ModelError, match=rf"{found} in epoch 1, step \d.*{named}"):
-        list(pretrain(config(steps=9), tmp_path / "model"))
+        list(pretrain(config(steps=9, clip=0.0 if "without" in where else 1.0), tmp_path / "model"))
     now = seen[0].state_dict()
     assert all(torch.equal(now[name], value) for name, value in before[0].items())
     assert not (tmp_path / "model").exists()
@@ -294,8 +433,6 @@ def test_a_pretrained_folder_is_trained_further(
 ) -> None:
     list(pretrain(config(epochs=3), tmp_path / "first"))
     value = {"data": {"corpus": corpus}, "model": {"folder": tmp_path / "first"}}
-    from twil.config.pretraining import pretrain_config
-
     run = pretrain_config(value, {}, ["train.steps=3", "train.batch_rows=32", "train.precision=fp32"])
     events = list(pretrain(run, tmp_path / "second"))
     assert events[0].new_heads == ()
@@ -313,7 +450,6 @@ def test_an_imported_original_is_trained_further_with_its_own_tokenizer(
     )
     save(tmp_path / "original", imported.model, imported.tokenizer, {})
     own = make_corpus(examples, tmp_path / "original" / "tokenizer.json", tmp_path / "own")
-    from twil.config.pretraining import pretrain_config
 
     def run(folder: Path) -> PretrainConfig:
         value = {"data": {"corpus": folder}, "model": {"folder": tmp_path / "original"}}
@@ -325,14 +461,82 @@ def test_an_imported_original_is_trained_further_with_its_own_tokenizer(
         list(pretrain(run(corpus), tmp_path / "other"))
 
 
-def test_rows_that_are_longer_than_the_model_are_refused(
+def test_a_tuned_classifier_is_pretrained_further_without_its_classifier(
+    config: Callable[..., PretrainConfig], corpus: Path, tmp_path: Path, examples: Path
+) -> None:
+    list(pretrain(config(epochs=3), tmp_path / "first"))
+    files = {"train": examples / "tweets_train.tsv", "dev": examples / "tweets_dev.tsv"}
+    tuning = finetune_config(
+        None, {"data": files, "model": {"folder": tmp_path / "first"}}, ["train.steps=1"]
+    )
+    list(finetune(tuning, tmp_path / "tuned"))
+    value = {"data": {"corpus": corpus}, "model": {"folder": tmp_path / "tuned"}}
+    run = pretrain_config(value, {}, ["train.steps=1", "train.batch_rows=32", "train.precision=fp32"])
+    events = list(pretrain(run, tmp_path / "second"))
+    shape = twil.load(tmp_path / "second").config
+    assert shape.mlm
+    assert shape.rop is not None
+    assert shape.classifier is None
+    tuned = twil.load(tmp_path / "tuned").config
+    assert events[0].new_heads == tuple(
+        name for name, head in (("mlm", tuned.mlm), ("rop", tuned.rop)) if not head
+    )
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_rows_that_are_longer_than_the_model_are_refused_with_a_way_out_that_there_is(
+    config: Callable[..., PretrainConfig], corpus: Path, tmp_path: Path, examples: Path, anew: bool
+) -> None:
+    short = "model.encoder.max_positions=40"
+    if anew:
+        run = config(short)
+    else:
+        tokenizer = corpus / "tokenizer.json"
+        few = make_corpus(examples, tokenizer, tmp_path / "few", max_length=40)
+        list(pretrain(tiny_run(few, short, steps=1), tmp_path / "start"))
+        run = pretrain_config({"data": {"corpus": corpus}, "model": {"folder": tmp_path / "start"}}, {})
+    with pytest.raises(
+        ConfigError, match=r"128 pieces, and the encoder 40 positions.*--max-length 40"
+    ) as said:
+        list(pretrain(run, tmp_path / "model"))
+    assert ("max_positions" in str(said.value)) == anew
+
+
+def test_the_metrics_that_are_announced_are_those_that_are_measured(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"128 pieces, and the encoder 40 positions.*--max-length 40"):
-        list(pretrain(config("model.encoder.max_positions=40"), tmp_path / "model"))
+    for number, setting in enumerate(("objective.rop=true", "objective.rop=false")):
+        run = config(setting, steps=1)
+        (measured,) = of_kind(list(pretrain(run, tmp_path / f"{number}")), Evaluated)
+        with pytest.raises(ConfigError, match="there is no metric 'bleu'") as said:
+            list(pretrain(config(setting, metric="bleu"), tmp_path / "never"))
+        assert set(str(said.value).partition("one of ")[2].split(", ")) == measured.metrics.keys()
+        assert not (tmp_path / "never.checkpoint").exists()
 
 
 # --- the command, as a process
+
+
+def test_signals_that_come_together_are_one_wish_and_a_later_one_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    stop = StopSignal(Display(quiet=True))
+    stop.arm()
+    try:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked
+        now[0] += 0.05
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:  # which would end all tests
+            pytest.fail("the second signal of one wish ended the run")
+        now[0] += 1.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        stop.disarm()
 
 
 def arguments(corpus: Path, config: Path, output: Path, *more: str) -> list[str]:
@@ -454,7 +658,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert error.startswith("twil: error:")
     assert said in error
     assert not (tmp_path / "model").exists()
-    assert not (tmp_path / "model.checkpoint").exists() or fault == "metric"
+    assert not (tmp_path / "model.checkpoint").exists()
 
 
 def test_only_the_first_of_several_processes_speaks(

@@ -7,7 +7,6 @@ complete; older ones are removed only then. Weights are safetensors, the rest is
 
 from __future__ import annotations
 
-import pickle
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -20,13 +19,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from twil.config.training import LOG
-from twil.errors import ConfigError, ModelError, TwilError
+from twil.errors import ConfigError, ModelError, TwilError, first_line
 from twil.storage import atomic_folder
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 _NAME = re.compile(r"checkpoint-(\d{6})")
-_OWN = (_NAME, re.compile(r"\.checkpoint-\d{6}-.*"), re.compile(re.escape(LOG)))
-# The second is left by a write that was killed, the third is the log of the run.
+_OWN = (
+    _NAME,
+    re.compile(r"\.checkpoint-\d{6}-.*"),  # left by a write that was killed
+    re.compile(re.escape(LOG)),
+    re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(LOG)),  # left by one of the log
+)
 
 
 @dataclass
@@ -51,13 +54,23 @@ class CheckpointFolder:
     root: Path
 
     def save(self, checkpoint: Checkpoint, *, keep: int = 1) -> None:
-        """Write a checkpoint, then remove the ones before it but for the latest `keep`."""
+        """Write a checkpoint, then remove the ones before it but for the latest `keep`.
+
+        Raises:
+            TwilError: It cannot be written; those before it stay.
+        """
         self.root.mkdir(exist_ok=True)
         number = max(self._numbers(), default=0) + 1
-        with atomic_folder(self._at(number)) as folder:
-            save_file(checkpoint.weights, folder / WEIGHTS)
-            save_file(checkpoint.best, folder / BEST)
-            torch.save(checkpoint.state, folder / STATE)
+        try:
+            with atomic_folder(self._at(number)) as folder:
+                save_file(checkpoint.weights, folder / WEIGHTS)
+                save_file(checkpoint.best, folder / BEST)
+                torch.save(checkpoint.state, folder / STATE)
+        except (RuntimeError, safetensors.SafetensorError) as error:  # what their writers make of a full disk
+            raise TwilError(
+                f"no checkpoint can be written in {self.root} ({first_line(error)}): make room there and "
+                "continue with --resume; what was kept before stays"
+            ) from error
         for old in sorted(self._numbers())[:-keep]:
             shutil.rmtree(self._at(old))
 
@@ -74,13 +87,7 @@ class CheckpointFolder:
         try:
             state = torch.load(folder / STATE, weights_only=True, map_location="cpu")
             weights, best = load_file(folder / WEIGHTS), load_file(folder / BEST)
-        except (
-            OSError,
-            EOFError,
-            RuntimeError,
-            pickle.UnpicklingError,
-            safetensors.SafetensorError,
-        ) as error:
+        except Exception as error:  # a damaged pickle may raise anything
             raise self.damaged(type(error).__name__) from error
         if not isinstance(state, dict):
             raise self.damaged(f"it holds a {type(state).__name__}")
@@ -99,6 +106,10 @@ class CheckpointFolder:
         Raises:
             TwilError: It names what does.
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise TwilError(
+                f"{self.root} is where the run keeps its state, and it is a file: choose another output"
+            )
         if self.root.is_dir():
             names = sorted(entry.name for entry in self.root.iterdir())
             foreign = [name for name in names if not any(form.fullmatch(name) for form in _OWN)]

@@ -214,6 +214,14 @@ class Denoising:
             found |= {"rop_loss": sums["rop_loss"] / ordered, "rop_accuracy": sums["rop_right"] / ordered}
         return found
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the metrics that an evaluation gives; none without a held-out part."""
+        if self.dev is None:
+            return ()
+        order = ("rop_loss", "rop_accuracy") if self.dev.rop and self.dev.pairs else ()
+        return ("loss", "mlm_loss", "mlm_accuracy", *order, "perplexity")
+
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
         """Measure the model on the held-out rows, masked the same way each time."""
@@ -221,6 +229,7 @@ class Denoising:
             return {}
         rows = self.dev.draw(0, 0, self.dev_rows)
         sums = torch.zeros(len(SUMS), device=self.device, dtype=torch.float64)
+        self.world.share(self.model.buffers())  # statistics differ between processes, and one's are kept
         self.model.eval()
         for batch in micro_batches(
             rows, self.config.batch_tokens, rank=self.world.rank, world_size=self.world.size

@@ -42,7 +42,7 @@ def choose_precision(precision: Precision, device: torch.device) -> Arithmetic:
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     flags = cpu_flags()
     return "bf16" if any(flags.get(unit) for unit in _BF16_UNITS) else "fp32"
 

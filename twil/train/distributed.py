@@ -7,7 +7,7 @@ all (checkpoints, the model folder, the log, what a person sees) asks `World.mai
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from twil.errors import ConfigError
 
 _PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be writing a checkpoint
 
@@ -57,6 +59,12 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the tensors of the main one, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
@@ -84,12 +92,20 @@ def join_world(device: str) -> Iterator[World]:
 
     Args:
         device: ``cpu`` or ``cuda``: the kind of device that is trained on.
+
+    Raises:
+        ConfigError: There are more processes than CUDA devices on this machine.
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
+        if local_rank >= (devices := torch.cuda.device_count()):
+            raise ConfigError(
+                f"process {local_rank + 1} of this machine has no CUDA device of its own: give torchrun "
+                f"--nproc-per-node {devices}, or twil --device cpu"
+            )
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:

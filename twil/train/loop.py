@@ -209,6 +209,24 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.clock = self.last_save = time.monotonic()
 
+    @property
+    def last_evaluation(self) -> Evaluated | None:
+        """The last evaluation so far, that of an interrupted run included."""
+        at = self.progress
+        if not at.history:
+            return None
+        entry = at.history[-1]
+        best = at.best_step == entry["step"]
+        return Evaluated(
+            entry["step"],
+            entry["epoch"],
+            entry["loss"],
+            dev_metrics(entry),
+            best,
+            at.finished,
+            entry["seconds"],
+        )
+
     def run(self) -> Iterator[LoopEvent]:
         """Train until the last step, or until patience ends or a stop is asked for.
 
@@ -330,10 +348,10 @@ class Trainer:
 
     def _clip(self) -> Tensor:
         """Scale the gradients down to the largest norm that they may have; return the norm that they had."""
-        if not self.config.clip:
-            return torch.zeros((), device=self.device)
         self.scaler.unscale_(self.optimiser)
-        return nn.utils.clip_grad_norm_(self.objective.model.parameters(), self.config.clip)
+        # Without a limit the norm is wanted all the same: it tells whether every gradient is finite.
+        limit = self.config.clip or math.inf
+        return nn.utils.clip_grad_norm_(self.objective.model.parameters(), limit)
 
     def _check_finite(self, loss: float, norm: float, shares: Sequence[float]) -> None:
         # Under fp16 the scaler skips a step whose gradients overflow.
@@ -422,6 +440,11 @@ class Trainer:
 def count_steps(objective: Objective, config: LoopConfig) -> int:
     """Count the optimiser steps of the whole run."""
     return config.steps or sum(len(objective.epoch(number)) for number in range(1, config.epochs + 1))
+
+
+def dev_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Give what dev gave in one entry of `Progress.history`."""
+    return {name.removeprefix("dev_"): value for name, value in entry.items() if name.startswith("dev_")}
 
 
 def _is_better(metric: str, value: float, best: float | None) -> bool:

@@ -18,15 +18,15 @@ from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
 from twil.errors import ConfigError, ModelError
 from twil.machine import peak_memory
-from twil.model.folder import FILES, load_with_tokenizer, save
+from twil.model.folder import FILES, WEIGHTS, load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT, parameter_count, with_heads
-from twil.storage import check_vacant
+from twil.storage import check_vacant, sha256
 from twil.text.tokenizer import max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.denoising import Denoising
 from twil.train.devices import Arithmetic, choose_device, choose_precision
 from twil.train.distributed import World, join_world
-from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps
+from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 from twil.train.schedules import noam_peak
@@ -151,6 +151,7 @@ class _Run:
         torch.manual_seed(config.train.seed)
         self.model, self.tokenizer, self.new_heads = make_model(config, self.corpus)
         self.objective = self._objective()
+        _check_metric(config.train.metric, self.objective.measured)
         self.steps = count_steps(self.objective, config.train)
         self.loop = resolve(config.train, self.steps, self.model.config.encoder.hidden_size)
 
@@ -174,7 +175,7 @@ class _Run:
             self.checkpoints.clear()
         log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.loop.log_steps)
         yield self._started(trainer.progress.step)
-        with log.open(trainer.progress.step, trainer.progress.total_seconds):
+        with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
             for event in trainer.run():
                 if isinstance(event, StepDone | Evaluated):
                     log.add(event)
@@ -229,11 +230,7 @@ class _Run:
         progress = trainer.progress
         step = progress.best_step or progress.step
         metrics = next(
-            (
-                {name.removeprefix("dev_"): value for name, value in entry.items() if name.startswith("dev_")}
-                for entry in progress.history
-                if entry["step"] == step
-            ),
+            (dev_metrics(entry) for entry in progress.history if entry["step"] == step),
             {},
         )
         if self.world.main:
@@ -279,6 +276,8 @@ class _Run:
         }
         for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps", "precision"):
             del settings[f"train.{key}"]
+        if self.config.model.folder is not None:
+            settings["the weights it starts from"] = sha256(self.config.model.folder / WEIGHTS)
         return settings | {
             "data.dev_rows": repr(self.config.data.dev_rows),
             "train.precision": self.precision,
@@ -316,9 +315,10 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokeni
         model.rop.requires_grad_(requires_grad=False)  # kept as it is
     limit = model.config.encoder.max_positions
     if corpus.max_length > limit:
+        longer = "" if config.model.folder else ", or set model.encoder.max_positions"
         raise ConfigError(
             f"the corpus has rows of up to {corpus.max_length} pieces, and the encoder {limit} positions: "
-            f"make the corpus with --max-length {limit}, or set model.encoder.max_positions"
+            f"make the corpus with --max-length {limit}{longer}"
         )
     set_max_length(tokenizer, corpus.max_length)
     return model, tokenizer, tuple(new)
@@ -330,6 +330,12 @@ def resolve(config: PretrainLoopConfig, steps: int, hidden_size: int) -> Pretrai
     noam = config.schedule == "noam"
     lr = config.lr or (noam_peak(hidden_size, warmup) if noam else PEAK_LR)
     return config.model_copy(update={"lr": lr, "warmup": float(warmup)})
+
+
+def _check_metric(name: str, measured: tuple[str, ...]) -> None:
+    """Refuse a metric before the first step, not at the first evaluation hours later."""
+    if measured and name not in measured:
+        raise ConfigError(f"there is no metric '{name}' on dev: choose one of {', '.join(measured)}")
 
 
 def _check_same_pieces(tokenizer: Tokenizer, corpus: Corpus, folder: Path) -> None:

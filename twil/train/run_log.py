@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from twil.errors import ModelError
 from twil.storage import atomic_file
 from twil.train.loop import Evaluated, StepDone
 
@@ -29,12 +30,17 @@ class RunLog:
         self._rows = self._tokens = 0.0
 
     @contextmanager
-    def open(self, step: int, seconds: float) -> Iterator[None]:
+    def open(self, step: int, seconds: float, evaluated: Evaluated | None = None) -> Iterator[None]:
         """Keep the file open while the run goes on.
 
         Args:
             step: The step that the run continues from; what the file holds of later ones is cut off.
             seconds: Time that the run has taken so far.
+            evaluated: The last evaluation up to there; a process that was killed between keeping the state
+                and writing this line has left it out, and it is made up for.
+
+        Raises:
+            ModelError: The file holds what is no line of a log.
         """
         self._last = time.monotonic()
         self._begin = self._last - seconds
@@ -46,6 +52,8 @@ class RunLog:
         with atomic_file(self.path) as temporary:
             temporary.write_text("".join(_line(entry) for entry in kept), encoding="utf-8")
         with self.path.open("a", encoding="utf-8") as self._file:
+            if evaluated is not None and ("evaluation", evaluated.step) not in _events(kept):
+                self.add(evaluated)
             yield
         self._file = None
 
@@ -89,11 +97,29 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a log; the last, where a killed run has cut it, is left out."""
+    """Read the whole lines of a log; the last, where a killed run has cut it, is left out.
+
+    Raises:
+        ModelError: A line is damaged.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    entries = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # no JSON, or no UTF-8
+            entry = None
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            raise ModelError(
+                f"{path}, line {number}, is no line of a log: remove it, or the file: no run needs them"
+            )
+        entries.append(entry)
+    return entries
+
+
+def _events(entries: list[dict[str, Any]]) -> set[tuple[Any, int]]:
+    return {(entry.get("event"), entry["step"]) for entry in entries}
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -58,6 +58,8 @@ def command(
         _refuse({**columns, "--limit": limit}, PRETRAINED)
     if not mlm:
         _refuse({"--masking": masking, "--budget": budget, "--max-span": max_span, "--seed": seed}, "--mlm")
+    if masking == "token":
+        _refuse({"--max-span": max_span}, "--masking span")
 
     with Display(quiet=quiet) as display:
         if objectives:

@@ -248,6 +248,12 @@ def test_what_is_left_out_is_named_once(write: Write, path: str) -> None:
     assert [word in note for note in new] == [True], new
 
 
+def test_the_trained_length_decides_where_both_are_given(write: Write) -> None:
+    original = read_original_pretraining(write(representation__max_len_training=20))
+    assert original.max_length == 43
+    assert not any("max_len_training" in note for note in original.notes)
+
+
 def test_a_memory_says_that_its_queries_are_not_normalised(write: Write) -> None:
     params = {"k_dim": 16, "memory_size": 8, "n_heads": 2, "knn": 4, "in_layers": [1], "batch_norm": False}
     path = write(model__pkm=True, model__pkm_params=params)

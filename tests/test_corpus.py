@@ -281,6 +281,15 @@ def test_repeats_are_those_that_a_set_of_all_keys_finds(
     assert marks.tolist() == expected.tolist()
 
 
+def test_rows_without_a_key_are_never_in_memory_together(tmp_path: Path) -> None:
+    keys = np.concatenate([np.zeros(10_000, np.uint64), hash_texts(map(str, range(100)))])
+    with small_runs(), DiskArray(tmp_path / "keys", np.uint64) as array:
+        array.append(keys)
+        parts = list(grouping._partitions(array, tmp_path, drop_zeros=True))
+    assert max(map(len, parts)) < 100
+    assert sorted(place for part in parts for place in part["place"].tolist()) == list(range(10_000, 10_100))
+
+
 # --- what is held out
 
 
@@ -503,6 +512,8 @@ def test_options_that_do_not_go_together_are_refused(build: Build, tmp_path: Pat
     for share in (-0.1, 1.0):
         with pytest.raises(ConfigError, match="cannot be held out"):
             CorpusOptions(dev=share)
+    with pytest.raises(ConfigError, match="no row has 99999999999999999999 pieces"):
+        CorpusOptions(max_length=99_999_999_999_999_999_999)
 
 
 def test_a_tokenizer_must_say_or_be_told_the_longest_row(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -532,7 +543,10 @@ def test_what_is_no_corpus_or_damaged_is_refused(build: Build, tmp_path: Path) -
     with pytest.raises(DataError, match="it is missing"):
         open_corpus(folder)
     (folder / "train-pairs.arrow").write_bytes(arrow)
-    for text in ("{", "[]", "{}", json.dumps(json.loads(manifest) | {"parts": {}})):
+    train: list[object] = [3, {"pairs": 3}, {"pairs": {"rows": 5}}, {"pairs": {"rows": "5", "bytes": 9}}]
+    parts = [{}, *({"train": kinds} for kinds in train)]
+    edited = [json.dumps(json.loads(manifest) | {"parts": part}) for part in parts]
+    for text in ("{", "[]", "{}", "[" * 100_000, *edited):
         (folder / "corpus.json").write_text(text)
         with pytest.raises(DataError, match=r"corpus\.json.*damaged"):
             open_corpus(folder)

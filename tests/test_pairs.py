@@ -159,6 +159,18 @@ def test_ids_of_texts_that_are_not_named_are_refused() -> None:
         PairColumns(first="tuit", second_id="id")
 
 
+def test_a_column_cannot_hold_both_texts() -> None:
+    with pytest.raises(ConfigError, match="cannot hold both texts"):
+        PairColumns(first="tuit", second="tuit")
+
+
+@pytest.mark.parametrize("start", [b"\n", b"\xef\xbb\xbf", b"\n1\ta\t2\tb\n"])
+def test_a_table_that_begins_with_a_blank_line_is_refused(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "p.tsv").write_bytes(start)
+    with pytest.raises(DataError, match=r"p\.tsv: its first line is blank"):
+        PairReader(tmp_path / "p.tsv")
+
+
 def test_streams_and_other_ways_with_bad_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="save the stream"):
         PairReader("-")

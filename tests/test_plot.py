@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,13 @@ def test_a_line_that_is_whole_but_wrong_is_an_error_with_its_number(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "line", ["7", "[1, 2", '"a step"', '{"step": 4}', '{"event": "step", "step": "ten"}']
+    "line",
+    [
+        *("7", "[1, 2", '"a step"', '{"step": 4}', '{"event": "step", "step": "ten"}', "[" * 100_000),
+        *('{"event": "step", "step": -1}', '{"event": "step", "step": 1000000000000000000000}'),
+        '{"event": "evaluation", "step": 1, "metrics": [1]}',
+    ],
+    ids=range(9),
 )
 def test_json_that_is_no_event_is_an_error(tmp_path: Path, line: str) -> None:
     with pytest.raises(DataError, match="line 1"):
@@ -113,6 +121,19 @@ def test_running_mean_keeps_a_straight_line_and_evens_out_a_zigzag() -> None:
     assert running_mean(line, 2)[:8] == line[:8]
     assert running_mean([1.0, 3.0] * 10, 1)[1:-1] == pytest.approx([5 / 3, 7 / 3] * 9)
     assert running_mean([], 3) == []
+
+
+def test_a_value_that_is_not_finite_spoils_the_means_that_it_is_part_of_alone() -> None:
+    for bad in (math.nan, math.inf):
+        means = running_mean([1.0, 1.0, 1.0, 1.0, bad, 1.0, 1.0, 1.0], 1)
+        assert [math.isfinite(mean) for mean in means] == [True] * 3 + [False] * 3 + [True] * 2
+
+
+def test_the_running_mean_of_a_run_of_a_million_lines_takes_no_time() -> None:
+    begin = time.process_time()
+    means = running_mean([float(number % 7) for number in range(1_000_000)], 20_000)
+    assert time.process_time() - begin < 10  # minutes, were every mean summed up anew
+    assert means[500_000] == pytest.approx(3.0, abs=1e-3)
 
 
 def full_curves(path: Path, steps: int = 300) -> Curves:

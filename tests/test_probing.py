@@ -373,6 +373,7 @@ def test_the_command_shows_scores_beside_their_baselines(
         (["--limit", "3"], "--limit would have no effect: only with --mlm, --rop or --pll"),
         (["--rop", "--budget", "0.2"], "--budget would have no effect: only with --mlm"),
         (["--rop", "--label", "CLASS"], "--label would have no effect: only with a classifier's scores"),
+        (["--mlm", "--masking", "token", "--max-span", "2"], "--max-span would have no effect"),
         (["--mlm", "--budget", "1.5"], "budget: Input should be less than 1"),
         (["--mlm", "--masking", "words"], "masking: kind: Input should be 'span' or 'token'"),
         (["--mlm", "--second", "REPLY_TEXT"], "that of the (first) text"),

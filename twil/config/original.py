@@ -267,7 +267,7 @@ _OPTIMISERS: dict[str, tuple[str, dict[str, float], float]] = {
 }
 
 _READ = {
-    *("dataset.file", "dataset.vocab_file", "representation.max_len"),
+    *("dataset.file", "dataset.vocab_file", "representation.max_len", "representation.max_len_training"),
     *("model.factorize_embeddings", "model.cross_sharing", "model.embedding_size", "model.hidden_size"),
     *("model.n_encoders", "model.n_heads", "model.attention_size", "model.input_dropout"),
     *("model.output_dropout", "model.initializer_range", "model.pkm"),

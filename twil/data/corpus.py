@@ -104,7 +104,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("is no corpus (it holds no corpus.json): make one with twil corpus", file=path)
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too deep
         raise _damaged(file, "it is not JSON") from error
     if not isinstance(info, dict) or "format" not in info:
         raise _damaged(file, "it does not describe a corpus")
@@ -117,9 +117,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     expected = {"tokenizer_sha256": str, "max_length": int, "parts": dict}
     if not all(isinstance(info.get(key), type_) for key, type_ in expected.items()):
         raise _damaged(file, f"one of {', '.join(expected)} is missing")
+    for part in PARTS:
+        _check_counts(file, part, info["parts"].get(part, {}))
     if not (path / TOKENIZER_FILE).is_file():
         raise _damaged(path / TOKENIZER_FILE, "it is missing")
     return info
+
+
+def _check_counts(file: Path, part: str, kinds: object) -> None:
+    """Refuse a manifest that does not count the rows and bytes of what a part holds."""
+    counted = isinstance(kinds, dict) and all(
+        isinstance(kinds[kind], dict) and all(type(kinds[kind].get(key)) is int for key in ("rows", "bytes"))
+        for kind in KINDS
+        if kind in kinds
+    )
+    if not counted:
+        raise _damaged(file, f"it does not count what {part} holds")
 
 
 def _open_part(path: Path, part: str, counts: dict[str, Any]) -> Part | None:

@@ -49,6 +49,7 @@ _FATES = {"empty": Fate.EMPTY, "repeated": Fate.REPEATED, "duplicate": Fate.DUPL
 _AHEAD = 2  # runs of rows that wait for the tokenizer while others are read and stored
 _PROGRESS_SECONDS = 0.2
 _SHOWN_ERRORS = 5
+_LONGEST_ROW = 2**31 - 1  # lengths are stored in four bytes
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,11 @@ class CorpusOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a share that leaves nothing to learn from."""
+        """Refuse a share that leaves nothing to learn from, and a length that no row can have."""
         if self.dev is not None and not 0 <= self.dev < 1:
             raise ConfigError(f"a share of {self.dev:g} cannot be held out: choose one from 0 to below 1")
+        if self.max_length is not None and self.max_length > _LONGEST_ROW:
+            raise ConfigError(f"no row has {self.max_length} pieces: choose at most {_LONGEST_ROW}")
 
 
 @dataclass(frozen=True)

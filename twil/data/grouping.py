@@ -22,7 +22,7 @@ from twil.data.spool import RUN_ROWS, DiskArray
 from twil.errors import DataError
 
 PARTITION_KEYS = 1 << 18
-_MOST_PARTITIONS = 256  # files open at a time
+_MOST_PARTITIONS = 128  # files open at a time; some systems allow a process 256
 
 _RECORD = np.dtype([("key", np.uint64), ("place", np.int64)])
 
@@ -37,8 +37,8 @@ def mark_repeats(keys: DiskArray, marks: NDArray[np.uint8], mark: int, folder: P
         folder: For temporary files.
     """
     with TemporaryDirectory(dir=folder) as scratch:
-        for part in _partitions(keys, Path(scratch)):
-            part = part[(part["key"] != 0) & (marks[part["place"]] == 0)]
+        for part in _partitions(keys, Path(scratch), drop_zeros=True):
+            part = part[marks[part["place"]] == 0]
             _, firsts = np.unique(part["key"], return_index=True)  # equal ones lie in the order of their rows
             marks[np.delete(part["place"], firsts)] = mark
 
@@ -200,10 +200,11 @@ def _connect(links: DiskArray, roots: NDArray[Any]) -> None:
                 run[:] = further
 
 
-def _partitions(keys: DiskArray, folder: Path) -> Iterator[NDArray[Any]]:
+def _partitions(keys: DiskArray, folder: Path, *, drop_zeros: bool = False) -> Iterator[NDArray[Any]]:
     """Deal out keys to files by their highest bits; yield (key, place) of each, in the order of places.
 
-    All keys of a file are smaller than those of the next.
+    All keys of a file are smaller than those of the next. Where 0 is no key it must be dropped: without ids
+    all rows have it, and one file would hold them all.
     """
     number = min(-(-len(keys) * keys.columns // PARTITION_KEYS), _MOST_PARTITIONS)
     with ExitStack() as stack:
@@ -216,6 +217,8 @@ def _partitions(keys: DiskArray, folder: Path) -> Iterator[NDArray[Any]]:
             records["key"] = run.ravel()
             records["place"] = np.arange(place, place + run.size)
             place += run.size
+            if drop_zeros:
+                records = records[records["key"] != 0]
             part_of = ((records["key"] >> np.uint64(32)) * np.uint64(number)) >> np.uint64(32)
             order = np.argsort(part_of, kind="stable")
             ends = np.cumsum(np.bincount(part_of.astype(np.intp), minlength=number))

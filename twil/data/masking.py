@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.pretraining import MaskingConfig
+from twil.data.batching import Int64Array
 from twil.text.tokenizer import MASK_ID, SPECIAL
-
-Int64Array = NDArray[np.int64]
 
 FIRST_ID = len(SPECIAL)
 """The first id that is no special piece: from here on pieces can be masked, or stand for masked ones."""

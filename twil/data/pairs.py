@@ -45,11 +45,13 @@ class PairColumns:
     second: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a second text without a first, and ids without texts."""
+        """Refuse a second text without a first, ids without texts, and one column for both texts."""
         if self.first is None and (self.second or self.first_id or self.second_id):
             raise ConfigError("other columns are named, but not that of the (first) text: name it too")
         if self.second is None and self.second_id:
             raise ConfigError("the column of the reply's id is named, but not that of its text: name it too")
+        if self.first is not None and self.first == self.second:
+            raise ConfigError(f"the column {self.first} cannot hold both texts of a pair: name two columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,8 @@ def _resolve(path: str | Path, columns: PairColumns, header: bool | None, form: 
     if find_format(path, form).kind == "txt":
         return _Resolved(TEXT_COLUMN, None, None, None, header=True)
     first_line = _first_line(path, form)
+    if first_line == [""]:
+        raise DataError("its first line is blank: begin with the names of the columns or a row", file=path)
     if header is None:
         header = first_line is None or _is_header(first_line, columns)
     names = TableReader(path, (), header=header, format=form).names

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from twil.data.batching import Int64Array
 from twil.errors import DataError, first_line
 
-Int64Array = NDArray[np.int64]
 PieceArray = NDArray[Any]  # uint16 or int32
 PieceType = type[np.uint16] | type[np.int32]
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twil.config.training import LOG
 from twil.errors import ConfigError, DataError, require
 from twil.storage import atomic_file
@@ -81,6 +83,7 @@ PANELS = (
 TRAIN_COLOUR, DEV_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by every kind of sight
 SMOOTHED_POINTS = 100
 """A noisy curve of more points gets a running mean."""
+_MOST_STEPS = 2**53  # what a float, and so a drawing, tells apart
 
 
 def read_curves(run: str | Path) -> Curves:
@@ -115,7 +118,7 @@ def read_curves(run: str | Path) -> Curves:
     return Curves(
         path,
         train=_collect((event["step"], event) for event in train),
-        dev=_collect((event["step"], event.get("metrics") or {}) for event in dev),
+        dev=_collect((event["step"], event["metrics"]) for event in dev),
         best=best[-1] if best else None,
         cut=cut,
     )
@@ -142,7 +145,8 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
     if not panels:
         keys = ", ".join(curves.train | curves.dev)
         raise DataError(
-            f"it has nothing to draw, only {keys}: give the log of a pretraining", file=curves.path
+            f"it has nothing to draw ({keys or 'no figures'}): give the log of a pretraining",
+            file=curves.path,
         )
     require("matplotlib", purpose="twil plot")
     from matplotlib import rc_context
@@ -196,14 +200,24 @@ def _events(path: Path) -> Iterator[dict[str, Any] | None]:
                 try:
                     event = json.loads(line)
                     if "step" in event:
-                        yield {**event, "event": str(event["event"]), "step": operator.index(event["step"])}
-                except (ValueError, TypeError, KeyError) as error:
+                        yield _event(event)
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
                     if line.endswith("\n"):
                         said = "is no line of a log that twil wrote: give another file"
                         raise DataError(said, file=path, line=number) from error
                     yield None
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=path) from error
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Check one event that has a step; whatever is wrong with it raises what JSON's reader may raise."""
+    step, metrics = operator.index(event["step"]), event.get("metrics") or {}
+    if not 0 <= step < _MOST_STEPS:
+        raise ValueError(f"there is no step {step}")
+    if not isinstance(metrics, dict):
+        raise TypeError("metrics are named")
+    return {**event, "event": str(event["event"]), "step": step, "metrics": metrics}
 
 
 def _drop(events: list[dict[str, Any]], step: int) -> None:
@@ -270,9 +284,15 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
         width: How many neighbours each side has. The first values have fewer, on both sides alike, since a
             loss falls steeply there; the last ones lack those on the right.
     """
-    means = []
-    for index in range(len(values)):
-        reach = min(width, index)
-        around = values[index - reach : index + reach + 1]
-        means.append(sum(around) / len(around))
-    return means
+    figures = np.asarray(values, dtype=np.float64)
+    places = np.arange(len(figures))
+    reach = np.minimum(width, places)
+    begins, ends = places - reach, np.minimum(places + reach + 1, len(figures))
+    finite = np.isfinite(figures)
+    # A mean is the difference of two running sums: its time does not grow with the width.
+    sums, spoilt = (
+        np.concatenate([[0], np.cumsum(part)]) for part in (np.where(finite, figures, 0.0), ~finite)
+    )
+    means = (sums[ends] - sums[begins]) / (ends - begins)
+    smooth: list[float] = np.where(spoilt[ends] > spoilt[begins], np.nan, means).tolist()
+    return smooth

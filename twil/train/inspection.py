@@ -11,11 +11,10 @@ import numpy as np
 
 from twil.config.pretraining import MaskingConfig
 from twil.data.pairs import PairColumns, PairReader
+from twil.data.samples import REPLY_FIRST, TWEET_FIRST
 from twil.errors import ConfigError, DataError
 from twil.train.intrinsic import numbered_rows
 from twil.train.probing import (
-    REPLY_FIRST,
-    TWEET_FIRST,
     Probe,
     Row,
     Text,

@@ -23,12 +23,11 @@ from twil.config.pretraining import MaskingConfig
 from twil.data.batching import Int64Array
 from twil.data.masking import FIRST_ID
 from twil.data.pairs import PairColumns, PairReader
+from twil.data.samples import REPLY_FIRST, TWEET_FIRST
 from twil.errors import ConfigError, DataError
 from twil.train.probing import (
     BATCH_TOKENS,
     FRAME,
-    REPLY_FIRST,
-    TWEET_FIRST,
     Probe,
     Text,
     encode_rows,

@@ -26,9 +26,6 @@ from twil.train.devices import choose_device
 Text = str | tuple[str, str]
 
 BATCH_TOKENS = 1024
-REPLY_FIRST, TWEET_FIRST = 0, 1
-"""What the two outputs of the reply-order head stand for."""
-
 FRAME = 2
 """Pieces of a single text that has none of its own: [CLS] and [SEP]."""
 
@@ -238,7 +235,7 @@ def order_probabilities(probe: Probe, rows: Sequence[Row]) -> NDArray[np.float64
         rows: Pairs.
 
     Returns:
-        float64 ``(B, 2)``, the probabilities of `REPLY_FIRST` and `TWEET_FIRST`.
+        float64 ``(B, 2)``, the probabilities of the orders, by their labels in `twil.data.samples`.
     """
     probabilities = np.empty((len(rows), 2), dtype=np.float64)
     for numbers in length_batches([len(row.input_ids) for row in rows], probe.batch_tokens):

@@ -5,8 +5,9 @@
 Stages, each of which is left out where its output lies in the work folder already: a vocabulary; a corpus
 of all pairs and tweets, a hundredth of them held out; the encoder, by `real_pretraining.toml`; its scores
 on the pairs' dev files beside baselines; and classifiers, fine-tuned from the encoder and from the same
-shape drawn anew, over several seeds, beside TF-IDF with logistic regression. A run that was interrupted
-goes on where it stopped. Writes results/real_pretraining.md, .json, and the curves of pretraining as .svg.
+shape drawn anew, over several seeds, each at the learning rate that did best on dev with another seed,
+beside TF-IDF with logistic regression. A run that was interrupted goes on where it stopped. Writes
+results/real_pretraining.md, .json, and the curves of pretraining as .svg.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,25 @@ TUNING = [
     *("--set", "model.classifier.dropout=0.3", "--set", "model.output_dropout=0.2"),
 ]
 """Settings of every fine-tuning, from either start."""
-RATES = {"pretrained": 2e-4, "from scratch": 5e-4}
-"""Peak learning rates: what is trained already moves less."""
+STARTS = ("pretrained", "from scratch")
+RATES = (1e-4, 2e-4, 5e-4, 1e-3)
+"""Peak learning rates to choose from."""
+CHOOSING_SEED = 0
+"""Of the runs that choose among the rates; it is none of SEEDS."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning."""
+
+    task: str
+    start: str
+    lr: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-{self.start.replace(' ', '-')}-{self.lr:g}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -83,8 +101,11 @@ class Stages:
         self.resume("pretrain", CONFIG, "--corpus", self.corpus, output=self.encoder)
         for file in self.pairs("dev"):
             self.score(file)
+        cases = [(task, start) for task in TF_IDF for start in STARTS]
         with ThreadPoolExecutor(self.jobs) as pool:
-            list(pool.map(self.finetune, list(self.classifiers())))
+            choosing = (Run(*case, lr, CHOOSING_SEED) for case in cases for lr in RATES)
+            list(pool.map(self.finetune, choosing))
+            list(pool.map(self.finetune, (run for case in cases for run in self.runs(*case))))
 
     def resume(self, *arguments: object, output: Path, threads: int | None = None) -> None:
         """Run a training command to its end, from where it was interrupted; nothing where it is done."""
@@ -103,27 +124,40 @@ class Stages:
     def scores(self, file: Path) -> Path:
         return self.work / f"scores-{file.parent.name}.json"
 
-    def classifiers(self) -> Iterable[tuple[str, str, int]]:
-        """Name each fine-tuning: task, start and seed."""
-        return ((task, start, seed) for task in TF_IDF for start in RATES for seed in SEEDS)
+    def best_rate(self, task: str, start: str) -> float:
+        """Give the learning rate whose best epoch has the highest macro-F1 on dev."""
 
-    def classifier(self, task: str, start: str, seed: int) -> Path:
-        return self.work / f"{task}-{start.replace(' ', '-')}-{seed}"
+        def on_dev(lr: float) -> float:
+            epochs = self.record(Run(task, start, lr, CHOOSING_SEED))["history"]
+            return max(float(epoch["dev_macro_f1"]) for epoch in epochs)
 
-    def finetune(self, run: tuple[str, str, int]) -> None:
-        task, start, seed = run
-        folder = self.data / task
-        preset = read_pretrain_config(CONFIG, {}, []).model.init
-        if preset is None:
-            raise SystemExit(f"{CONFIG} gives no preset (model.init), which fine-tuning could draw anew")
-        fresh = ["--init", preset, "--tokenizer", self.tokenizer]
+        return max(RATES, key=on_dev)
+
+    def runs(self, task: str, start: str) -> list[Run]:
+        """List the runs that are reported, when those that choose their rate are done."""
+        lr = self.best_rate(task, start)
+        return [Run(task, start, lr, seed) for seed in SEEDS]
+
+    def record(self, run: Run) -> Any:
+        """Read what a fine-tuning noted of itself."""
+        return read_json(self.work / run.name / "run.json")
+
+    def finetune(self, run: Run) -> None:
+        folder = self.data / run.task
         self.resume(
             *("finetune", folder / "train.tsv", "--dev", folder / "dev.tsv", "--test", folder / "test.tsv"),
-            *(["--model", self.encoder] if start == "pretrained" else fresh),
-            *(*TUNING, "--precision", "auto", "--lr", RATES[start], "--seed", seed, "--quiet"),
-            output=self.classifier(*run),
+            *(["--model", self.encoder] if run.start == "pretrained" else self.drawn_anew()),
+            *(*TUNING, "--precision", "auto", "--lr", run.lr, "--seed", run.seed, "--quiet"),
+            output=self.work / run.name,
             threads=1,
         )
+
+    def drawn_anew(self) -> list[object]:
+        """Give the options of the encoder's shape without its weights."""
+        model = read_pretrain_config(CONFIG, {}, []).model
+        changes = [f"model.encoder.{key}={value}" for key, value in model.encoder.items()]
+        options = [option for change in changes for option in ("--set", change)]
+        return ["--init", model.init, "--tokenizer", self.tokenizer, *options]
 
 
 def twil(*arguments: object, threads: int | None = None) -> str:
@@ -146,9 +180,12 @@ def collect(stages: Stages) -> dict[str, Any]:
     tasks = []
     for task, floor in TF_IDF.items():
         entry: dict[str, Any] = {"task": task, "tf_idf": floor}
-        for start in RATES:
-            runs = [read_json(stages.classifier(task, start, seed) / "run.json") for seed in SEEDS]
-            entry[start] = [run["results"]["test"]["averages"]["macro"]["f1"] for run in runs]
+        for start in STARTS:
+            records = [stages.record(run) for run in stages.runs(task, start)]
+            entry[start] = {
+                "lr": stages.best_rate(task, start),
+                "macro_f1": [record["results"]["test"]["averages"]["macro"]["f1"] for record in records],
+            }
         tasks.append(entry)
     return {
         "twil": __version__,
@@ -158,6 +195,7 @@ def collect(stages: Stages) -> dict[str, Any]:
         "corpus": read_json(stages.corpus / "corpus.json"),
         "pretraining": {
             "config": record["config"],
+            "shape": read_json(stages.encoder / "config.json")["model"]["encoder"],
             "parameters": record["parameters"],
             "precision": record["precision"],
             "pairs": record["corpus"]["pairs"],
@@ -180,9 +218,10 @@ def read_json(path: Path) -> Any:
 PAGE = """# Pretraining on real pairs and tweets
 
 Written by `benchmarks/real_pretraining.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of {pieces:,}
-pieces. {pairs:,} pairs and {texts:,} tweets; preset `{init}`, {parameters:,} parameters, {steps:,} steps of
-{batch_rows:,} rows in {precision}: {minutes:.0f} minutes at {tokens_per_second:,.0f} pieces/s. Kept are the
-weights of the lowest loss on a hundredth of the conversations, held out: those of step {best_step:,}.
+pieces. {pairs:,} pairs and {texts:,} tweets; {layers} layers of {hidden}, {parameters:,} parameters;
+{steps:,} steps of {batch_rows:,} rows in {precision}: {minutes:.0f} minutes at {tokens_per_second:,.0f}
+pieces/s. Kept are the weights of the lowest loss on a hundredth of the conversations, held out: those of
+step {best_step:,}.
 
 ![Curves of the run](real_pretraining.svg)
 
@@ -196,7 +235,8 @@ stands elsewhere in the file; order guessed at random is right half of the time.
 ## Fine-tuning, macro-F1 on test
 
 From the encoder and from the same shape drawn anew: mean and standard deviation over seeds {seeds}; settings
-`{settings}`; learning rate {rates}.
+`{settings}`. The learning rate of each line and start, in brackets, is the one of {rates} that
+did best on dev with another seed.
 
 {finetuning}
 """
@@ -208,12 +248,13 @@ def render(results: dict[str, Any]) -> str:
     return PAGE.format(
         **{key: results[key] for key in ("twil", "cpu", "cpus", "pieces")},
         **pretraining,
-        init=pretraining["config"]["model"]["init"],
+        layers=pretraining["shape"]["n_layers"],
+        hidden=pretraining["shape"]["hidden_size"],
         batch_rows=pretraining["config"]["train"]["batch_rows"],
         held_out=held_out_table(results["held_out"]),
         seeds=", ".join(map(str, finetuning["seeds"])),
         settings=" ".join(finetuning["settings"]),
-        rates=", ".join(f"{rate:g} {start}" for start, rate in finetuning["rates"].items()),
+        rates=", ".join(f"{rate:g}" for rate in finetuning["rates"]),
         finetuning=finetuning_table(finetuning["tasks"]),
     )
 
@@ -244,19 +285,24 @@ def held_out_table(files: dict[str, Any]) -> str:
 
 
 def finetuning_table(tasks: Sequence[dict[str, Any]]) -> str:
-    def said(values: Sequence[float]) -> str:
-        return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+    def said(runs: dict[str, Any]) -> str:
+        values = runs["macro_f1"]
+        return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} ({runs['lr']:g})"
+
+    def gain(task: dict[str, Any]) -> float:
+        pretrained, fresh = [float(statistics.mean(task[start]["macro_f1"])) for start in STARTS]
+        return pretrained - fresh
 
     rows = [
         [
             task["task"],
-            *(said(task[start]) for start in RATES),
-            f"{statistics.mean(task['pretrained']) - statistics.mean(task['from scratch']):+.4f}",
+            *(said(task[start]) for start in STARTS),
+            f"{gain(task):+.4f}",
             f"{task['tf_idf']:.3f}",
         ]
         for task in tasks
     ]
-    return table(["task", *RATES, "gain", "TF-IDF"], rows)
+    return table(["task", *STARTS, "gain", "TF-IDF"], rows)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

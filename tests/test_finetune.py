@@ -84,6 +84,14 @@ def test_it_learns_and_the_folder_holds_the_best_epoch(
     assert not (tmp_path / "model.checkpoint").exists()
 
 
+def test_a_preset_may_be_changed_for_a_model_drawn_anew(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    list(finetune(config("model.encoder.n_layers=1", epochs=1), tmp_path / "model"))
+    shape = twil.load(tmp_path / "model").config.encoder
+    assert (shape.n_layers, shape.hidden_size) == (1, 128)
+
+
 def test_lower_precision_on_a_cpu_learns_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
     events = list(finetune(config(epochs=4, precision="bf16"), tmp_path / "model"))
     assert isinstance(events[-1], Finished)
@@ -496,6 +504,8 @@ def test_scores_are_those_worked_out_by_hand() -> None:
         ("train.metric=beauty", "there is no metric 'beauty'"),
         ("train.precision=fp16", "needs a CUDA device"),
         ("model.init=enormous", "tiny, small, base, large"),
+        ("model.encoder.n_leyers=1", r"preset tiny: n_leyers: there is no such setting"),
+        ("model.encoder.vocab_size=5", r"model\.encoder: .*vocab_size"),
         ("model.max_length=1000", "132 positions"),
         ("data.labels=['P']", "at least two labels"),
         ("lr", "--set takes section.key=value"),

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from twil.config.model import EncoderConfig, ModelConfig, RopConfig, Section, explain, preset
-from twil.config.training import LoopConfig, Precision, merge, override_value, read_toml
+from twil.config.model import ModelConfig, RopConfig, Section, explain
+from twil.config.training import LoopConfig, OriginConfig, Precision, merge, override_value, read_toml
 from twil.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,22 +27,17 @@ class PretrainDataConfig(Section):
     """Rows of its held-out part that an evaluation takes, the same ones each time."""
 
 
-class PretrainModelConfig(Section):
+class PretrainModelConfig(OriginConfig):
     """Where the model starts: a preset or a shape drawn anew, or a model folder trained further."""
 
-    folder: Path | None = None
-    init: str | None = None
-    """A preset's name; what `encoder` gives differs from it."""
-    encoder: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the encoder's configuration; the vocabulary's size is the tokenizer's."""
     rop: RopConfig | None = RopConfig()
     """The head for Reply Order Prediction of a model drawn anew; `objective.rop` switches it off."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.folder is not None and (self.init is not None or self.encoder):
+        if self.folder is not None and self.is_drawn:
             raise ValueError("a model folder brings its own shape: leave init and encoder out")
-        if self.folder is None and self.init is None and not self.encoder:
+        if self.folder is None and not self.is_drawn:
             raise ValueError("give a preset (init), a shape (encoder) or a model folder (--init)")
         return self
 
@@ -56,14 +51,7 @@ class PretrainModelConfig(Section):
         Raises:
             ConfigError: A field of the encoder does not fit.
         """
-        if self.init is not None:
-            encoder = preset(self.init, vocab_size=vocab_size, **self.encoder)
-        else:
-            try:
-                encoder = EncoderConfig(vocab_size=vocab_size, **self.encoder)
-            except (ValidationError, TypeError) as error:
-                said = explain(error, EncoderConfig) if isinstance(error, ValidationError) else str(error)
-                raise ConfigError(f"model.encoder: {said}") from error
+        encoder = self.draw(vocab_size=vocab_size)
         return ModelConfig(encoder=encoder, mlm=True, rop=self.rop if rop else None)
 
 

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from twil.config.model import ClassifierConfig, Pooling, Probability, Section, explain
+from twil.config.model import (
+    ClassifierConfig,
+    EncoderConfig,
+    Pooling,
+    Probability,
+    Section,
+    explain,
+    preset,
+)
 from twil.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -45,12 +53,40 @@ class ClassifierChoice(Section):
         return (own or ClassifierConfig()).model_copy(update=self.model_dump(exclude_none=True))
 
 
-class StartConfig(Section):
-    """Where the model starts: a model folder, or a preset drawn anew for a tokenizer."""
+class OriginConfig(Section):
+    """Where a model comes from: a model folder, or a preset or a shape drawn anew."""
 
     folder: Path | None = None
     init: str | None = None
+    """A preset's name; what `encoder` gives differs from it."""
+    encoder: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the encoder's configuration; the vocabulary's size is the tokenizer's."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the weights are to be drawn anew."""
+        return self.init is not None or bool(self.encoder)
+
+    def draw(self, *, vocab_size: int) -> EncoderConfig:
+        """Give the encoder to draw anew, for a vocabulary of that many pieces.
+
+        Raises:
+            ConfigError: There is no such preset, or a field of the encoder does not fit.
+        """
+        try:
+            if self.init is not None:
+                return preset(self.init, vocab_size=vocab_size, **self.encoder)
+            return EncoderConfig(vocab_size=vocab_size, **self.encoder)
+        except (ValidationError, TypeError) as error:
+            said = explain(error, EncoderConfig) if isinstance(error, ValidationError) else str(error)
+            raise ConfigError(f"model.encoder: {said}") from error
+
+
+class StartConfig(OriginConfig):
+    """Where a classifier starts, and what it is to be."""
+
     tokenizer: Path | None = None
+    """Of the pieces of an encoder drawn anew; a model folder has its own."""
     classifier: ClassifierChoice = ClassifierChoice()
     input_dropout: Probability | None = None
     output_dropout: Probability | None = None
@@ -60,9 +96,9 @@ class StartConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.folder is None) == (self.init is None):
+        if (self.folder is None) == (not self.is_drawn):
             raise ValueError("give either a model folder (--model) or a preset to draw anew (--init)")
-        if self.init is not None and self.tokenizer is None:
+        if self.is_drawn and self.tokenizer is None:
             raise ValueError("a preset needs the tokenizer of its pieces (--tokenizer)")
         if self.folder is not None and self.tokenizer is not None:
             raise ValueError("a model folder brings its own tokenizer: leave --tokenizer out")
@@ -133,7 +169,7 @@ class FinetuneConfig(Section):
         Args:
             steps: Optimiser steps of the whole run.
         """
-        lr = self.train.lr or (FRESH_LR if self.model.init else TUNING_LR)
+        lr = self.train.lr or (FRESH_LR if self.model.is_drawn else TUNING_LR)
         return self.train.model_copy(update={"lr": lr, "warmup": float(self.train.warmup_steps(steps))})
 
 

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.model import EncoderConfig
+from twil.model.dot_product import dot_product_attention
 from twil.model.packing import Packing, packed_attention
 
 
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
             return packed
         query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
         # TWilBERT: pads are not attended to; the original has no mask.
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])
+        context = dot_product_attention(query, key, value, visible[:, None, None, :])
         context = context.transpose(1, 2).reshape(B, T, self.n_heads * self.head_size)  # (B, T, H·K)
         output: Tensor = self.output(context)  # (B, T, D)
         return output

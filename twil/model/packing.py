@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from twil.model.dot_product import attention_precision, dot_product_attention
 
 _HAS_VARLEN = importlib.util.find_spec("torch.nn.attention.varlen") is not None  # older torch lacks it
 _VARLEN_TYPES = (torch.float16, torch.bfloat16)
@@ -66,18 +67,18 @@ def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
         packing: Where the rows lie.
 
     Returns:
-        float ``(N, H, K)``.
+        float ``(N, H, K)``; its precision is that of `dot_product_attention`.
     """
     if _has_kernel(mixed):
         return _varlen_attention(mixed, packing)
     groups = [(length, len(list(group))) for length, group in itertools.groupby(packing.lengths)]
     contexts = []
     # Split once, not sliced: the gradient of a slice is as large as the whole.
-    parts = mixed.split_with_sizes([length * rows for length, rows in groups])
+    parts = attention_precision(mixed).split_with_sizes([length * rows for length, rows in groups])
     for part, (length, rows) in zip(parts, groups, strict=True):
         heads = part.view(rows, length, *part.shape[1:]).permute(2, 0, 3, 1, 4)  # (3, rows, H, T, K)
         query, key, value = heads.unbind(0)
-        context = F.scaled_dot_product_attention(query, key, value)
+        context = dot_product_attention(query, key, value)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (rows·T, H, K)
     return torch.cat(contexts)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
-from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig, preset
+from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.data.labelled import LabelledSet, find_labels, read_labelled
 from twil.errors import ConfigError, DataError
@@ -178,7 +178,7 @@ def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer
         Both, and whether the head of a model folder is kept.
 
     Raises:
-        ConfigError: There is no such preset, or rows may not be that long.
+        ConfigError: There is no such encoder, or rows may not be that long.
         ModelError: The folder or the tokenizer cannot be read.
     """
     kept = False
@@ -188,10 +188,9 @@ def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer
         classifier = with_heads(model, shape)
         kept = keeps_classifier(model.config, shape)
     else:
-        assert start.init is not None
         assert start.tokenizer is not None
         tokenizer = load_tokenizer(start.tokenizer)
-        encoder = preset(start.init, vocab_size=tokenizer.get_vocab_size())
+        encoder = start.draw(vocab_size=tokenizer.get_vocab_size())
         classifier = TWilBERT(_shape(encoder, start, start.classifier.apply(None), task))
     limit = classifier.config.encoder.max_positions
     length = start.max_length or min(limit, max_length(tokenizer) or limit)

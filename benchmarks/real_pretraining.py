@@ -41,7 +41,7 @@ TUNING = [
 ]
 """Settings of every fine-tuning, from either start."""
 STARTS = ("pretrained", "from scratch")
-RATES = (1e-4, 2e-4, 5e-4, 1e-3)
+RATES = (2e-4, 5e-4, 1e-3)
 """Peak learning rates to choose from."""
 CHOOSING_SEED = 0
 """Of the runs that choose among the rates; it is none of SEEDS."""

@@ -234,6 +234,31 @@ def test_classifier_takes_the_encoder_and_nothing_else() -> None:
         pretrained(*batch())
 
 
+def test_a_tied_head_reads_the_token_embeddings_and_teaches_them() -> None:
+    torch.manual_seed(8)
+    encoder = encoder_config(embedding_size=None)
+    model = TWilBERT(ModelConfig(encoder=encoder, mlm=True, tie_word_embeddings=True))
+    untied = TWilBERT(ModelConfig(encoder=encoder, mlm=True))
+    head = encoder.vocab_size * encoder.hidden_size
+    assert parameter_count(untied) - parameter_count(model) == head
+    assert model.mlm is not None
+    torch.nn.init.normal_(model.mlm.bias)
+    table, hidden = model.encoder.embeddings.token.weight, torch.randn(3, encoder.hidden_size)
+    logits = model.mlm_logits(hidden)
+    torch.testing.assert_close(logits, hidden @ table.T + model.mlm.bias)
+    logits[0, 5].backward()
+    assert table.grad is not None
+    torch.testing.assert_close(table.grad[5], hidden[0])
+    assert [name for name in model.state_dict() if name.startswith("mlm")] == ["mlm.bias"]
+    again = with_heads(model, model.config)
+    torch.testing.assert_close(again.mlm_logits(hidden), logits)
+
+
+def test_a_head_is_not_tied_to_embeddings_of_another_size() -> None:
+    with pytest.raises(ValueError, match=r"embeddings of 8 cannot be the weights of a head on .* of 16"):
+        ModelConfig(encoder=encoder_config(embedding_size=8), mlm=True, tie_word_embeddings=True)
+
+
 def test_configuration_survives_json_and_names_what_is_wrong() -> None:
     config = ModelConfig(
         encoder=encoder_config(memory=MEMORY), classifier=ClassifierConfig(), task=Task("class", ("a", "b"))

@@ -441,6 +441,35 @@ def test_a_pretrained_folder_is_trained_further(
     assert begin.loss < anew.loss - 0.3
 
 
+def test_a_tied_head_is_trained_saved_and_trained_further(
+    config: Callable[..., PretrainConfig], corpus: Path, tmp_path: Path
+) -> None:
+    tied = config("model.tie_word_embeddings=true", epochs=1)
+    stopped = stop_after(tied, tmp_path / "stopped", 2)
+    assert isinstance(stopped[-1], Interrupted)
+    list(pretrain(tied, tmp_path / "stopped", resume=True))
+    list(pretrain(tied, tmp_path / "whole"))
+    assert same(tmp_path / "stopped", tmp_path / "whole")
+    model = twil.load(tmp_path / "whole")
+    assert model.config.tie_word_embeddings
+    assert "mlm.weight" not in model.state_dict()
+    value = {"data": {"corpus": corpus}, "model": {"folder": tmp_path / "whole"}}
+    events = list(pretrain(pretrain_config(value, {}, ["train.steps=2"]), tmp_path / "further"))
+    assert events[0].new_heads == ()
+    assert twil.load(tmp_path / "further").config.tie_word_embeddings
+    with pytest.raises(ConfigError, match=r"brings its own shape: leave init, encoder and tie"):
+        pretrain_config(value, {}, ["model.tie_word_embeddings=true"])
+
+
+def test_a_tied_head_on_factorised_embeddings_is_refused(
+    config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    run = config("model.tie_word_embeddings=true", "model.encoder.embedding_size=8", epochs=1)
+    with pytest.raises(ConfigError, match="model: tie_word_embeddings: embeddings of 8 cannot be"):
+        list(pretrain(run, tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_imported_original_is_trained_further_with_its_own_tokenizer(
     tmp_path: Path, examples: Path, corpus: Path
 ) -> None:

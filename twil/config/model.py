@@ -102,6 +102,8 @@ class ModelConfig(Section):
 
     encoder: EncoderConfig
     mlm: bool = False
+    tie_word_embeddings: bool = False
+    """The masked-language head has the token embeddings for its weights, and a bias of its own."""
     rop: RopConfig | None = None
     classifier: ClassifierConfig | None = None
     task: Task | None = None
@@ -110,6 +112,12 @@ class ModelConfig(Section):
     def _check(self) -> ModelConfig:
         if (self.classifier is None) != (self.task is None):
             raise ValueError("a classifier and its task come together")
+        size = self.encoder.embedding_size
+        if self.tie_word_embeddings and size not in (None, self.encoder.hidden_size):
+            raise ValueError(
+                f"tie_word_embeddings: embeddings of {size} cannot be the weights of a head"
+                f" on hidden states of {self.encoder.hidden_size}"
+            )
         return self
 
     def as_dict(self) -> dict[str, Any]:

@@ -32,11 +32,15 @@ class PretrainModelConfig(OriginConfig):
 
     rop: RopConfig | None = RopConfig()
     """The head for Reply Order Prediction of a model drawn anew; `objective.rop` switches it off."""
+    tie_word_embeddings: bool = False
+    """Of a model drawn anew: the masked-language head has the token embeddings for its weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.folder is not None and self.is_drawn:
-            raise ValueError("a model folder brings its own shape: leave init and encoder out")
+        if self.folder is not None and (self.is_drawn or self.tie_word_embeddings):
+            raise ValueError(
+                "a model folder brings its own shape: leave init, encoder and tie_word_embeddings out"
+            )
         if self.folder is None and not self.is_drawn:
             raise ValueError("give a preset (init), a shape (encoder) or a model folder (--init)")
         return self
@@ -49,10 +53,14 @@ class PretrainModelConfig(OriginConfig):
             rop: Whether it learns Reply Order Prediction.
 
         Raises:
-            ConfigError: A field of the encoder does not fit.
+            ConfigError: A field of the encoder does not fit, or not with the heads.
         """
         encoder = self.draw(vocab_size=vocab_size)
-        return ModelConfig(encoder=encoder, mlm=True, rop=self.rop if rop else None)
+        heads = {"rop": self.rop if rop else None, "tie_word_embeddings": self.tie_word_embeddings}
+        try:
+            return ModelConfig(encoder=encoder, mlm=True, **heads)
+        except ValidationError as error:
+            raise ConfigError(f"model: {explain(error, ModelConfig)}") from error
 
 
 class MaskingConfig(Section):
@@ -152,7 +160,7 @@ def pretrain_config(
     merged: dict[str, Any] = {"data": {}, "model": {}}
     merge(merged, value)
     if isinstance(merged["model"], dict) and (options.get("model") or {}).get("folder"):
-        for key in ("init", "encoder"):  # a model folder brings its own shape
+        for key in ("init", "encoder", "tie_word_embeddings"):  # a model folder brings its own shape
             merged["model"].pop(key, None)
     merge(merged, options)
     for override in overrides:

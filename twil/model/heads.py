@@ -1,12 +1,13 @@
 """Heads on the encoder: masked language model, reply order, and classifier with its pooling."""
 
-# B batch   T tokens   D hidden   L outputs
+# B batch   T tokens   D hidden   P vocabulary   L outputs
 
 from __future__ import annotations
 
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.model import ClassifierConfig, Pooling, RopConfig
@@ -38,6 +39,22 @@ class RopHead(nn.Module):
             state = norm(gelu(dense(state)))
         logits: Tensor = self.output(state)  # (B, 2)
         return logits
+
+
+class TiedMlmHead(nn.Module):
+    """A masked-language head whose weights are the token embeddings (Press and Wolf 2017).
+
+    Args:
+        vocab_size: P.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        """Map hidden states float ``(…, D)`` and embeddings ``(P, D)`` to logits float ``(…, P)``."""
+        return F.linear(hidden, embeddings, self.bias)
 
 
 class ClassifierHead(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.model.encoder import Encoder, initialize
-from twil.model.heads import ClassifierHead, RopHead
+from twil.model.heads import ClassifierHead, RopHead, TiedMlmHead
 from twil.model.packing import Packing
 from twil.task import Task
 
@@ -27,8 +27,11 @@ class TWilBERT(nn.Module):
         self.config = config
         shape = config.encoder
         self.encoder = Encoder(shape)
-        # TWilBERT: not tied to the token embedding, as in the original.
-        self.mlm = nn.Linear(shape.hidden_size, shape.vocab_size) if config.mlm else None
+        self.mlm: nn.Linear | TiedMlmHead | None = None
+        if config.mlm and config.tie_word_embeddings:
+            self.mlm = TiedMlmHead(shape.vocab_size)
+        elif config.mlm:
+            self.mlm = nn.Linear(shape.hidden_size, shape.vocab_size)  # as in the original
         self.rop = RopHead(config.rop, shape.hidden_size, shape.layer_norm_eps) if config.rop else None
         self.classifier: ClassifierHead | None = None
         if config.classifier and config.task:
@@ -95,6 +98,9 @@ class TWilBERT(nn.Module):
         """
         if self.mlm is None:
             raise ModelError("this model has no masked-language head")
+        if isinstance(self.mlm, TiedMlmHead):
+            tied: Tensor = self.mlm(hidden, self.encoder.embeddings.token.weight)
+            return tied
         logits: Tensor = self.mlm(hidden)
         return logits
 

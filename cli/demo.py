@@ -32,7 +32,8 @@ def command(
     from twil.cli.training import TrainingView
     from twil.config.training import finetune_config
     from twil.export.bundle import export_onnx
-    from twil.predict.files import Summary, predict_file
+    from twil.predict.events import Summary
+    from twil.predict.files import predict_file
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
     from twil.train.finetune import finetune

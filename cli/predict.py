@@ -12,7 +12,7 @@ import typer
 from twil.cli.console import Display, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from twil.predict.files import Summary
+    from twil.predict.events import Summary
 
 
 def command(
@@ -44,7 +44,8 @@ def command(
     if threads:  # read once, when the tokenizer's library is first used
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
 
-    from twil.predict.files import Progress, Started, Summary, predict_file
+    from twil.predict.events import Progress, Started, Summary
+    from twil.predict.files import predict_file
 
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
         for event in predict_file(
@@ -85,6 +86,8 @@ def show_summary(display: Display, summary: Summary) -> None:
     ):
         if count:
             display.warn(f"{said}: {count:,}")
+    if summary.repeated:
+        display.line(f"rows of the same pieces as one shortly before, computed once: {summary.repeated:,}")
     for error in summary.first_errors:
         display.line(f"  {error}")
     display.line(

@@ -21,7 +21,8 @@ from bundles import POLARITY, write_bundle
 from twil.data import streams
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import files as files_module
-from twil.predict.files import Progress, Started, Summary, predict_file
+from twil.predict.events import Progress, Started, Summary
+from twil.predict.files import predict_file
 from twil.predict.predictor import Predictor
 from twil.task import Task
 
@@ -298,6 +299,44 @@ def test_a_kept_cell_that_a_tsv_cannot_hold_is_counted(predictor: Predictor, tmp
     _, rows = read_tsv(tmp_path / "out.tsv")
     assert [row[1] for row in rows] == ["dos líneas", "una"]
     assert_predicted(rows, predictor, ["dos\nlíneas", "una"])
+
+
+def test_texts_of_the_same_pieces_are_computed_once_and_answered_as_if_alone(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Predictor(bundle, provider="cpu", batch_tokens=1)
+    texts = ["RT: gol", "otro día", "RT:  gol", "", "RT: gol", "  "]
+    ran: list[int] = []
+    run_batch = alone.session.run
+    monkeypatch.setattr(
+        alone.session, "run", lambda batch: ran.append(len(batch.input_ids)) or run_batch(batch)
+    )
+    logits = alone.predict_logits(texts)
+    assert ran == [1, 1, 1]  # blanks are no pieces
+    each = np.concatenate([alone.predict_logits([text]) for text in texts])
+    assert logits.tobytes() == each.tobytes()
+    ran.clear()
+    source = write_tweets(tmp_path / "tweets.tsv", texts)
+    summary = run(source, alone, tmp_path / "out.tsv", window_rows=4)
+    assert (summary.rows, summary.repeated, sum(ran)) == (6, 1, 5)  # of a window, not of the file
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], alone, texts)
+
+
+def test_pairs_are_the_same_only_where_both_texts_are(tmp_path: Path) -> None:
+    predictor = Predictor(
+        write_bundle(tmp_path / "b", Task("class", ("NO", "SÍ"), pair=True)), provider="cpu", batch_tokens=1
+    )
+    source = write(tmp_path / "pairs.tsv", "A\tB\nsí\tno\nno\tsí\nsí\tno\nsí\tsí\n")
+    summary = run(source, predictor, tmp_path / "out.tsv", text="A", text_pair="B")
+    assert (summary.rows, summary.repeated) == (4, 1)
+
+
+def test_bad_rows_are_not_counted_as_repeated(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "all.tsv", "ID\tTEXT\n1\n2\n3\n")
+    summary = run(source, predictor, tmp_path / "out.tsv", on_error="mark")
+    assert (summary.rows, summary.marked, summary.empty, summary.repeated) == (3, 3, 0, 0)
+    source = write(tmp_path / "tweets.tsv", BROKEN)
+    assert run(source, predictor, tmp_path / "out.tsv", on_error="mark").repeated == 0
 
 
 def test_pairs_come_from_two_columns(tmp_path: Path) -> None:

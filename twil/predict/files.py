@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, get_args
@@ -15,8 +14,10 @@ from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableReader, TableWriter
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
+from twil.predict.answers import Answers
+from twil.predict.events import Event, Progress, Started, Summary
 from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, Predictor, Text
-from twil.predict.session import Provider, ProviderChoice
+from twil.predict.session import ProviderChoice
 from twil.storage import check_parent
 from twil.task import Decoded, Task
 
@@ -28,73 +29,6 @@ ERROR_COLUMN = "error"
 
 _TAKEN_PREFIX = "predicted_"
 _PROGRESS_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Started:
-    """The table and the model are open, and the first rows come next.
-
-    Attributes:
-        model: The bundle's folder.
-        provider: Where the model really runs.
-        reason: Why ``auto`` took this provider; empty where it was asked for.
-        threads: CPU threads.
-        columns: The columns of the output.
-        id_column: That of them which names the rows; None where only their order tells them apart.
-    """
-
-    model: Path
-    provider: Provider
-    reason: str
-    threads: int
-    columns: tuple[str, ...]
-    id_column: str | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the work is.
-
-    Attributes:
-        rows: Rows predicted so far.
-        seconds: Since the start.
-    """
-
-    rows: int
-    seconds: float
-
-    @property
-    def rows_per_second(self) -> float:
-        """The speed since the start."""
-        return self.rows / self.seconds if self.seconds else 0.0
-
-
-@dataclass(frozen=True)
-class Summary(Progress):
-    """The output is complete and in its place.
-
-    Attributes:
-        truncated: Rows longer than the model reads, whose end was left out.
-        empty: Rows that hold nothing to read; predicted all the same.
-        skipped: Bad rows left out.
-        marked: Bad rows kept without a prediction.
-        altered: Cells whose tabs or line breaks the output's format cannot hold and that became blanks.
-        first_errors: What was wrong with the first bad rows.
-        provider: Where the model really ran.
-        peak_memory: The process's peak resident memory in bytes.
-    """
-
-    truncated: int
-    empty: int
-    skipped: int
-    marked: int
-    altered: int
-    first_errors: tuple[str, ...]
-    provider: Provider
-    peak_memory: int
-
-
-Event = Started | Progress | Summary
 
 
 def predict_file(
@@ -190,6 +124,7 @@ def predict_file(
         seconds=work.seconds,
         truncated=work.truncated,
         empty=work.empty,
+        repeated=work.repeated,
         skipped=reader.skipped if on_error == "skip" else 0,
         marked=reader.skipped if on_error == "mark" else 0,
         altered=writer.altered,
@@ -207,13 +142,14 @@ class _Work:
         rows: Rows predicted so far.
         truncated: Those of them that were cut.
         empty: Those of them that held nothing to read.
+        repeated: Those of them that were computed with an earlier one.
     """
 
     def __init__(
         self, predictor: Predictor, texts: Sequence[str], repeated: Sequence[str], *, unit: str, errors: bool
     ) -> None:
         self.columns = _output_columns(predictor.task, repeated, errors=errors)
-        self.rows = self.truncated = self.empty = 0
+        self.rows = self.truncated = self.empty = self.repeated = 0
         self._predictor = predictor
         self._texts = texts
         self._repeated = repeated
@@ -228,23 +164,32 @@ class _Work:
 
     def predict(self, rows: Rows) -> Generator[Progress, None, Mapping[str, Cells]]:
         """Predict some rows; tell now and then how far it is, and return the cells of the output."""
-        encoded = self._predictor.encode(_texts(rows, self._texts))
-        logits = np.empty((len(rows.numbers), self._predictor.task.outputs), dtype=np.float32)
-        for indices, batch_logits in self._predictor.logit_batches(encoded):
-            logits[indices] = batch_logits
-            self.rows += len(indices)
+        good = [row for row in range(len(rows.numbers)) if row not in rows.errors]
+        self.rows += len(rows.errors)
+        answers = yield from self._answer(_texts(rows, self._texts, good))
+        self.truncated += int(answers.truncated.sum())
+        self.empty += int(answers.empty.sum())
+        self.repeated += int(answers.repeated.sum())
+        return self._cells(rows, good, self._predictor.task.decode(answers.logits))
+
+    def _answer(self, texts: Sequence[Text]) -> Generator[Progress, None, Answers]:
+        encoded = self._predictor.encode(texts)
+        logits = np.empty((len(texts), self._predictor.task.outputs), dtype=np.float32)
+        repeated = np.zeros(len(texts), dtype=np.bool_)
+        for batch in self._predictor.logit_batches(encoded):
+            logits[batch.rows], repeated[batch.rows] = batch.logits, batch.repeated
+            self.rows += len(batch.rows)
             if perf_counter() - self._last >= _PROGRESS_SECONDS:
                 self._last = perf_counter()
                 yield Progress(self.rows, self.seconds)
-        self.truncated += int(encoded.truncated.sum())
-        # The cells of a bad row are empty, but that is not what its text was.
-        self.empty += int(self._predictor.is_empty(encoded).sum()) - len(rows.errors)
-        return self._cells(rows, self._predictor.task.decode(logits))
+        return Answers(logits, encoded.truncated, self._predictor.is_empty(encoded), repeated)
 
-    def _cells(self, rows: Rows, decoded: Decoded) -> Mapping[str, Cells]:
-        labels = ["" if row in rows.errors else label for row, label in enumerate(decoded.labels)]
-        scores = decoded.scores.copy()
-        scores[list(rows.errors)] = np.nan
+    def _cells(self, rows: Rows, good: Sequence[int], decoded: Decoded) -> Mapping[str, Cells]:
+        labels = [""] * len(rows.numbers)
+        for row, label in zip(good, decoded.labels, strict=True):
+            labels[row] = label
+        scores = np.full((len(rows.numbers), self._predictor.task.outputs), np.nan, dtype=np.float32)
+        scores[good] = decoded.scores
         cells: list[Cells] = [rows.columns[name] for name in self._repeated]
         if self._predictor.task.kind != "regression":
             cells.append(labels)
@@ -310,6 +255,6 @@ def _check_texts(predictor: Predictor, texts: Sequence[str]) -> None:
         raise DataError(f"the model {predictor.bundle.folder} takes {wanted}: {cure}")
 
 
-def _texts(rows: Rows, names: Sequence[str]) -> Sequence[Text]:
-    first, *second = (rows.columns[name] for name in names)
-    return list(zip(first, second[0], strict=True)) if second else first
+def _texts(rows: Rows, names: Sequence[str], chosen: Sequence[int]) -> list[Text]:
+    first, *second = ([rows.columns[name][row] for row in chosen] for name in names)
+    return list(zip(first, second[0], strict=True)) if second else list(first)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,25 @@ class Prediction:
     truncated: bool
 
 
+class LogitBatch(NamedTuple):
+    """What a model gave for some rows.
+
+    Attributes:
+        rows: Their indices, int64 ``(rows,)``.
+        logits: float32 ``(rows, outputs)``.
+        repeated: Whether a row has the pieces of an earlier one, and its logits; bool ``(rows,)``.
+    """
+
+    rows: Int64Array
+    logits: NDArray[np.float32]
+    repeated: NDArray[np.bool_]
+
+
 class Predictor:
     """A classifier ready to predict. May be called from several threads at once.
 
-    What is said of a text does not depend on the texts beside it.
+    What is said of a text does not depend on the texts beside it. Texts of the same pieces, as retweets
+    are, are computed once where they come together.
 
     Args:
         path: A bundle, as `twil export` writes it.
@@ -130,19 +145,24 @@ class Predictor:
     def logits(self, encoded: Encoded) -> NDArray[np.float32]:
         """Compute the logits, float32 ``(rows, outputs)``, of encoded texts in their order."""
         logits = np.empty((len(encoded.input_ids), self.task.outputs), dtype=np.float32)
-        for rows, batch_logits in self.logit_batches(encoded):
-            logits[rows] = batch_logits
+        for batch in self.logit_batches(encoded):
+            logits[batch.rows] = batch.logits
         return logits
 
-    def logit_batches(self, encoded: Encoded) -> Iterator[tuple[Int64Array, NDArray[np.float32]]]:
-        """Compute the logits of encoded texts batch by batch: yield indices of rows, and their logits."""
-        for rows in length_batches([len(ids) for ids in encoded.input_ids], self.batch_tokens):
+    def logit_batches(self, encoded: Encoded) -> Iterator[LogitBatch]:
+        """Compute the logits of encoded texts batch by batch; rows of the same pieces share one row of it."""
+        alike = _alike(encoded)
+        for chosen in length_batches([len(encoded.input_ids[rows[0]]) for rows in alike], self.batch_tokens):
+            sharing = [alike[index] for index in chosen]
+            firsts = [rows[0] for rows in sharing]
             batch = pad_batch(
-                [encoded.input_ids[row] for row in rows],
-                [encoded.segment_ids[row] for row in rows] if encoded.segment_ids else None,
+                [encoded.input_ids[row] for row in firsts],
+                [encoded.segment_ids[row] for row in firsts] if encoded.segment_ids else None,
                 pad_id=self.bundle.manifest.pad_id,
             )
-            yield rows, self.session.run(batch)["logits"]
+            rows = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in sharing])
+            logits = np.repeat(self.session.run(batch)["logits"], [len(rows) for rows in sharing], axis=0)
+            yield LogitBatch(rows, logits, np.isin(rows, firsts, invert=True))
 
     def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
         """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
@@ -181,6 +201,15 @@ class Predictor:
                 f"{self.bundle.tokenizer} cuts at {truncation.get('max_length')} pieces, and the model reads "
                 f"{self.bundle.manifest.max_length}: export the model again"
             )
+
+
+def _alike(encoded: Encoded) -> list[list[int]]:
+    """Group the rows that hold the same pieces, in the order of the first of each."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, ids in enumerate(encoded.input_ids):
+        key = (*ids, -1, *encoded.segment_ids[row]) if encoded.segment_ids else tuple(ids)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
 
 
 def _classifier_task(bundle: Bundle) -> Task:

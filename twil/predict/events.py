@@ -1,0 +1,77 @@
+"""What the file engine tells while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from twil.predict.session import Provider
+
+
+@dataclass(frozen=True)
+class Started:
+    """The table and the model are open, and the first rows come next.
+
+    Attributes:
+        model: The bundle's folder.
+        provider: Where the model really runs.
+        reason: Why ``auto`` took this provider; empty where it was asked for.
+        threads: CPU threads.
+        columns: The columns of the output.
+        id_column: That of them which names the rows; None where only their order tells them apart.
+    """
+
+    model: Path
+    provider: Provider
+    reason: str
+    threads: int
+    columns: tuple[str, ...]
+    id_column: str | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work is.
+
+    Attributes:
+        rows: Rows predicted so far.
+        seconds: Since the start.
+    """
+
+    rows: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """The speed since the start."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Summary(Progress):
+    """The output is complete and in its place.
+
+    Attributes:
+        truncated: Rows longer than the model reads, whose end was left out.
+        empty: Rows that hold nothing to read; predicted all the same.
+        repeated: Rows of the same pieces as an earlier one of their window, and computed with it.
+        skipped: Bad rows left out.
+        marked: Bad rows kept without a prediction.
+        altered: Cells whose tabs or line breaks the output's format cannot hold and that became blanks.
+        first_errors: What was wrong with the first bad rows.
+        provider: Where the model really ran.
+        peak_memory: The process's peak resident memory in bytes.
+    """
+
+    truncated: int
+    empty: int
+    repeated: int
+    skipped: int
+    marked: int
+    altered: int
+    first_errors: tuple[str, ...]
+    provider: Provider
+    peak_memory: int
+
+
+Event = Started | Progress | Summary

@@ -394,6 +394,28 @@ def test_nothing_of_training_mode_is_in_the_graph(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_classifier_that_pools_the_first_token_computes_no_other_in_its_last_layer(
+    architecture: str, tmp_path: Path
+) -> None:
+    shapes = []
+    for pooling in ("cls", "avg"):
+        model = make_model(pooling=pooling, **ARCHITECTURES[architecture])
+        path = tmp_path / f"{pooling}.onnx"
+        write_graph(ClassifierGraph(model), path, outputs=CLASSIFIER_OUTPUTS, max_length=POSITIONS)
+        shapes.append(last_norm(path, random_batch(3, 7)).shape)
+    assert shapes == [(3, 1, 24), (3, 7, 24)]
+
+
+def last_norm(path: Path, batch: Batch) -> np.ndarray:
+    """Run a graph and look at what its last layer norm gives."""
+    graph = onnx.load(path)
+    name = [node for node in graph.graph.node if node.op_type == "LayerNormalization"][-1].output[0]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run([name], {key: getattr(batch, key) for key in INPUTS})[0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_graph_means_the_same_with_and_without_the_runtimes_fusions(
     architecture: str, tmp_path: Path
 ) -> None:

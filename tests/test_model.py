@@ -131,6 +131,23 @@ def test_what_a_row_returns_depends_on_no_pad_and_no_neighbour(changes: dict[str
     torch.testing.assert_close(scrambled[mask == 1], together[mask == 1])
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
+def test_the_first_token_alone_has_the_states_and_the_gradients_that_it_has_among_all(
+    changes: dict[str, object], training: bool
+) -> None:
+    torch.manual_seed(3)
+    model = TWilBERT(ModelConfig(encoder=encoder_config(**changes))).train(training)
+    results = []
+    for compute in (model.encoder.first, lambda *inputs: model.encoder(*inputs)[:, :1]):
+        model.zero_grad()
+        hidden = compute(*batch())
+        hidden.square().sum().backward()
+        results.append([hidden] + [parameter.grad for parameter in model.encoder.parameters()])
+    for alone, among in zip(*results, strict=True):
+        torch.testing.assert_close(alone, among, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "avg", "max", "concat"])
 def test_pooling_leaves_pads_out(pooling: str) -> None:
     hidden, mask = torch.randn(4, 9, 16), batch()[1]

@@ -1,9 +1,10 @@
 """Multi-head self-attention (Vaswani et al. 2017, section 3.2) without biases, as TWilBERT has it."""
 
-# B batch   T tokens   D hidden   H heads   K head size
+# B batch   T tokens   Q queries   D hidden   H heads   K head size
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.model import EncoderConfig
@@ -44,8 +45,21 @@ class SelfAttention(nn.Module):
             packed: Tensor = self.output(context.view(B, T, self.n_heads * self.head_size))
             return packed
         query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
+        return self._attend(query, key, value, visible)
+
+    def first(self, hidden: Tensor, visible: Tensor) -> Tensor:
+        """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and at no other."""
+        B, T, _ = hidden.shape
+        width = self.n_heads * self.head_size
+        weights = self.query_key_value.weight
+        query = F.linear(hidden[:, :1], weights[:width]).view(B, 1, self.n_heads, self.head_size)
+        mixed = F.linear(hidden, weights[width:]).view(B, T, 2, self.n_heads, self.head_size)
+        key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
+        return self._attend(query.transpose(1, 2), key, value, visible)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
         # TWilBERT: pads are not attended to; the original has no mask.
         context = dot_product_attention(query, key, value, visible[:, None, None, :])
-        context = context.transpose(1, 2).reshape(B, T, self.n_heads * self.head_size)  # (B, T, H·K)
-        output: Tensor = self.output(context)  # (B, T, D)
+        context = context.transpose(1, 2).flatten(2)  # (B, H, Q, K) to (B, Q, H·K)
+        output: Tensor = self.output(context)  # (B, Q, D)
         return output

@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), in a precision that suits the device."""
 
-# B batch   T tokens   H heads   K head size
+# B batch   T tokens   Q queries   H heads   K head size
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def dot_product_attention(query: Tensor, key: Tensor, value: Tensor, visible: Te
     """Mix the values by how well their keys fit each query.
 
     Args:
-        query: float ``(B, H, T, K)``.
-        key: The same.
+        query: float ``(B, H, Q, K)``.
+        key: float ``(B, H, T, K)``.
         value: The same.
-        visible: bool, broadcast to ``(B, H, T, T)``, false where a query may not look; everywhere it may
+        visible: bool, broadcast to ``(B, H, Q, T)``, false where a query may not look; everywhere it may
             when left out.
 
     Returns:
-        float ``(B, H, T, K)``; in single precision under autocast on a CPU, see `attention_precision`.
+        float ``(B, H, Q, K)``; in single precision under autocast on a CPU, see `attention_precision`.
     """
     if not _is_autocast_on_cpu(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)

@@ -89,7 +89,16 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor, visible: Tensor, packing: Packing | None = None) -> Tensor:
         """Map float ``(B, T, D)`` to the same shape; `visible` bool ``(B, T)`` is false on pads."""
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, visible, packing)))
+        return self._transform(hidden, self.attention(hidden, visible, packing), visible)
+
+    def first(self, hidden: Tensor, visible: Tensor) -> Tensor:
+        """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and at no other."""
+        if self.training and self.memory is not None and self.memory.query_norm is not None:
+            return self(hidden, visible)[:, :1]  # queries are normalised over all tokens
+        return self._transform(hidden[:, :1], self.attention.first(hidden, visible), visible[:, :1])
+
+    def _transform(self, hidden: Tensor, attended: Tensor, visible: Tensor) -> Tensor:
+        hidden = self.attention_norm(hidden + self.dropout(attended))
         if self.memory is not None:
             change = self.memory(hidden, visible)
         else:
@@ -146,6 +155,20 @@ class Encoder(nn.Module):
         for block in self.plan:
             hidden = self.blocks[block](hidden, visible, packing)
         output: Tensor = hidden
+        return output
+
+    def first(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> Tensor:
+        """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and nothing for it in vain.
+
+        The last layer has then one query a row: its other queries, its output and its feed-forward are left
+        out.
+        """
+        hidden = self.embeddings(input_ids, segment_ids)
+        visible = attention_mask != 0
+        *before, last = (self.blocks[block] for block in self.plan)
+        for block in before:
+            hidden = block(hidden, visible)
+        output: Tensor = last.first(hidden, visible)
         return output
 
     def reset_parameters(self) -> None:

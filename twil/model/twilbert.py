@@ -127,7 +127,11 @@ class TWilBERT(nn.Module):
             raise ModelError("this model has no classifier yet: make one with twil finetune")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = self.encode(input_ids, attention_mask, segment_ids)
+        if segment_ids is None:
+            segment_ids = torch.zeros_like(input_ids)
+        # This pooling reads no other token of the last layer.
+        encode = self.encoder.first if self.classifier.pooling == "cls" else self.encoder
+        hidden: Tensor = encode(input_ids, attention_mask, segment_ids)
         logits: Tensor = self.classifier(hidden, attention_mask)
         return logits
 

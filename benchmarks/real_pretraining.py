@@ -4,10 +4,11 @@
 
 Stages, each of which is left out where its output lies in the work folder already: a vocabulary; a corpus
 of all pairs and tweets, a hundredth of them held out; the encoder, by `real_pretraining.toml`; its scores
-on the pairs' dev files beside baselines; and classifiers, fine-tuned from the encoder and from the same
-shape drawn anew, over several seeds, each at the learning rate that did best on dev with another seed,
-beside TF-IDF with logistic regression. A run that was interrupted goes on where it stopped. Writes
-results/real_pretraining.md, .json, and the curves of pretraining as .svg.
+on those pairs of the dev files whose texts are in no training file, beside baselines; and classifiers,
+fine-tuned from the encoder and from the same shape drawn anew, over several seeds, each at the learning
+rate that did best on dev with another seed, beside TF-IDF with logistic regression. A run that was
+interrupted goes on where it stopped. Writes results/real_pretraining.md, .json, and the curves of
+pretraining as .svg.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twil.config.pretraining import read_pretrain_config
+from twil.data.cleaning import fold
+from twil.data.pairs import PairReader
 from twil.machine import available_cpus, cpu_name
+from twil.storage import atomic_folder, write_json
 from twil.train.curves import read_curves
 from twil.version import __version__
 
@@ -43,6 +47,8 @@ TUNING = [
 STARTS = ("pretrained", "from scratch")
 RATES = (2e-4, 5e-4, 1e-3)
 """Peak learning rates to choose from."""
+FEWEST = 30
+"""Pairs of a dev file that are new to the encoder; with fewer it is not scored."""
 CHOOSING_SEED = 0
 """Of the runs that choose among the rates; it is none of SEEDS."""
 
@@ -87,19 +93,25 @@ class Stages:
     def encoder(self) -> Path:
         return self.work / "encoder"
 
+    @property
+    def texts(self) -> list[Path]:
+        """All files to learn from."""
+        return [*self.pairs("train"), *sorted(self.data.glob("tweets_unlabelled_es/*.tsv"))]
+
     def pairs(self, part: str) -> list[Path]:
         return sorted(self.data.glob(f"pairs_*/{part}.tsv"))
 
     def run_all(self) -> None:
         """Do what is not done yet."""
         self.work.mkdir(parents=True, exist_ok=True)
-        texts = [*self.pairs("train"), *sorted(self.data.glob("tweets_unlabelled_es/*.tsv"))]
         if not self.tokenizer.exists():
-            twil("vocab", *texts, "--size", PIECES, "-o", self.tokenizer)
+            twil("vocab", *self.texts, "--size", PIECES, "-o", self.tokenizer)
         if not self.corpus.exists():
-            twil("corpus", *texts, "--dev", 0.01, "--tokenizer", self.tokenizer, "-o", self.corpus)
+            twil("corpus", *self.texts, "--dev", 0.01, "--tokenizer", self.tokenizer, "-o", self.corpus)
         self.resume("pretrain", CONFIG, "--corpus", self.corpus, output=self.encoder)
-        for file in self.pairs("dev"):
+        if not self.held_out.exists():
+            self.hold_out()
+        for file in self.scored():
             self.score(file)
         cases = [(task, start) for task in TF_IDF for start in STARTS]
         with ThreadPoolExecutor(self.jobs) as pool:
@@ -114,6 +126,32 @@ class Stages:
         begun = output.with_name(f"{output.name}.checkpoint").exists()
         twil(*arguments, "-o", output, *(["--resume"] if begun else []), threads=threads)
 
+    @property
+    def held_out(self) -> Path:
+        """Folder of the pairs of the dev files that are new to the encoder."""
+        return self.work / "held-out"
+
+    def scored(self) -> list[Path]:
+        return sorted(self.held_out.glob("*.tsv"))
+
+    def hold_out(self) -> None:
+        """Write the pairs neither of whose texts is in a training file but for links, marks, blanks and case.
+
+        A text of a thread may be the tweet of one pair and the reply of another, and some collections hold
+        the same tweets.
+        """
+        seen = {fold(text) for file in self.texts for row in rows(file) for text in row}
+        with atomic_folder(self.held_out) as folder:
+            counts = {}
+            for file in self.pairs("dev"):
+                held = list(rows(file))
+                new = [row for row in held if not any(fold(text) in seen for text in row)]
+                counts[file.parent.name] = {"pairs": len(held), "new": len(new)}
+                if len(new) >= FEWEST:
+                    lines = ["ORIG_TEXT\tREPLY_TEXT", *("\t".join(row) for row in new), ""]
+                    (folder / f"{file.parent.name}.tsv").write_text("\n".join(lines), encoding="utf-8")
+            write_json(folder / "counts.json", counts)
+
     def score(self, file: Path) -> None:
         target = self.scores(file)
         if not target.exists():
@@ -122,7 +160,7 @@ class Stages:
             target.write_text(said, encoding="utf-8")
 
     def scores(self, file: Path) -> Path:
-        return self.work / f"scores-{file.parent.name}.json"
+        return self.work / f"scores-{file.stem}.json"
 
     def best_rate(self, task: str, start: str) -> float:
         """Give the learning rate whose best epoch has the highest macro-F1 on dev."""
@@ -158,6 +196,13 @@ class Stages:
         changes = [f"model.encoder.{key}={value}" for key, value in model.encoder.items()]
         options = [option for change in changes for option in ("--set", change)]
         return ["--init", model.init, "--tokenizer", self.tokenizer, *options]
+
+
+def rows(file: Path) -> Iterator[Sequence[str]]:
+    """Give the texts of each row of a file, cleaned of what would end a cell."""
+    for chunk in PairReader(file):
+        for texts in chunk.texts():
+            yield [" ".join(text.split()) for text in texts]
 
 
 def twil(*arguments: object, threads: int | None = None) -> str:
@@ -206,7 +251,8 @@ def collect(stages: Stages) -> dict[str, Any]:
             "tokens_per_second": statistics.median(speed),
             "dev": record["results"]["dev"],
         },
-        "held_out": {file.parent.name: read_json(stages.scores(file)) for file in stages.pairs("dev")},
+        "dev_files": read_json(stages.held_out / "counts.json"),
+        "held_out": {file.stem: read_json(stages.scores(file)) for file in stages.scored()},
         "finetuning": {"settings": TUNING, "rates": RATES, "seeds": SEEDS, "tasks": tasks},
     }
 
@@ -225,7 +271,10 @@ step {best_step:,}.
 
 ![Curves of the run](real_pretraining.svg)
 
-## The encoder on the pairs' dev files, which took no part in the run
+## The encoder on pairs that are new to it
+
+Of each dev file those pairs neither of whose texts is in a training file but for links, marks, blanks and
+case: {new}. A file with fewer than {fewest} of them is not scored.
 
 The baseline of accuracy is the masked piece that is most frequent, that of perplexity how often each piece
 stands elsewhere in the file; order guessed at random is right half of the time.
@@ -251,6 +300,8 @@ def render(results: dict[str, Any]) -> str:
         layers=pretraining["shape"]["n_layers"],
         hidden=pretraining["shape"]["hidden_size"],
         batch_rows=pretraining["config"]["train"]["batch_rows"],
+        new=", ".join(f"{name} {n['new']:,} of {n['pairs']:,}" for name, n in results["dev_files"].items()),
+        fewest=FEWEST,
         held_out=held_out_table(results["held_out"]),
         seeds=", ".join(map(str, finetuning["seeds"])),
         settings=" ".join(finetuning["settings"]),
@@ -261,7 +312,7 @@ def render(results: dict[str, Any]) -> str:
 
 def held_out_table(files: dict[str, Any]) -> str:
     heads = [
-        "dev file of",
+        "new pairs of",
         "rows",
         "masked pieces right",
         "baseline",

@@ -53,6 +53,8 @@ def show_scores(scores: IntrinsicScores, display: Display, title: str) -> None:
     for part, what in ((scores.mlm, "MLM: rows"), (scores.rop, "ROP: rows"), (scores.pll, "PLL: texts")):
         if part and part.truncated:
             display.warn(f"{what} cut at the longest row that the model reads: {part.truncated:,}")
+    if scores.rop and scores.rop.empty:
+        display.warn(f"ROP: pairs with an empty text, left out: {scores.rop.empty:,}")
     if scores.pll and scores.pll.empty:
         display.warn(f"PLL: texts without a piece, left out: {scores.pll.empty:,}")
     kind = "pairs" if scores.pairs else "texts"

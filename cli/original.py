@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from twil.cli.console import Display
 from twil.config.original import OriginalPretraining, read_original_pretraining
@@ -21,6 +23,7 @@ def read_run(
     corpus: Path | None,
     init: Path | None,
     settings: Iterable[str],
+    check: Callable[[PretrainConfig], object],
 ) -> PretrainConfig:
     """Read a run's configuration; for one of the original's, make its corpus where there is none yet.
 
@@ -31,6 +34,7 @@ def read_run(
         corpus: In place of the file's.
         init: A model folder in place of the model that the file describes.
         settings: Texts ``section.key=value``, which win over all.
+        check: Raises what keeps the run from starting; asked before a corpus is made, which takes long.
     """
     options = {"data": {"corpus": corpus}, "model": {"folder": init}}
     if path.suffix != ".json":
@@ -38,28 +42,49 @@ def read_run(
     original = read_original_pretraining(path)
     for note in original.notes:
         display.warn(note)
-    if corpus is None:
-        options["data"]["corpus"] = _corpus(original, output, display)
-    return pretrain_config(original.config, options, settings, source=path)
+    own = output.with_name(output.name + ".corpus")
+    options["data"]["corpus"] = corpus or own
+    run = pretrain_config(original.config, options, settings, source=path)
+    if run.data.corpus == own:
+        check(run)
+        _make_corpus(original, own, display)
+    return run
 
 
-def _corpus(original: OriginalPretraining, output: Path, display: Display) -> Path:
+def _make_corpus(original: OriginalPretraining, target: Path, display: Display) -> None:
     from twil.cli.corpus import follow
     from twil.data.corpus_building import CorpusOptions, build_corpus
     from twil.text.tokenizer import original_tokenizer, save_tokenizer
 
-    target = output.with_name(output.name + ".corpus")
+    tokenizer = original_tokenizer(original.vocab_file, max_length=original.max_length)
     if target.exists():
+        _check_corpus(target, original, tokenizer)
         display.line(f"the corpus {target} is there already and is used as it is")
-        return target
+        return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"there is no corpus {target} yet, and several processes cannot make it together: make it "
             "with twil corpus and name it with --corpus"
         )
-    tokenizer = original_tokenizer(original.vocab_file, max_length=original.max_length)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tokenizer.json"
         save_tokenizer(tokenizer, file)
         follow(build_corpus([original.pairs_file], target, file, CorpusOptions(dev=0.01)), display)
-    return target
+
+
+def _check_corpus(path: Path, original: OriginalPretraining, tokenizer: Tokenizer) -> None:
+    """Refuse a corpus that was made of another file, with another vocabulary or for other lengths.
+
+    Raises:
+        ConfigError: It was.
+        DataError: It is none, or is damaged.
+    """
+    from twil.data.corpus import open_corpus
+
+    corpus = open_corpus(path)
+    files = [file["name"] for file in corpus.info.get("files", [])]
+    if files != [original.pairs_file.name] or corpus.tokenizer.to_str() != tokenizer.to_str():
+        raise ConfigError(
+            f"the corpus {path} was made of another file, vocabulary or length than are asked for: "
+            "remove it, choose another output, or name the corpus to take (--corpus)"
+        )

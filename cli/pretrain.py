@@ -35,15 +35,25 @@ def command(
 
     On several GPUs: torchrun --nproc-per-node N -m twil pretrain …
     """
+    # Read when torch is imported: among several processes it would warn of what is meant to be so.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
     from twil.cli.original import read_run
 
     main = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one speaks
     with Display(quiet=quiet or not main) as display:
-        run = read_run(config, output, display, corpus=corpus, init=init, settings=settings or ())
-
         from twil.cli.pretraining import PretrainingView
-        from twil.train.pretraining import pretrain
+        from twil.train.pretraining import check_place, pretrain
 
+        run = read_run(
+            config,
+            output,
+            display,
+            corpus=corpus,
+            init=init,
+            settings=settings or (),
+            check=lambda run: check_place(run, output, resume=resume, overwrite=force, device=device),
+        )
         view = PretrainingView(display)
         events = pretrain(
             run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop

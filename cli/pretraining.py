@@ -70,6 +70,13 @@ class PretrainingView:
             f"{event.parameters:,} parameters; {event.steps:,} steps on {event.device}{processes} in "
             f"{event.precision}, learning rate up to {event.lr:.2e}"
         )
+        if event.warmup >= event.steps:
+            self.display.warn(
+                f"the warm-up takes {event.warmup:,} steps, and the run has {event.steps:,}: the learning "
+                "rate ends before its peak (train.warmup)"
+            )
+        if not event.pairs:
+            self.display.warn("the corpus has no pairs: the order of replies is not learned")
         if event.new_heads:
             self.display.line(f"the model had no head for {', '.join(event.new_heads)}: drawn anew")
         if not event.dev_rows:

@@ -305,3 +305,26 @@ def test_files_of_the_original_are_read(shared: Path) -> None:
     for name in ("lm_config", "rop_config"):
         with pytest.raises(ConfigError, match="describes an evaluation"):
             read_original_pretraining(shared / "fixtures" / "evaluation" / f"{name}.json")
+
+
+def test_how_long_a_run_is_says_what_was_given_last() -> None:
+    file = {"data": {"corpus": "corpus"}, "model": {"init": "tiny"}, "train": {"steps": 9}}
+    given = pretrain_config(file, {}, ["train.epochs=3"]).train
+    assert (given.epochs, given.steps) == (3, None)
+    given = pretrain_config(file, {"train": {"epochs": 2}}, ["train.steps=5"]).train
+    assert given.steps == 5
+    with pytest.raises(ConfigError, match="epochs and steps are two ways"):
+        pretrain_config(file | {"train": {"steps": 9, "epochs": 2}}, {})
+
+
+def test_a_model_folder_among_the_overrides_takes_the_place_of_the_shape() -> None:
+    shape = {"init": "tiny", "tie_word_embeddings": True, "encoder": {"n_layers": 3}}
+    file = {"data": {"corpus": "corpus"}, "model": shape}
+    model = pretrain_config(file, {}, ["model.folder=encoder"]).model
+    assert (model.folder, model.is_drawn, model.tie_word_embeddings) == (Path("encoder"), False, False)
+
+
+def test_the_size_of_the_vocabulary_is_no_setting() -> None:
+    file = {"data": {"corpus": "corpus"}, "model": {"init": "tiny", "encoder": {"vocab_size": 9}}}
+    with pytest.raises(ConfigError, match="vocab_size is that of the tokenizer"):
+        pretrain_config(file, {}).model.draw(vocab_size=600)

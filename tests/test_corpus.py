@@ -478,6 +478,18 @@ def test_the_last_event_tells_what_the_manifest_says(tmp_path: Path, tokenizer_f
     assert corpus.info["files"] == [{"name": "p.tsv", "part": "train", "kind": "pairs", "rows": 6, "bad": 0}]
 
 
+def test_corpora_of_the_same_sizes_are_told_apart(tmp_path: Path, tokenizer_file: Path) -> None:
+    files = []
+    for folder, rows in (("one", PAIRS), ("two", PAIRS[::-1])):
+        (tmp_path / folder).mkdir()
+        path = write_pairs(tmp_path / folder / "p.tsv", rows)
+        list(build_corpus([path], tmp_path / folder / "corpus", tokenizer_file, NO_DEV))
+        files.append(open_corpus(tmp_path / folder / "corpus"))
+    sizes = [{**corpus.info["parts"]["train"]["pairs"], "sha256": ""} for corpus in files]
+    assert sizes[0] == sizes[1]
+    assert files[0].sha256 != files[1].sha256
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
@@ -536,14 +548,16 @@ def test_what_is_no_corpus_or_damaged_is_refused(build: Build, tmp_path: Path) -
     (folder / "train-pairs.arrow").write_bytes(arrow[:-100])
     with pytest.raises(DataError, match=r"train-pairs\.arrow.*damaged"):
         open_corpus(folder)
-    (folder / "train-pairs.arrow").write_bytes(bytes(len(arrow)))
-    with pytest.raises(DataError, match=r"train-pairs\.arrow: is no file of pieces"):
-        open_corpus(folder)
+    for place in (0, len(arrow) // 2, len(arrow) - 1):
+        (folder / "train-pairs.arrow").write_bytes(arrow[:place] + b"\xff" + arrow[place + 1 :])
+        with pytest.raises(DataError, match=r"train-pairs\.arrow: the corpus is damaged.*SHA-256"):
+            open_corpus(folder)
     (folder / "train-pairs.arrow").unlink()
     with pytest.raises(DataError, match="it is missing"):
         open_corpus(folder)
     (folder / "train-pairs.arrow").write_bytes(arrow)
     train: list[object] = [3, {"pairs": 3}, {"pairs": {"rows": 5}}, {"pairs": {"rows": "5", "bytes": 9}}]
+    train.append({"pairs": {"rows": 5, "bytes": len(arrow)}})
     parts = [{}, *({"train": kinds} for kinds in train)]
     edited = [json.dumps(json.loads(manifest) | {"parts": part}) for part in parts]
     for text in ("{", "[]", "{}", "[" * 100_000, *edited):

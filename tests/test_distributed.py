@@ -24,6 +24,7 @@ from twil.data.samples import Samples
 from twil.errors import ConfigError
 from twil.train.denoising import Denoising
 from twil.train.distributed import World, join_world
+from twil.train.pretraining import pretrain
 from twil.train.run_log import read_log
 
 pytestmark = pytest.mark.timeout(180)
@@ -114,10 +115,10 @@ def test_a_step_with_fewer_rows_than_processes_hangs_none_and_changes_nothing(
 MEMORY = "model.encoder.memory={layers=[1], n_heads=2, n_keys=8, key_size=8, knn=4, query_norm=true}"
 
 
-def stop_at(line: int, number: signal.Signals, *arguments: str, log: Path) -> str:
-    """Start two processes, wait for a line of their log, and stop them as a terminal or a cluster does."""
+def stop_at(line: int, number: signal.Signals, *arguments: str, log: Path, processes: int = 2) -> str:
+    """Start some processes, wait for a line of their log, and stop them as a terminal or a cluster does."""
     process = subprocess.Popen(
-        command(2, *arguments),
+        command(processes, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -155,6 +156,37 @@ def test_two_processes_asked_to_stop_go_on_exactly_and_measure_the_model_that_is
     assert all(torch.equal(whole[name], rest[name]) for name in whole)
     record = json.loads((tmp_path / "whole" / "run.json").read_text())
     assert measure(tmp_path / "whole", corpus) == pytest.approx(record["results"]["dev"], rel=1e-6)
+
+
+def test_three_processes_go_on_exactly(run_file: Path, tmp_path: Path) -> None:
+    # Of three numbers the sum depends on their order; of two it does not.
+    more = ["--set", "train.steps=12"]
+    run(3, str(run_file), *more, "-o", str(tmp_path / "whole"))
+    part, log = [str(run_file), *more, "-o", str(tmp_path / "part")], tmp_path / "part.checkpoint" / LOG
+    said = stop_at(4, signal.SIGTERM, *part, log=log, processes=3)
+    assert said.count("stopped in epoch") == 1, said
+    assert "continuing after step" in run(3, *part, "--resume")
+    whole, rest = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "part"))
+    assert all(torch.equal(whole[name], rest[name]) for name in whole)
+
+
+def test_processes_that_do_not_stand_at_the_same_step_refuse_to_go_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(World, "agrees", lambda self, value: False)
+    with pytest.raises(ConfigError, match=r"not every process finds the state in .*model\.checkpoint"):
+        list(pretrain(tiny_run(corpus), tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "same"), [((5, 5, 5), True), ((5, 0, 5), False), ((5, 0), False), ((0, 0), True), ((7,), True)]
+)
+def test_processes_agree_where_all_have_the_same_number(
+    steps: tuple[int, ...], same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = [float(sum(steps)), float(sum(step**2 for step in steps))]
+    monkeypatch.setattr(World, "total", lambda self, values: totals)
+    assert World(size=len(steps)).agrees(steps[0]) is same
 
 
 def measure(folder: Path, corpus: Path) -> dict[str, float]:

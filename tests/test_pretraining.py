@@ -27,11 +27,13 @@ from twil.cli.main import guard
 from twil.cli.pretrain import command
 from twil.config.pretraining import PretrainConfig, pretrain_config
 from twil.config.training import LOG, finetune_config
+from twil.data.corpus_building import CorpusOptions, build_corpus
 from twil.errors import ConfigError, ModelError, TwilError
 from twil.model.folder import save
 from twil.model.original import import_original
 from twil.train import checkpoint, denoising
 from twil.train.checkpoint import CheckpointFolder
+from twil.train.denoising import Denoising
 from twil.train.finetune import finetune
 from twil.train.loop import Evaluated, Interrupted, Loss, StepDone
 from twil.train.pretraining import PretrainingFinished, PretrainingStarted, pretrain
@@ -206,6 +208,24 @@ def test_a_stop_between_a_step_and_its_evaluation_is_made_up_for(
     assert same(tmp_path / "whole", tmp_path / "part")
 
 
+def test_the_state_is_kept_before_an_evaluation_that_takes_long(
+    config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Denoising) -> dict[str, float]:
+        raise Killed
+
+    run = config(steps=8, evaluate_steps=4)
+    list(pretrain(run, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Denoising, "evaluate", killed)
+        with pytest.raises(Killed):
+            list(pretrain(run, tmp_path / "part"))
+    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    assert rest[0].resumed == 4
+    assert isinstance(rest[1], Evaluated)
+    assert same(tmp_path / "whole", tmp_path / "part")
+
+
 def test_patience_and_the_best_weights_survive_a_resume(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
@@ -330,6 +350,18 @@ def test_checkpoints_come_by_the_clock_too(config: Callable[..., PretrainConfig]
     assert often is not None
     assert often.state["progress"]["step"] == 2  # the third step was never ended
     assert CheckpointFolder(tmp_path / "seldom.checkpoint").load() is None
+
+
+def test_what_killed_writes_left_goes_with_the_next_checkpoint(
+    config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    stop_after(config(), tmp_path / "model", 2)
+    (left := tmp_path / "model.checkpoint" / ".checkpoint-000002-abcd").mkdir()
+    (left / "weights.safetensors").write_bytes(b"half")
+    list(pretrain(config(steps=4), tmp_path / "other"))
+    events = pretrain(config(), tmp_path / "model", resume=True)
+    next(event for event in events if isinstance(event, Evaluated))
+    assert not left.exists()
 
 
 def test_the_latest_checkpoints_are_kept(config: Callable[..., PretrainConfig], tmp_path: Path) -> None:
@@ -652,6 +684,60 @@ def test_a_configuration_of_the_original_runs_and_says_what_no_longer_applies(
     again = RUNNER.invoke(APP, [*command, "--force", "--set", "train.steps=2"])
     assert again.exit_code == 0, again.output
     assert "is there already and is used as it is" in again.output
+    assert json.loads((tmp_path / "model" / "run.json").read_text())["steps"] == 2  # and not the epochs
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--set", "train.lr=-1"], "train.lr"),
+        (["--device", "tpu"], "there is no device 'tpu'"),
+        (["--set", "train.seed=100000000000000000000"], "train.seed"),
+        (["-o", "taken"], "is there already"),
+    ],
+)
+def test_faults_are_found_before_a_corpus_is_made_of_the_originals_file(
+    tmp_path: Path, examples: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken").mkdir()
+    Path("taken/config.json").touch()
+    original = write_original(tmp_path / "config.json", examples)
+    before = sorted(tmp_path.iterdir())
+    done = RUNNER.invoke(APP, ["pretrain", str(original), "-o", "model", *more])
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_corpus_of_another_file_or_length_is_not_taken_for_the_originals(
+    tmp_path: Path, examples: Path
+) -> None:
+    original = write_original(tmp_path / "config.json", examples)
+    command = ["pretrain", str(original), "-o", str(tmp_path / "model"), "--force", "--set", "train.steps=1"]
+    assert RUNNER.invoke(APP, command).exit_code == 0
+    config = json.loads(original.read_text())
+    other = tmp_path / "other.tsv"
+    other.write_bytes((examples / "pairs.tsv").read_bytes())
+    for section, changes in (("dataset", {"file": str(other)}), ("representation", {"max_len": 20})):
+        original.write_text(json.dumps(config | {section: config[section] | changes}))
+        done = RUNNER.invoke(APP, command)
+        assert done.exit_code == 1, done.output
+        assert "was made of another file, vocabulary or length" in done.stderr
+
+
+def test_a_corpus_of_single_texts_teaches_no_order_and_that_is_said(
+    tmp_path: Path, examples: Path, tokenizer_file: Path
+) -> None:
+    list(build_corpus([examples / "tweets_dev.tsv"], tmp_path / "corpus", tokenizer_file, CorpusOptions()))
+    more = ["--set", "train.steps=2", "--set", "train.warmup=50"]
+    done = RUNNER.invoke(
+        APP, arguments(tmp_path / "corpus", tmp_path / "run.toml", tmp_path / "model", *more)
+    )
+    assert done.exit_code == 0, done.output
+    assert "no pairs: the order of replies is not learned" in done.stderr
+    assert "the warm-up takes 50 steps, and the run has 2" in " ".join(done.stderr.split())
+    assert twil.load(tmp_path / "model").config.rop is None
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,13 @@ def test_what_is_cut_or_empty_is_counted(model_folder: Path, tmp_path: Path) -> 
     assert scores.pll is not None
     assert (scores.mlm.truncated, scores.rop.truncated, scores.pll.truncated) == (1, 2, 1)
     assert (scores.pll.texts, scores.pll.empty) == (5, 1)
+    assert (scores.rop.shown, scores.rop.empty) == (4, 1)  # an empty text looks the same in both orders
+
+
+def test_a_file_whose_pairs_all_lack_a_text_has_no_order_to_tell(model_folder: Path, tmp_path: Path) -> None:
+    file = write_pairs(tmp_path / "pairs.tsv", [("   ", "buenos días"), ("hola a todos", " ")])
+    with pytest.raises(DataError, match="no pair holds two texts"):
+        score(model_folder, file, "rop")
 
 
 def test_single_texts_have_scores_but_no_order(model_folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from twil.config.model import ModelConfig, RopConfig, Section, explain
-from twil.config.training import LoopConfig, OriginConfig, Precision, merge, override_value, read_toml
+from twil.config.training import (
+    LoopConfig,
+    OriginConfig,
+    Precision,
+    merge,
+    overridden,
+    put_together,
+    read_toml,
+)
 from twil.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -159,12 +167,12 @@ def pretrain_config(
     """
     merged: dict[str, Any] = {"data": {}, "model": {}}
     merge(merged, value)
-    if isinstance(merged["model"], dict) and (options.get("model") or {}).get("folder"):
+    overrides = list(overrides)
+    folder = (options.get("model") or {}).get("folder")
+    if isinstance(merged["model"], dict) and (folder or ("model", "folder") in map(overridden, overrides)):
         for key in ("init", "encoder", "tie_word_embeddings"):  # a model folder brings its own shape
             merged["model"].pop(key, None)
-    merge(merged, options)
-    for override in overrides:
-        override_value(merged, override)
+    put_together(merged, options, overrides)
     try:
         return PretrainConfig.model_validate(merged)
     except ValidationError as error:

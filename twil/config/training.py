@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from twil.config.model import (
     ClassifierConfig,
@@ -73,6 +73,8 @@ class OriginConfig(Section):
         Raises:
             ConfigError: There is no such preset, or a field of the encoder does not fit.
         """
+        if "vocab_size" in self.encoder:
+            raise ConfigError("model.encoder: vocab_size is that of the tokenizer: leave it out")
         try:
             if self.init is not None:
                 return preset(self.init, vocab_size=vocab_size, **self.encoder)
@@ -120,7 +122,7 @@ class LoopConfig(Section):
     """Largest norm of the gradients of a step; 0 leaves them as they are."""
     precision: Precision = "fp32"
     """`auto` is bf16 where the device has units for it, else fp32."""
-    seed: NonNegativeInt = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     evaluate_steps: PositiveInt | None = None
     """Steps between evaluations on dev, besides the end of every epoch."""
     metric: str = "loss"
@@ -132,6 +134,12 @@ class LoopConfig(Section):
     """Checkpoints are written after so many steps or minutes, whichever comes first, and at evaluations."""
     keep: PositiveInt = 1
     """The latest checkpoints that stay on disk; the best weights always do."""
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.steps is not None and "epochs" in self.model_fields_set:
+            raise ValueError("epochs and steps are two ways to say how long a run is: give one of them")
+        return self
 
     def warmup_steps(self, steps: int) -> int:
         """Give the steps of the warm-up in a run of so many."""
@@ -188,14 +196,42 @@ def finetune_config(
             one message.
     """
     value = {"data": {}, "model": {}, **(read_toml(file) if file else {})}
-    merge(value, options)
-    for override in overrides:
-        override_value(value, override)
+    put_together(value, options, overrides)
     try:
         return FinetuneConfig.model_validate(value)
     except ValidationError as error:
         source = f"{file}: " if file else ""
         raise ConfigError(f"{source}{explain(error, FinetuneConfig)}") from error
+
+
+def put_together(value: dict[str, Any], options: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """Change a file's settings by options, and those by overrides ``section.key=value``.
+
+    How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is given last counts.
+
+    Raises:
+        ConfigError: An override has another form, or a section of one is a plain value in the other.
+    """
+    _give_way(value, options.get("train"))
+    merge(value, options)
+    for override in overrides:
+        section, key = overridden(override)
+        _give_way(value, {key: override} if section == "train" else None)
+        override_value(value, override)
+
+
+def overridden(override: str) -> tuple[str, str]:
+    """Name the section and the key that a text ``section.key=value`` changes."""
+    section, _, key = override.partition("=")[0].strip().rpartition(".")
+    return section, key
+
+
+def _give_way(value: dict[str, Any], changes: Mapping[str, Any] | None) -> None:
+    train = value.get("train")
+    if changes and isinstance(train, dict):
+        for key, other in (("epochs", "steps"), ("steps", "epochs")):
+            if changes.get(key) is not None:
+                train.pop(other, None)
 
 
 def merge(value: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ class Corpus:
 
 
 def open_corpus(path: str | Path) -> Corpus:
-    """Open a folder that `twil corpus` wrote.
+    """Open a folder that `twil corpus` wrote, once every file in it is the one that was written.
 
     Raises:
         DataError: It is none, or is damaged.
@@ -125,14 +125,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_counts(file: Path, part: str, kinds: object) -> None:
-    """Refuse a manifest that does not count the rows and bytes of what a part holds."""
+    """Refuse a manifest that does not count and sign what a part holds."""
+    expected = {"rows": int, "bytes": int, "sha256": str}
     counted = isinstance(kinds, dict) and all(
-        isinstance(kinds[kind], dict) and all(type(kinds[kind].get(key)) is int for key in ("rows", "bytes"))
+        isinstance(kinds[kind], dict)
+        and all(type(kinds[kind].get(key)) is type_ for key, type_ in expected.items())
         for kind in KINDS
         if kind in kinds
     )
     if not counted:
-        raise _damaged(file, f"it does not count what {part} holds")
+        raise _damaged(file, f"it does not say what {part} holds ({', '.join(expected)})")
 
 
 def _open_part(path: Path, part: str, counts: dict[str, Any]) -> Part | None:
@@ -143,11 +145,13 @@ def _open_part(path: Path, part: str, counts: dict[str, Any]) -> Part | None:
     return Part(**stores) if any(stores.values()) else None
 
 
-def _open_store(file: Path, kind: str, counts: dict[str, int]) -> PieceStore:
+def _open_store(file: Path, kind: str, counts: dict[str, Any]) -> PieceStore:
     if not file.is_file():
         raise _damaged(file, "it is missing")
     if file.stat().st_size != counts["bytes"]:
         raise _damaged(file, f"it has {file.stat().st_size:,} bytes, and {counts['bytes']:,} were written")
+    if sha256(file) != counts["sha256"]:
+        raise _damaged(file, "it is not what was written (its SHA-256 differs)")
     store = PieceStore(file)
     if (len(store), store.columns) != (counts["rows"], KINDS[kind]):
         raise _damaged(file, f"it holds {len(store):,} rows, and {counts['rows']:,} were written")

@@ -287,9 +287,9 @@ class _Build:
             self._spool.links, fates, self._spool.held_out(), share=share, seed=seed, folder=scratch
         )
 
-    def write(self, folder: Path) -> dict[str, dict[str, dict[str, int]]]:
+    def write(self, folder: Path) -> dict[str, dict[str, dict[str, int | str]]]:
         """Write the rows that are kept; return what the file of each part and kind holds."""
-        parts: dict[str, dict[str, dict[str, int]]] = {}
+        parts: dict[str, dict[str, dict[str, int | str]]] = {}
         with self._spool.read() as rows:
             for kind in KINDS:
                 for part, counts in self._write_kind(kind, rows, folder).items():
@@ -328,7 +328,7 @@ class _Build:
         self._spool.append(rows, keys)
         self._spooled[source.kind] += len(rows.fates)
 
-    def _write_kind(self, kind: str, spool: SpoolReader, folder: Path) -> dict[str, dict[str, int]]:
+    def _write_kind(self, kind: str, spool: SpoolReader, folder: Path) -> dict[str, dict[str, int | str]]:
         with ExitStack() as stack:
             outputs = {
                 part: stack.enter_context(
@@ -365,14 +365,15 @@ class _PartWriter(PieceWriter):
         self.unknown += int((rows.pieces == UNK_ID).sum())
         self.write(rows.pieces, rows.lengths[:, : self.columns])
 
-    def counts(self) -> dict[str, int]:
-        """Say what the closed file holds."""
+    def counts(self) -> dict[str, int | str]:
+        """Say what the closed file holds, and its SHA-256, which tells it from one of the same sizes."""
         return {
             "rows": self.rows,
             "pieces": self.pieces,
             "truncated": self.truncated,
             "unknown": self.unknown,
             "bytes": self.path.stat().st_size,
+            "sha256": sha256(self.path),
         }
 
 

@@ -94,7 +94,8 @@ class Block(nn.Module):
     def first(self, hidden: Tensor, visible: Tensor) -> Tensor:
         """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and at no other."""
         if self.training and self.memory is not None and self.memory.query_norm is not None:
-            return self(hidden, visible)[:, :1]  # queries are normalised over all tokens
+            all_tokens: Tensor = self(hidden, visible)  # queries are normalised over them
+            return all_tokens[:, :1]
         return self._transform(hidden[:, :1], self.attention.first(hidden, visible), visible[:, :1])
 
     def _transform(self, hidden: Tensor, attended: Tensor, visible: Tensor) -> Tensor:
@@ -168,8 +169,8 @@ class Encoder(nn.Module):
         *before, last = (self.blocks[block] for block in self.plan)
         for block in before:
             hidden = block(hidden, visible)
-        output: Tensor = last.first(hidden, visible)
-        return output
+        assert isinstance(last, Block)
+        return last.first(hidden, visible)
 
     def reset_parameters(self) -> None:
         """Draw new weights: dense layers and embeddings as BERT does, memories as their paper does."""

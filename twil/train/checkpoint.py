@@ -24,9 +24,10 @@ from twil.storage import atomic_folder
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 _NAME = re.compile(r"checkpoint-(\d{6})")
+_LEFT = re.compile(r"\.checkpoint-\d{6}-.*")  # by a write that was killed
 _OWN = (
     _NAME,
-    re.compile(r"\.checkpoint-\d{6}-.*"),  # left by a write that was killed
+    _LEFT,
     re.compile(re.escape(LOG)),
     re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(LOG)),  # left by one of the log
 )
@@ -60,6 +61,9 @@ class CheckpointFolder:
             TwilError: It cannot be written; those before it stay.
         """
         self.root.mkdir(exist_ok=True)
+        for entry in self.root.iterdir():
+            if _LEFT.fullmatch(entry.name):
+                shutil.rmtree(entry)
         number = max(self._numbers(), default=0) + 1
         try:
             with atomic_folder(self._at(number)) as folder:

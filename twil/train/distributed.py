@@ -65,6 +65,11 @@ class World:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
+    def agrees(self, value: int) -> bool:
+        """Tell whether every process has the same number, below 2²⁶."""
+        added, squared = self.total([value, value**2])
+        return added**2 == self.size * squared
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
@@ -76,8 +81,12 @@ class World:
             return network
         device = next(network.parameters()).device
         devices = [device.index] if device.type == "cuda" else None
-        # Views save one copy of all gradients.
-        return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+        # Views save one copy of all gradients. Where parameters may be unused, torch keeps the buckets that
+        # it began with. Otherwise it makes others after the first step, and a step just after a resume would
+        # add up in another order than it does in a run that was never stopped.
+        return DistributedDataParallel(
+            network, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=True
+        )
 
     def hold(self, network: nn.Module, *, until_last: bool) -> AbstractContextManager[Any]:
         """Keep gradients to this process while a step is accumulated; the last backward shares them."""

@@ -79,6 +79,7 @@ class RopScores:
 
     Attributes:
         shown: Rows shown, two per pair.
+        empty: Pairs with a text without a piece, left out: both orders look the same.
         accuracy: Share whose order is told right.
         chance: Accuracy of a guess.
         probability: Mean probability of the true order.
@@ -87,6 +88,7 @@ class RopScores:
     """
 
     shown: int
+    empty: int
     accuracy: float
     chance: float
     probability: float
@@ -224,6 +226,8 @@ def score_pretrained(
         rows += len(window)
     if (mlm and not mlm.masked) or (pll and not pll.texts):
         raise DataError("no row holds a piece that can be masked: give a file with text", file=file)
+    if rop and not rop.shown:
+        raise DataError("no pair holds two texts: give a file with pairs of them", file=file)
     yield IntrinsicScores(
         rows=rows,
         pairs=reader.pairs,
@@ -290,11 +294,19 @@ class _Rop:
         self._probe = probe
         self._confusion = np.zeros((2, 2), dtype=np.int64)
         self._probability = 0.0
-        self._truncated = 0
+        self._empty = self._truncated = 0
+
+    @property
+    def shown(self) -> int:
+        return int(self._confusion.sum())
 
     def add(self, rows: Sequence[Text]) -> Iterator[None]:
-        turned = [(row[1], row[0]) for row in rows]
-        for order, shown in ((TWEET_FIRST, rows), (REPLY_FIRST, turned)):
+        filled = self._filled(rows)
+        self._empty += len(rows) - len(filled)
+        if not filled:
+            return
+        turned = [(row[1], row[0]) for row in filled]
+        for order, shown in ((TWEET_FIRST, filled), (REPLY_FIRST, turned)):
             encoded, truncated = encode_rows(self._probe, shown)
             probabilities = order_probabilities(self._probe, encoded)
             self._confusion[order] += np.bincount(probabilities.argmax(1), minlength=2)
@@ -302,13 +314,20 @@ class _Rop:
             self._truncated += int(truncated.sum())
             yield
 
+    def _filled(self, rows: Sequence[Text]) -> list[Text]:
+        """Give the pairs whose texts both have pieces."""
+        texts = [text for row in rows for text in row]
+        ids = [row.input_ids for row in encode_rows(self._probe, texts)[0]]
+        filled = np.fromiter((len(text) > FRAME for text in ids), np.bool_, len(ids)).reshape(-1, 2)
+        return [rows[index] for index in np.flatnonzero(filled.all(axis=1)).tolist()]
+
     def scores(self) -> RopScores:
-        shown = int(self._confusion.sum())
         return RopScores(
-            shown=shown,
-            accuracy=int(self._confusion.trace()) / shown,
+            shown=self.shown,
+            empty=self._empty,
+            accuracy=int(self._confusion.trace()) / self.shown,
             chance=ROP_CHANCE,
-            probability=self._probability / shown,
+            probability=self._probability / self.shown,
             confusion=self._confusion.tolist(),
             truncated=self._truncated,
         )

@@ -144,6 +144,9 @@ class Interrupted:
     step: int
 
 
+LONG_EVALUATION = 10.0
+"""Seconds from which the state is kept before an evaluation, too: launchers grant about 30 to end in."""
+
 LoopEvent: TypeAlias = StepDone | Evaluated | Interrupted
 
 
@@ -208,6 +211,7 @@ class Trainer:
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.clock = self.last_save = time.monotonic()
+        self.evaluation_seconds = math.inf  # of the last one in this sitting
 
     @property
     def last_evaluation(self) -> Evaluated | None:
@@ -373,7 +377,12 @@ class Trainer:
         return at.position == epoch_steps or at.step >= self.steps or bool(every and at.step % every == 0)
 
     def _evaluate(self, epoch_steps: int) -> Iterator[LoopEvent]:
-        done = self._close(dict(self.objective.evaluate()), epoch_steps)
+        if self._is_evaluation_long():  # who ends the run meanwhile, as launchers do, may not wait for it
+            self._save()
+        start = time.monotonic()
+        metrics = dict(self.objective.evaluate())
+        self.evaluation_seconds = time.monotonic() - start
+        done = self._close(metrics, epoch_steps)
         self._save()
         yield done
         if self._wishes()[0] and not done.last:
@@ -415,6 +424,11 @@ class Trainer:
             save = save or self.progress.step % config.checkpoint_steps == 0
         stop, save_all = self.world.total([self.should_stop(), save and self.world.main])
         return stop > 0, save_all > 0
+
+    def _is_evaluation_long(self) -> bool:
+        """Agree with the other processes on what the clock of the main one says."""
+        long = self.world.main and self.evaluation_seconds > LONG_EVALUATION
+        return self.world.total([long])[0] > 0
 
     def _read_clock(self) -> None:
         now = time.monotonic()

@@ -60,6 +60,7 @@ class PretrainingStarted:
     parameters: int
     steps: int
     lr: float
+    warmup: int
     device: str
     precision: Arithmetic
     processes: int
@@ -122,15 +123,32 @@ def pretrain(
         TwilError: The output is taken.
     """
     output = Path(output) if Path(output).name else Path(output).absolute()
-    checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
-    check_vacant(output, overwrite=overwrite, own=FILES)
-    checkpoints.check_vacant(resume=resume, overwrite=overwrite)
-    place = choose_device(device, config.train.precision)
+    place = check_place(config, output, resume=resume, overwrite=overwrite, device=device)
+    checkpoints = _checkpoints(output)
     with join_world(place.type) as world:
         if place.type == "cuda":
             place = torch.device("cuda", world.local_rank)
         run = _Run(config, output, checkpoints, place, world)
         yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+
+
+def check_place(
+    config: PretrainConfig, output: Path, *, resume: bool, overwrite: bool, device: str
+) -> torch.device:
+    """Find out before any work whether a run may write where it wants to and has its device.
+
+    Args and errors are those of `pretrain`.
+
+    Returns:
+        The device.
+    """
+    check_vacant(output, overwrite=overwrite, own=FILES)
+    _checkpoints(output).check_vacant(resume=resume, overwrite=overwrite)
+    return choose_device(device, config.train.precision)
+
+
+def _checkpoints(output: Path) -> CheckpointFolder:
+    return CheckpointFolder(output.with_name(output.name + ".checkpoint"))
 
 
 class _Run:
@@ -170,6 +188,11 @@ class _Run:
             world=self.world,
         )
         resumed = resume and trainer.resume()
+        if not self.world.agrees(trainer.progress.step):
+            raise ConfigError(
+                f"not every process finds the state in {self.checkpoints.root}: let it lie where all "
+                "machines reach it, or copy it to each"
+            )
         self.world.wait()  # no checkpoint goes before every process has read it
         if self.world.main and not resumed:
             self.checkpoints.clear()
@@ -186,7 +209,7 @@ class _Run:
 
     def _objective(self) -> Denoising:
         config, corpus = self.config, self.corpus
-        rop = config.objective.rop
+        rop = learns_order(config, corpus)
         parts = [
             Samples(
                 part,
@@ -219,6 +242,7 @@ class _Run:
             parameters=parameter_count(self.model),
             steps=self.steps,
             lr=self.loop.lr,
+            warmup=int(self.loop.warmup),
             device=self.device.type,
             precision=self.precision,
             processes=self.world.size,
@@ -298,7 +322,7 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokeni
         ConfigError: The shape does not fit, or the corpus has rows that are too long.
         ModelError: The model folder cannot be read, or has another tokenizer than the corpus.
     """
-    rop = config.objective.rop
+    rop = learns_order(config, corpus)
     tokenizer, new = corpus.tokenizer, []
     if config.model.folder is None:
         shape = config.model.shape(vocab_size=tokenizer.get_vocab_size(), rop=rop)
@@ -322,6 +346,11 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokeni
         )
     set_max_length(tokenizer, corpus.max_length)
     return model, tokenizer, tuple(new)
+
+
+def learns_order(config: PretrainConfig, corpus: Corpus) -> bool:
+    """Tell whether a run learns Reply Order Prediction: it may, and there are pairs."""
+    return config.objective.rop and corpus.train.pairs is not None
 
 
 def resolve(config: PretrainLoopConfig, steps: int, hidden_size: int) -> PretrainLoopConfig:

@@ -18,15 +18,53 @@ def command(
     pooling: Annotated[
         str | None, typer.Option(help="Of a bare encoder: cls, avg, max or concat. [dim]\\[avg][/dim]")
     ] = None,
+    optimize: Annotated[
+        bool, typer.Option("--optimize", help="Use fused operators that only ONNX Runtime has: faster.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="fp32, or int8 (of a classifier).")] = "fp32",
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: texts like those to come, such as the training file.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--eval", help="For int8: a labelled file to check it on, such as dev.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Column of the texts in both.")] = "TEXT",
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    max_drop: Annotated[float, typer.Option(help="Points of macro-F1 that int8 may lose.")] = 0.5,
+    min_agreement: Annotated[float, typer.Option(help="Percent of labels that int8 must keep.")] = 99.5,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
-    """Export a model to ONNX and check that it computes the same."""
+    """Export a model to ONNX and check that it computes the same.
+
+    In int8 it is refused where it does not keep its labels.
+    """
     from twil.export.bundle import export_onnx
+    from twil.export.int8 import int8_options
 
     if not onnx:
         raise ConfigError("say what to export to: add --onnx")
+    int8 = int8_options(
+        precision,
+        calibration=calibration,
+        evaluation=evaluation,
+        text=text,
+        label=label,
+        max_drop=max_drop,
+        min_agreement=min_agreement,
+    )
     with Display(quiet=quiet) as display:
         display.update(f"exporting {model}")
-        report = export_onnx(model, output, pooling=pooling, overwrite=force)  # type: ignore[arg-type]
+        report = export_onnx(
+            model,
+            output,
+            pooling=pooling,  # type: ignore[arg-type]  # checked there
+            optimize=optimize,
+            int8=int8,
+            overwrite=force,
+        )
         display.line(report.describe())
+        if report.manifest.int8:
+            display.line(report.describe_int8())
+        for missing in report.unfused:
+            display.warn(missing)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 from tokenizers import Tokenizer
 
 from twil.config.model import Pooling
 from twil.errors import ConfigError, require
+from twil.export.accuracy import Limits
 from twil.export.graph import OPSET, WEIGHTS, ClassifierGraph, EncoderGraph, write_graph
-from twil.export.verify import verify
+from twil.export.int8 import Int8Data, Int8Options, make_int8, read_data
+from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
+from twil.export.verify import check_int8, verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import (
@@ -45,15 +50,27 @@ class ExportReport:
         manifest: What `bundle.json` says, the parity report included.
         size: Bytes of all its files.
         seconds: What writing and checking took.
+        unfused: What should have become one operator and did not, in sentences.
     """
 
     folder: Path
     manifest: Manifest
     size: int
     seconds: float
+    unfused: tuple[str, ...] = ()
+
+    def describe_int8(self) -> str:
+        """Say in one line what became of the labels in int8; of a bundle in int8."""
+        report = self.manifest.int8
+        integer = report["products"] - len(report["left_in_fp32"])
+        return (
+            f"int8 in {integer} of {report['products']} products: macro-F1 {report['int8_macro_f1']:.2f}, "
+            f"in fp32 {report['fp32_macro_f1']:.2f}; {report['agreement']:.2f}% of {report['rows']:,} labels "
+            f"the same; {report['speedup']:.1f} times as fast here"
+        )
 
     def describe(self) -> str:
-        """Say in one line what was written and how far it is from the model."""
+        """Say in one line what was written and how far it (the float graph, of int8) is from the model."""
         task, parity = self.manifest.task, self.manifest.parity
         what = (
             f"{task.kind} of {', '.join(task.labels)}"
@@ -79,24 +96,31 @@ def export_onnx(
     bundle_folder: str | Path,
     *,
     pooling: Pooling | None = None,
+    optimize: bool = False,
+    int8: Int8Options | None = None,
     opset: int = OPSET,
     overwrite: bool = False,
 ) -> ExportReport:
     """Write a bundle from a model folder, checked against the model, whole or not at all.
 
-    A classifier's graph gives logits and probabilities; a bare encoder's, token vectors and their pool.
+    A classifier's graph gives logits and probabilities; a bare encoder's, token vectors and their pool. An
+    int8 graph is made of the float graph once that one is checked, and is held to it on labelled texts.
 
     Args:
         model_folder: The model.
         bundle_folder: The bundle to write.
         pooling: Of a bare encoder; `ENCODER_POOLING` when left out. A classifier has its own.
+        optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
+        int8: Compute matrix products in 8 bits, as far as labels bear it; in fp32 when left out.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
 
     Raises:
         ModelError: `model_folder` is no model folder.
-        ConfigError: `pooling` or `opset` does not fit.
-        ExportError: The graph cannot be written, or does not compute what the model does.
+        ConfigError: `pooling`, `opset` or `int8` does not fit.
+        DataError: A file that `int8` names cannot be used.
+        ExportError: The graph cannot be written, does not compute what the model does, or does not keep its
+            labels in int8.
         MissingExtraError: onnx or ONNX Runtime is not installed.
         TwilError: `bundle_folder` is taken.
     """
@@ -107,6 +131,8 @@ def export_onnx(
     check_vacant(target, overwrite=overwrite, own=FILES)
     model, tokenizer = model_folders.load_with_tokenizer(source)
     pooling = _choose_pooling(model, pooling)
+    data = read_data(int8, model.config.task) if int8 else None
+    model = fuse(model) if optimize else model
     module = EncoderGraph(model, pooling) if model.classifier is None else ClassifierGraph(model)
     outputs = ENCODER_OUTPUTS if model.classifier is None else CLASSIFIER_OUTPUTS
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
@@ -122,12 +148,44 @@ def export_onnx(
             files={file.name: sha256(file) for file in sorted(temporary.iterdir())},
             versions=_versions(),
             opset=opset,
+            optimized=optimize,
         )
-        manifest = replace(manifest, parity=verify(Bundle(temporary, manifest), module).as_dict())
+        bundle = Bundle(
+            temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), module).as_dict())
+        )
+        if int8 and data:
+            bundle = _to_int8(bundle, data, int8.limits, model.config.encoder.vocab_size)
+        manifest = replace(bundle.manifest, operators=count_operators(bundle.graph))
         manifest.write(temporary)
         manifest = open_bundle(temporary).manifest  # as a reader will see it
         size = sum(file.stat().st_size for file in temporary.iterdir())
-    return ExportReport(target, manifest, size, time.perf_counter() - started)
+    unfused = tuple(_unfused(manifest, fusions(model) if optimize else {}))
+    return ExportReport(target, manifest, size, time.perf_counter() - started, unfused)
+
+
+def _unfused(manifest: Manifest, expected: Mapping[str, int]) -> Iterator[str]:
+    """Say which operators ONNX Runtime made fewer of than it should have."""
+    if manifest.int8:
+        integer = manifest.int8["products"] - len(manifest.int8["left_in_fp32"])
+        expected = {**expected, INTEGER_PRODUCT: integer}
+    for operator, count in expected.items():
+        found = manifest.operators.get(operator, 0)
+        if found != count:
+            yield f"ONNX Runtime made {found} {operator} of the graph, and {count} were meant: it may be slow"
+
+
+def _to_int8(bundle: Bundle, data: Int8Data, limits: Limits, vocab_size: int) -> Bundle:
+    """Put an int8 graph in the place of a bundle's float graph."""
+    if WEIGHTS in bundle.manifest.files:
+        raise ConfigError("a model of more than 2 GB is not exported in int8: leave --precision int8 out")
+    with TemporaryDirectory(dir=bundle.folder) as folder:
+        written = Path(folder) / GRAPH
+        report = make_int8(bundle, data, limits, written)
+        written.replace(bundle.graph)
+    files = bundle.manifest.files | {GRAPH: sha256(bundle.graph)}
+    done = Bundle(bundle.folder, replace(bundle.manifest, precision="int8", int8=report, files=files))
+    check_int8(done, vocab_size=vocab_size)
+    return done
 
 
 def _choose_pooling(model: TWilBERT, wanted: Pooling | None) -> Pooling:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from twil.config.model import ModelConfig, Pooling
 from twil.errors import ConfigError, ExportError, first_line, require
+from twil.export.optimise import DOMAIN, is_fused
 from twil.model.heads import pool
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
@@ -148,6 +149,7 @@ def _trace(
                 opset_version=opset,
                 input_names=list(INPUTS),
                 output_names=list(outputs),
+                custom_opsets={DOMAIN: 1} if is_fused(module) else None,
                 dynamic_axes={name: dict(enumerate(names)) for name, names in axes.items()},
             )
     except Exception as error:  # whatever the exporter meets

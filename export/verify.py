@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from twil.data.batching import Batch, pad_batch
 from twil.errors import ExportError, ModelError, first_line, require
 from twil.export.graph import ClassifierGraph, EncoderGraph
+from twil.export.optimise import DOMAIN, FUSED
 from twil.model.memory import ProductKeyMemory
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.predict.session import Session
@@ -24,6 +25,10 @@ from twil.text.tokenizer import encode, load_tokenizer
 
 TOLERANCE = 1e-4
 """The largest difference that float32 arithmetic in another order may make."""
+
+ROUNDING = 0.02
+"""The largest difference that a batch may make to the logits of a row in int8: sums in float32 differ a
+little, which turns a value at the edge of two numbers of 8 bits."""
 
 TIE = 1e-5
 """Two slots of a memory tie where their scores differ by no more than this part of the largest score."""
@@ -121,11 +126,32 @@ def verify(bundle: Bundle, module: ClassifierGraph | EncoderGraph) -> Parity:
     )
 
 
+def check_int8(bundle: Bundle, *, vocab_size: int) -> None:
+    """Check that an int8 graph runs at every shape, gives numbers, and gives a row the same in any batch.
+
+    Raises:
+        ExportError: It does not.
+    """
+    check_structure(bundle)
+    session = _open(bundle)
+    for batch in _batches(bundle, np.random.default_rng(_SEED), vocab_size=vocab_size):
+        _check_repeatable(session, batch)
+        logits = _run(session, batch)["logits"]
+        if not np.isfinite(logits).all():
+            raise _rejected("its logits are not finite")
+        row, length = len(logits) - 1, int(batch.attention_mask[-1].sum())
+        alone = Batch(*(getattr(batch, name)[row:, :length] for name in INPUTS))
+        difference = float(np.abs(_run(session, alone)["logits"] - logits[row:]).max())
+        if difference > ROUNDING:
+            raise _rejected(f"what it says of a row changes by {difference:.2g} with the rows beside it")
+
+
 def check_structure(bundle: Bundle) -> None:
     """Check a graph as it lies on disk: the names of its axes, and the operators it is made of.
 
     Raises:
-        ExportError: An axis is fixed or has another name, or an operator is none that every runtime has.
+        ExportError: An axis is fixed or has another name, or an operator is none that every runtime has,
+            nor one of those that an optimised graph may hold.
     """
     onnx = require("onnx", purpose="export")
     model = onnx.load(bundle.graph, load_external_data=False)
@@ -135,7 +161,12 @@ def check_structure(bundle: Bundle) -> None:
     outputs = {value.name: _axes(value)[:-1] for value in model.graph.output}
     if outputs != bundle.manifest.outputs:
         raise _rejected(f"its outputs have the axes {outputs} where {bundle.manifest.outputs} are meant")
-    strange = {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain}
+    fused = {(DOMAIN, operator) for operator in FUSED} if bundle.manifest.optimized else set()
+    strange = {
+        f"{node.domain}.{node.op_type}"
+        for node in model.graph.node
+        if node.domain and (node.domain, node.op_type) not in fused
+    }
     strange |= {node.op_type for node in model.graph.node} & {*_CONTROL_FLOW, *_RANDOM}
     if strange or model.functions:
         names = ", ".join(sorted(strange | {function.name for function in model.functions}))

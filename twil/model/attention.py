@@ -12,6 +12,39 @@ from twil.model.dot_product import dot_product_attention
 from twil.model.packing import Packing, packed_attention
 
 
+class DotProductAttention(nn.Module):
+    """What attention does between its projections. It has no weights, so that another may take its place.
+
+    Args:
+        n_heads: H.
+    """
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
+        """Mix the values of every row by how well their keys fit each query.
+
+        Args:
+            query: float ``(B, Q, H·K)``.
+            key: float ``(B, T, H·K)``.
+            value: The same.
+            visible: bool ``(B, T)``, false where no query may look.
+
+        Returns:
+            float ``(B, Q, H·K)``.
+        """
+        context = dot_product_attention(
+            self._split(query), self._split(key), self._split(value), visible[:, None, None, :]
+        )  # (B, H, Q, K)
+        return context.transpose(1, 2).flatten(2)  # (B, Q, H·K)
+
+    def _split(self, mixed: Tensor) -> Tensor:
+        B, T, width = mixed.shape
+        return mixed.view(B, T, self.n_heads, width // self.n_heads).transpose(1, 2)  # (B, H, T, K)
+
+
 class SelfAttention(nn.Module):
     """Self-attention whose heads need not add up to the hidden size.
 
@@ -25,6 +58,7 @@ class SelfAttention(nn.Module):
         self.head_size = config.head_size
         width = config.n_heads * config.head_size
         self.query_key_value = nn.Linear(config.hidden_size, 3 * width, bias=False)
+        self.attend = DotProductAttention(config.n_heads)
         self.output = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor, visible: Tensor, packing: Packing | None = None) -> Tensor:
@@ -39,27 +73,20 @@ class SelfAttention(nn.Module):
             float ``(B, T, D)``.
         """
         B, T, _ = hidden.shape
-        mixed = self.query_key_value(hidden).view(B, T, 3, self.n_heads, self.head_size)
+        mixed = self.query_key_value(hidden)  # (B, T, 3·H·K)
         if packing is not None:
-            context = packed_attention(mixed[0], packing)  # (T, H, K)
+            context = packed_attention(mixed.view(T, 3, self.n_heads, self.head_size), packing)  # (T, H, K)
             packed: Tensor = self.output(context.view(B, T, self.n_heads * self.head_size))
             return packed
-        query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
-        return self._attend(query, key, value, visible)
+        # TWilBERT: pads are not attended to; the original has no mask.
+        output: Tensor = self.output(self.attend(*mixed.chunk(3, dim=-1), visible))  # (B, T, D)
+        return output
 
     def first(self, hidden: Tensor, visible: Tensor) -> Tensor:
         """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and at no other."""
-        B, T, _ = hidden.shape
         width = self.n_heads * self.head_size
         weights = self.query_key_value.weight
-        query = F.linear(hidden[:, :1], weights[:width]).view(B, 1, self.n_heads, self.head_size)
-        mixed = F.linear(hidden, weights[width:]).view(B, T, 2, self.n_heads, self.head_size)
-        key, value = mixed.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, K)
-        return self._attend(query.transpose(1, 2), key, value, visible)
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-        # TWilBERT: pads are not attended to; the original has no mask.
-        context = dot_product_attention(query, key, value, visible[:, None, None, :])
-        context = context.transpose(1, 2).flatten(2)  # (B, H, Q, K) to (B, Q, H·K)
-        output: Tensor = self.output(context)  # (B, Q, D)
+        query = F.linear(hidden[:, :1], weights[:width])  # (B, 1, H·K)
+        key, value = F.linear(hidden, weights[width:]).chunk(2, dim=-1)  # each (B, T, H·K)
+        output: Tensor = self.output(self.attend(query, key, value, visible))  # (B, 1, D)
         return output

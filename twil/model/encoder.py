@@ -18,9 +18,9 @@ from twil.model.packing import Packing
 N_SEGMENTS = 2  # the first text and the second
 
 
-def gelu(hidden: Tensor) -> Tensor:
-    """Apply the tanh approximation of GELU (Hendrycks and Gimpel 2016), as BERT does."""
-    return F.gelu(hidden, approximate="tanh")
+def gelu() -> nn.GELU:
+    """Make the tanh approximation of GELU (Hendrycks and Gimpel 2016), as BERT has it."""
+    return nn.GELU(approximate="tanh")
 
 
 class Embeddings(nn.Module):
@@ -33,6 +33,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_positions, size)
         self.segment = nn.Embedding(N_SEGMENTS, size)
         self.projection = nn.Linear(size, config.hidden_size) if config.embedding_size else None
+        self.activation = gelu()
         self.dropout = nn.Dropout1d(config.input_dropout)
 
     def forward(self, input_ids: Tensor, segment_ids: Tensor, packing: Packing | None = None) -> Tensor:
@@ -44,7 +45,7 @@ class Embeddings(nn.Module):
         hidden: Tensor = self.token(input_ids) + self.position(positions)
         hidden = hidden + self.segment(segment_ids)  # (B, T, E)
         if self.projection is not None:
-            hidden = gelu(self.projection(hidden))  # (B, T, D)
+            hidden = self.activation(self.projection(hidden))  # (B, T, D)
         # A dropped channel is dropped at every token of its row.
         if packing is None:
             output: Tensor = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
@@ -61,11 +62,12 @@ class FeedForward(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.hidden_size, config.feed_forward_size)
+        self.activation = gelu()
         self.down = nn.Linear(config.feed_forward_size, config.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map float ``(B, T, D)`` to the same shape, each token by itself."""
-        output: Tensor = self.down(gelu(self.up(hidden)))
+        output: Tensor = self.down(self.activation(self.up(hidden)))
         return output
 
 

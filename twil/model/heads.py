@@ -29,6 +29,7 @@ class RopHead(nn.Module):
         super().__init__()
         sizes = [hidden_size] + [config.hidden_size] * config.n_hidden
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.activation = gelu()
         self.norms = nn.ModuleList(nn.LayerNorm(size, eps=eps) for size in sizes[1:])
         self.output = nn.Linear(sizes[-1], ROP_OUTPUTS)
 
@@ -36,7 +37,7 @@ class RopHead(nn.Module):
         """Map hidden states float ``(B, T, D)`` to logits float ``(B, 2)``."""
         state = hidden[:, 0]  # (B, D)
         for dense, norm in zip(self.hidden, self.norms, strict=True):
-            state = norm(gelu(dense(state)))
+            state = norm(self.activation(dense(state)))
         logits: Tensor = self.output(state)  # (B, 2)
         return logits
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from twil.errors import MissingExtraError, ProviderError, first_line, require
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_SKIP_NORM = "SkipLayerNormFusion"
+"""Its operator takes a CPU several times as long as an addition and a layer norm do."""
 _SILENT = 4  # ONNX Runtime's level "fatal": what goes wrong is raised, and said by twil
 
 
@@ -47,18 +49,33 @@ def import_runtime() -> ModuleType:
     return runtime
 
 
-def open_graph(runtime: ModuleType, graph: Path | bytes, provider: str, *, threads: int = 1) -> Any:
-    """Open a graph, with the CPU behind the provider (in ONNX Runtime's names); raise what that raises."""
+def open_graph(
+    runtime: ModuleType, graph: Path | bytes, provider: str, *, threads: int = 1, written: Path | None = None
+) -> Any:
+    """Open a graph, with the CPU behind the provider; raise what that raises.
+
+    Args:
+        runtime: What `import_runtime` gives.
+        graph: The ONNX file, or its bytes.
+        provider: In ONNX Runtime's names.
+        threads: Within one operator.
+        written: Where to write the graph as ONNX Runtime has made it over, with its own fused operators.
+    """
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Plans of memory are kept per shape, and a file's batches have hundreds.
     options.enable_mem_pattern = False
+    if written is not None:
+        # What is tied to this processor beyond that is a matter of layouts, and would be warned of.
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(written)
     return runtime.InferenceSession(
         graph if isinstance(graph, bytes) else str(graph),
         options,
         providers=list(dict.fromkeys((provider, CPU))),
         enable_fallback=False,
+        disabled_optimizers=[_SKIP_NORM] if provider == CPU else None,
     )
 
 

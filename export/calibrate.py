@@ -1,0 +1,101 @@
+"""What a graph's matrix products read, seen on real texts, and the ranges on which 8 bits are best spent."""
+
+# B batch   T tokens   D hidden
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.batching import Batch
+from twil.errors import require
+from twil.predict.bundle import INPUTS
+from twil.predict.runtime import CPU, import_runtime, open_graph
+
+LEVELS = 255
+"""Steps of an unsigned number of 8 bits."""
+SAMPLE_ROWS = 24
+"""Tokens of a batch whose values are looked at one by one; the extremes are those of all."""
+SAMPLE_VALUES = 50_000
+"""Values by which a range is chosen."""
+
+_SHARES = np.linspace(0.4, 1.0, 13)  # of the extremes, that a range may span
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that 8 bits stand for, zero among them; what lies outside becomes the nearest end."""
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> float:
+        """The step from one number to the next."""
+        return max((self.high - self.low) / LEVELS, 1e-12)
+
+    @property
+    def zero_point(self) -> int:
+        """The number that stands for zero."""
+        return int(np.clip(round(-self.low / self.scale), 0, LEVELS))
+
+    def rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give what is left of values in 8 bits."""
+        numbers = np.clip(np.round(values / self.scale) + self.zero_point, 0, LEVELS)
+        left: NDArray[np.float32] = (numbers - self.zero_point) * self.scale
+        return left
+
+
+def find_ranges(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -> dict[str, Range]:
+    """Choose for each tensor of a float graph the range with the least squared error on some texts.
+
+    Args:
+        graph: The ONNX file.
+        tensors: Names of what to look at, float ``(B, …, D)``.
+        batches: The texts.
+    """
+    values = _Values(graph, tensors)
+    for batch in batches:
+        values.add(batch)
+    return {name: values.range(name) for name in tensors}
+
+
+class _Values:
+    """The extremes and a sample of what tensors hold."""
+
+    def __init__(self, graph: Path, tensors: Sequence[str]) -> None:
+        onnx = require("onnx", purpose="export")
+        model = onnx.load(graph)
+        for name in tensors:
+            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            model.graph.output.append(value)
+        self._session: Any = open_graph(import_runtime(), model.SerializeToString(), CPU)
+        self._tensors = list(tensors)
+        self._low, self._high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
+        self._sample: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
+        self._random = np.random.default_rng(0)
+
+    def add(self, batch: Batch) -> None:
+        outputs = self._session.run(self._tensors, {name: getattr(batch, name) for name in INPUTS})
+        visible = batch.attention_mask != 0  # (B, T)
+        for name, output in zip(self._tensors, outputs, strict=True):
+            of_tokens = output.shape[:2] == visible.shape
+            rows = output[visible] if of_tokens else output.reshape(-1, output.shape[-1])
+            self._low[name] = min(self._low[name], float(rows.min()))
+            self._high[name] = max(self._high[name], float(rows.max()))
+            self._sample[name].append(self._random.permutation(rows)[:SAMPLE_ROWS].ravel())
+
+    def range(self, name: str) -> Range:
+        sample = self._random.permutation(np.concatenate(self._sample[name]))[:SAMPLE_VALUES]
+        low, high = self._low[name], self._high[name]
+        ranges = [
+            Range(low * below, high * above)
+            for below in (_SHARES if low < 0 else (1.0,))
+            for above in (_SHARES if high > 0 else (1.0,))
+        ]
+        return min(ranges, key=lambda found: float(np.square(found.rounded(sample) - sample).mean()))

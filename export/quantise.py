@@ -1,0 +1,108 @@
+"""A float graph with its matrix products in 8 bits: weights per column, inputs by ranges seen on real texts.
+
+Ranges are fixed when the graph is written (static quantisation), so that what a row returns does not depend
+on the rows beside it, as it does where each batch finds its own.
+"""
+
+# D inputs of a product   N its outputs
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twil.errors import require
+from twil.export.calibrate import Range
+
+_LARGEST = 127  # of a signed number of 8 bits, both ways
+
+
+def products(graph: Path) -> dict[str, str]:
+    """List the products with constant weights: the name of each, and of the tensor that it reads."""
+    onnx = require("onnx", purpose="export")
+    model = onnx.load(graph)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {
+        node.name: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in constants
+    }
+
+
+def write_int8(graph: Path, target: Path, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
+    """Write a graph with some of its products in 8 bits.
+
+    They stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime makes one
+    integer product of each.
+
+    Args:
+        graph: The float graph, in one file.
+        target: Where to.
+        ranges: Of the tensors that the chosen products read.
+        chosen: Names of the products.
+    """
+    onnx = require("onnx", purpose="export")
+    model = onnx.load(graph)
+    rewriting = _Rewriting(onnx, model)
+    for node in list(model.graph.node):
+        if node.name in chosen:
+            node.input[0] = rewriting.quantise_input(node.input[0], ranges[node.input[0]])
+            node.input[1] = rewriting.quantise_weights(node.input[1])
+        rewriting.nodes.append(node)
+    rewriting.finish()
+    onnx.save_model(model, target)
+
+
+class _Rewriting:
+    """The nodes of a graph that is made anew, in order."""
+
+    def __init__(self, onnx: Any, model: Any) -> None:
+        self._onnx, self._graph = onnx, model.graph
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._known: dict[str, str] = {}
+        self.nodes: list[Any] = []
+
+    def quantise_input(self, name: str, values: Range) -> str:
+        """Round a tensor to 8 bits, once for all products that read it, and name what is left of it."""
+        if name not in self._known:
+            scale = self._constant(f"{name}.scale", np.array(values.scale, np.float32))
+            zero = self._constant(f"{name}.zero", np.array(values.zero_point, np.uint8))
+            self._node("QuantizeLinear", [name, scale, zero], f"{name}.uint8")
+            self._node("DequantizeLinear", [f"{name}.uint8", scale, zero], f"{name}.rounded")
+            self._known[name] = f"{name}.rounded"
+        return self._known[name]
+
+    def quantise_weights(self, name: str) -> str:
+        """Round weights ``(D, N)`` to 8 bits, each column by its largest, and name what is left of them."""
+        if name not in self._known:
+            weights = self._onnx.numpy_helper.to_array(self._weights[name])
+            steps = np.maximum(np.abs(weights).max(axis=0) / _LARGEST, 1e-12).astype(np.float32)  # (N,)
+            numbers = np.clip(np.round(weights / steps), -_LARGEST, _LARGEST).astype(np.int8)
+            inputs = [
+                self._constant(f"{name}.int8", numbers),
+                self._constant(f"{name}.scale", steps),
+                self._constant(f"{name}.zero", np.zeros(len(steps), np.int8)),
+            ]
+            self._node("DequantizeLinear", inputs, f"{name}.rounded", axis=1)
+            self._known[name] = f"{name}.rounded"
+        return self._known[name]
+
+    def finish(self) -> None:
+        """Put the nodes into the graph, and leave out the weights that none reads any more."""
+        del self._graph.node[:]
+        self._graph.node.extend(self.nodes)
+        read = {name for node in self.nodes for name in node.input}
+        kept = [tensor for tensor in self._graph.initializer if tensor.name in read]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        node = self._onnx.helper.make_node(operator, inputs, [output], name=output, **attributes)
+        self.nodes.append(node)
+
+    def _constant(self, name: str, value: Any) -> str:
+        self._graph.initializer.append(self._onnx.numpy_helper.from_array(value, name))
+        return name

@@ -1,0 +1,336 @@
+"""int8 graphs: what is rounded, what is kept, and that a model whose labels change is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import typer
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+from twil.cli.export import command
+from twil.cli.main import guard
+from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
+from twil.data.batching import pad_batch
+from twil.errors import ConfigError, DataError, ExportError
+from twil.export.accuracy import Accuracy, Limits
+from twil.export.bundle import export_onnx
+from twil.export.calibrate import LEVELS, Range, find_ranges
+from twil.export.int8 import Int8Options, int8_options
+from twil.export.quantise import products, write_int8
+from twil.export.verify import check_int8
+from twil.model import folder as model_folders
+from twil.model.twilbert import TWilBERT
+from twil.predict.bundle import GRAPH, INPUTS, MANIFEST, Bundle, open_bundle
+from twil.predict.predictor import Predictor
+from twil.predict.session import Session
+from twil.task import Task
+from twil.text.tokenizer import load_tokenizer
+
+RUNNER = CliRunner()
+APP = typer.Typer()
+APP.command("export")(guard(command))
+APP.callback()(lambda: None)
+LABELS = Task("class", ("negative", "neutral", "positive"))
+LOOSE = Limits(max_drop=100, min_agreement=0)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path) -> Path:
+    folder = tmp_path_factory.mktemp("int8") / "model"
+    save_model(folder, tokenizer_file)
+    return folder
+
+
+def save_model(folder: Path, tokenizer_file: Path, **changes: Any) -> None:
+    """Save a classifier whose answers are spread over its labels."""
+    torch.manual_seed(3)
+    tokenizer = load_tokenizer(tokenizer_file)
+    shape = preset("tiny", vocab_size=tokenizer.get_vocab_size(), initializer_range=0.1, **changes)
+    model = TWilBERT(ModelConfig(encoder=shape, classifier=ClassifierConfig(), task=LABELS))
+    with torch.no_grad():
+        assert model.classifier is not None
+        model.classifier.output.weight.mul_(4)
+    model_folders.save(folder, model, tokenizer, {})
+
+
+@pytest.fixture
+def options(examples: Path) -> Int8Options:
+    return Int8Options(examples / "tweets_train.tsv", examples / "tweets_dev.tsv", limits=LOOSE)
+
+
+@pytest.fixture(scope="module")
+def float_graph(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("float") / "bundle"
+    export_onnx(model_folder, target)
+    return target / GRAPH
+
+
+def batches(count: int = 3) -> list[Any]:
+    random = np.random.default_rng(0)
+    rows = [[random.integers(5, 400, size).tolist() for size in (9, 4)] for _ in range(count)]
+    return [pad_batch(ids) for ids in rows]
+
+
+def run(graph: Path, batch: Any) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {name: getattr(batch, name) for name in INPUTS})[0]
+
+
+def test_a_bundle_in_int8_is_smaller_says_how_it_was_checked_and_predicts(
+    model_folder: Path, tmp_path: Path, options: Int8Options
+) -> None:
+    fp32 = export_onnx(model_folder, tmp_path / "fp32")
+    report = export_onnx(model_folder, tmp_path / "int8", optimize=True, int8=options)
+    manifest = open_bundle(tmp_path / "int8").manifest
+    assert (manifest.precision, manifest.optimized) == ("int8", True)
+    assert manifest.int8["rows"] == 99
+    assert manifest.int8["agreement"] > 90
+    assert manifest.int8["calibration"]["file"] == "tweets_train.tsv"
+    assert manifest.int8["left_in_fp32"] == []
+    assert manifest.operators["MatMulIntegerToFloat"] == manifest.int8["products"] == 9
+    assert report.unfused == ()
+    assert "labels the same" in report.describe_int8()
+    assert max(manifest.parity["max_difference"].values()) < 1e-4  # of the float graph
+    assert (tmp_path / "int8" / GRAPH).stat().st_size < 0.7 * (tmp_path / "fp32" / GRAPH).stat().st_size
+    assert fp32.manifest.int8 == {}
+    one, other = (Predictor(tmp_path / name) for name in ("fp32", "int8"))
+    texts = ["me encanta este barrio", "qué servicio tan horrible", "abren a las nueve"]
+    np.testing.assert_allclose(other.predict_logits(texts), one.predict_logits(texts), atol=0.5)
+
+
+def test_what_int8_says_of_a_row_depends_on_no_other(
+    model_folder: Path, tmp_path: Path, options: Int8Options
+) -> None:
+    export_onnx(model_folder, tmp_path / "int8", int8=options)
+    predictor = Predictor(tmp_path / "int8")
+    texts = ["hola", "x" * 40, "vaya día llevo de calor 😡😡 https://t.co/abc", "GRACIAS!!!"]
+    together = predictor.predict_logits(texts)
+    alone = np.concatenate([predictor.predict_logits([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_graph_that_lets_rows_touch_is_refused(
+    model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_onnx(model_folder, tmp_path / "int8", int8=options)
+    run_session = Session.run
+
+    def leaky(self: Session, batch: Any) -> dict[str, Any]:
+        outputs = run_session(self, batch)
+        return {name: value + 0.1 * len(value) for name, value in outputs.items()}
+
+    monkeypatch.setattr(Session, "run", leaky)
+    with pytest.raises(ExportError, match=r"changes by .* with the rows beside it"):
+        check_int8(open_bundle(tmp_path / "int8"), vocab_size=300)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"share_layers": True, "embedding_size": 24},
+        {"memory": MemoryConfig(layers=(0,), n_keys=16, knn=4)},
+    ],
+)
+def test_every_architecture_has_its_fused_operators(
+    changes: dict[str, Any], tmp_path: Path, tokenizer_file: Path, options: Int8Options
+) -> None:
+    save_model(tmp_path / "model", tokenizer_file, **changes)
+    for name, int8 in (("fp32", None), ("int8", options)):
+        report = export_onnx(tmp_path / "model", tmp_path / name, optimize=True, int8=int8)
+        assert report.unfused == ()
+        assert report.manifest.operators["MultiHeadAttention"] == 2
+        assert report.manifest.operators["FastGelu"] == (1 if "memory" in changes else 2) + (
+            "embedding_size" in changes
+        )
+        assert "SkipLayerNormalization" not in report.manifest.operators  # slower than its parts
+
+
+def test_a_fusion_that_did_not_happen_is_said(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twil.export.bundle.count_operators", lambda graph: {"MultiHeadAttention": 1})
+    report = export_onnx(model_folder, tmp_path / "bundle", optimize=True)
+    assert report.unfused[0].startswith(
+        "ONNX Runtime made 1 MultiHeadAttention of the graph, and 2 were meant"
+    )
+
+
+def test_a_range_keeps_zero_and_rounds_to_its_steps() -> None:
+    values = np.linspace(-1, 3, 1001, dtype=np.float32)
+    found = Range(-1.0, 3.0)
+    assert found.rounded(np.zeros(1, np.float32))[0] == 0
+    assert (
+        np.abs(found.rounded(values) - values).max() <= found.scale / 2 + found.scale
+    )  # zero moves the ends
+    assert len(np.unique(found.rounded(values))) <= LEVELS + 1
+    assert Range(0.0, 0.0).rounded(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+
+
+def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
+    tensors = list(dict.fromkeys(products(float_graph).values()))
+    some = batches()
+    ranges = find_ranges(float_graph, tensors, some)
+    noisy = [
+        replace(batch, input_ids=np.where(batch.attention_mask == 0, 7, batch.input_ids)) for batch in some
+    ]
+    assert find_ranges(float_graph, tensors, noisy) == ranges
+    assert all(found.low <= 0 <= found.high and found.scale > 0 for found in ranges.values())
+
+
+def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Path, tmp_path: Path) -> None:
+    inputs = products(float_graph)
+    ranges = find_ranges(float_graph, list(dict.fromkeys(inputs.values())), batches())
+    write_int8(float_graph, tmp_path / GRAPH, ranges, inputs)
+    before = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
+    }
+    after = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / GRAPH).graph.initializer
+    }
+    rounded = [name.removesuffix(".int8") for name in after if name.endswith(".int8")]
+    assert len(rounded) == len(inputs) == 9
+    for name in rounded:
+        assert name not in after  # the float weights are gone
+        steps = after[f"{name}.scale"]
+        assert steps.shape == before[name].shape[1:]
+        left = after[f"{name}.int8"].astype(np.float32) * steps
+        assert (np.abs(left - before[name]) <= steps / 2 + 1e-7).all()
+
+
+def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_path: Path) -> None:
+    inputs = products(float_graph)
+    ranges = find_ranges(float_graph, list(dict.fromkeys(inputs.values())), batches())
+    expected, errors = run(float_graph, batches()[0]), []
+    for chosen in ([], list(inputs)[:1], list(inputs)):
+        write_int8(float_graph, tmp_path / GRAPH, ranges, chosen)
+        nodes = [node.op_type for node in onnx.load(tmp_path / GRAPH).graph.node]
+        assert nodes.count("QuantizeLinear") == len({inputs[name] for name in chosen})
+        errors.append(float(np.abs(run(tmp_path / GRAPH, batches()[0]) - expected).max()))
+    assert errors[0] == 0 < errors[1]
+    assert errors[2] < 0.5
+
+
+def test_products_are_left_in_fp32_where_labels_need_it(
+    model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def holds(self: Accuracy, limits: Limits) -> bool:
+        return len(attempts) == 3
+
+    def measured(self: Any, session: Session) -> Accuracy:
+        attempts.append(1)
+        return Accuracy(10, 80.0, 79.0, 99.0, 2.0)
+
+    monkeypatch.setattr(Accuracy, "holds", holds)
+    monkeypatch.setattr("twil.export.accuracy.EvaluationSet.measure", measured)
+    report = export_onnx(model_folder, tmp_path / "bundle", int8=options)
+    left = report.manifest.int8["left_in_fp32"]
+    assert len(left) == 2
+    assert report.manifest.operators["MatMulIntegerToFloat"] == 9 - 2
+    names = products_in_float(tmp_path / "bundle")
+    assert set(left) <= names
+
+
+def products_in_float(bundle: Path) -> set[str]:
+    model = onnx.load(bundle / GRAPH)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants}
+
+
+def test_a_model_that_does_not_keep_its_labels_is_refused_and_nothing_is_left(
+    model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Accuracy, "holds", lambda self, limits: False)
+    with pytest.raises(ExportError, match=r"does not keep its labels .* not even with 4 of 9 products"):
+        export_onnx(model_folder, tmp_path / "bundle", int8=replace(options, limits=Limits()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("drop", "agreement", "kept"),
+    [(0.5, 99.5, True), (-2.0, 99.5, True), (0.51, 100.0, False), (0.0, 99.4, False)],
+)
+def test_limits_are_on_points_and_on_labels(drop: float, agreement: float, kept: bool) -> None:
+    assert Accuracy(100, 70.0, 70.0 - drop, agreement, 2.0).holds(Limits(0.5, 99.5)) is kept
+
+
+def test_bad_options_and_files_are_refused_before_any_work(
+    model_folder: Path, tmp_path: Path, options: Int8Options, tokenizer_file: Path
+) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        export_onnx(model_folder, tmp_path / "b", int8=replace(options, calibration=tmp_path / "none.tsv"))
+    wrong = tmp_path / "wrong.tsv"
+    wrong.write_text("ID\tTEXT\tCLASS\n1\thola a todos\tfeliz\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"wrong\.tsv, line 2: the label 'feliz'"):
+        export_onnx(model_folder, tmp_path / "b", int8=replace(options, evaluation=wrong))
+    wrong.write_text("ID\tTEXT\tCLASS\n1\t \tneutral\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no texts to calibrate on"):
+        export_onnx(model_folder, tmp_path / "b", int8=replace(options, calibration=wrong))
+    bare = TWilBERT(ModelConfig(encoder=preset("tiny", vocab_size=600)))
+    model_folders.save(tmp_path / "bare", bare, load_tokenizer(tokenizer_file), {})
+    with pytest.raises(ConfigError, match="int8 is checked by the labels"):
+        export_onnx(tmp_path / "bare", tmp_path / "b", int8=options)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"precision": "int4"}, "there is no precision 'int4': choose fp32 or int8"),
+        ({"calibration": None}, "--calibration"),
+        ({"evaluation": None}, "--eval"),
+        ({"precision": "fp32"}, "are for int8: add --precision int8"),
+        ({"max_drop": -1.0}, "--max-drop"),
+        ({"max_drop": float("nan")}, "--max-drop"),
+        ({"min_agreement": 101.0}, "--min-agreement"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said: str) -> None:
+    whole: dict[str, Any] = {
+        "precision": "int8",
+        "calibration": Path("a"),
+        "evaluation": Path("b"),
+        "text": "TEXT",
+        "label": "CLASS",
+        "max_drop": 0.5,
+        "min_agreement": 99.5,
+    }
+    assert int8_options(**whole) == Int8Options(Path("a"), Path("b"))
+    with pytest.raises(ConfigError, match=said):
+        int8_options(**whole | given)
+
+
+def test_the_command_says_what_became_of_the_labels(
+    model_folder: Path, tmp_path: Path, examples: Path
+) -> None:
+    arguments = ["export", str(model_folder), "--onnx", "-o", str(tmp_path / "bundle"), "--optimize"]
+    files = ["--calibration", str(examples / "tweets_train.tsv"), "--eval", str(examples / "tweets_dev.tsv")]
+    limits = ["--max-drop", "100", "--min-agreement", "0"]
+    done = RUNNER.invoke(APP, [*arguments, "--precision", "int8", *files, *limits])
+    assert done.exit_code == 0, done.output
+    assert "int8 in 9 of 9 products: macro-F1" in " ".join(done.stderr.split())
+    assert json.loads((tmp_path / "bundle" / MANIFEST).read_text())["precision"] == "int8"
+    refused = RUNNER.invoke(APP, [*arguments, "--force", "--precision", "int8"])
+    assert refused.exit_code == 1
+    assert "int8 needs texts" in refused.stderr
+
+
+def test_an_optimised_graph_passes_only_where_the_manifest_says_so(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    export_onnx(model_folder, tmp_path / "bundle", optimize=True)
+    bundle = open_bundle(tmp_path / "bundle")
+    plain = Bundle(bundle.folder, replace(bundle.manifest, optimized=False))
+    with pytest.raises(ExportError, match=r"com\.microsoft\.FastGelu, com\.microsoft\.MultiHeadAttention"):
+        check_int8(plain, vocab_size=300)

@@ -495,7 +495,7 @@ def test_memory_does_not_grow_with_the_table(
             tracemalloc.stop()
 
     peak(100)  # what is allocated only once
-    assert peak(16_000) <= 1.2 * peak(800)
+    assert peak(16_000) <= 1.2 * peak(2_000)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the peak")

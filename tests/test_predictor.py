@@ -15,6 +15,7 @@ from bundles import POLARITY, expected_logits, make_tokenizer, write_bundle, wri
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twil.data.batching import Batch
 from twil.errors import DataError, ModelError
 from twil.predict import predictor as predictor_module
 from twil.predict.predictor import Prediction, Predictor
@@ -48,6 +49,33 @@ def test_logits_are_those_computed_row_by_row(predictor: Predictor) -> None:
     logits = predictor.predict_logits(TWEETS)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_batches_side_by_side_give_what_they_give_one_by_one(predictor: Predictor) -> None:
+    texts = [f"{text} {number}" for number in range(40) for text in TWEETS]
+    beside = Predictor(predictor.bundle.folder, provider="cpu", threads=3, batch_tokens=64, side_by_side=True)
+    assert (predictor.workers, beside.workers, beside.session.threads) == (1, 3, 1)
+    np.testing.assert_allclose(beside.predict_logits(texts), predictor.predict_logits(texts), atol=1e-5)
+    again = [beside.predict_logits(texts).tobytes() for _ in range(3)]
+    assert len(set(again)) == 1
+
+
+def test_an_error_in_one_of_the_batches_is_raised_and_the_rest_left_out(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = Predictor(predictor.bundle.folder, threads=2, batch_tokens=40, side_by_side=True)
+    run, runs = beside.session.run, []
+
+    def failing(batch: Batch) -> dict[str, np.ndarray]:
+        runs.append(batch)
+        if len(runs) == 3:
+            raise ModelError("memory ran out")
+        return run(batch)
+
+    monkeypatch.setattr(beside.session, "run", failing)
+    with pytest.raises(ModelError, match="memory ran out"):
+        beside([f"{text} {number}" for number in range(200) for text in TWEETS])
+    assert len(runs) < 200
 
 
 def test_a_prediction_has_names_and_probabilities_that_sum_to_one(predictor: Predictor) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, get_args
@@ -16,10 +19,12 @@ from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.predict.answers import Answers
 from twil.predict.events import Event, Progress, Started, Summary
-from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, Predictor, Text
+from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, LogitBatch, Predictor, Text
+from twil.predict.prefetch import prefetched
 from twil.predict.session import ProviderChoice
 from twil.storage import check_parent
 from twil.task import Decoded, Task
+from twil.text.tokenizer import Encoded
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")
 """The columns that name the rows where no other is asked for: the first of them that the table has."""
@@ -72,7 +77,7 @@ def predict_file(
         output_format: The format of `target`, where the ending of its name does not tell.
         window_rows: Rows held in memory, and sorted by length, at a time.
         provider: Where to run (with a bundle; a predictor has its own).
-        threads: CPU threads (with a bundle).
+        threads: CPU threads (with a bundle); a batch is computed on each.
         batch_tokens: Pieces of a batch, pads included (with a bundle).
 
     Yields:
@@ -102,7 +107,9 @@ def predict_file(
     predictor = (
         model
         if isinstance(model, Predictor)
-        else Predictor(model, provider=provider, threads=threads, batch_tokens=batch_tokens)
+        else Predictor(
+            model, provider=provider, threads=threads, batch_tokens=batch_tokens, side_by_side=True
+        )
     )
     _check_texts(predictor, texts)
     repeated = tuple(dict.fromkeys([*([] if found_id is None else [found_id]), *keep]))
@@ -112,13 +119,24 @@ def predict_file(
         model=predictor.bundle.folder,
         provider=session.provider,
         reason=session.reason,
-        threads=session.threads,
+        threads=predictor.threads,
         columns=tuple(work.columns),
         id_column=found_id,
     )
-    with TableWriter(target, work.columns, format=output_format) as writer:
-        for rows in reader:
-            writer.write((yield from work.predict(rows)))
+    with (
+        _cancelled_pool(predictor.workers) as pool,
+        TableWriter(target, work.columns, format=output_format) as writer,
+    ):
+        before: _Window | None = None
+        windows = map(work.encode, reader)
+        # A thread that waits for a pipe could not be ended.
+        for window in windows if is_stream(source) else prefetched(windows):
+            window.start(predictor, pool)  # while the one before is awaited and written
+            if before is not None:
+                writer.write((yield from work.finish(before)))
+            before = window
+        if before is not None:
+            writer.write((yield from work.finish(before)))
     yield Summary(
         rows=work.rows,
         seconds=work.seconds,
@@ -132,6 +150,20 @@ def predict_file(
         provider=session.provider,
         peak_memory=peak_memory(),
     )
+
+
+@dataclass
+class _Window:
+    """Some rows on their way: read and encoded, then with what will come of their batches."""
+
+    rows: Rows
+    good: list[int]  # those without an error
+    encoded: Encoded
+    batches: list[Future[LogitBatch]] = field(default_factory=list)
+
+    def start(self, predictor: Predictor, pool: Executor) -> None:
+        """Have the batches computed."""
+        self.batches = predictor.submit(self.encoded, pool)
 
 
 class _Work:
@@ -162,21 +194,25 @@ class _Work:
         """The time since the start."""
         return perf_counter() - self._start
 
-    def predict(self, rows: Rows) -> Generator[Progress, None, Mapping[str, Cells]]:
-        """Predict some rows; tell now and then how far it is, and return the cells of the output."""
+    def encode(self, rows: Rows) -> _Window:
+        """Turn the texts of some rows into pieces."""
         good = [row for row in range(len(rows.numbers)) if row not in rows.errors]
-        self.rows += len(rows.errors)
-        answers = yield from self._answer(_texts(rows, self._texts, good))
+        return _Window(rows, good, self._predictor.encode(_texts(rows, self._texts, good)))
+
+    def finish(self, window: _Window) -> Generator[Progress, None, Mapping[str, Cells]]:
+        """Await what is said of some rows, tell now and then how far it is, and return the output's cells."""
+        self.rows += len(window.rows.errors)
+        answers = yield from self._answer(window)
         self.truncated += int(answers.truncated.sum())
         self.empty += int(answers.empty.sum())
         self.repeated += int(answers.repeated.sum())
-        return self._cells(rows, good, self._predictor.task.decode(answers.logits))
+        return self._cells(window.rows, window.good, self._predictor.task.decode(answers.logits))
 
-    def _answer(self, texts: Sequence[Text]) -> Generator[Progress, None, Answers]:
-        encoded = self._predictor.encode(texts)
-        logits = np.empty((len(texts), self._predictor.task.outputs), dtype=np.float32)
-        repeated = np.zeros(len(texts), dtype=np.bool_)
-        for batch in self._predictor.logit_batches(encoded):
+    def _answer(self, window: _Window) -> Generator[Progress, None, Answers]:
+        encoded = window.encoded
+        logits = np.empty((len(window.good), self._predictor.task.outputs), dtype=np.float32)
+        repeated = np.zeros(len(window.good), dtype=np.bool_)
+        for batch in (future.result() for future in window.batches):
             logits[batch.rows], repeated[batch.rows] = batch.logits, batch.repeated
             self.rows += len(batch.rows)
             if perf_counter() - self._last >= _PROGRESS_SECONDS:
@@ -202,6 +238,16 @@ class _Work:
                 ]
             )
         return dict(zip(self.columns, cells, strict=True))
+
+
+@contextmanager
+def _cancelled_pool(workers: int) -> Iterator[Executor]:
+    """Give a pool of threads; where the work ends early, batches that have not begun are left out."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="predict") as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _output_columns(task: Task, repeated: Sequence[str], *, errors: bool) -> dict[str, type]:

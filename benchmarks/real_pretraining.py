@@ -34,7 +34,7 @@ from twil.train.curves import read_curves
 from twil.version import __version__
 
 HERE = Path(__file__).parent
-CONFIG = HERE / "real_pretraining.toml"
+CONFIG, FURTHER = HERE / "real_pretraining.toml", HERE / "real_adaptation.toml"
 PIECES = 8000
 SEEDS = (1, 2, 3)
 TF_IDF = {"umsab_spanish": 0.528, "irosva19_es": 0.719, "cic_es": 0.782}
@@ -44,7 +44,7 @@ TUNING = [
     *("--set", "model.classifier.dropout=0.3", "--set", "model.output_dropout=0.2"),
 ]
 """Settings of every fine-tuning, from either start."""
-STARTS = ("pretrained", "from scratch")
+STARTS = ("pretrained", "further on tweets", "from scratch")
 RATES = (2e-4, 5e-4, 1e-3)
 """Peak learning rates to choose from."""
 FEWEST = 30
@@ -94,6 +94,17 @@ class Stages:
         return self.work / "encoder"
 
     @property
+    def starts(self) -> dict[str, Path]:
+        """The encoders to start from, by the names in STARTS."""
+        return {"pretrained": self.encoder, "further on tweets": self.work / "encoder-tweets"}
+
+    @property
+    def tweets(self) -> list[Path]:
+        """The files of tweets, pairs of them included."""
+        pairs = self.data / "pairs_tuits_arg" / "train.tsv"
+        return [pairs, *sorted(self.data.glob("tweets_unlabelled_es/*.tsv"))]
+
+    @property
     def texts(self) -> list[Path]:
         """All files to learn from."""
         return [*self.pairs("train"), *sorted(self.data.glob("tweets_unlabelled_es/*.tsv"))]
@@ -106,18 +117,27 @@ class Stages:
         self.work.mkdir(parents=True, exist_ok=True)
         if not self.tokenizer.exists():
             twil("vocab", *self.texts, "--size", PIECES, "-o", self.tokenizer)
-        if not self.corpus.exists():
-            twil("corpus", *self.texts, "--dev", 0.01, "--tokenizer", self.tokenizer, "-o", self.corpus)
-        self.resume("pretrain", CONFIG, "--corpus", self.corpus, output=self.encoder)
+        self.pretrain(CONFIG, self.texts, self.encoder, "corpus")
+        further = self.starts["further on tweets"]
+        self.pretrain(FURTHER, self.tweets, further, "corpus-tweets", "--init", self.encoder)
         if not self.held_out.exists():
             self.hold_out()
         for file in self.scored():
-            self.score(file)
+            self.score(self.encoder, file, self.scores(file), "--rop")
+        for start, encoder in self.starts.items():
+            for task in TF_IDF:
+                self.score(encoder, self.data / task / "test.tsv", self.task_scores(start, task))
         cases = [(task, start) for task in TF_IDF for start in STARTS]
         with ThreadPoolExecutor(self.jobs) as pool:
             choosing = (Run(*case, lr, CHOOSING_SEED) for case in cases for lr in RATES)
             list(pool.map(self.finetune, choosing))
             list(pool.map(self.finetune, (run for case in cases for run in self.runs(*case))))
+
+    def pretrain(self, config: Path, texts: Sequence[Path], output: Path, corpus: str, *more: object) -> None:
+        folder = self.work / corpus
+        if not folder.exists():
+            twil("corpus", *texts, "--dev", 0.01, "--tokenizer", self.tokenizer, "-o", folder)
+        self.resume("pretrain", config, "--corpus", folder, *more, output=output)
 
     def resume(self, *arguments: object, output: Path, threads: int | None = None) -> None:
         """Run a training command to its end, from where it was interrupted; nothing where it is done."""
@@ -152,15 +172,17 @@ class Stages:
                     (folder / f"{file.parent.name}.tsv").write_text("\n".join(lines), encoding="utf-8")
             write_json(folder / "counts.json", counts)
 
-    def score(self, file: Path) -> None:
-        target = self.scores(file)
+    def score(self, encoder: Path, file: Path, target: Path, *more: str) -> None:
         if not target.exists():
-            said = twil("evaluate", self.encoder, file, "--mlm", "--rop", "--json", "--quiet")
+            said = twil("evaluate", encoder, file, "--mlm", *more, "--json", "--quiet")
             json.loads(said)  # whole, or not kept
             target.write_text(said, encoding="utf-8")
 
     def scores(self, file: Path) -> Path:
         return self.work / f"scores-{file.stem}.json"
+
+    def task_scores(self, start: str, task: str) -> Path:
+        return self.work / f"scores-{start.replace(' ', '-')}-{task}.json"
 
     def best_rate(self, task: str, start: str) -> float:
         """Give the learning rate whose best epoch has the highest macro-F1 on dev."""
@@ -184,7 +206,7 @@ class Stages:
         folder = self.data / run.task
         self.resume(
             *("finetune", folder / "train.tsv", "--dev", folder / "dev.tsv", "--test", folder / "test.tsv"),
-            *(["--model", self.encoder] if run.start == "pretrained" else self.drawn_anew()),
+            *(["--model", self.starts[run.start]] if run.start in self.starts else self.drawn_anew()),
             *(*TUNING, "--precision", "auto", "--lr", run.lr, "--seed", run.seed, "--quiet"),
             output=self.work / run.name,
             threads=1,
@@ -230,6 +252,11 @@ def collect(stages: Stages) -> dict[str, Any]:
             entry[start] = {
                 "lr": stages.best_rate(task, start),
                 "macro_f1": [record["results"]["test"]["averages"]["macro"]["f1"] for record in records],
+                "dev_macro_f1": [
+                    max(float(epoch["dev_macro_f1"]) for epoch in record["history"]) for record in records
+                ],
+                "test_rows": records[0]["results"]["test"]["rows"],
+                "mlm": read_json(stages.task_scores(start, task))["mlm"] if start in stages.starts else None,
             }
         tasks.append(entry)
     return {
@@ -252,6 +279,7 @@ def collect(stages: Stages) -> dict[str, Any]:
             "dev": record["results"]["dev"],
         },
         "dev_files": read_json(stages.held_out / "counts.json"),
+        "further": read_json(stages.starts["further on tweets"] / "run.json")["seconds"] / 60,
         "held_out": {file.stem: read_json(stages.scores(file)) for file in stages.scored()},
         "finetuning": {"settings": TUNING, "rates": RATES, "seeds": SEEDS, "tasks": tasks},
     }
@@ -283,11 +311,20 @@ stands elsewhere in the file; order guessed at random is right half of the time.
 
 ## Fine-tuning, macro-F1 on test
 
-From the encoder and from the same shape drawn anew: mean and standard deviation over seeds {seeds}; settings
-`{settings}`. The learning rate of each line and start, in brackets, is the one of {rates} that
-did best on dev with another seed.
+From the encoder, from the encoder after {further:.0f} more minutes on the tweets alone
+(`real_adaptation.toml`), and from the same shape drawn anew: mean and standard deviation over seeds {seeds};
+settings `{settings}`. The learning rate, in brackets, is the one of {rates} that did best on dev with another
+seed.
 
 {finetuning}
+
+The same on dev, by which epoch and rate are chosen:
+
+{on_dev}
+
+## Why the gain is small
+
+{knowledge}
 """
 
 
@@ -306,7 +343,10 @@ def render(results: dict[str, Any]) -> str:
         seeds=", ".join(map(str, finetuning["seeds"])),
         settings=" ".join(finetuning["settings"]),
         rates=", ".join(f"{rate:g}" for rate in finetuning["rates"]),
+        further=results["further"],
         finetuning=finetuning_table(finetuning["tasks"]),
+        on_dev=dev_table(finetuning["tasks"]),
+        knowledge=knowledge_table(finetuning["tasks"]),
     )
 
 
@@ -336,24 +376,45 @@ def held_out_table(files: dict[str, Any]) -> str:
 
 
 def finetuning_table(tasks: Sequence[dict[str, Any]]) -> str:
-    def said(runs: dict[str, Any]) -> str:
-        values = runs["macro_f1"]
-        return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} ({runs['lr']:g})"
-
-    def gain(task: dict[str, Any]) -> float:
-        pretrained, fresh = [float(statistics.mean(task[start]["macro_f1"])) for start in STARTS]
-        return pretrained - fresh
-
     rows = [
         [
             task["task"],
-            *(said(task[start]) for start in STARTS),
-            f"{gain(task):+.4f}",
+            *(f"{spread(task[start]['macro_f1'])} ({task[start]['lr']:g})" for start in STARTS),
             f"{task['tf_idf']:.3f}",
         ]
         for task in tasks
     ]
-    return table(["task", *STARTS, "gain", "TF-IDF"], rows)
+    return table(["task", *STARTS, "TF-IDF"], rows)
+
+
+def dev_table(tasks: Sequence[dict[str, Any]]) -> str:
+    rows = [[task["task"], *(spread(task[start]["dev_macro_f1"]) for start in STARTS)] for task in tasks]
+    return table(["task", *STARTS], rows)
+
+
+def knowledge_table(tasks: Sequence[dict[str, Any]]) -> str:
+    """Tell how well each encoder guesses masked pieces of the tasks' own tweets."""
+
+    def said(mlm: dict[str, Any]) -> str:
+        return f"{mlm['accuracy']:.1%} right, perplexity {mlm['perplexity']:,.0f}"
+
+    encoders = [start for start in STARTS if tasks[0][start]["mlm"]]
+    rows = [
+        [
+            task["task"],
+            *(said(task[start]["mlm"]) for start in encoders),
+            (
+                f"{task[encoders[0]]['mlm']['frequent_accuracy']:.1%} right, "
+                f"perplexity {task[encoders[0]]['mlm']['unigram_perplexity']:,.0f}"
+            ),
+        ]
+        for task in tasks
+    ]
+    return table(["masked pieces of the test texts of", *encoders, "baseline"], rows)
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,12 +15,13 @@ from tokenizers import Tokenizer
 from twil.config.model import Pooling
 from twil.errors import ConfigError, require
 from twil.export.accuracy import Limits
+from twil.export.card import CARD, read_run, write_card
 from twil.export.graph import OPSET, WEIGHTS, ClassifierGraph, EncoderGraph, write_graph
 from twil.export.int8 import Int8Data, Int8Options, make_int8, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
 from twil.export.verify import check_int8, verify
 from twil.model import folder as model_folders
-from twil.model.twilbert import TWilBERT
+from twil.model.twilbert import TWilBERT, parameter_count
 from twil.predict.bundle import (
     CLASSIFIER_OUTPUTS,
     ENCODER_OUTPUTS,
@@ -34,7 +35,7 @@ from twil.predict.bundle import (
 from twil.storage import atomic_folder, check_vacant, sha256
 from twil.text.tokenizer import PAD_ID, max_length, save_tokenizer, set_max_length
 
-FILES = (GRAPH, WEIGHTS, TOKENIZER, MANIFEST)
+FILES = (GRAPH, WEIGHTS, TOKENIZER, MANIFEST, CARD)
 """What a bundle may hold."""
 
 ENCODER_POOLING: Pooling = "avg"
@@ -131,7 +132,7 @@ def export_onnx(
     check_vacant(target, overwrite=overwrite, own=FILES)
     model, tokenizer = model_folders.load_with_tokenizer(source)
     pooling = _choose_pooling(model, pooling)
-    data = read_data(int8, model.config.task) if int8 else None
+    data, run = read_data(int8, model.config.task) if int8 else None, read_run(source)
     model = fuse(model) if optimize else model
     module = EncoderGraph(model, pooling) if model.classifier is None else ClassifierGraph(model)
     outputs = ENCODER_OUTPUTS if model.classifier is None else CLASSIFIER_OUTPUTS
@@ -157,6 +158,8 @@ def export_onnx(
             bundle = _to_int8(bundle, data, int8.limits, model.config.encoder.vocab_size)
         manifest = replace(bundle.manifest, operators=count_operators(bundle.graph))
         manifest.write(temporary)
+        # The card is no part of what the manifest signs: its owner may add to it.
+        write_card(temporary, target.name, manifest, model.config, parameter_count(model), run)
         manifest = open_bundle(temporary).manifest  # as a reader will see it
         size = sum(file.stat().st_size for file in temporary.iterdir())
     unfused = tuple(_unfused(manifest, fusions(model) if optimize else {}))

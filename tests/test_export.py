@@ -26,6 +26,7 @@ from twil.export import bundle as bundle_module
 from twil.export import graph as graph_module
 from twil.export import verify as verify_module
 from twil.export.bundle import export_onnx
+from twil.export.card import CARD
 from twil.export.graph import ClassifierGraph, EncoderGraph, dummy_shape, write_graph
 from twil.export.verify import check_structure, tied_rows, verify
 from twil.model import folder as model_folders
@@ -545,7 +546,7 @@ def test_a_bundle_works_where_it_was_moved(exported: Path, tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "model")
     (tmp_path / "elsewhere").mkdir()
     moved = (tmp_path / "bundle").rename(tmp_path / "elsewhere" / "other name")
-    assert {file.name for file in moved.iterdir()} == {GRAPH, TOKENIZER, MANIFEST}
+    assert {file.name for file in moved.iterdir()} == {GRAPH, TOKENIZER, MANIFEST, CARD}
     batch = random_batch(2, 5)
     before = Session(open_bundle(exported / "bundle"), provider="cpu").run(batch)
     after = Session(open_bundle(moved), provider="cpu").run(batch)
@@ -558,8 +559,8 @@ def test_weights_too_large_for_one_file_lie_beside_the_graph(
     monkeypatch.setattr(graph_module, "SINGLE_FILE_LIMIT", 10_000)
     report = export_onnx(exported / "model", tmp_path / "bundle")
     names = {file.name for file in (tmp_path / "bundle").iterdir()}
-    assert names == {GRAPH, graph_module.WEIGHTS, TOKENIZER, MANIFEST}
-    assert set(report.manifest.files) == names - {MANIFEST}
+    assert names == {GRAPH, graph_module.WEIGHTS, TOKENIZER, MANIFEST, CARD}
+    assert set(report.manifest.files) == names - {MANIFEST, CARD}
     moved = (tmp_path / "bundle").rename(tmp_path / "moved")
     batch = random_batch(2, 5)
     before = Session(open_bundle(exported / "bundle"), provider="cpu").run(batch)
@@ -604,6 +605,65 @@ def test_the_report_says_what_was_written(exported: Path, tmp_path: Path) -> Non
     assert f"{report.manifest.parity['rows']} rows" in said
     tied = replace(report.manifest, parity=report.manifest.parity | {"tied_rows": 2})
     assert "2 more tied" in replace(report, manifest=tied).describe()
+
+
+def test_the_card_says_what_is_recorded_and_may_be_changed(tmp_path: Path) -> None:
+    model, folder = make_model(Task("class", ("a|b", "NONE", "N"))), tmp_path / "model"
+    report = {
+        "rows": 5,
+        "accuracy": 0.8,
+        "averages": {"macro": {"f1": 0.75}},
+        "labels": {"a|b": {"precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 2}},
+    }
+    run = {
+        "command": "finetune",
+        "config": {"train": {"epochs": 3, "steps": None, "lr": 5e-4}},
+        "data": {"train": {"file": "/home/x/train.tsv", "rows": 1200, "sha256": "abc"}},
+        "steps": 1500,
+        "results": {"dev": report},
+    }
+    model_folders.save(folder, model, make_tokenizer(POSITIONS), run)
+    export_onnx(folder, tmp_path / "bundle")
+    path = tmp_path / "bundle" / "MODEL_CARD.md"
+    card = path.read_text(encoding="utf-8")
+    assert card.startswith(
+        "# bundle\n\nA classifier that gives one label each of `a|b`, `NONE`, `N` to texts."
+    )
+    for line in (
+        "| layers | 3 |",
+        "| train | train.tsv | 1,200 | abc |",
+        "| lr | 0.0005 |",
+        "On dev (5 rows): accuracy 0.8000, macro-F1 0.7500.",
+        "| a&#124;b | 1.0000 | 0.5000 | 0.6667 | 2 |",
+        "| precision | fp32 |",
+    ):
+        assert line in card
+    assert "/home/x" not in card
+    assert "None" not in card
+    path.write_text(card + "\nNo la uses para decidir sobre personas.\n", encoding="utf-8")
+    assert open_bundle(tmp_path / "bundle").manifest.task == model.task
+    export_onnx(folder, tmp_path / "bundle", overwrite=True)
+
+
+def test_a_model_without_a_record_has_a_card_all_the_same(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported / "model", tmp_path / "model")
+    (tmp_path / "model" / "run.json").unlink()
+    export_onnx(tmp_path / "model", tmp_path / "bundle")
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "## Model" in card
+    assert "## Training" not in card
+    (tmp_path / "model" / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"run\.json cannot be read"):
+        export_onnx(tmp_path / "model", tmp_path / "other")
+    for record in (
+        {"config": {}},
+        {"command": "x", "config": {}, "data": {"train": 3}},
+        {"results": {"dev": {"labels": 3}}},
+    ):
+        (tmp_path / "model" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        with pytest.raises(ModelError, match=r"run\.json is not what twil wrote"):
+            export_onnx(tmp_path / "model", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_target_that_is_there_is_kept(exported: Path, bundle: Bundle) -> None:

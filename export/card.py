@@ -1,0 +1,171 @@
+"""The model card of a bundle: recorded facts laid out for people, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twil.config.model import ModelConfig
+from twil.errors import ModelError
+from twil.predict.bundle import Manifest
+
+CARD = "MODEL_CARD.md"
+MEASURES = ("precision", "recall", "f1")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read what a model folder records of its making; empty where it records nothing.
+
+    Raises:
+        ModelError: The record is damaged.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): copy the folder again, or remove it") from error
+    return run if isinstance(run, dict) else {}
+
+
+def write_card(
+    folder: Path, name: str, manifest: Manifest, config: ModelConfig, parameters: int, run: Mapping[str, Any]
+) -> None:
+    """Write the card of the bundle that lies in a folder.
+
+    Args:
+        folder: The bundle's.
+        name: What the card is headed with.
+        manifest: The bundle's.
+        config: Of the model that was exported.
+        parameters: How many that has.
+        run: What is recorded of its making, as `read_run` gives it.
+
+    Raises:
+        ModelError: The record lacks what it should have.
+    """
+    sections = (
+        (f"# {name}", iter([_purpose(manifest)])),
+        ("## Model", _model(manifest, config, parameters)),
+        ("## Training", _training(run)),
+        ("## Scores", _scores(run.get("results"))),
+        ("## Export", _export(folder, manifest)),
+    )
+    try:
+        laid_out = [(title, list(lines)) for title, lines in sections]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"the model's run.json is not what twil wrote ({type(error).__name__}: {error}): copy the folder "
+            "again, or remove that file"
+        ) from error
+    texts = ["\n".join([title, "", *lines]) for title, lines in laid_out if lines]
+    (folder / CARD).write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+
+
+def _purpose(manifest: Manifest) -> str:
+    reads = f"It reads texts of up to {manifest.max_length} pieces; what is longer is cut."
+    task = manifest.task
+    if task is None:
+        return f"An encoder that turns texts into vectors. {reads}"
+    labels = ", ".join(f"`{label}`" for label in task.labels)
+    gives = {
+        "class": f"A classifier that gives one label each of {labels}",
+        "multi-label": f"A classifier that gives any number of the labels {labels}",
+        "regression": f"A model that gives a number, {labels}",
+    }
+    return f"{gives[task.kind]} to {'pairs of texts' if task.pair else 'texts'}. {reads}"
+
+
+def _model(manifest: Manifest, config: ModelConfig, parameters: int) -> list[str]:
+    shape = config.encoder
+    facts = {
+        "architecture": "TWilBERT encoder",
+        "layers": f"{shape.n_layers}{' with shared weights' if shape.share_layers else ''}",
+        "hidden size": f"{shape.hidden_size:,}",
+        "attention heads": f"{shape.n_heads} of {shape.head_size}",
+        "embedding size": f"{shape.embedding_size or shape.hidden_size:,}",
+        "vocabulary": f"{shape.vocab_size:,} pieces",
+        "parameters": f"{parameters:,}",
+        "pooling": manifest.pooling,
+    }
+    if shape.memory:
+        facts["product-key memory"] = (
+            f"{shape.memory.n_keys**2:,} slots in {len(shape.memory.layers)} layer(s)"
+        )
+    return _table(("", ""), facts.items())
+
+
+def _training(run: Mapping[str, Any]) -> Iterator[str]:
+    config = run.get("config")
+    if not isinstance(config, dict):
+        return
+    steps = f", {run['steps']:,} steps" if "steps" in run else ""
+    yield f"By `twil {run['command']}`{steps}. The whole record is the model's `run.json`."
+    data = run.get("data")
+    if isinstance(data, dict):
+        yield ""
+        files = [
+            (part, Path(file["file"]).name, f"{file['rows']:,}", file["sha256"])
+            for part, file in data.items()
+        ]
+        yield from _table(("data", "file", "rows", "SHA-256"), files)
+    yield ""
+    settings = [(key, value) for key, value in config.get("train", {}).items() if value is not None]
+    yield from _table(("setting", "value"), settings)
+
+
+def _scores(results: Any) -> Iterator[str]:
+    reports = {
+        name: report
+        for name, report in (results.items() if isinstance(results, dict) else ())
+        if isinstance(report, dict) and "labels" in report
+    }
+    for number, (part, report) in enumerate(reports.items()):
+        if number:
+            yield ""
+        macro = report["averages"]["macro"]["f1"]
+        yield f"On {part} ({report['rows']:,} rows): accuracy {report['accuracy']:.4f}, macro-F1 {macro:.4f}."
+        yield ""
+        rows = [
+            (
+                label,
+                *(f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")),
+                f"{scores['support']:,}",
+            )
+            for label, scores in report["labels"].items()
+        ]
+        yield from _table(("label", *MEASURES, "rows"), rows)
+
+
+def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
+    parity = manifest.parity
+    graph = "the graph" if manifest.precision == "fp32" else "the graph in fp32"
+    difference = max(parity["max_difference"].values())
+    facts = {
+        "precision": manifest.precision,
+        "operators": "ONNX and ONNX Runtime" if manifest.optimized else f"ONNX, opset {manifest.opset}",
+        "size": f"{sum((folder / name).stat().st_size for name in manifest.files) / 1e6:.1f} MB",
+        f"{graph} differs from the model by at most": f"{difference:.1g} on {parity['rows']} rows",
+    }
+    int8 = manifest.int8
+    if int8:
+        left = len(int8["left_in_fp32"])
+        facts |= {
+            "products in int8": f"{int8['products'] - left} of {int8['products']}",
+            "macro-F1 in int8": f"{int8['int8_macro_f1']:.2f}, in fp32 {int8['fp32_macro_f1']:.2f}",
+            "labels kept in int8": f"{int8['agreement']:.2f}% of {int8['rows']:,}",
+            "checked on": f"{int8['evaluation']['file']} ({int8['evaluation']['sha256']})",
+            "ranges found on": f"{int8['calibration']['file']} ({int8['calibration']['sha256']})",
+            "speed against fp32, where it was exported": f"{int8['speedup']:.1f} ×",
+        }
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    yield from _table(("", ""), facts.items())
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lay rows out as a Markdown table; what a cell holds cannot end it."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return [f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in lines]

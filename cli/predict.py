@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +40,8 @@ def command(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
     provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Give an interrupted run up.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
     """Label every row of a file."""
@@ -47,7 +51,10 @@ def command(
     from twil.predict.events import Progress, Started, Summary
     from twil.predict.files import predict_file
 
-    with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
+    with (
+        Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display,
+        _telling_what_is_kept(display, output),
+    ):
         for event in predict_file(
             file,
             model,
@@ -63,16 +70,37 @@ def command(
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,
             batch_tokens=batch_tokens,
+            resume=resume,
+            overwrite=force,
         ):
             if isinstance(event, Started):
                 why = f" ({event.reason})" if event.reason else ""
                 display.line(f"{event.model} on {event.provider}{why}, {event.threads} threads")
+                if event.resumed:
+                    display.line("continuing the interrupted run")
+                elif resume:
+                    display.warn("there was no interrupted run to continue; this is a new one")
                 if event.id_column is None:
                     display.warn("there is no column ID (or name one with --id): rows keep their order only")
             elif isinstance(event, Summary):
                 show_summary(display, event)
             elif isinstance(event, Progress):
                 display.update(f"{event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+
+
+@contextmanager
+def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
+    """Where the work ends early, say how to go on from what is kept of it."""
+    from twil.predict.partial import partial_folder
+
+    folder = partial_folder(output)
+    before = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if folder.exists() and not before:
+            display.line(f"what was predicted is kept in {folder}: continue with --resume")
+        raise
 
 
 def show_summary(display: Display, summary: Summary) -> None:
@@ -88,6 +116,8 @@ def show_summary(display: Display, summary: Summary) -> None:
             display.warn(f"{said}: {count:,}")
     if summary.repeated:
         display.line(f"rows of the same pieces as one shortly before, computed once: {summary.repeated:,}")
+    if summary.continued:
+        display.line(f"rows whose answers the interrupted run had kept: {summary.continued:,}")
     for error in summary.first_errors:
         display.line(f"  {error}")
     display.line(

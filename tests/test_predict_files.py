@@ -21,6 +21,7 @@ from bundles import POLARITY, write_bundle
 from twil.data import streams
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import files as files_module
+from twil.predict import partial
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_file
 from twil.predict.predictor import Predictor
@@ -409,7 +410,7 @@ def test_events_begin_with_the_setting_and_tell_the_progress(
     started, *middle, last = predict_file(
         source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
     )
-    assert started == Started(bundle, "cpu", "", 1, ("ID", "label", "NEG", "NEU", "POS"), "ID")
+    assert started == Started(bundle, "cpu", "", 1, ("ID", "label", "NEG", "NEU", "POS"), "ID", resumed=False)
     assert all(type(event) is Progress for event in middle)
     rows = [event.rows for event in middle if isinstance(event, Progress)]
     assert len(rows) > 3
@@ -484,6 +485,7 @@ def test_memory_does_not_grow_with_the_table(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 12)  # so that the small table has many blocks too
+    monkeypatch.setattr(partial, "PART_ROWS", 500)  # and many parts that are kept
 
     def peak(rows: int) -> int:
         source = write_tweets(tmp_path / f"{rows}.tsv", [f"hola {row % 7}" for row in range(rows)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -33,6 +34,15 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove the temporary files that killed writes of `path` left beside it."""
+    path = Path(path)
+    form = re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(path.name))
+    for entry in path.parent.iterdir():
+        if form.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Started:
         threads: CPU threads.
         columns: The columns of the output.
         id_column: That of them which names the rows; None where only their order tells them apart.
+        resumed: Whether an interrupted run is continued.
     """
 
     model: Path
@@ -27,6 +28,7 @@ class Started:
     threads: int
     columns: tuple[str, ...]
     id_column: str | None
+    resumed: bool
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Summary(Progress):
         truncated: Rows longer than the model reads, whose end was left out.
         empty: Rows that hold nothing to read; predicted all the same.
         repeated: Rows of the same pieces as an earlier one of their window, and computed with it.
+        continued: Rows whose answers were kept of an interrupted run.
         skipped: Bad rows left out.
         marked: Bad rows kept without a prediction.
         altered: Cells whose tabs or line breaks the output's format cannot hold and that became blanks.
@@ -66,6 +69,7 @@ class Summary(Progress):
     truncated: int
     empty: int
     repeated: int
+    continued: int
     skipped: int
     marked: int
     altered: int

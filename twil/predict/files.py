@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,12 +20,14 @@ from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.predict.answers import Answers
 from twil.predict.events import Event, Progress, Started, Summary
+from twil.predict.partial import PartialRun
 from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, LogitBatch, Predictor, Text
 from twil.predict.prefetch import prefetched
 from twil.predict.session import ProviderChoice
 from twil.storage import check_parent
 from twil.task import Decoded, Task
 from twil.text.tokenizer import Encoded
+from twil.version import __version__
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")
 """The columns that name the rows where no other is asked for: the first of them that the table has."""
@@ -53,14 +56,17 @@ def predict_file(
     provider: ProviderChoice = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> Generator[Event, None, None]:
     """Predict every row of a table, and tell on the way how far it is.
 
     The output has a row for each row of the input, in its order: the id, the kept columns, `label`, and
     a column of probabilities per label, named after it. Of a regression it has the number in `value`.
     Where a column of the input has one of these names, that of the prediction begins with `predicted_`.
-    It appears under its name once it is complete; nothing is left behind where an error or an interrupt
-    ends the work, or the iteration is given up.
+    It appears under its name once it is complete. Where an error, an interrupt or a crash ends the work
+    before, no part of it is left, but what was predicted in more than a few seconds is kept in the folder
+    ``TARGET.partial``, and `resume` goes on from there: the output is then the same to the byte.
 
     Args:
         source: The table, or ``-`` for standard input.
@@ -79,12 +85,16 @@ def predict_file(
         provider: Where to run (with a bundle; a predictor has its own).
         threads: CPU threads (with a bundle); a batch is computed on each.
         batch_tokens: Pieces of a batch, pads included (with a bundle).
+        resume: Continue the interrupted run with this output, if there is one. The table must be the same,
+            and so must the model and what else decides its numbers.
+        overwrite: Give an interrupted run with this output up.
 
     Yields:
         `Started`, then `Progress` a few times a second, and last `Summary`.
 
     Raises:
-        ConfigError: A format or `on_error` is unknown.
+        ConfigError: A format or `on_error` is unknown, or an interrupted run lies beside the output that is
+            neither continued nor given up, or had other settings or texts.
         DataError: The table cannot be read as asked, or its output not be written or would replace it; what
             the first lines tell is found before the model is loaded.
         ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
@@ -95,6 +105,9 @@ def predict_file(
     find_format(target, output_format)  # what is wrong with the output is told before any work
     if not is_stream(target):
         check_parent(target)
+    elif resume:
+        raise ConfigError("what was written to a stream cannot be continued: name an output file")
+    state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     texts = (text,) if text_pair is None else (text, text_pair)
     reader, found_id = _open_table(
         source,
@@ -113,7 +126,8 @@ def predict_file(
     )
     _check_texts(predictor, texts)
     repeated = tuple(dict.fromkeys([*([] if found_id is None else [found_id]), *keep]))
-    work = _Work(predictor, texts, repeated, unit=reader.unit, errors=on_error == "mark")
+    resumed = state is not None and state.open(_settings(predictor, window_rows))
+    work = _Work(predictor, texts, repeated, state, unit=reader.unit, errors=on_error == "mark")
     session = predictor.session
     yield Started(
         model=predictor.bundle.folder,
@@ -122,13 +136,15 @@ def predict_file(
         threads=predictor.threads,
         columns=tuple(work.columns),
         id_column=found_id,
+        resumed=resumed,
     )
     with (
+        state or nullcontext(),
         _cancelled_pool(predictor.workers) as pool,
         TableWriter(target, work.columns, format=output_format) as writer,
     ):
         before: _Window | None = None
-        windows = map(work.encode, reader)
+        windows = map(work.open, reader)
         # A thread that waits for a pipe could not be ended.
         for window in windows if is_stream(source) else prefetched(windows):
             window.start(predictor, pool)  # while the one before is awaited and written
@@ -143,6 +159,7 @@ def predict_file(
         truncated=work.truncated,
         empty=work.empty,
         repeated=work.repeated,
+        continued=state.continued if state else 0,
         skipped=reader.skipped if on_error == "skip" else 0,
         marked=reader.skipped if on_error == "mark" else 0,
         altered=writer.altered,
@@ -154,16 +171,19 @@ def predict_file(
 
 @dataclass
 class _Window:
-    """Some rows on their way: read and encoded, then with what will come of their batches."""
+    """Some rows on their way: with what an interrupted run kept of them, or encoded and in batches."""
 
     rows: Rows
     good: list[int]  # those without an error
-    encoded: Encoded
+    texts: list[Text]
+    kept: Answers | None
+    encoded: Encoded | None
     batches: list[Future[LogitBatch]] = field(default_factory=list)
 
     def start(self, predictor: Predictor, pool: Executor) -> None:
         """Have the batches computed."""
-        self.batches = predictor.submit(self.encoded, pool)
+        if self.encoded is not None:
+            self.batches = predictor.submit(self.encoded, pool)
 
 
 class _Work:
@@ -178,13 +198,21 @@ class _Work:
     """
 
     def __init__(
-        self, predictor: Predictor, texts: Sequence[str], repeated: Sequence[str], *, unit: str, errors: bool
+        self,
+        predictor: Predictor,
+        texts: Sequence[str],
+        repeated: Sequence[str],
+        state: PartialRun | None,
+        *,
+        unit: str,
+        errors: bool,
     ) -> None:
         self.columns = _output_columns(predictor.task, repeated, errors=errors)
         self.rows = self.truncated = self.empty = self.repeated = 0
         self._predictor = predictor
         self._texts = texts
         self._repeated = repeated
+        self._state = state
         self._unit = unit
         self._errors = errors
         self._start = self._last = perf_counter()
@@ -194,15 +222,23 @@ class _Work:
         """The time since the start."""
         return perf_counter() - self._start
 
-    def encode(self, rows: Rows) -> _Window:
-        """Turn the texts of some rows into pieces."""
+    def open(self, rows: Rows) -> _Window:
+        """Find what is kept of some rows, or turn their texts into pieces."""
         good = [row for row in range(len(rows.numbers)) if row not in rows.errors]
-        return _Window(rows, good, self._predictor.encode(_texts(rows, self._texts, good)))
+        texts = _texts(rows, self._texts, good)
+        kept = self._state.take(texts) if self._state else None
+        return _Window(rows, good, texts, kept, self._predictor.encode(texts) if kept is None else None)
 
     def finish(self, window: _Window) -> Generator[Progress, None, Mapping[str, Cells]]:
         """Await what is said of some rows, tell now and then how far it is, and return the output's cells."""
         self.rows += len(window.rows.errors)
-        answers = yield from self._answer(window)
+        if window.kept is None:
+            answers = yield from self._answer(window)
+            if self._state:
+                self._state.append(window.texts, answers)
+        else:
+            answers = window.kept
+            self.rows += len(window.texts)
         self.truncated += int(answers.truncated.sum())
         self.empty += int(answers.empty.sum())
         self.repeated += int(answers.repeated.sum())
@@ -210,6 +246,7 @@ class _Work:
 
     def _answer(self, window: _Window) -> Generator[Progress, None, Answers]:
         encoded = window.encoded
+        assert encoded is not None
         logits = np.empty((len(window.good), self._predictor.task.outputs), dtype=np.float32)
         repeated = np.zeros(len(window.good), dtype=np.bool_)
         for batch in (future.result() for future in window.batches):
@@ -238,6 +275,20 @@ class _Work:
                 ]
             )
         return dict(zip(self.columns, cells, strict=True))
+
+
+def _settings(predictor: Predictor, window_rows: int) -> dict[str, str]:
+    """Say what decides every digit of the answers to some texts."""
+    session = predictor.session
+    return {
+        "the model": json.dumps(predictor.bundle.manifest.files, sort_keys=True),
+        "the provider": session.provider,
+        "threads within an operator": str(session.threads),
+        "--batch-tokens": str(predictor.batch_tokens),
+        "the rows of a window": str(window_rows),
+        "the version of twil": __version__,
+        "the version of ONNX Runtime": session.version,
+    }
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class Session:
         provider: Where the graph really runs.
         reason: Why ``auto`` took this provider; empty where it was asked for by name.
         threads: CPU threads within one operator.
+        version: Of ONNX Runtime.
 
     Raises:
         ProviderError: The provider asked for, or ONNX Runtime itself, cannot be had; the message has cause
@@ -57,6 +58,7 @@ class Session:
         self.bundle = bundle
         self.threads = threads or available_cpus()
         self._runtime = import_runtime()
+        self.version: str = self._runtime.__version__
         self._session, self.provider, self.reason = self._open(provider)
         _check_inputs(bundle, self._session.get_inputs())
         _check_outputs(bundle, self._session.get_outputs())

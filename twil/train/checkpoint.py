@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from twil.config.training import LOG
-from twil.errors import ConfigError, ModelError, TwilError, first_line
+from twil.errors import ModelError, TwilError, first_line
+from twil.interruption import check_state, check_vacant_state
 from twil.storage import atomic_folder
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
@@ -110,18 +111,7 @@ class CheckpointFolder:
         Raises:
             TwilError: It names what does.
         """
-        if self.root.exists() and not self.root.is_dir():
-            raise TwilError(
-                f"{self.root} is where the run keeps its state, and it is a file: choose another output"
-            )
-        if self.root.is_dir():
-            names = sorted(entry.name for entry in self.root.iterdir())
-            foreign = [name for name in names if not any(form.fullmatch(name) for form in _OWN)]
-            if foreign:
-                raise TwilError(
-                    f"{self.root} is where the run keeps its state, and something else lies there "
-                    f"({', '.join(foreign[:3])}): choose another output"
-                )
+        check_state(self.root, _OWN)
 
     def check_vacant(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse to start where an interrupted run lies, unless it is continued or given up.
@@ -130,12 +120,7 @@ class CheckpointFolder:
             ConfigError: It does.
             TwilError: Something else lies there.
         """
-        self.check()
-        if self.root.exists() and not resume and not overwrite:
-            raise ConfigError(
-                f"an interrupted run lies in {self.root}: continue it with --resume, or start anew "
-                "with --force"
-            )
+        check_vacant_state(self.root, _OWN, resume=resume, overwrite=overwrite)
 
     def clear(self) -> None:
         """Remove all checkpoints of the run, and the folder.

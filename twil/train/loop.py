@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from twil.config.training import LoopConfig
 from twil.errors import ConfigError, ModelError
+from twil.interruption import check_same_settings
 from twil.train.ahead import ahead
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
 from twil.train.devices import autocast, choose_precision
@@ -478,9 +479,4 @@ def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_same(then: object, now: Mapping[str, Any], folder: CheckpointFolder) -> None:
     if not isinstance(then, dict):
         raise folder.damaged("it does not say which run it is of")
-    changed = sorted(key for key in now.keys() | then.keys() if then.get(key) != now.get(key))
-    if changed:
-        raise ConfigError(
-            f"the run in {folder.root} had other settings ({', '.join(changed)}): "
-            "give the same ones, or start anew with --force"
-        )
+    check_same_settings(folder.root, then, now)

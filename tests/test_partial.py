@@ -1,0 +1,314 @@
+"""Prediction that was interrupted goes on where it stopped, and its output is the same to the byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import write_bundle
+
+from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.predict import partial
+from twil.predict.events import Started, Summary
+from twil.predict.files import predict_file
+from twil.predict.partial import PartialRun, partial_folder
+from twil.predict.predictor import Predictor
+
+ROWS, WINDOW = 1000, 50
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("partial") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle: Path) -> Predictor:
+    return Predictor(bundle, provider="cpu", threads=2, side_by_side=True)
+
+
+@pytest.fixture(autouse=True)
+def keep_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "KEEP_SECONDS", 0.0)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "in.tsv")
+
+
+def write_rows(path: Path, *, rows: int = ROWS, seed: int = 3) -> Path:
+    words = ["qué", "día", "más", "bonito", "horror", "vale", "jaja", "😀", "@ana", "#lunes"]
+    chance = random.Random(seed)
+    lines = [f"id{n}\t{' '.join(chance.choices(words, k=chance.randint(0, 9)))}" for n in range(rows)]
+    path.write_text("\n".join(["ID\tTEXT", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def run(source: Path, predictor: Predictor, target: Path, **options: Any) -> list[Any]:
+    return list(predict_file(source, predictor, target, window_rows=WINDOW, **options))
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def interrupt_after(windows: int, source: Path, predictor: Predictor, target: Path, **options: Any) -> None:
+    """Run until so many windows are kept, and drop the run there."""
+    append = PartialRun.append
+    kept: list[int] = []
+
+    def dying(self: PartialRun, *arguments: Any) -> None:
+        append(self, *arguments)
+        kept.append(1)
+        if len(kept) == windows:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialRun, "append", dying)
+        with pytest.raises(Killed):
+            run(source, predictor, target, **options)
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv.gz", "jsonl", "parquet"])
+@pytest.mark.parametrize("windows", [1, 7, 19])
+def test_an_output_is_the_same_however_often_the_work_was_interrupted(
+    source: Path, predictor: Predictor, tmp_path: Path, ending: str, windows: int
+) -> None:
+    whole, part = tmp_path / f"whole.{ending}", tmp_path / f"part.{ending}"
+    *_, expected = run(source, predictor, whole)
+    assert not partial_folder(whole).exists()
+    interrupt_after(windows, source, predictor, part)
+    assert not part.exists()
+    if windows < 19:
+        interrupt_after(1, source, predictor, part, resume=True)
+    started, *_, summary = run(source, predictor, part, resume=True)
+    assert isinstance(started, Started)
+    assert isinstance(summary, Summary)
+    assert started.resumed
+    assert summary.continued == WINDOW * (windows + (windows < 19))
+    counts = ("rows", "truncated", "empty", "repeated", "skipped", "marked", "altered")
+    assert [getattr(summary, name) for name in counts] == [getattr(expected, name) for name in counts]
+    assert part.read_bytes() == whole.read_bytes()
+    assert not partial_folder(part).exists()
+
+
+def test_kept_windows_are_not_computed_again(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(15, source, predictor, tmp_path / "out.tsv")
+    submitted: list[int] = []
+    submit = Predictor.submit
+
+    def counting(self: Predictor, encoded: Any, pool: Any) -> Any:
+        submitted.append(len(encoded.input_ids))
+        return submit(self, encoded, pool)
+
+    monkeypatch.setattr(Predictor, "submit", counting)
+    run(source, predictor, tmp_path / "out.tsv", resume=True)
+    assert sum(submitted) == ROWS - 15 * WINDOW
+
+
+def test_what_bad_rows_lead_to_and_what_is_repeated_may_change_in_between(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "in.tsv")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    lines[333] += "\tone\ttoo many"
+    source.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    with pytest.raises(DataError, match="line 334"):  # after what came before was predicted, and kept
+        run(source, predictor, tmp_path / "out.tsv")
+    assert partial_folder(tmp_path / "out.tsv").exists()
+    *_, summary = run(source, predictor, tmp_path / "out.tsv", resume=True, on_error="mark", keep=["TEXT"])
+    assert summary.continued > 0
+    run(source, predictor, tmp_path / "whole.tsv", on_error="mark", keep=["TEXT"])
+    assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+
+
+def test_an_interrupted_run_is_neither_overwritten_nor_continued_unasked(
+    source: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    interrupt_after(3, source, predictor, tmp_path / "out.tsv")
+    with pytest.raises(ConfigError, match=r"out\.tsv\.partial: continue it with --resume, or start anew"):
+        run(source, predictor, tmp_path / "out.tsv")
+    started, *_, summary = run(source, predictor, tmp_path / "out.tsv", overwrite=True)
+    assert (started.resumed, summary.continued) == (False, 0)
+    assert not partial_folder(tmp_path / "out.tsv").exists()
+
+
+def test_other_texts_model_or_settings_are_not_mixed_in(
+    source: Path, predictor: Predictor, bundle: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.tsv"
+    interrupt_after(4, source, predictor, target)
+    with pytest.raises(ConfigError, match="read other texts behind its first 0 rows"):
+        run(write_rows(tmp_path / "other.tsv", seed=4), predictor, target, resume=True)
+    other = Predictor(write_bundle(tmp_path / "bundle", seed=5), threads=2, side_by_side=True)
+    with pytest.raises(ConfigError, match=r"other settings \(the model\)"):
+        run(source, other, target, resume=True)
+    smaller = Predictor(bundle, threads=2, batch_tokens=99, side_by_side=True)
+    with pytest.raises(ConfigError, match=r"other settings \(--batch-tokens\)"):
+        run(source, smaller, target, resume=True)
+    more = Predictor(bundle, threads=3, side_by_side=True)  # each batch is still computed by one of them
+    assert run(source, more, target, resume=True)[-1].continued == 4 * WINDOW
+
+
+@pytest.mark.parametrize("fault", ["part", "gone", "settings", "half"])
+def test_a_damaged_state_is_one_clear_error(
+    source: Path, predictor: Predictor, tmp_path: Path, fault: str
+) -> None:
+    target = tmp_path / "out.tsv"
+    interrupt_after(4, source, predictor, target)
+    folder = partial_folder(target)
+    parts = sorted(folder.glob("rows-*.npz"))
+    assert len(parts) == 4
+    if fault == "part":
+        parts[1].write_bytes(b"PK nothing")
+    elif fault == "gone":
+        parts[1].unlink()
+    elif fault == "half":
+        parts[1].write_bytes(parts[1].read_bytes()[:-50])
+    else:
+        (folder / "run.json").write_text("[", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"cannot be read .*start anew with --force"):
+        run(source, predictor, target, resume=True)
+    run(source, predictor, target, overwrite=True)
+    assert target.exists()
+
+
+def test_no_pickle_is_ever_read(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    target = tmp_path / "out.tsv"
+    interrupt_after(2, source, predictor, target)
+    part = partial_folder(target) / "rows-000001.npz"
+    with np.load(part) as kept:
+        columns = dict(kept)
+    columns["rows"] = np.array([os.getcwd], dtype=object)
+    np.savez(part, allow_pickle=True, **columns)
+    with pytest.raises(ModelError, match="cannot be read"):
+        run(source, predictor, target, resume=True)
+
+
+def test_what_else_lies_there_is_left_alone(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    folder = partial_folder(tmp_path / "out.tsv")
+    folder.mkdir()
+    (folder / "notas.txt").write_text("mías", encoding="utf-8")
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(TwilError, match=r"something else lies there \(notas\.txt\)"):
+            run(source, predictor, tmp_path / "out.tsv", **options)
+    assert (folder / "notas.txt").read_text(encoding="utf-8") == "mías"
+
+
+def test_a_short_run_leaves_no_trace(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "KEEP_SECONDS", 10.0)
+    interrupt_after(6, source, predictor, tmp_path / "out.tsv")
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
+def test_a_stream_cannot_be_continued(source: Path, predictor: Predictor) -> None:
+    with pytest.raises(ConfigError, match="name an output file"):
+        run(source, predictor, Path("-"), resume=True)
+
+
+def test_a_full_disk_is_said_and_what_was_kept_before_stays(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    savez, saved = np.savez, []
+
+    def full(*arguments: Any, **columns: Any) -> None:
+        saved.append(1)
+        if len(saved) > 3:
+            raise OSError(28, "No space left on device")
+        savez(*arguments, **columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(TwilError, match=r"no state can be kept .*No space left.*--resume"):
+            run(source, predictor, tmp_path / "out.tsv")
+    *_, summary = run(source, predictor, tmp_path / "out.tsv", resume=True)
+    assert summary.continued == 3 * WINDOW
+
+
+PROGRAM = """
+import sys
+from twil.cli import predict
+from twil.cli.main import main
+from twil.predict import files, partial
+partial.KEEP_SECONDS = 0.0
+predict_file = files.predict_file
+files.predict_file = lambda *a, **k: predict_file(*a, **k, window_rows=50)
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_is_stopped_at_any_moment_goes_on(
+    bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    source = write_rows(tmp_path / "in.tsv", rows=40_000)
+    arguments = ["predict", str(source), "-m", str(bundle), "-q", "--threads", "1"]
+    whole, part = tmp_path / "whole.tsv", tmp_path / "part.tsv"
+    start(arguments, whole).wait(timeout=100)
+    chance = random.Random(int(number))
+    process, resumed = start(arguments, part), 0
+    for _ in wait_for_parts(process, partial_folder(part), chance.randint(3, 60)):
+        pass
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    codes = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+    assert process.returncode == codes[number], said
+    assert not part.exists()
+    resumed = len(list(partial_folder(part).glob("rows-*.npz")))
+    assert resumed >= 3
+    again = start([*arguments, "--resume"], part)
+    _, said = again.communicate(timeout=100)
+    assert again.returncode == 0, said
+    assert part.read_bytes() == whole.read_bytes()
+    names = {entry.name for entry in tmp_path.iterdir()}
+    assert names == {"in.tsv", "whole.tsv", "part.tsv"}
+
+
+def start(arguments: list[str], target: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments, "-o", str(target)], stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_parts(process: subprocess.Popen[str], folder: Path, count: int) -> Iterator[None]:
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("rows-*.npz"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+        yield
+
+
+def test_the_command_says_how_to_go_on(bundle: Path, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.tsv")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    lines[900] += "\ttoo many"
+    source.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    arguments = ["predict", str(source), "-m", str(bundle)]
+    failed = start(arguments, tmp_path / "out.tsv")
+    _, said = failed.communicate(timeout=60)
+    assert failed.returncode == 1
+    assert "is kept in" in " ".join(said.split())
+    assert "--resume" in said
+    settings = json.loads((partial_folder(tmp_path / "out.tsv") / "run.json").read_text(encoding="utf-8"))
+    assert settings["--batch-tokens"] == "512"
+    again = start([*arguments, "--resume", "--on-error", "skip"], tmp_path / "out.tsv")
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert "continuing the interrupted run" in said
+    assert "answers the interrupted run had kept: " in " ".join(said.split())

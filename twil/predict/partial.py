@@ -1,0 +1,219 @@
+"""The answers of a run that is not complete, kept beside its output, so that it can go on where it stopped.
+
+Kept are answers, not rows of the output: a run that goes on reads the table anew and predicts only the
+windows whose answers it lacks. What columns are repeated, in which format, and what bad rows lead to may
+thus change in between; what an answer depends on may not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+from typing import Self
+
+import numpy as np
+
+from twil.errors import ConfigError, ModelError, TwilError, first_line
+from twil.interruption import check_same_settings, check_state, check_vacant_state
+from twil.predict.answers import Answers
+from twil.predict.predictor import Text
+from twil.storage import atomic_file, remove_leftovers, write_json
+
+KEEP_SECONDS = 10.0
+"""How much work a killed run loses; one that takes less leaves no trace."""
+PART_ROWS = 1 << 16
+"""Rows whose answers are held in memory at most, but for the last window."""
+
+_SETTINGS = "run.json"
+_PART = re.compile(r"rows-(\d{6})\.npz")
+_OWN = (re.compile(re.escape(_SETTINGS)), _PART, re.compile(r"\.\d+-[0-9a-f]{8}\..*"))
+
+
+class PartialRun:
+    """Keeps the answers of one run in the folder ``OUTPUT.partial``, until it ends well.
+
+    In its ``with`` block, whatever ends the work keeps what is done so far, where that took longer than
+    `KEEP_SECONDS`.
+
+    Args:
+        target: The output.
+        resume: An interrupted run may be continued.
+        overwrite: An interrupted run may be given up.
+
+    Attributes:
+        root: The folder.
+        continued: Rows whose answers were taken from it.
+
+    Raises:
+        ConfigError: An interrupted run lies there.
+        TwilError: Something else lies there.
+    """
+
+    def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
+        self.root = partial_folder(target)
+        self.continued = 0
+        self._target = target
+        self._resume = resume
+        check_vacant_state(self.root, _OWN, resume=resume, overwrite=overwrite)
+        self._settings: dict[str, str] = {}
+        self._pending: list[tuple[bytes, Answers]] = []
+        self._parts = 0
+        self._kept: Iterator[tuple[bytes, Answers]] = iter(())
+        self._begin = self._last = perf_counter()
+
+    def open(self, settings: Mapping[str, str]) -> bool:
+        """Take up what an interrupted run kept, or give it up; tell whether there was anything.
+
+        Args:
+            settings: What its answers depend on besides the texts.
+
+        Raises:
+            ConfigError: It had other settings.
+            ModelError: It cannot be read.
+        """
+        self._settings = dict(settings)
+        if self.root.exists():
+            remove_leftovers(self._target)  # of the output, where the run was killed
+        numbers = self._numbers() if self._resume else []
+        if not numbers:
+            self.clear()
+            return False
+        check_same_settings(self.root, self._read_settings(), self._settings)
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise self._damaged("a part is missing")
+        self._parts = len(numbers)
+        self._kept = self._read(self._parts)
+        return True
+
+    def take(self, texts: Sequence[Text]) -> Answers | None:
+        """Return the kept answers to the next window, or None where it has none.
+
+        Raises:
+            ConfigError: They are those to other texts.
+            ModelError: They cannot be read.
+        """
+        window = next(self._kept, None)
+        if window is None:
+            return None
+        digest, answers = window
+        if digest != _digest(texts):
+            raise ConfigError(
+                f"the run in {self.root} read other texts behind its first {self.continued:,} rows: "
+                "give the same table, or start anew with --force"
+            )
+        self.continued += len(texts)
+        return answers
+
+    def append(self, texts: Sequence[Text], answers: Answers) -> None:
+        """Keep the answers to a window.
+
+        Raises:
+            TwilError: They cannot be written; what was kept before stays.
+        """
+        self._pending.append((_digest(texts), answers))
+        rows = sum(len(answers.logits) for _, answers in self._pending)
+        if perf_counter() - self._last >= KEEP_SECONDS or rows >= PART_ROWS:
+            self._write()
+
+    def clear(self) -> None:
+        """Remove what is kept.
+
+        Raises:
+            TwilError: Something else lies there.
+        """
+        check_state(self.root, _OWN)
+        if self.root.is_dir():
+            for entry in sorted(self.root.iterdir(), reverse=True):  # the settings go last but for leftovers
+                entry.unlink()
+            self.root.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.clear()
+        elif self.root.exists() or perf_counter() - self._begin >= KEEP_SECONDS:
+            with suppress(TwilError):  # what ended the work is said
+                self._write()
+
+    def _write(self) -> None:
+        if not self._pending:
+            return
+        digests, windows = zip(*self._pending, strict=True)
+        try:
+            if not self._parts:
+                self.root.mkdir(exist_ok=True)
+                write_json(self.root / _SETTINGS, self._settings)
+            with atomic_file(self._at(self._parts + 1)) as temporary:
+                np.savez(
+                    temporary,
+                    digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1),
+                    rows=np.array([len(answers.logits) for answers in windows]),
+                    logits=np.concatenate([answers.logits for answers in windows]),
+                    truncated=np.concatenate([answers.truncated for answers in windows]),
+                    empty=np.concatenate([answers.empty for answers in windows]),
+                    repeated=np.concatenate([answers.repeated for answers in windows]),
+                )
+        except OSError as error:
+            raise TwilError(
+                f"no state can be kept in {self.root} ({first_line(error)}): make room there and continue "
+                "with --resume; what was kept before stays"
+            ) from error
+        # In this order: an interrupt in between writes the same part again, or none.
+        self._pending = []
+        self._parts += 1
+        self._last = perf_counter()
+
+    def _read(self, parts: int) -> Iterator[tuple[bytes, Answers]]:
+        """Yield the windows of all parts, of which one is in memory at a time."""
+        for number in range(1, parts + 1):
+            try:
+                with np.load(self._at(number)) as part:
+                    ends = np.cumsum(part["rows"])[:-1]
+                    columns = [
+                        np.split(part[name], ends) for name in ("logits", "truncated", "empty", "repeated")
+                    ]
+                    windows = deque(zip(map(bytes, part["digests"]), *columns, strict=True))
+            except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                raise self._damaged(first_line(error)) from error
+            while windows:
+                digest, *arrays = windows.popleft()
+                yield digest, Answers(*arrays)
+
+    def _read_settings(self) -> Mapping[str, str]:
+        try:
+            settings = json.loads((self.root / _SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(first_line(error)) from error
+        if not isinstance(settings, dict):
+            raise self._damaged(f"{_SETTINGS} holds no object")
+        return settings
+
+    def _damaged(self, cause: str) -> ModelError:
+        return ModelError(f"the state in {self.root} cannot be read ({cause}): start anew with --force")
+
+    def _numbers(self) -> list[int]:
+        names = (entry.name for entry in self.root.iterdir()) if self.root.is_dir() else ()
+        return sorted(int(match[1]) for match in map(_PART.fullmatch, names) if match)
+
+    def _at(self, number: int) -> Path:
+        return self.root / f"rows-{number:06d}.npz"
+
+
+def partial_folder(target: str | Path) -> Path:
+    """Return where the state of a run with this output lies while it is not complete."""
+    target = Path(target)
+    return target.with_name(target.name + ".partial")
+
+
+def _digest(texts: Sequence[Text]) -> bytes:
+    """Return 16 bytes that stand for the texts of a window, wherever their table lies."""
+    return hashlib.blake2b(repr(texts).encode(), digest_size=16).digest()

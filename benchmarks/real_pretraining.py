@@ -15,22 +15,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twil.config.pretraining import read_pretrain_config
+from twil.config.training import LOG
 from twil.data.cleaning import fold
 from twil.data.pairs import PairReader
 from twil.machine import available_cpus, cpu_name
 from twil.storage import atomic_folder, write_json
 from twil.train.curves import read_curves
+from twil.train.run_log import read_log
 from twil.version import __version__
 
 HERE = Path(__file__).parent
@@ -243,6 +246,7 @@ def twil(*arguments: object, threads: int | None = None) -> str:
 def collect(stages: Stages) -> dict[str, Any]:
     """Gather what the stages left in the work folder."""
     record = read_json(stages.encoder / "run.json")
+    further = read_json(stages.starts["further on tweets"] / "run.json")
     speed = read_curves(stages.encoder).train["tokens_per_second"].values
     tasks = []
     for task, floor in TF_IDF.items():
@@ -266,7 +270,7 @@ def collect(stages: Stages) -> dict[str, Any]:
         "pieces": PIECES,
         "corpus": read_json(stages.corpus / "corpus.json"),
         "pretraining": {
-            "config": record["config"],
+            "config": {key: part for key, part in record["config"].items() if key != "data"},
             "shape": read_json(stages.encoder / "config.json")["model"]["encoder"],
             "parameters": record["parameters"],
             "precision": record["precision"],
@@ -279,10 +283,24 @@ def collect(stages: Stages) -> dict[str, Any]:
             "dev": record["results"]["dev"],
         },
         "dev_files": read_json(stages.held_out / "counts.json"),
-        "further": read_json(stages.starts["further on tweets"] / "run.json")["seconds"] / 60,
+        "further": further["steps"],
+        "million": pieces_read(stages.encoder) / 1e6,
+        "further_million": pieces_read(stages.starts["further on tweets"]) / 1e6,
         "held_out": {file.stem: read_json(stages.scores(file)) for file in stages.scored()},
         "finetuning": {"settings": TUNING, "rates": RATES, "seeds": SEEDS, "tasks": tasks},
     }
+
+
+def pieces_read(encoder: Path) -> float:
+    """Estimate the pieces that a run has read from those of the steps that it logged."""
+    tokens = [line["tokens"] for line in read_log(encoder / LOG) if line["event"] == "step"]
+    return float(statistics.mean(tokens)) * int(read_json(encoder / "run.json")["steps"])
+
+
+def share_of_tweets(kinds: dict[str, Any]) -> float:
+    """Tell which part of an epoch's pieces are single tweets; pairs are read in both orders."""
+    texts = float(kinds["texts"]["pieces"])
+    return texts / (texts + 2 * kinds["pairs"]["pieces"])
 
 
 def read_json(path: Path) -> Any:
@@ -302,7 +320,9 @@ step {best_step:,}.
 ## The encoder on pairs that are new to it
 
 Of each dev file those pairs neither of whose texts is in a training file but for links, marks, blanks and
-case: {new}. A file with fewer than {fewest} of them is not scored.
+case:
+{new}.
+A file with fewer than {fewest} of them is not scored.
 
 The baseline of accuracy is the masked piece that is most frequent, that of perplexity how often each piece
 stands elsewhere in the file; order guessed at random is right half of the time.
@@ -311,10 +331,10 @@ stands elsewhere in the file; order guessed at random is right half of the time.
 
 ## Fine-tuning, macro-F1 on test
 
-From the encoder, from the encoder after {further:.0f} more minutes on the tweets alone
+From the encoder, from the encoder after {further:,} more steps on the tweets alone
 (`real_adaptation.toml`), and from the same shape drawn anew: mean and standard deviation over seeds {seeds};
-settings `{settings}`. The learning rate, in brackets, is the one of {rates} that did best on dev with another
-seed.
+settings `{settings}`. The learning rate, in brackets, is the one of {rates} that did best on dev with
+another seed.
 
 {finetuning}
 
@@ -324,7 +344,17 @@ The same on dev, by which epoch and rate are chosen:
 
 ## Why the gain is small
 
+An encoder helps a task by what it knows of the task's language, and these know little of it:
+
 {knowledge}
+
+Of the pieces that the first run reads, {tweets:.0%} are single tweets; most others are plays in verse,
+speeches and debates. The second run, on tweets alone, guesses the tasks' pieces better, and with it dev
+improves on every task over the first run and over a fresh start: what the first run lacks is the tasks'
+language. On test the differences are of the size that chance makes of {test_rows} rows (the
+standard error of an accuracy near {middle:.2f} is {errors}). Both encoders are small and have read
+{million:.0f} million pieces, the second {further_million:.0f} million more; for comparison, XLM-T, which has
+read 198 million tweets, is published with 0.685 on umsab_spanish.
 """
 
 
@@ -343,10 +373,12 @@ def render(results: dict[str, Any]) -> str:
         seeds=", ".join(map(str, finetuning["seeds"])),
         settings=" ".join(finetuning["settings"]),
         rates=", ".join(f"{rate:g}" for rate in finetuning["rates"]),
-        further=results["further"],
+        **{key: results[key] for key in ("further", "million", "further_million")},
+        tweets=share_of_tweets(results["corpus"]["parts"]["train"]),
         finetuning=finetuning_table(finetuning["tasks"]),
         on_dev=dev_table(finetuning["tasks"]),
         knowledge=knowledge_table(finetuning["tasks"]),
+        **noise(finetuning["tasks"]),
     )
 
 
@@ -411,6 +443,23 @@ def knowledge_table(tasks: Sequence[dict[str, Any]]) -> str:
         for task in tasks
     ]
     return table(["masked pieces of the test texts of", *encoders, "baseline"], rows)
+
+
+def noise(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Tell how far chance alone moves a score on each test set."""
+    rows = [task[STARTS[0]]["test_rows"] for task in tasks]
+    middle = float(statistics.mean(score for task in tasks for score in task[STARTS[-1]]["macro_f1"]))
+    errors = (math.sqrt(middle * (1 - middle) / count) for count in rows)
+    return {
+        "test_rows": listed(f"{count:,}" for count in rows),
+        "middle": middle,
+        "errors": listed(f"{error:.3f}" for error in errors),
+    }
+
+
+def listed(items: Iterable[str]) -> str:
+    *others, last = items
+    return f"{', '.join(others)} and {last}"
 
 
 def spread(values: Sequence[float]) -> str:

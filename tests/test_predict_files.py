@@ -481,6 +481,31 @@ def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor
     assert_predicted([line.split("\t") for line in lines], predictor, TWEETS)
 
 
+def test_rows_from_a_pipe_are_answered_before_more_come(predictor: Predictor) -> None:
+    code = (
+        "import sys\n"
+        "from twil.predict.files import predict_file\n"
+        "formats = {'input_format': 'tsv', 'output_format': 'tsv'}\n"
+        "for event in predict_file('-', sys.argv[1], '-', **formats, window_rows=2):\n"
+        "    sys.stdout.flush()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(predictor.bundle.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("ID\tTEXT\n1\thola\n2\tqué tal\n3\tbien\n")
+    process.stdin.flush()
+    head, *rows = [process.stdout.readline().split("\t")[0] for _ in range(3)]
+    assert (head, rows) == ("ID", ["1", "2"])  # while standard input stays open
+    process.stdin.close()
+    assert [line.split("\t")[0] for line in process.stdout] == ["3"]
+    assert process.wait(timeout=30) == 0
+
+
 def test_memory_does_not_grow_with_the_table(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

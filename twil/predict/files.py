@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -143,16 +144,17 @@ def predict_file(
         _cancelled_pool(predictor.workers) as pool,
         TableWriter(target, work.columns, format=output_format) as writer,
     ):
-        before: _Window | None = None
         windows = map(work.open, reader)
-        # A thread that waits for a pipe could not be ended.
-        for window in windows if is_stream(source) else prefetched(windows):
-            window.start(predictor, pool)  # while the one before is awaited and written
-            if before is not None:
-                writer.write((yield from work.finish(before)))
-            before = window
-        if before is not None:
-            writer.write((yield from work.finish(before)))
+        # A pipe may bring rows slowly: none waits for those behind it, and no thread for a pipe.
+        ahead = 0 if is_stream(source) else 1
+        begun: deque[_Window] = deque()
+        for window in prefetched(windows) if ahead else windows:
+            window.start(predictor, pool)  # computed while the one before is awaited and written
+            begun.append(window)
+            if len(begun) > ahead:
+                writer.write((yield from work.finish(begun.popleft())))
+        while begun:
+            writer.write((yield from work.finish(begun.popleft())))
     yield Summary(
         rows=work.rows,
         seconds=work.seconds,

@@ -522,7 +522,7 @@ def test_memory_does_not_grow_with_the_table(
             tracemalloc.stop()
 
     peak(100)  # what is allocated only once
-    assert peak(16_000) <= 1.2 * peak(2_000)
+    assert peak(16_000) <= 1.5 * peak(2_000)  # threads decide how many windows are there at once
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the peak")

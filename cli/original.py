@@ -79,11 +79,12 @@ def _check_corpus(path: Path, original: OriginalPretraining, tokenizer: Tokenize
         ConfigError: It was.
         DataError: It is none, or is damaged.
     """
-    from twil.data.corpus import open_corpus
+    from twil.data.corpus import TOKENIZER_FILE, read_manifest
+    from twil.text.tokenizer import load_tokenizer
 
-    corpus = open_corpus(path)
-    files = [file["name"] for file in corpus.info.get("files", [])]
-    if files != [original.pairs_file.name] or corpus.tokenizer.to_str() != tokenizer.to_str():
+    files = [file["name"] for file in read_manifest(path).get("files", [])]
+    own = load_tokenizer(path / TOKENIZER_FILE)
+    if files != [original.pairs_file.name] or own.to_str() != tokenizer.to_str():
         raise ConfigError(
             f"the corpus {path} was made of another file, vocabulary or length than are asked for: "
             "remove it, choose another output, or name the corpus to take (--corpus)"

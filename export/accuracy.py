@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from twil.errors import require
 from twil.predict.session import Session
 from twil.task import Task
 from twil.text.tokenizer import PAD_ID, Encoded
+
+T = TypeVar("T")
 
 BATCH_TOKENS = 512
 _TIMED_BATCHES = 24
@@ -118,7 +120,7 @@ class EvaluationSet:
 
     def _speedup(self, int8: Session) -> float:
         """Compare the time of both graphs on the same batches, in turn."""
-        some = self.batches[:: -(-len(self.batches) // _TIMED_BATCHES)]
+        some = spread_out(self.batches, _TIMED_BATCHES)
         times: dict[Session, list[float]] = {self._fp32: [], int8: []}
         for _ in range(_ROUNDS):
             for session, seconds in times.items():
@@ -127,6 +129,11 @@ class EvaluationSet:
                     session.run(batch)
                 seconds.append(time.perf_counter() - start)
         return median(times[self._fp32]) / median(times[int8])
+
+
+def spread_out(items: Sequence[T], count: int) -> Sequence[T]:
+    """Choose up to `count` items from all over a sequence."""
+    return items[:: -(-len(items) // count)]
 
 
 def make_batches(encoded: Encoded) -> list[tuple[Int64Array, Batch]]:

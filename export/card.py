@@ -9,6 +9,7 @@ from typing import Any
 
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
+from twil.model.folder import RUN
 from twil.predict.bundle import Manifest
 
 CARD = "MODEL_CARD.md"
@@ -21,7 +22,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: The record is damaged.
     """
-    path = folder / "run.json"
+    path = folder / RUN
     if not path.is_file():
         return {}
     try:

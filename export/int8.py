@@ -14,7 +14,7 @@ from twil.data.batching import Batch
 from twil.data.labelled import LabelledSet, read_labelled
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, ExportError
-from twil.export.accuracy import Accuracy, EvaluationSet, Limits, make_batches
+from twil.export.accuracy import Accuracy, EvaluationSet, Limits, make_batches, spread_out
 from twil.export.calibrate import Range, find_ranges
 from twil.export.quantise import products, write_int8
 from twil.predict.bundle import GRAPH, Bundle
@@ -187,7 +187,7 @@ class _Work:
 
     def _by_sensitivity(self) -> list[str]:
         """Order the products by how much the rounding of each alone changes the logits, the most first."""
-        some = self._batches[:: -(-len(self._batches) // _SENSITIVITY_BATCHES)]
+        some = spread_out(self._batches, _SENSITIVITY_BATCHES)
         expected = [self._logits(self._fp32, batch) for batch in some]
         changes = {}
         for name in self.inputs:

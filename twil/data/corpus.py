@@ -77,7 +77,7 @@ def open_corpus(path: str | Path) -> Corpus:
         ModelError: Its tokenizer is not the one that it was encoded with.
     """
     path = Path(path)
-    info = _read_manifest(path)
+    info = read_manifest(path)
     if sha256(path / TOKENIZER_FILE) != info["tokenizer_sha256"]:
         raise ModelError(
             f"{path / TOKENIZER_FILE} is not the tokenizer that the corpus was encoded with: "
@@ -98,7 +98,12 @@ def open_corpus(path: str | Path) -> Corpus:
     )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what `corpus.json` says, without going through the pieces.
+
+    Raises:
+        DataError: The folder is no corpus, or is damaged.
+    """
     file = path / MANIFEST_FILE
     if not file.is_file():
         raise DataError("is no corpus (it holds no corpus.json): make one with twil corpus", file=path)

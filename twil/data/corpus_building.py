@@ -23,6 +23,7 @@ from twil.data.corpus import FILES, FORMAT, KINDS, MANIFEST_FILE, PARTS, TOKENIZ
 from twil.data.corpus_rows import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
 from twil.data.grouping import HeldOut, hold_out, mark_repeats
 from twil.data.identifiers import RowKeys, row_keys
+from twil.data.pace import Paced
 from twil.data.pairs import PairColumns, PairReader, PairRows
 from twil.data.pieces import PieceType, PieceWriter, piece_type
 from twil.data.spool import RUN_ROWS
@@ -86,7 +87,7 @@ class CorpusOptions:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Paced):
     """How far the work is.
 
     Attributes:
@@ -98,11 +99,6 @@ class Progress:
     doing: str
     rows: int
     seconds: float
-
-    @property
-    def rows_per_second(self) -> float:
-        """The speed since the start."""
-        return self.rows / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

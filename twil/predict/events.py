@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from twil.data.pace import Paced
 from twil.predict.session import Provider
 
 
@@ -32,7 +33,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Paced):
     """How far the work is.
 
     Attributes:
@@ -42,11 +43,6 @@ class Progress:
 
     rows: int
     seconds: float
-
-    @property
-    def rows_per_second(self) -> float:
-        """The speed since the start."""
-        return self.rows / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

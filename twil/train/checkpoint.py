@@ -55,6 +55,11 @@ class CheckpointFolder:
 
     root: Path
 
+    @classmethod
+    def beside(cls, output: Path) -> CheckpointFolder:
+        """Give the folder of the run that writes `output`."""
+        return cls(output.with_name(output.name + ".checkpoint"))
+
     def save(self, checkpoint: Checkpoint, *, keep: int = 1) -> None:
         """Write a checkpoint, then remove the ones before it but for the latest `keep`.
 

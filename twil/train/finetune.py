@@ -119,7 +119,7 @@ def finetune(
     """
     begin = time.monotonic()
     output = Path(output) if Path(output).name else Path(output).absolute()
-    checkpoints = CheckpointFolder(output.with_name(output.name + ".checkpoint"))
+    checkpoints = CheckpointFolder.beside(output)
     check_vacant(output, overwrite=overwrite, own=FILES)
     checkpoints.check_vacant(resume=resume, overwrite=overwrite)
     check_metric(config.train.metric)

@@ -124,7 +124,7 @@ def pretrain(
     """
     output = Path(output) if Path(output).name else Path(output).absolute()
     place = check_place(config, output, resume=resume, overwrite=overwrite, device=device)
-    checkpoints = _checkpoints(output)
+    checkpoints = CheckpointFolder.beside(output)
     with join_world(place.type) as world:
         if place.type == "cuda":
             place = torch.device("cuda", world.local_rank)
@@ -143,12 +143,8 @@ def check_place(
         The device.
     """
     check_vacant(output, overwrite=overwrite, own=FILES)
-    _checkpoints(output).check_vacant(resume=resume, overwrite=overwrite)
+    CheckpointFolder.beside(output).check_vacant(resume=resume, overwrite=overwrite)
     return choose_device(device, config.train.precision)
-
-
-def _checkpoints(output: Path) -> CheckpointFolder:
-    return CheckpointFolder(output.with_name(output.name + ".checkpoint"))
 
 
 class _Run:

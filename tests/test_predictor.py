@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from twil.data.batching import Batch
 from twil.errors import DataError, ModelError
-from twil.predict import predictor as predictor_module
+from twil.predict import engine as engine_module
 from twil.predict.predictor import Prediction, Predictor
 from twil.task import Task
 from twil.text.tokenizer import encode, save_tokenizer
@@ -151,17 +151,47 @@ def test_a_shuffled_list_gives_the_shuffled_predictions(predictor: Predictor) ->
 def test_an_item_that_is_no_text_is_named_by_place_and_type(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, item: object, said: str
 ) -> None:
-    monkeypatch.setattr(predictor_module, "WINDOW_ROWS", 3)  # the place is counted through all windows
+    monkeypatch.setattr(engine_module, "WINDOW_ROWS", 3)  # the place is counted through all windows
     with pytest.raises(DataError, match=f"item 4 is {said}"):
         predictor([*TWEETS[:4], item, "y más"])
 
 
-@pytest.mark.parametrize("texts", [None, 7, np.array("hola"), {"a": "hola"}, b"hola", bytearray(b"hola")])
+@pytest.mark.parametrize("texts", [None, 7, np.array("hola"), b"hola", bytearray(b"hola")])
 def test_what_is_no_collection_of_texts_is_refused(predictor: Predictor, texts: object) -> None:
     with pytest.raises(DataError, match="give a text or a list of texts"):
         predictor(texts)
     with pytest.raises(DataError, match="give a text or a list of texts"):
         predictor.predict_logits(texts)
+
+
+def test_columns_come_back_with_those_of_predictions_behind_them(predictor: Predictor) -> None:
+    columns = predictor({"ID": np.arange(7), "TEXT": np.array(TWEETS), "label": ["x"] * 7})
+    assert list(columns) == ["ID", "TEXT", "label", "predicted_label", *POLARITY.labels]
+    assert columns["predicted_label"].tolist() == [said.label for said in predictor(TWEETS)]
+    assert columns["POS"].dtype == np.float32
+    expected = POLARITY.probabilities(predictor.predict_logits(TWEETS))
+    np.testing.assert_array_equal(np.stack([columns[label] for label in POLARITY.labels], axis=1), expected)
+
+
+def test_columns_may_have_no_rows(predictor: Predictor) -> None:
+    assert {name: len(cells) for name, cells in predictor({"TEXT": []}).items()} == dict.fromkeys(
+        ["TEXT", "label", *POLARITY.labels], 0
+    )
+
+
+def test_a_column_that_is_missing_is_named_with_those_that_are_there(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="no column 'TEXT' among ID, tweet"):
+        predictor({"ID": [1], "tweet": ["hola"]})
+    with pytest.raises(DataError, match="item 1 is a NoneType"):
+        predictor({"TEXT": ["hola", None]})
+
+
+def test_a_closed_predictor_says_so(predictor: Predictor) -> None:
+    with Predictor(predictor.bundle.folder, provider="cpu") as opened:
+        assert opened.warm_up() > 0
+        assert opened("hola").label in POLARITY.labels
+    with pytest.raises(ModelError, match="was closed"):
+        opened("hola")
 
 
 def test_a_text_has_one_row_of_logits(predictor: Predictor) -> None:
@@ -170,7 +200,7 @@ def test_a_text_has_one_row_of_logits(predictor: Predictor) -> None:
 
 def test_windows_are_joined_in_order(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = predictor.predict_logits(TWEETS)
-    monkeypatch.setattr(predictor_module, "WINDOW_ROWS", 3)
+    monkeypatch.setattr(engine_module, "WINDOW_ROWS", 3)
     np.testing.assert_allclose(predictor.predict_logits(iter(TWEETS)), whole, atol=1e-5)
 
 
@@ -194,6 +224,14 @@ def test_logits_of_pairs_follow_the_segments(pair_predictor: Predictor) -> None:
     expected = expected_logits(5, REPLIES, list(zip(encoded.input_ids, encoded.segment_ids, strict=True)))
     for given_pairs in (pairs, [list(pair) for pair in pairs], np.array(pairs)):
         np.testing.assert_allclose(pair_predictor.predict_logits(given_pairs), expected, atol=1e-5)
+
+
+def test_columns_of_pairs_are_those_named(pair_predictor: Predictor) -> None:
+    folder = pair_predictor.bundle.folder
+    named = Predictor(folder, provider="cpu", text="tweet", text_pair="reply")
+    pairs = [("¿vienes?", "sí"), ("llueve", "qué rabia")]
+    columns = named({"tweet": [pair[0] for pair in pairs], "reply": [pair[1] for pair in pairs]})
+    assert columns["label"].tolist() == [said.label for said in pair_predictor(pairs)]
 
 
 @pytest.mark.parametrize("item", ["solo", ("uno",), ("a", "b", "c"), ("a", None)])

@@ -12,6 +12,8 @@ Kind = Literal["tsv", "csv", "jsonl", "parquet", "txt"]
 Compression = Literal["gzip", "zstd"]
 
 STANDARD_STREAM = "-"
+TEXT_COLUMN = "TEXT"
+"""Where texts are looked for, and what the lines of a file of nothing but texts are called."""
 KINDS: dict[str, Kind] = {
     "tsv": "tsv",
     "csv": "csv",

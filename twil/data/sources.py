@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twil.data.formats import TableFormat
+from twil.data.formats import TEXT_COLUMN, TableFormat
 from twil.data.streams import (
     BLOCK_BYTES,
     BOM,
@@ -30,7 +30,6 @@ from twil.data.streams import (
 )
 from twil.errors import DataError, first_line
 
-TEXT_COLUMN = "TEXT"  # of a file that is nothing but texts
 _NOT_UTF8 = "not UTF-8"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

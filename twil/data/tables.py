@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from twil.data.formats import find_format
+from twil.data.formats import TEXT_COLUMN, find_format
 from twil.data.sinks import Cells, Sink, make_sink
-from twil.data.sources import TEXT_COLUMN, Rows, open_source
+from twil.data.sources import Rows, open_source
 from twil.data.streams import open_output
 from twil.errors import DataError
 

@@ -20,23 +20,20 @@ from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableReader, Tab
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.predict.answers import Answers
+from twil.predict.columns import output_columns, predicted_cells
+from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, OutputBatch, Text
 from twil.predict.events import Event, Progress, Started, Summary
 from twil.predict.partial import PartialRun
-from twil.predict.predictor import BATCH_TOKENS, WINDOW_ROWS, LogitBatch, Predictor, Text
+from twil.predict.predictor import Predictor
 from twil.predict.prefetch import prefetched
 from twil.predict.session import ProviderChoice
 from twil.storage import check_parent
-from twil.task import Decoded, Task
+from twil.task import Decoded
 from twil.text.tokenizer import Encoded
 from twil.version import __version__
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")
 """The columns that name the rows where no other is asked for: the first of them that the table has."""
-LABEL_COLUMN = "label"
-VALUE_COLUMN = "value"
-ERROR_COLUMN = "error"
-
-_TAKEN_PREFIX = "predicted_"
 _PROGRESS_SECONDS = 0.2
 
 
@@ -180,7 +177,7 @@ class _Window:
     texts: list[Text]
     kept: Answers | None
     encoded: Encoded | None
-    batches: list[Future[LogitBatch]] = field(default_factory=list)
+    batches: list[Future[OutputBatch]] = field(default_factory=list)
 
     def start(self, predictor: Predictor, pool: Executor) -> None:
         """Have the batches computed."""
@@ -209,7 +206,7 @@ class _Work:
         unit: str,
         errors: bool,
     ) -> None:
-        self.columns = _output_columns(predictor.task, repeated, errors=errors)
+        self.columns = output_columns(predictor.task, repeated, errors=errors)
         self.rows = self.truncated = self.empty = self.repeated = 0
         self._predictor = predictor
         self._texts = texts
@@ -252,7 +249,7 @@ class _Work:
         logits = np.empty((len(window.good), self._predictor.task.outputs), dtype=np.float32)
         repeated = np.zeros(len(window.good), dtype=np.bool_)
         for batch in (future.result() for future in window.batches):
-            logits[batch.rows], repeated[batch.rows] = batch.logits, batch.repeated
+            logits[batch.rows], repeated[batch.rows] = batch.values, batch.repeated
             self.rows += len(batch.rows)
             if perf_counter() - self._last >= _PROGRESS_SECONDS:
                 self._last = perf_counter()
@@ -266,9 +263,7 @@ class _Work:
         scores = np.full((len(rows.numbers), self._predictor.task.outputs), np.nan, dtype=np.float32)
         scores[good] = decoded.scores
         cells: list[Cells] = [rows.columns[name] for name in self._repeated]
-        if self._predictor.task.kind != "regression":
-            cells.append(labels)
-        cells.extend(scores.T)
+        cells += predicted_cells(self._predictor.task, Decoded(labels, scores))
         if self._errors:
             cells.append(
                 [
@@ -301,25 +296,6 @@ def _cancelled_pool(workers: int) -> Iterator[Executor]:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _output_columns(task: Task, repeated: Sequence[str], *, errors: bool) -> dict[str, type]:
-    columns: dict[str, type] = dict.fromkeys(repeated, str)
-    for name, type_ in _predicted_columns(task, errors=errors):
-        while name in columns:
-            name = _TAKEN_PREFIX + name
-        columns[name] = type_
-    return columns
-
-
-def _predicted_columns(task: Task, *, errors: bool) -> Iterator[tuple[str, type]]:
-    if task.kind == "regression":
-        yield VALUE_COLUMN, float
-    else:
-        yield LABEL_COLUMN, str
-        yield from ((label, float) for label in task.labels)
-    if errors:
-        yield ERROR_COLUMN, str
 
 
 def _open_table(

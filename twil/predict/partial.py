@@ -23,7 +23,7 @@ import numpy as np
 from twil.errors import ConfigError, ModelError, TwilError, first_line
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.predict.answers import Answers
-from twil.predict.predictor import Text
+from twil.predict.engine import Text
 from twil.storage import atomic_file, remove_leftovers, write_json
 
 KEEP_SECONDS = 10.0

@@ -71,8 +71,11 @@ class Session:
             ModelError: The graph fails on this batch.
         """
         names = list(self.bundle.manifest.outputs)
+        session = self._session
+        if session is None:
+            raise ModelError(f"{self.bundle.folder} was closed: open it again")
         try:
-            outputs = self._session.run(names, {name: getattr(batch, name) for name in INPUTS})
+            outputs = session.run(names, {name: getattr(batch, name) for name in INPUTS})
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             rows, tokens = batch.input_ids.shape
             raise ModelError(
@@ -80,6 +83,10 @@ class Session:
                 f"({first_line(error)}): if memory ran out, take smaller batches (--batch-tokens)"
             ) from error
         return dict(zip(names, outputs, strict=True))
+
+    def close(self) -> None:
+        """Let the graph and its memory go, once the batches that are being computed are done."""
+        self._session = None
 
     def _open(self, choice: ProviderChoice) -> tuple[Any, Provider, str]:
         if choice == "cpu":

@@ -1,0 +1,225 @@
+"""A bundle at work: texts to what its graph gives, whatever that is used for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from time import perf_counter
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.batching import Int64Array, length_batches, pad_batch
+from twil.errors import ConfigError, DataError, ModelError
+from twil.machine import available_cpus
+from twil.predict.bundle import Bundle
+from twil.predict.session import ProviderChoice, Session
+from twil.text.tokenizer import Encoded, encode, load_tokenizer
+
+BATCH_TOKENS = 512
+"""Pieces of a batch, pads included: enough to fill a CPU's cores, and few enough to stay in its caches."""
+WINDOW_ROWS = 4096
+"""Texts that are encoded and sorted by length together."""
+
+Text = str | tuple[str, str]
+
+
+class OutputBatch(NamedTuple):
+    """What a graph gave for some rows.
+
+    Attributes:
+        rows: Their indices, int64 ``(rows,)``.
+        values: One output of the graph, float32 ``(rows, …)``.
+        repeated: Whether a row has the pieces of an earlier one, and its values; bool ``(rows,)``.
+    """
+
+    rows: Int64Array
+    values: NDArray[np.float32]
+    repeated: NDArray[np.bool_]
+
+
+class Engine:
+    """A bundle's tokenizer and graph. May be called from several threads at once.
+
+    What is given for a text does not depend on the texts beside it. Texts of the same pieces, as retweets
+    are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
+
+    Args:
+        bundle: What to run.
+        output: The output of the graph that is used.
+        pair: Whether the input is two texts.
+        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads of the graph; all that the process may use when left out.
+        batch_tokens: Pieces of a batch, pads included.
+        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them.
+
+    Attributes:
+        bundle: The bundle.
+        pair: Whether the input is two texts.
+        session: Its graph; tells where it runs.
+        threads: CPU threads.
+        workers: How many batches are computed at a time.
+
+    Raises:
+        ConfigError: A batch has no piece.
+        ModelError: The bundle is damaged.
+        ProviderError: The provider asked for cannot be had.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        output: str,
+        *,
+        pair: bool,
+        provider: ProviderChoice = "auto",
+        threads: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        side_by_side: bool = False,
+    ) -> None:
+        if batch_tokens < 1:
+            raise ConfigError(f"a batch cannot have {batch_tokens} pieces: ask for at least one")
+        self.bundle = bundle
+        self.pair = pair
+        self.batch_tokens = batch_tokens
+        self._output = output
+        self._tokenizer = load_tokenizer(bundle.tokenizer)
+        self._check_length()
+        self.threads = threads or available_cpus()
+        self.session = Session(bundle, provider=provider, threads=1 if side_by_side else threads)
+        self.workers = self.threads if side_by_side and self.session.provider == "cpu" else 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the graph and its memory go; nothing can be computed any more."""
+        self.session.close()
+
+    def warm_up(self) -> float:
+        """Compute the shortest and the largest batch, so that no caller waits for first times; in seconds."""
+        begin = perf_counter()
+        longest = self.bundle.manifest.max_length
+        for rows, length in ((1, 1), (max(1, self.batch_tokens // longest), longest)):
+            self.session.run(pad_batch([[self.bundle.manifest.pad_id] * length] * rows))
+        return perf_counter() - begin
+
+    def encode(self, texts: Sequence[Text]) -> Encoded:
+        """Turn texts (or pairs, where the model takes them) into token ids, cut at the model's maximum."""
+        return encode(self._tokenizer, texts)  # type: ignore[arg-type]
+
+    def encoded_windows(self, texts: Iterable[Text]) -> Iterator[Encoded]:
+        """Encode texts as they come, `WINDOW_ROWS` at a time.
+
+        Raises:
+            DataError: An item is not a text (or not a pair of texts, where the model takes pairs).
+        """
+        items = _items(texts)
+        first = 0
+        while window := [self._text(item, row) for row, item in enumerate(islice(items, WINDOW_ROWS), first)]:
+            yield self.encode(window)
+            first += len(window)
+
+    def output_batches(self, encoded: Encoded) -> Iterator[OutputBatch]:
+        """Compute encoded texts batch by batch; rows of the same pieces share one row of it."""
+        if self.workers == 1:
+            yield from (self._run(encoded, sharing) for sharing in self._batches(encoded))
+            return
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="predict") as pool:
+            try:
+                yield from (future.result() for future in self.submit(encoded, pool))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def submit(self, encoded: Encoded, pool: Executor) -> list[Future[OutputBatch]]:
+        """Have the batches of encoded texts computed by a pool; give what will come of each, in order."""
+        return [pool.submit(self._run, encoded, sharing) for sharing in self._batches(encoded)]
+
+    def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
+        """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=self.pair)
+        return np.array([len(ids) == special for ids in encoded.input_ids], dtype=np.bool_)
+
+    def _batches(self, encoded: Encoded) -> Iterator[list[list[int]]]:
+        """Group rows into batches of like length; a batch is lists of rows of the same pieces."""
+        alike = _alike(encoded)
+        for chosen in length_batches([len(encoded.input_ids[rows[0]]) for rows in alike], self.batch_tokens):
+            yield [alike[index] for index in chosen]
+
+    def _run(self, encoded: Encoded, sharing: list[list[int]]) -> OutputBatch:
+        firsts = [rows[0] for rows in sharing]
+        batch = pad_batch(
+            [encoded.input_ids[row] for row in firsts],
+            [encoded.segment_ids[row] for row in firsts] if encoded.segment_ids else None,
+            pad_id=self.bundle.manifest.pad_id,
+        )
+        rows = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in sharing])
+        values = np.repeat(self.session.run(batch)[self._output], [len(rows) for rows in sharing], axis=0)
+        return OutputBatch(rows, values, np.isin(rows, firsts, invert=True))
+
+    def _text(self, item: object, row: int) -> Text:
+        parts = _parts(item) if self.pair else [item]
+        if parts is None or not all(_is_text(part) for part in parts):
+            wanted = "a pair of texts (text, second text)" if self.pair else "a text (str)"
+            raise DataError(
+                f"item {row} is {_describe(item)}, and this model takes {wanted}: "
+                "replace it, or leave it out (items are counted from 0)"
+            )
+        first, *second = map(str, parts)
+        return (first, second[0]) if second else first
+
+    def _check_length(self) -> None:
+        truncation = self._tokenizer.truncation or {}
+        if truncation.get("max_length") != self.bundle.manifest.max_length:
+            raise ModelError(
+                f"{self.bundle.tokenizer} cuts at {truncation.get('max_length')} pieces, and the model reads "
+                f"{self.bundle.manifest.max_length}: export the model again"
+            )
+
+
+def _alike(encoded: Encoded) -> list[list[int]]:
+    """Group the rows that hold the same pieces, in the order of the first of each."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, ids in enumerate(encoded.input_ids):
+        key = (*ids, -1, *encoded.segment_ids[row]) if encoded.segment_ids else tuple(ids)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _items(texts: Any) -> Iterator[object]:
+    """Go through texts, of which a str is one."""
+    if isinstance(texts, str):
+        return iter([texts])
+    with suppress(TypeError):
+        if not isinstance(texts, bytes | bytearray | memoryview | Mapping):  # they give numbers and keys
+            return iter(texts)
+    raise DataError(f"a {type(texts).__name__} was given in place of texts: give a text or a list of texts")
+
+
+def _parts(item: object) -> list[object] | None:
+    """Return the two halves of a pair, or None where `item` is none."""
+    if isinstance(item, np.ndarray):
+        item = item.tolist()
+    return list(item) if isinstance(item, tuple | list) and len(item) == 2 else None
+
+
+def _is_text(part: object) -> bool:
+    if not isinstance(part, str):
+        return False
+    try:
+        part.encode()  # half a surrogate pair is no character
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _describe(item: object) -> str:
+    shown = repr(item)
+    return f"a {type(item).__name__} ({shown if len(shown) <= 60 else shown[:60] + '…'})"

@@ -37,6 +37,9 @@ def command(
     ] = False,
     input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
     output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Predict one part of the table only, as 2/8 is the second of eight.")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
     provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -48,6 +51,7 @@ def command(
     if threads:  # read once, when the tokenizer's library is first used
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
 
+    from twil.data.shards import Shard
     from twil.predict.events import Progress, Started, Summary
     from twil.predict.files import predict_file
 
@@ -67,6 +71,7 @@ def command(
             header=False if no_header else None,
             input_format=input_format,
             output_format=output_format,
+            shard=Shard.parse(shard) if shard else None,
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,
             batch_tokens=batch_tokens,

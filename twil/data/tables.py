@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +78,7 @@ class TableReader:
         self._columns = tuple(dict.fromkeys(self.names if columns is None else (*columns, *found)))
         self._on_error = on_error
         self._chunk_rows = chunk_rows
+        self._rows: range | None = None
         for name in self._columns:
             if name not in self.names:
                 raise DataError(_missing_column(name, self.names), file=path)
@@ -85,7 +86,8 @@ class TableReader:
     def __iter__(self) -> Iterator[Rows]:
         self.skipped = 0
         self.first_errors = []
-        for rows in self._source.read(self._columns, self._chunk_rows):
+        runs = self._source.read(self._columns, self._chunk_rows)
+        for rows in runs if self._rows is None else _within(runs, self._rows):
             if not rows.errors:
                 yield rows
                 continue
@@ -93,6 +95,18 @@ class TableReader:
             kept = rows if self._on_error == "mark" else _without_errors(rows)
             if kept.numbers:
                 yield kept
+
+    def count_rows(self) -> int:
+        """Count the rows, bad ones too; the table is read for that, not held.
+
+        Raises:
+            DataError: Damage makes the rest unreadable.
+        """
+        return sum(len(rows.numbers) for rows in self._source.read((), self._chunk_rows))
+
+    def restrict(self, rows: range) -> None:
+        """Give these rows only, counted from 0 with the bad ones among them, and say nothing of others."""
+        self._rows = rows
 
     def _count(self, rows: Rows) -> None:
         for index in sorted(rows.errors):
@@ -184,6 +198,27 @@ class TableWriter:
         if self._sink is None:
             raise ValueError("a TableWriter is written to inside its with block")
         return self._sink
+
+
+def _within(runs: Iterable[Rows], wanted: range) -> Iterator[Rows]:
+    """Yield the rows whose place in the table is wanted, and read no further than the last of them."""
+    first = 0
+    for rows in runs:
+        end = first + len(rows.numbers)
+        if first < wanted.stop and end > wanted.start:
+            part = slice(max(0, wanted.start - first), wanted.stop - first)
+            yield Rows(
+                rows.numbers[part],
+                {name: cells[part] for name, cells in rows.columns.items()},
+                {
+                    index - part.start: problem
+                    for index, problem in rows.errors.items()
+                    if part.start <= index < part.stop
+                },
+            )
+        if end >= wanted.stop:
+            return
+        first = end
 
 
 def _without_errors(rows: Rows) -> Rows:

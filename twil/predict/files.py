@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 from twil.data.formats import find_format
+from twil.data.shards import Shard
 from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableReader, TableWriter
 from twil.errors import ConfigError, DataError
@@ -50,6 +51,7 @@ def predict_file(
     header: bool | None = None,
     input_format: str | None = None,
     output_format: str | None = None,
+    shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
     provider: ProviderChoice = "auto",
     threads: int | None = None,
@@ -79,6 +81,7 @@ def predict_file(
         header: False when the first line of a TSV or CSV is a row; its columns are called 1, 2, ...
         input_format: The format of `source`, where the ending of its name does not tell.
         output_format: The format of `target`, where the ending of its name does not tell.
+        shard: Predict the rows of this part of the table only.
         window_rows: Rows held in memory, and sorted by length, at a time.
         provider: Where to run (with a bundle; a predictor has its own).
         threads: CPU threads (with a bundle); a batch is computed on each.
@@ -98,6 +101,8 @@ def predict_file(
         ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
         ProviderError: The provider asked for cannot be had.
     """
+    if shard and is_stream(source):
+        raise ConfigError("a stream has no shards, as its rows cannot be counted before: name a file")
     if on_error not in get_args(OnError):
         raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip, mark")
     find_format(target, output_format)  # what is wrong with the output is told before any work
@@ -123,6 +128,8 @@ def predict_file(
         )
     )
     _check_texts(predictor, texts)
+    if shard:
+        reader.restrict(shard.rows(reader.count_rows()))
     repeated = tuple(dict.fromkeys([*([] if found_id is None else [found_id]), *keep]))
     resumed = state is not None and state.open(_settings(predictor, window_rows))
     work = _Work(predictor, texts, repeated, state, unit=reader.unit, errors=on_error == "mark")

@@ -7,14 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:  # imported where needed, since most runs need neither
+    from rich.progress import Progress
 
 PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
@@ -34,6 +34,8 @@ class Display:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
         self.live: Progress | None = None
         if self.console.is_terminal and live and not quiet:
+            from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
             columns = (TextColumn("{task.description}"), TimeElapsedColumn())
             self.live = Progress(*columns, console=self.console, transient=True)
         self.last_plain = time.monotonic()
@@ -71,6 +73,9 @@ class Display:
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
     """Lay out a table under its title; columns of figures stand to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
         figures = any(isinstance(row[number], int | float) for row in rows)

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from twil.cli import (
-    corpus,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    fill_mask,
-    finetune,
-    import_original,
-    inspect_model,
-    plot,
-    predict,
-    pretrain,
-    vocab,
-)
 from twil.errors import TwilError, missing_extra
 from twil.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 DEBUG = "--debug"
-
-app = typer.Typer(
-    name="twil",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 def guard(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,23 +41,39 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo.command,
-    "vocab": vocab.command,
-    "corpus": corpus.command,
-    "pretrain": pretrain.command,
-    "import": import_original.command,
-    "finetune": finetune.command,
-    "evaluate": evaluate.command,
-    "fill-mask": fill_mask.command,
-    "inspect": inspect_model.command,
-    "plot": plot.command,
-    "export": export.command,
-    "predict": predict.command,
-    "doctor": doctor.command,
+COMMANDS = {
+    "demo": "demo",
+    "vocab": "vocab",
+    "corpus": "corpus",
+    "pretrain": "pretrain",
+    "import": "import_original",
+    "finetune": "finetune",
+    "evaluate": "evaluate",
+    "fill-mask": "fill_mask",
+    "inspect": "inspect_model",
+    "plot": "plot",
+    "export": "export",
+    "predict": "predict",
+    "doctor": "doctor",
 }
-for _name, _command in COMMANDS.items():
-    app.command(_name)(guard(_command))
+"""The module of each command, in the order of the help page."""
+
+
+def make_app(arguments: Sequence[str]) -> typer.Typer:
+    """Make the command line; of its commands that one alone which the arguments name, if they name one."""
+    app = typer.Typer(
+        name="twil",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(options)
+    named = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name in [named] if named in COMMANDS else COMMANDS:  # each takes time to import and to lay out
+        app.command(name)(guard(importlib.import_module(f"twil.cli.{COMMANDS[name]}").command))
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,7 +82,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -102,7 +94,8 @@ def options(
 def main() -> None:
     """Run the command line and end the process: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
-    app([argument for argument in sys.argv[1:] if argument != DEBUG])  # it may stand anywhere
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]  # it may stand anywhere
+    make_app(arguments)(arguments)
 
 
 def _end(text: str, code: int) -> NoReturn:

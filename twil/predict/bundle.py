@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,8 +105,12 @@ def is_bundle(path: str | Path) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, meanwhile: Callable[[], object] | None = None) -> Bundle:
     """Read a bundle's manifest and check every file against it.
+
+    Args:
+        path: Its folder.
+        meanwhile: What to do while a thread reads the files, such as a slow import.
 
     Raises:
         ModelError: It is no bundle, it was written by a newer twil, its manifest is damaged, or a file is
@@ -122,8 +127,12 @@ def open_bundle(path: str | Path) -> Bundle:
     for name in (GRAPH, TOKENIZER):
         if name not in manifest.files:
             raise ModelError(f"{folder / MANIFEST} does not name {name}: export the model again")
-    for name, expected in manifest.files.items():
-        _check_file(folder, name, expected)
+    with ThreadPoolExecutor(1, thread_name_prefix="check") as pool:
+        checks = [pool.submit(_check_file, folder, *file) for file in manifest.files.items()]
+        if meanwhile:
+            meanwhile()
+        for check in checks:
+            check.result()
     return Bundle(folder, manifest)
 
 

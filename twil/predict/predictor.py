@@ -15,6 +15,7 @@ from twil.errors import DataError, ModelError
 from twil.predict.bundle import Bundle, open_bundle
 from twil.predict.columns import output_columns, predicted_cells
 from twil.predict.engine import BATCH_TOKENS, Engine, Text
+from twil.predict.runtime import import_runtime
 from twil.predict.session import ProviderChoice
 from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import Encoded
@@ -87,7 +88,7 @@ class Predictor(Engine):
         text: str = TEXT_COLUMN,
         text_pair: str | None = None,
     ) -> None:
-        bundle = open_bundle(path)
+        bundle = open_bundle(path, meanwhile=import_runtime)
         self.task = _classifier_task(bundle)
         super().__init__(
             bundle,

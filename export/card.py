@@ -156,6 +156,7 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
         left = len(int8["left_in_fp32"])
         facts |= {
             "products in int8": f"{int8['products'] - left} of {int8['products']}",
+            "tables in int8": f"{int8['tables'] - len(int8['tables_left_in_fp32'])} of {int8['tables']}",
             "macro-F1 in int8": f"{int8['int8_macro_f1']:.2f}, in fp32 {int8['fp32_macro_f1']:.2f}",
             "labels kept in int8": f"{int8['agreement']:.2f}% of {int8['rows']:,}",
             "checked on": f"{int8['evaluation']['file']} ({int8['evaluation']['sha256']})",

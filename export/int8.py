@@ -16,7 +16,7 @@ from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, ExportError
 from twil.export.accuracy import Accuracy, EvaluationSet, Limits, make_batches, spread_out
 from twil.export.calibrate import Range, find_ranges
-from twil.export.quantise import products, write_int8
+from twil.export.quantise import products, tables, write_int8
 from twil.predict.bundle import GRAPH, Bundle
 from twil.predict.session import Session
 from twil.storage import sha256
@@ -118,8 +118,8 @@ def read_data(options: Int8Options, task: Task | None) -> Int8Data:
 def make_int8(bundle: Bundle, data: Int8Data, limits: Limits, target: Path) -> dict[str, Any]:
     """Write the int8 graph of a classifier's float bundle.
 
-    All products are in 8 bits at first. Where that loses too much, those whose rounding changes the logits
-    most are left in fp32, more and more of them, up to half.
+    All products and large tables are in 8 bits at first. Where that loses too much, those whose rounding
+    changes the logits most are left in fp32, more and more of them, up to half as many as there are products.
 
     Args:
         bundle: With the float graph, in one file.
@@ -141,28 +141,34 @@ def make_int8(bundle: Bundle, data: Int8Data, limits: Limits, target: Path) -> d
         raise ExportError(
             f"in int8 the model does not keep its labels ({best.describe()}; at most {limits.max_drop:g} "
             f"points lost and at least {limits.min_agreement:g}% the same were asked for), not even with "
-            f"{len(kept)} of {len(work.inputs)} products left in fp32: calibrate on texts more like those of "
-            "the evaluation, ask for less (--max-drop, --min-agreement), or export with --precision fp32"
+            f"{len(kept)} of {len(work.parts)} products and tables left in fp32: calibrate on texts more like "
+            "those of the evaluation, ask for less (--max-drop, --min-agreement), or export with --precision fp32"
         )
     return {
         "products": len(work.inputs),
-        "left_in_fp32": sorted(kept),
+        "left_in_fp32": sorted(name for name in kept if name in work.inputs),
+        "tables": len(work.tables),
+        "tables_left_in_fp32": sorted(name for name in kept if name in work.tables),
         **accuracy.as_dict(),
         **data.files,
     }
 
 
 class _Work:
-    """The float graph, its products and their ranges, and the texts in batches.
+    """The float graph, what of it can be in 8 bits, ranges, and the texts in batches.
 
     Attributes:
         inputs: The products by name, each with the tensor that it reads.
+        tables: The lookups in large tables.
+        parts: All of them by name.
     """
 
     def __init__(self, bundle: Bundle, data: Int8Data) -> None:
         assert bundle.manifest.task is not None
         self.bundle = bundle
         self.inputs = products(bundle.graph)
+        self.tables = tables(bundle.graph)
+        self.parts = [*self.inputs, *self.tables]
         self._fp32 = Session(bundle, provider="cpu")
         tokenizer = load_tokenizer(bundle.tokenizer)
         self._batches = [batch for _, batch in make_batches(encode(tokenizer, data.calibration))]
@@ -176,7 +182,7 @@ class _Work:
         kept: list[str] = []
         order: list[str] = []
         while True:
-            write_int8(self.bundle.graph, target, self._ranges, self.inputs.keys() - set(kept))
+            write_int8(self.bundle.graph, target, self._ranges, set(self.parts) - set(kept))
             accuracy = self._evaluation.measure(self._open(target))
             yield kept, accuracy
             more = max(1, 2 * len(kept))
@@ -186,11 +192,11 @@ class _Work:
             kept = order[:more]
 
     def _by_sensitivity(self) -> list[str]:
-        """Order the products by how much the rounding of each alone changes the logits, the most first."""
+        """Order the parts by how much the rounding of each alone changes the logits, the most first."""
         some = spread_out(self._batches, _SENSITIVITY_BATCHES)
         expected = [self._logits(self._fp32, batch) for batch in some]
         changes = {}
-        for name in self.inputs:
+        for name in self.parts:
             with TemporaryDirectory(dir=self.bundle.folder) as folder:
                 graph = Path(folder) / GRAPH
                 write_int8(self.bundle.graph, graph, self._ranges, [name])

@@ -1,10 +1,12 @@
 """A float graph with its matrix products in 8 bits: weights per column, inputs by ranges seen on real texts.
 
+Large tables that are looked up, as embeddings are, are held in 8 bits as well, each row by its largest.
+
 Ranges are fixed when the graph is written (static quantisation), so that what a row returns does not depend
 on the rows beside it, as it does where each batch finds its own.
 """
 
-# D inputs of a product   N its outputs
+# D inputs of a product   N its outputs   R rows of a table
 
 from __future__ import annotations
 
@@ -16,6 +18,9 @@ import numpy as np
 
 from twil.errors import require
 from twil.export.calibrate import Range
+
+TABLE_ROWS = 1000
+"""From how many rows a table is worth holding in 8 bits."""
 
 _LARGEST = 127  # of a signed number of 8 bits, both ways
 
@@ -32,22 +37,38 @@ def products(graph: Path) -> dict[str, str]:
     }
 
 
-def write_int8(graph: Path, target: Path, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
-    """Write a graph with some of its products in 8 bits.
+def tables(graph: Path) -> list[str]:
+    """List the lookups in large tables by name."""
+    onnx = require("onnx", purpose="export")
+    model = onnx.load(graph)
+    float32 = onnx.TensorProto.FLOAT
+    large = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_type == float32 and len(tensor.dims) == 2 and tensor.dims[0] >= TABLE_ROWS
+    }
+    return [node.name for node in model.graph.node if node.op_type == "Gather" and node.input[0] in large]
 
-    They stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime makes one
-    integer product of each.
+
+def write_int8(graph: Path, target: Path, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
+    """Write a graph with some of its products and tables in 8 bits.
+
+    Products stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime makes
+    one integer product of each. Of a table, the rows that are looked up become float again.
 
     Args:
         graph: The float graph, in one file.
         target: Where to.
         ranges: Of the tensors that the chosen products read.
-        chosen: Names of the products.
+        chosen: Names of the products and the lookups.
     """
     onnx = require("onnx", purpose="export")
     model = onnx.load(graph)
     rewriting = _Rewriting(onnx, model)
     for node in list(model.graph.node):
+        if node.name in chosen and node.op_type == "Gather":
+            rewriting.look_up(node)
+            continue
         if node.name in chosen:
             node.input[0] = rewriting.quantise_input(node.input[0], ranges[node.input[0]])
             node.input[1] = rewriting.quantise_weights(node.input[1])
@@ -74,6 +95,21 @@ class _Rewriting:
             self._node("DequantizeLinear", [f"{name}.uint8", scale, zero], f"{name}.rounded")
             self._known[name] = f"{name}.rounded"
         return self._known[name]
+
+    def look_up(self, node: Any) -> None:
+        """Put a lookup in a table ``(R, D)`` of 8 bits in the place of a node; each row has its own step."""
+        name, ids = node.input
+        if name not in self._known:
+            table = self._onnx.numpy_helper.to_array(self._weights[name])
+            steps = np.maximum(np.abs(table).max(axis=1, keepdims=True) / _LARGEST, 1e-12)  # (R, 1)
+            self._constant(f"{name}.int8", np.round(table / steps).astype(np.int8))
+            self._constant(f"{name}.step", steps.astype(np.float32))
+            self._known[name] = name
+        output = node.output[0]
+        self._node("Gather", [f"{name}.int8", ids], f"{output}.int8", axis=0)
+        self._node("Cast", [f"{output}.int8"], f"{output}.float", to=self._onnx.TensorProto.FLOAT)
+        self._node("Gather", [f"{name}.step", ids], f"{output}.step", axis=0)
+        self._node("Mul", [f"{output}.float", f"{output}.step"], output)
 
     def quantise_weights(self, name: str) -> str:
         """Round weights ``(D, N)`` to 8 bits, each column by its largest, and name what is left of them."""

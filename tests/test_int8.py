@@ -24,8 +24,9 @@ from twil.errors import ConfigError, DataError, ExportError
 from twil.export.accuracy import Accuracy, Limits
 from twil.export.bundle import export_onnx
 from twil.export.calibrate import LEVELS, Range, find_ranges
+from twil.export.card import CARD
 from twil.export.int8 import Int8Options, int8_options
-from twil.export.quantise import products, write_int8
+from twil.export.quantise import products, tables, write_int8
 from twil.export.verify import check_int8
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
@@ -218,6 +219,42 @@ def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_pa
         errors.append(float(np.abs(run(tmp_path / GRAPH, batches()[0]) - expected).max()))
     assert errors[0] == 0 < errors[1]
     assert errors[2] < 0.5
+
+
+def test_rows_of_a_table_are_within_half_a_step_of_their_largest(
+    float_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tables(float_graph) == []  # the tiny model has none that is large
+    monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
+    (lookup,) = tables(float_graph)
+    write_int8(float_graph, tmp_path / GRAPH, {}, [lookup])
+    before = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
+    }
+    after = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / GRAPH).graph.initializer
+    }
+    (name,) = before.keys() - after.keys()
+    assert name.endswith("token.weight")
+    steps = after[f"{name}.step"]
+    assert steps.shape == (len(before[name]), 1)
+    left = after[f"{name}.int8"].astype(np.float32) * steps
+    assert (np.abs(left - before[name]) <= steps / 2 + 1e-7).all()
+    difference = np.abs(run(tmp_path / GRAPH, batches()[0]) - run(float_graph, batches()[0])).max()
+    assert 0 < difference < 0.2
+
+
+def test_a_table_in_int8_is_told_apart_from_products(
+    model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
+    report = export_onnx(model_folder, tmp_path / "bundle", int8=options)
+    assert (report.manifest.int8["tables"], report.manifest.int8["tables_left_in_fp32"]) == (1, [])
+    assert report.manifest.int8["products"] == 9
+    assert report.unfused == ()
+    assert "| tables in int8 | 1 of 1 |" in (tmp_path / "bundle" / CARD).read_text(encoding="utf-8")
+    fp32 = export_onnx(model_folder, tmp_path / "fp32")
+    assert report.size < 0.5 * fp32.size
 
 
 def test_products_are_left_in_fp32_where_labels_need_it(

@@ -141,8 +141,9 @@ def make_int8(bundle: Bundle, data: Int8Data, limits: Limits, target: Path) -> d
         raise ExportError(
             f"in int8 the model does not keep its labels ({best.describe()}; at most {limits.max_drop:g} "
             f"points lost and at least {limits.min_agreement:g}% the same were asked for), not even with "
-            f"{len(kept)} of {len(work.parts)} products and tables left in fp32: calibrate on texts more like "
-            "those of the evaluation, ask for less (--max-drop, --min-agreement), or export with --precision fp32"
+            f"{len(kept)} of {len(work.parts)} products and tables left in fp32: calibrate on texts more "
+            "like those of the evaluation, ask for less (--max-drop, --min-agreement), or export with "
+            "--precision fp32"
         )
     return {
         "products": len(work.inputs),

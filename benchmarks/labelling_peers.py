@@ -242,6 +242,14 @@ def twil_way(bundle: Path) -> Label:
     return lambda texts: [said.label for said in predictor(texts)]
 
 
+def twil_alone_way(bundle: Path) -> Label:
+    """The predictor as it is for single texts: all threads on one."""
+    from twil.predict.predictor import Predictor
+
+    predictor = Predictor(bundle, provider="cpu")
+    return lambda texts: [predictor(text).label for text in texts]
+
+
 WAYS: dict[str, Callable[[Path], Label]] = {
     "pipeline-1": pipeline_way(1),
     "pipeline-32": pipeline_way(FILE_BATCH),
@@ -251,6 +259,7 @@ WAYS: dict[str, Callable[[Path], Label]] = {
     "ctranslate2": ctranslate2_way,
     "torch": torch_way,
     "twil": twil_way,
+    "twil-alone": twil_alone_way,
 }
 
 

@@ -59,6 +59,7 @@ ENVIRONMENTS = {
     "optimum": ("torch==2.13.0", "optimum-onnx", "onnxruntime"),
 }
 SHOWN_PACKAGES = ("transformers", "optimum-onnx", "onnxruntime", "openvino", "nncf", "ctranslate2")
+LATENCY_TEXTS = 60
 SHORT_ROUNDS = {1: 5, 1000: 2}
 """How often a file of so many rows is labelled end to end."""
 PAGE = """# Labelling tweets beside other tools
@@ -70,6 +71,19 @@ fp32 {fp32:,.0f}, int8 {int8:,.0f}; a way's share of them counts the work that t
 are those of twil in fp32, macro-F1 is in points; both on the {test_rows:,} rows of a test file.
 
 {parts}"""
+
+PART = """## {title}
+
+{steady}
+
+End to end, from the start of a process to the file written, and its largest peak of memory:
+
+{files}
+
+One tweet at a time, in a process that is warm:
+
+{latency}
+"""
 
 
 @dataclass(frozen=True)
@@ -273,6 +287,33 @@ def measure_steady(
     return measured
 
 
+def measure_latency(model: str, texts: Path, work: Path) -> list[dict[str, Any]]:
+    """Let all ways label one text after another, in turn; p50 and p95 in ms."""
+    first = ways_of(model, work)[1 if model == "bert" else 0]
+    ways = [
+        first,
+        Way("twil", "twil-alone", work / f"{model}-fp32", "own"),
+        Way("twil", "twil-alone", work / f"{model}-int8", "own", "int8"),
+    ]
+    times: list[list[float]] = [[] for _ in ways]
+    with serving(ways, work) as processes:
+        for row in range(-5, LATENCY_TEXTS):  # the first ones warm up
+            for process, found in zip(processes, times, strict=True):
+                seconds = ask(process, texts, max(row, 0), max(row, 0) + 1)["seconds"]
+                if row >= 0:
+                    found.append(1000 * seconds)
+    return [
+        {
+            "title": way.title,
+            "precision": way.precision,
+            "p50": statistics.median(found),
+            "p95": float(np.percentile(found, 95)),
+            "ratio": statistics.median(times[0]) / statistics.median(found),
+        }
+        for way, found in zip(ways, times, strict=True)
+    ]
+
+
 def measure_files(
     ways: Sequence[Way], measured: Sequence[Measured], texts: Path, work: Path, rows: int
 ) -> None:
@@ -406,46 +447,68 @@ def ratio(own: Sequence[float], other: Sequence[float]) -> float:
 
 def render(results: dict[str, Any]) -> str:
     """Lay the results out as Markdown."""
-    parts = []
-    for model, part in results["models"].items():
-        counts = [int(count) for count in part["rows"][-1]["file_seconds"]]
-        heads = ["", "", "tweets/s", "lowest – highest", "ratio", "of the matrix product"]
-        heads += ["labels kept", "macro-F1", "memory, MiB"]
-        table = [heads, ["---"] * len(heads)]
-        files_heads = ["", "", *(f"{count:,} rows" for count in counts), "memory, MiB"]
-        files = [files_heads, ["---"] * len(files_heads)]
-        for row in part["rows"]:
-            table.append(
-                [
-                    *(row["title"], row["precision"], f"{row['rate']:.1f}"),
-                    f"{min(row['rates']):.1f} – {max(row['rates']):.1f}",
-                    *(f"{row['ratio']:.2f} ×", f"{row['share']:.0%}"),
-                    "–" if row["kept"] is None else f"{row['kept']:.2f}%",
-                    "–" if row["macro_f1"] is None else f"{row['macro_f1']:.2f}",
-                    f"{row['memory'] / 2**20:,.0f}",
-                ]
-            )
-            cells = [row["title"], row["precision"]]
-            for count in map(str, counts):
-                seconds = {str(key): value for key, value in row["file_seconds"].items()}.get(count)
-                times = {str(key): value for key, value in row["file_ratios"].items()}.get(count)
-                said = "–" if seconds is None else f"{statistics.median(seconds):.2f} s"
-                cells.append(said if times is None else f"{said}, {times:.1f} ×")
-            largest = max(row["file_memory"], key=int)
-            files.append([*cells, f"{row['file_memory'][largest] / 2**20:,.0f}"])
-        parts.append(
-            f"## {TITLES[model]}\n\n{lay_out(table)}\n\nEnd to end, from the start of a process to the file "
-            f"written, and its peak memory on the largest file:\n\n{lay_out(files)}\n"
+    products = {name: value / 1e9 for name, value in results["products"].items()}
+    parts = [
+        PART.format(
+            title=TITLES[model],
+            steady=steady_table(part["rows"]),
+            files=files_table(part["rows"]),
+            latency=latency_table(part["latency"]),
         )
-    return PAGE.format(
-        **results,
-        **{name: value / 1e9 for name, value in results["products"].items()},
-        parts="\n".join(parts),
-    )
+        for model, part in results["models"].items()
+    ]
+    return PAGE.format(**results, **products, parts="\n".join(parts))
 
 
-def lay_out(table: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in table)
+def steady_table(rows: Sequence[dict[str, Any]]) -> str:
+    heads = ["", "", "tweets/s", "lowest – highest", "ratio", "of the matrix product"]
+    lines = [[*heads, "labels kept", "macro-F1", "memory, MiB"]]
+    lines += [
+        [
+            *(row["title"], row["precision"], f"{row['rate']:.1f}"),
+            f"{min(row['rates']):.1f} – {max(row['rates']):.1f}",
+            *(f"{row['ratio']:.2f} ×", f"{row['share']:.0%}"),
+            "–" if row["kept"] is None else f"{row['kept']:.2f}%",
+            "–" if row["macro_f1"] is None else f"{row['macro_f1']:.2f}",
+            f"{row['memory'] / 2**20:,.0f}",
+        ]
+        for row in rows
+    ]
+    return lay_out(lines)
+
+
+def files_table(rows: Sequence[dict[str, Any]]) -> str:
+    counts = [int(count) for count in rows[-1]["file_seconds"]]
+    lines = [["", "", *(f"{count:,} rows" for count in counts), "memory, MiB"]]
+    for row in rows:
+        # After a way through JSON, numbers of rows are texts.
+        seconds, ratios = (
+            {int(count): value for count, value in row[key].items()}
+            for key in ("file_seconds", "file_ratios")
+        )
+        cells = [
+            f"{statistics.median(seconds[count]):.2f} s"
+            + (f", {ratios[count]:.1f} ×" if count in ratios else "")
+            if count in seconds
+            else "–"
+            for count in counts
+        ]
+        memory = max(row["file_memory"].values())
+        lines.append([row["title"], row["precision"], *cells, f"{memory / 2**20:,.0f}"])
+    return lay_out(lines)
+
+
+def latency_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [["", "", "p50, ms", "p95, ms", "ratio"]]
+    for row in rows:
+        times = [f"{row[key]:.1f}" for key in ("p50", "p95")]
+        lines.append([row["title"], row["precision"], *times, f"{row['ratio']:.1f} ×"])
+    return lay_out(lines)
+
+
+def lay_out(lines: Sequence[Sequence[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def versions(work: Path) -> str:
@@ -497,6 +560,7 @@ def main() -> None:
         models[model] = {
             "flop_per_text": flop,
             "labels": read_labels(work / model),
+            "latency": measure_latency(model, texts, work),
             "rows": describe(ways, measured, flop, products, test),
         }
     results = {

@@ -110,9 +110,9 @@ def test_kept_windows_are_not_computed_again(
     submitted: list[int] = []
     submit = Predictor.submit
 
-    def counting(self: Predictor, encoded: Any, pool: Any) -> Any:
+    def counting(self: Predictor, encoded: Any, pool: Any, output: Any = None) -> Any:
         submitted.append(len(encoded.input_ids))
-        return submit(self, encoded, pool)
+        return submit(self, encoded, pool, output)
 
     monkeypatch.setattr(Predictor, "submit", counting)
     run(source, predictor, tmp_path / "out.tsv", resume=True)

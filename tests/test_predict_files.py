@@ -21,7 +21,7 @@ from bundles import POLARITY, write_bundle
 from twil.data import streams
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import files as files_module
-from twil.predict import partial
+from twil.predict import partial, windows
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_file
 from twil.predict.predictor import Predictor
@@ -405,7 +405,7 @@ def test_an_older_output_is_replaced(predictor: Predictor, tmp_path: Path) -> No
 def test_events_begin_with_the_setting_and_tell_the_progress(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files_module, "_PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(windows, "PROGRESS_SECONDS", 0)
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 10)
     started, *middle, last = predict_file(
         source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
@@ -430,7 +430,7 @@ def test_progress_is_told_at_most_five_times_a_second(predictor: Predictor, tmp_
 def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    monkeypatch.setattr(files_module, "_PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(windows, "PROGRESS_SECONDS", 0)
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     target = write(tmp_path / "out.tsv", "the old one\n")
     events = predict_file(source, predictor, target, window_rows=20)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,15 @@ def output_columns(task: Task, repeated: Sequence[str], *, errors: bool = False)
     """
     columns: dict[str, type] = dict.fromkeys(repeated, str)
     for name, type_ in _predicted_columns(task, errors=errors):
-        while name in columns:
-            name = _TAKEN_PREFIX + name
-        columns[name] = type_
+        columns[free_name(name, columns)] = type_
     return columns
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return a name for a column that is made: with `predicted_` before it where it is taken."""
+    while name in taken:
+        name = _TAKEN_PREFIX + name
+    return name
 
 
 def predicted_cells(task: Task, decoded: Decoded) -> list[list[str] | NDArray[np.float32]]:

@@ -127,20 +127,27 @@ class Engine:
             yield self.encode(window)
             first += len(window)
 
-    def output_batches(self, encoded: Encoded) -> Iterator[OutputBatch]:
-        """Compute encoded texts batch by batch; rows of the same pieces share one row of it."""
+    def output_batches(self, encoded: Encoded, output: str | None = None) -> Iterator[OutputBatch]:
+        """Compute encoded texts batch by batch; rows of the same pieces share one row of it.
+
+        Args:
+            encoded: The texts.
+            output: An output of the graph; the engine's own when left out.
+        """
         if self.workers == 1:
-            yield from (self._run(encoded, sharing) for sharing in self._batches(encoded))
+            yield from (self._run(encoded, sharing, output) for sharing in self._batches(encoded))
             return
         with ThreadPoolExecutor(self.workers, thread_name_prefix="predict") as pool:
             try:
-                yield from (future.result() for future in self.submit(encoded, pool))
+                yield from (future.result() for future in self.submit(encoded, pool, output))
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def submit(self, encoded: Encoded, pool: Executor) -> list[Future[OutputBatch]]:
+    def submit(
+        self, encoded: Encoded, pool: Executor, output: str | None = None
+    ) -> list[Future[OutputBatch]]:
         """Have the batches of encoded texts computed by a pool; give what will come of each, in order."""
-        return [pool.submit(self._run, encoded, sharing) for sharing in self._batches(encoded)]
+        return [pool.submit(self._run, encoded, sharing, output) for sharing in self._batches(encoded)]
 
     def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
         """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
@@ -153,7 +160,7 @@ class Engine:
         for chosen in length_batches([len(encoded.input_ids[rows[0]]) for rows in alike], self.batch_tokens):
             yield [alike[index] for index in chosen]
 
-    def _run(self, encoded: Encoded, sharing: list[list[int]]) -> OutputBatch:
+    def _run(self, encoded: Encoded, sharing: list[list[int]], output: str | None) -> OutputBatch:
         firsts = [rows[0] for rows in sharing]
         batch = pad_batch(
             [encoded.input_ids[row] for row in firsts],
@@ -161,7 +168,9 @@ class Engine:
             pad_id=self.bundle.manifest.pad_id,
         )
         rows = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in sharing])
-        values = np.repeat(self.session.run(batch)[self._output], [len(rows) for rows in sharing], axis=0)
+        values = np.repeat(
+            self.session.run(batch)[output or self._output], [len(rows) for rows in sharing], axis=0
+        )
         return OutputBatch(rows, values, np.isin(rows, firsts, invert=True))
 
     def _text(self, item: object, row: int) -> Text:

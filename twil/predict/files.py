@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any, get_args
 
 import numpy as np
 
 from twil.data.formats import find_format
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
-from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableReader, TableWriter
+from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableWriter
 from twil.errors import ConfigError, DataError
-from twil.machine import peak_memory
 from twil.predict.answers import Answers
 from twil.predict.columns import output_columns, predicted_cells
-from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, OutputBatch, Text
+from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, Text
 from twil.predict.events import Event, Progress, Started, Summary
 from twil.predict.partial import PartialRun
 from twil.predict.predictor import Predictor
-from twil.predict.prefetch import prefetched
 from twil.predict.session import ProviderChoice
+from twil.predict.windows import (
+    Tally,
+    Window,
+    begun_ahead,
+    cancelled_pool,
+    check_on_error,
+    check_target,
+    error_cells,
+    good_rows,
+    open_table,
+    repeated_columns,
+)
 from twil.storage import check_parent
 from twil.task import Decoded
-from twil.text.tokenizer import Encoded
 from twil.version import __version__
-
-ID_COLUMNS = ("ID", "id", "Id", "iD")
-"""The columns that name the rows where no other is asked for: the first of them that the table has."""
-_PROGRESS_SECONDS = 0.2
 
 
 def predict_file(
@@ -103,8 +104,7 @@ def predict_file(
     """
     if shard and is_stream(source):
         raise ConfigError("a stream has no shards, as its rows cannot be counted before: name a file")
-    if on_error not in get_args(OnError):
-        raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip, mark")
+    check_on_error(on_error)
     find_format(target, output_format)  # what is wrong with the output is told before any work
     if not is_stream(target):
         check_parent(target)
@@ -112,14 +112,14 @@ def predict_file(
         raise ConfigError("what was written to a stream cannot be continued: name an output file")
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     texts = (text,) if text_pair is None else (text, text_pair)
-    reader, found_id = _open_table(
+    reader, found_id = open_table(
         source,
         texts,
         id_column,
         keep,
         {"format": input_format, "header": header, "on_error": on_error, "chunk_rows": window_rows},
     )
-    _check_target(source, target)
+    check_target(source, target)
     predictor = (
         model
         if isinstance(model, Predictor)
@@ -130,7 +130,7 @@ def predict_file(
     _check_texts(predictor, texts)
     if shard:
         reader.restrict(shard.rows(reader.count_rows()))
-    repeated = tuple(dict.fromkeys([*([] if found_id is None else [found_id]), *keep]))
+    repeated = repeated_columns(found_id, keep)
     resumed = state is not None and state.open(_settings(predictor, window_rows))
     work = _Work(predictor, texts, repeated, state, unit=reader.unit, errors=on_error == "mark")
     session = predictor.session
@@ -145,51 +145,24 @@ def predict_file(
     )
     with (
         state or nullcontext(),
-        _cancelled_pool(predictor.workers) as pool,
+        cancelled_pool(predictor.workers) as pool,
         TableWriter(target, work.columns, format=output_format) as writer,
     ):
-        windows = map(work.open, reader)
-        # A pipe may bring rows slowly: none waits for those behind it, and no thread for a pipe.
-        ahead = 0 if is_stream(source) else 1
-        begun: deque[_Window] = deque()
-        for window in prefetched(windows) if ahead else windows:
-            window.start(predictor, pool)  # computed while the one before is awaited and written
-            begun.append(window)
-            if len(begun) > ahead:
-                writer.write((yield from work.finish(begun.popleft())))
-        while begun:
-            writer.write((yield from work.finish(begun.popleft())))
+        for window in begun_ahead(map(work.open, reader), source, predictor, pool):
+            writer.write((yield from work.finish(window)))
     yield Summary(
-        rows=work.rows,
-        seconds=work.seconds,
-        truncated=work.truncated,
-        empty=work.empty,
-        repeated=work.repeated,
+        **work.tally.sum_up(reader, on_error),
         continued=state.continued if state else 0,
-        skipped=reader.skipped if on_error == "skip" else 0,
-        marked=reader.skipped if on_error == "mark" else 0,
         altered=writer.altered,
-        first_errors=tuple(reader.first_errors),
         provider=session.provider,
-        peak_memory=peak_memory(),
     )
 
 
 @dataclass
-class _Window:
-    """Some rows on their way: with what an interrupted run kept of them, or encoded and in batches."""
+class _Window(Window):
+    """Some rows on their way, with what an interrupted run kept of them."""
 
-    rows: Rows
-    good: list[int]  # those without an error
-    texts: list[Text]
-    kept: Answers | None
-    encoded: Encoded | None
-    batches: list[Future[OutputBatch]] = field(default_factory=list)
-
-    def start(self, predictor: Predictor, pool: Executor) -> None:
-        """Have the batches computed."""
-        if self.encoded is not None:
-            self.batches = predictor.submit(self.encoded, pool)
+    kept: Answers | None = None
 
 
 class _Work:
@@ -197,10 +170,7 @@ class _Work:
 
     Attributes:
         columns: The columns of the output and their types.
-        rows: Rows predicted so far.
-        truncated: Those of them that were cut.
-        empty: Those of them that held nothing to read.
-        repeated: Those of them that were computed with an earlier one.
+        tally: What became of the rows so far.
     """
 
     def __init__(
@@ -214,40 +184,33 @@ class _Work:
         errors: bool,
     ) -> None:
         self.columns = output_columns(predictor.task, repeated, errors=errors)
-        self.rows = self.truncated = self.empty = self.repeated = 0
+        self.tally = Tally()
         self._predictor = predictor
         self._texts = texts
         self._repeated = repeated
         self._state = state
         self._unit = unit
         self._errors = errors
-        self._start = self._last = perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """The time since the start."""
-        return perf_counter() - self._start
 
     def open(self, rows: Rows) -> _Window:
         """Find what is kept of some rows, or turn their texts into pieces."""
-        good = [row for row in range(len(rows.numbers)) if row not in rows.errors]
+        good = good_rows(rows)
         texts = _texts(rows, self._texts, good)
         kept = self._state.take(texts) if self._state else None
-        return _Window(rows, good, texts, kept, self._predictor.encode(texts) if kept is None else None)
+        encoded = self._predictor.encode(texts) if kept is None else None
+        return _Window(rows, good, texts, encoded, kept=kept)
 
     def finish(self, window: _Window) -> Generator[Progress, None, Mapping[str, Cells]]:
         """Await what is said of some rows, tell now and then how far it is, and return the output's cells."""
-        self.rows += len(window.rows.errors)
+        self.tally.rows += len(window.rows.errors)
         if window.kept is None:
             answers = yield from self._answer(window)
             if self._state:
                 self._state.append(window.texts, answers)
         else:
             answers = window.kept
-            self.rows += len(window.texts)
-        self.truncated += int(answers.truncated.sum())
-        self.empty += int(answers.empty.sum())
-        self.repeated += int(answers.repeated.sum())
+            self.tally.rows += len(window.texts)
+        self.tally.note(answers.truncated, answers.empty, answers.repeated)
         return self._cells(window.rows, window.good, self._predictor.task.decode(answers.logits))
 
     def _answer(self, window: _Window) -> Generator[Progress, None, Answers]:
@@ -257,10 +220,7 @@ class _Work:
         repeated = np.zeros(len(window.good), dtype=np.bool_)
         for batch in (future.result() for future in window.batches):
             logits[batch.rows], repeated[batch.rows] = batch.values, batch.repeated
-            self.rows += len(batch.rows)
-            if perf_counter() - self._last >= _PROGRESS_SECONDS:
-                self._last = perf_counter()
-                yield Progress(self.rows, self.seconds)
+            yield from self.tally.count(len(batch.rows))
         return Answers(logits, encoded.truncated, self._predictor.is_empty(encoded), repeated)
 
     def _cells(self, rows: Rows, good: Sequence[int], decoded: Decoded) -> Mapping[str, Cells]:
@@ -272,12 +232,7 @@ class _Work:
         cells: list[Cells] = [rows.columns[name] for name in self._repeated]
         cells += predicted_cells(self._predictor.task, Decoded(labels, scores))
         if self._errors:
-            cells.append(
-                [
-                    f"{self._unit} {number}: {rows.errors[row]}" if row in rows.errors else ""
-                    for row, number in enumerate(rows.numbers)
-                ]
-            )
+            cells.append(error_cells(rows, self._unit))
         return dict(zip(self.columns, cells, strict=True))
 
 
@@ -293,38 +248,6 @@ def _settings(predictor: Predictor, window_rows: int) -> dict[str, str]:
         "the version of twil": __version__,
         "the version of ONNX Runtime": session.version,
     }
-
-
-@contextmanager
-def _cancelled_pool(workers: int) -> Iterator[Executor]:
-    """Give a pool of threads; where the work ends early, batches that have not begun are left out."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="predict") as pool:
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _open_table(
-    source: str | Path,
-    texts: Sequence[str],
-    id_column: str | None,
-    keep: Sequence[str],
-    options: Mapping[str, Any],
-) -> tuple[TableReader, str | None]:
-    """Open the input; return it with the column that names its rows, if there is one."""
-    if id_column is not None:
-        return TableReader(source, [id_column, *texts, *keep], **options), id_column
-    reader = TableReader(source, [*texts, *keep], optional=ID_COLUMNS, **options)
-    return reader, next((name for name in ID_COLUMNS if name in reader.names), None)
-
-
-def _check_target(source: str | Path, target: str | Path) -> None:
-    """Refuse an output that is its input, whatever names or links lead there."""
-    if is_stream(source) or is_stream(target) or not Path(target).exists():
-        return
-    if Path(target).samefile(source):
-        raise DataError("the output would replace its input: choose another name", file=target)
 
 
 def _check_texts(predictor: Predictor, texts: Sequence[str]) -> None:

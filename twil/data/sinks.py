@@ -9,15 +9,14 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from twil.data.formats import Kind
+from twil.data.row_groups import RowGroups
 
 Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 
 _DIGITS = 6
-_ROW_GROUP = 1 << 16
 _BREAKS = re.compile("\r\n|[\t\r\n]")
 _TO_QUOTE = re.compile('[",;\t\r\n]')  # readers also guess at semicolons and tabs
 
@@ -88,15 +87,12 @@ class TextSink:
 
 
 class ParquetSink:
-    """Rows as Parquet, gathered into row groups of 65,536; numbers are float32."""
+    """Rows as Parquet; numbers are float32."""
 
     def __init__(self, file: Any, columns: Mapping[str, type]) -> None:
         self.altered = 0
         types = [(name, pa.string() if type_ is str else pa.float32()) for name, type_ in columns.items()]
-        self._schema = pa.schema(types)
-        self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
-        self._batches: list[Any] = []
-        self._rows = 0
+        self._groups = RowGroups(file, pa.schema(types))
 
     def write(self, columns: Mapping[str, Cells]) -> None:
         """Append rows."""
@@ -104,29 +100,17 @@ class ParquetSink:
             pa.array(columns[cells.name], cells.type, from_pandas=True)  # NaN is what is missing
             if pa.types.is_string(cells.type)
             else pa.array(np.asarray(columns[cells.name], dtype=np.float32), from_pandas=True)
-            for cells in self._schema
+            for cells in self._groups.schema
         ]
-        batch = pa.record_batch(arrays, schema=self._schema)
-        self._batches.append(batch)
-        self._rows += batch.num_rows
-        if self._rows >= _ROW_GROUP:
-            self._write_group()
+        self._groups.append(arrays)
 
     def finish(self) -> None:
         """Write the last row group and the footer."""
-        self._write_group()
-        self._writer.close()
+        self._groups.finish()
 
     def abandon(self) -> None:
         """Keep the footer from being written when the writer is disposed of."""
-        self._writer.is_open = False
-
-    def _write_group(self) -> None:
-        if self._rows:
-            table = pa.Table.from_batches(self._batches, self._schema)
-            self._writer.write_table(table, row_group_size=self._rows)
-        self._batches = []
-        self._rows = 0
+        self._groups.abandon()
 
 
 Encode: TypeAlias = Callable[[Mapping[str, Cells], Mapping[str, type]], tuple[str, int]]

@@ -54,6 +54,7 @@ COMMANDS = {
     "plot": "plot",
     "export": "export",
     "predict": "predict",
+    "embed": "embed",
     "doctor": "doctor",
 }
 """The module of each command, in the order of the help page."""

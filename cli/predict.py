@@ -15,7 +15,7 @@ import typer
 from twil.cli.console import Display, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from twil.predict.events import Summary
+    from twil.predict.events import Progress, Started, Summary
 
 
 def command(
@@ -83,18 +83,13 @@ def command(
             if isinstance(event, Started):
                 gc.freeze()  # not to be looked through at the end either
                 gc.enable()
-                why = f" ({event.reason})" if event.reason else ""
-                display.line(f"{event.model} on {event.provider}{why}, {event.threads} threads")
-                if event.resumed:
-                    display.line("continuing the interrupted run")
-                elif resume:
+                show_start(display, event)
+                if resume and not event.resumed:
                     display.warn("there was no interrupted run to continue; this is a new one")
-                if event.id_column is None:
-                    display.warn("there is no column ID (or name one with --id): rows keep their order only")
             elif isinstance(event, Summary):
                 show_summary(display, event)
             elif isinstance(event, Progress):
-                display.update(f"{event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+                show_progress(display, event)
 
 
 @contextmanager
@@ -112,13 +107,29 @@ def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
         raise
 
 
-def show_summary(display: Display, summary: Summary) -> None:
+def show_start(display: Display, started: Started) -> None:
+    """Say where the model runs, and what is not as it might be thought."""
+    why = f" ({started.reason})" if started.reason else ""
+    display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads")
+    if started.resumed:
+        display.line("continuing the interrupted run")
+    if started.id_column is None:
+        display.warn("there is no column ID (or name one with --id): rows keep their order only")
+
+
+def show_progress(display: Display, progress: Progress) -> None:
+    """Show how far the work is."""
+    display.update(f"{progress.rows:,} rows, {progress.rows_per_second:,.0f} rows/s")
+
+
+def show_summary(display: Display, summary: Summary, *, made: str = "prediction") -> None:
     """Say what became of the rows; nothing that was changed or left out goes without a word."""
+    done = "predicted" if made == "prediction" else f"given a {made}"
     for count, said in (
         (summary.truncated, "texts cut at the longest row that the model reads"),
-        (summary.empty, "empty texts, predicted all the same"),
+        (summary.empty, f"empty texts, {done} all the same"),
         (summary.skipped, "bad rows left out"),
-        (summary.marked, "bad rows kept without a prediction"),
+        (summary.marked, f"bad rows kept without a {made}"),
         (summary.altered, "cells whose tabs or line breaks became blanks"),
     ):
         if count:

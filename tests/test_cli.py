@@ -22,7 +22,7 @@ from twil.errors import TwilError
 from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original"
-COMMANDS = ("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "doctor")
+COMMANDS = ("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "embed", "doctor")
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -8,9 +8,10 @@ from twil.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from twil.model.folder import load as load
+    from twil.predict.embedder import Embedder as Embedder
     from twil.predict.predictor import Predictor as Predictor
 
-__all__ = ["Predictor", "__version__", "load"]
+__all__ = ["Embedder", "Predictor", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from twil.predict.predictor import Predictor
 
         return Predictor
+    if name == "Embedder":
+        from twil.predict.embedder import Embedder
+
+        return Embedder
     if name == "load":
         from twil.errors import require
 

@@ -1,4 +1,4 @@
-"""What the file engine tells while it works."""
+"""What the file engines tell while they work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Progress(Paced):
     """How far the work is.
 
     Attributes:
-        rows: Rows predicted so far.
+        rows: Rows done so far.
         seconds: Since the start.
     """
 
@@ -51,11 +51,11 @@ class Summary(Progress):
 
     Attributes:
         truncated: Rows longer than the model reads, whose end was left out.
-        empty: Rows that hold nothing to read; predicted all the same.
+        empty: Rows that hold nothing to read; computed all the same.
         repeated: Rows of the same pieces as an earlier one of their window, and computed with it.
         continued: Rows whose answers were kept of an interrupted run.
         skipped: Bad rows left out.
-        marked: Bad rows kept without a prediction.
+        marked: Bad rows kept without a prediction or vector.
         altered: Cells whose tabs or line breaks the output's format cannot hold and that became blanks.
         first_errors: What was wrong with the first bad rows.
         provider: Where the model really ran.

@@ -1,0 +1,362 @@
+"""Vectors of texts: a row out for each row in, the same alone and in company, whole files or none."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from bundles import HIDDEN, make_graph, make_tokenizer, write_bundle
+from onnx import numpy_helper
+
+from twil.data import row_groups, streams
+from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.predict import vectors as vectors_module
+from twil.predict import windows
+from twil.predict.embedder import Embedder, Tokens
+from twil.predict.events import Progress, Started
+from twil.predict.vectors import VectorSummary, embed_file
+from twil.text.tokenizer import encode
+
+TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "qué horror de lunes, otra vez llueve y no hay metro", "sí"]
+BROKEN = "ID\tTEXT\n1\tuno\n2\tdos\tde\tmás\n3\ttres\n4\t\n"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "encoder", None)
+
+
+@pytest.fixture(scope="module")
+def embedder(bundle: Path) -> Embedder:
+    return Embedder(bundle, provider="cpu")
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def write_tweets(path: Path, texts: Sequence[str]) -> Path:
+    return write(path, "ID\tTEXT\n" + "".join(f"t{row}\t{text}\n" for row, text in enumerate(texts)))
+
+
+def run(source: Path, model: Path | Embedder, target: Path | str, **options: object) -> VectorSummary:
+    *_, last = embed_file(source, model, target, **options)  # type: ignore[arg-type]
+    assert isinstance(last, VectorSummary)
+    return last
+
+
+def expected_tokens(texts: Sequence[str]) -> list[np.ndarray]:
+    """Compute the vectors of every piece row by row in float64, without pads."""
+    weights = {w.name: numpy_helper.to_array(w) for w in make_graph(None).graph.initializer}
+    ids = encode(make_tokenizer(32), texts).input_ids
+    return [weights["pieces"][row].astype(float) * weights["segments"][0] for row in ids]
+
+
+def expected(texts: Sequence[str]) -> np.ndarray:
+    return np.stack([row.mean(axis=0) for row in expected_tokens(texts)])
+
+
+class TestEmbedder:
+    def test_one_text_gives_one_vector_and_several_a_row_each(self, embedder: Embedder) -> None:
+        assert embedder.width == embedder.token_width == HIDDEN
+        assert (embedder(TWEETS[0]).shape, embedder(TWEETS[0]).dtype) == ((HIDDEN,), np.float32)
+        np.testing.assert_allclose(embedder(TWEETS[0]), expected(TWEETS[:1])[0], atol=1e-5)
+        for given in (TWEETS, tuple(TWEETS), np.array(TWEETS), iter(TWEETS)):
+            np.testing.assert_allclose(embedder(given), expected(TWEETS), atol=1e-5)
+        assert embedder([]).shape == (0, HIDDEN)
+
+    def test_every_piece_has_its_vector(self, embedder: Embedder) -> None:
+        one = embedder.tokens("ay sí")
+        assert isinstance(one, Tokens)
+        assert one.pieces == ["[CLS]", "a", "##y", "s", "##í", "[SEP]"]
+        several = embedder.tokens([*TWEETS, ""])
+        for (pieces, vectors), wanted in zip(several, expected_tokens([*TWEETS, ""]), strict=True):
+            assert len(pieces) == len(vectors)
+            np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+        assert embedder.tokens([]) == []
+
+    def test_lengths_are_one_where_that_is_asked_for(self, bundle: Path) -> None:
+        unit = Embedder(bundle, provider="cpu", normalize=True)
+        wanted = expected(TWEETS) / np.linalg.norm(expected(TWEETS), axis=1, keepdims=True)
+        np.testing.assert_allclose(unit(TWEETS), wanted, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(unit.tokens("hola").vectors, axis=1), 1, atol=1e-6)
+        assert not unit.finished(np.zeros((2, HIDDEN), np.float32)).any()
+
+    def test_a_classifier_is_refused_with_the_way_to_an_encoder(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match=r"is a classifier.*twil export ENCODER --onnx.*--head encoder"):
+            Embedder(write_bundle(tmp_path / "classifier"))
+
+    def test_what_is_no_text_is_named(self, embedder: Embedder) -> None:
+        with pytest.raises(DataError, match="item 1 is a NoneType"):
+            embedder(["hola", None])  # type: ignore[list-item]
+
+    def test_a_closed_embedder_says_so(self, bundle: Path) -> None:
+        with Embedder(bundle, provider="cpu") as opened:
+            assert opened("hola").shape == (HIDDEN,)
+        with pytest.raises(ModelError, match="was closed"):
+            opened("hola")
+
+    def test_it_is_had_from_the_package_without_torch(self, bundle: Path) -> None:
+        program = (
+            "import sys, twil\n"
+            f"print(twil.Embedder({str(bundle)!r}, provider='cpu')(['a', 'b']).shape, 'torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout == f"(2, {HIDDEN}) False\n"
+
+
+def test_an_array_holds_a_row_a_row_and_its_ids_lie_beside_it(bundle: Path, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 30)
+    target = tmp_path / "vectors.npy"
+    summary = run(source, bundle, target, provider="cpu", threads=2, window_rows=7, batch_tokens=64)
+    array = np.load(target, mmap_mode="r")
+    assert (array.shape, array.dtype, array.flags.c_contiguous) == ((120, HIDDEN), np.float32, True)
+    np.testing.assert_allclose(array, expected(TWEETS * 30), atol=1e-5)
+    assert summary.ids == tmp_path / "vectors.ids.txt"
+    assert summary.ids.read_text(encoding="utf-8").splitlines() == [f"t{row}" for row in range(120)]
+    assert (summary.rows, summary.width, summary.provider) == (120, HIDDEN, "cpu")
+    assert {file.name for file in tmp_path.iterdir()} == {"tweets.tsv", "vectors.npy", "vectors.ids.txt"}
+
+
+def test_a_table_holds_ids_kept_columns_and_vectors(embedder: Embedder, tmp_path: Path) -> None:
+    source = write(tmp_path / "tweets.tsv", "ID\tTEXT\tvector\n1\thola\tx\n2\tadiós\ty\n")
+    run(source, embedder, tmp_path / "out.parquet", keep=["vector", "TEXT"])
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names == ["ID", "vector", "TEXT", "predicted_vector"]
+    assert table["vector"].to_pylist() == ["x", "y"]
+    assert table.schema.field("predicted_vector").type == pa.list_(pa.float32(), HIDDEN)
+    np.testing.assert_allclose(table["predicted_vector"].to_pylist(), expected(["hola", "adiós"]), atol=1e-5)
+
+
+def test_a_table_holds_every_piece_with_its_vector(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors_module, "_HELD_BYTES", 3 * 32 * HIDDEN * 4)  # windows of three rows
+    monkeypatch.setattr(row_groups, "_GROUP_BYTES", 1000)
+    texts = [*TWEETS, "", *TWEETS]
+    source = write_tweets(tmp_path / "tweets.tsv", texts)
+    assert run(source, embedder, tmp_path / "out.parquet", tokens=True).rows == 9
+    file = pq.ParquetFile(tmp_path / "out.parquet")
+    assert file.num_row_groups > 1
+    rows = file.read().to_pylist()
+    assert list(rows[0]) == ["ID", "pieces", "vectors"]
+    assert [row["ID"] for row in rows] == [f"t{row}" for row in range(9)]
+    for row, told, wanted in zip(rows, embedder.tokens(texts), expected_tokens(texts), strict=True):
+        assert row["pieces"] == told.pieces
+        np.testing.assert_allclose(row["vectors"], wanted, atol=1e-5)
+
+
+def test_a_vector_is_the_same_shuffled_alone_and_in_company(embedder: Embedder, tmp_path: Path) -> None:
+    chance = random.Random(3)
+    texts = ["".join(chance.choices("aáñ ¡😀", k=chance.randrange(80))) for _ in range(200)]
+    order = chance.sample(range(200), 200)
+    run(write_tweets(tmp_path / "a.tsv", texts), embedder, tmp_path / "a.npy", window_rows=64)
+    shuffled = write_tweets(tmp_path / "b.tsv", [texts[row] for row in order])
+    run(shuffled, embedder, tmp_path / "b.npy", window_rows=50)
+    straight, mixed = np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy")
+    np.testing.assert_allclose(mixed, straight[order], atol=1e-5)
+    np.testing.assert_allclose(np.stack([embedder(text) for text in texts]), straight, atol=1e-5)
+
+
+def test_long_empty_and_repeated_texts_are_counted(embedder: Embedder, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", ["a" * 40, "", "RT: gol", "otro", "RT:  gol"])
+    summary = run(source, embedder, tmp_path / "out.npy")
+    assert (summary.rows, summary.truncated, summary.empty, summary.repeated) == (5, 1, 1, 1)
+
+
+class TestBadRows:
+    """Row 2 of four has too many fields."""
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        return write(tmp_path / "tweets.tsv", BROKEN)
+
+    @pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
+    def test_fail_names_the_line_and_leaves_nothing(
+        self, embedder: Embedder, source: Path, tmp_path: Path, name: str
+    ) -> None:
+        with pytest.raises(DataError, match=r"tweets\.tsv, line 3: 4 fields, expected 2"):
+            run(source, embedder, tmp_path / name, window_rows=1)
+        assert list(tmp_path.iterdir()) == [source]
+
+    def test_skip_leaves_them_out(self, embedder: Embedder, source: Path, tmp_path: Path) -> None:
+        summary = run(source, embedder, tmp_path / "out.npy", on_error="skip")
+        np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected(["uno", "tres", ""]), atol=1e-5)
+        assert (tmp_path / "out.ids.txt").read_text(encoding="utf-8") == "1\n3\n4\n"
+        assert (summary.rows, summary.skipped, summary.marked) == (3, 1, 0)
+
+    @pytest.mark.parametrize("normalize", [False, True])
+    def test_mark_keeps_their_place(
+        self, bundle: Path, source: Path, tmp_path: Path, normalize: bool
+    ) -> None:
+        summary = run(source, bundle, tmp_path / "out.npy", on_error="mark", normalize=normalize)
+        array = np.load(tmp_path / "out.npy")
+        assert np.isnan(array).all(axis=1).tolist() == [False, True, False, False]
+        assert (tmp_path / "out.ids.txt").read_text(encoding="utf-8") == "1\n\n3\n4\n"
+        assert (summary.rows, summary.skipped, summary.marked, summary.empty) == (4, 0, 1, 1)
+        run(source, bundle, tmp_path / "out.parquet", on_error="mark", normalize=normalize)
+        rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+        assert [row["error"] for row in rows] == ["", "line 3: 4 fields, expected 2", "", ""]
+        assert rows[1]["vector"] is None
+        np.testing.assert_array_equal([rows[row]["vector"] for row in (0, 2, 3)], array[[0, 2, 3]])
+
+    def test_marked_rows_have_no_pieces(self, embedder: Embedder, source: Path, tmp_path: Path) -> None:
+        run(source, embedder, tmp_path / "out.parquet", on_error="mark", tokens=True)
+        rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+        assert (rows[1]["pieces"], rows[1]["vectors"]) == (None, None)
+        assert [len(rows[row]["pieces"]) for row in (0, 2, 3)] == [5, 6, 2]
+        np.testing.assert_allclose(rows[2]["vectors"], expected_tokens(["tres"])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        ("-", {}, r"written to a file: name one that ends in \.npy or \.parquet"),
+        ("out.tsv", {}, r"out\.tsv cannot hold vectors: name a file that ends in \.npy or \.parquet"),
+        ("out", {}, "cannot hold vectors"),
+        ("out.npy", {"tokens": True}, r"a vector for each piece \(--tokens\): write a \.parquet"),
+        ("out.npy", {"keep": ["TEXT"]}, r"other columns \(--keep\): write a \.parquet"),
+        ("out.npy", {"on_error": "drop"}, "choose one of fail, skip, mark"),
+        ("none/out.npy", {}, "there is no folder"),
+        ("folder.npy", {}, "is a folder"),
+        ("out.npy", {"text": "TWEET"}, "no column 'TWEET'"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_model_is_loaded(
+    tmp_path: Path, target: str, options: dict[str, object], said: str
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(TwilError, match=said):
+        run(source, tmp_path / "no bundle", target if target == "-" else tmp_path / target, **options)
+    assert {file.name for file in tmp_path.iterdir()} == {"tweets.tsv", "folder.npy"}
+
+
+def test_neither_vectors_nor_ids_replace_the_input(embedder: Embedder, tmp_path: Path) -> None:
+    source = write(tmp_path / "out.ids.txt", "hola\nadiós\n")
+    with pytest.raises(DataError, match="would replace its input"):
+        run(source, embedder, tmp_path / "out.npy", id_column="TEXT")
+    run(write_tweets(tmp_path / "tweets.tsv", TWEETS), embedder, tmp_path / "t.parquet", keep=["TEXT"])
+    with pytest.raises(DataError, match="would replace its input"):
+        run(tmp_path / "t.parquet", embedder, tmp_path / "t.parquet")
+
+
+def test_old_ids_are_not_left_beside_an_array_without_any(embedder: Embedder, tmp_path: Path) -> None:
+    run(write_tweets(tmp_path / "tweets.tsv", TWEETS), embedder, tmp_path / "out.npy")
+    source = write(tmp_path / "texts.txt", "hola\n")
+    with pytest.raises(DataError, match=r"out\.ids\.txt: holds ids, and this table has none"):
+        run(source, embedder, tmp_path / "out.npy")
+    assert len(np.load(tmp_path / "out.npy")) == len(TWEETS)
+    assert run(source, embedder, tmp_path / "other.npy").ids is None
+    assert not (tmp_path / "other.ids.txt").exists()
+
+
+def test_a_table_of_nothing_but_a_header_gives_no_vectors(embedder: Embedder, tmp_path: Path) -> None:
+    source = write(tmp_path / "tweets.tsv", "ID\tTEXT\n")
+    assert run(source, embedder, tmp_path / "out.npy").rows == 0
+    assert np.load(tmp_path / "out.npy").shape == (0, HIDDEN)
+    run(source, embedder, tmp_path / "out.parquet", tokens=True)
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
+@pytest.mark.parametrize("end", ["close", "interrupt"])
+def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, end: str
+) -> None:
+    monkeypatch.setattr(windows, "PROGRESS_SECONDS", 0)
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
+    target, ids = write(tmp_path / name, "the old one\n"), write(tmp_path / "out.ids.txt", "old\n")
+    events = embed_file(source, embedder, target, window_rows=20)
+    assert isinstance(next(events), Started)
+    while not isinstance(event := next(events), Progress) or event.rows <= 100:
+        pass
+    if end == "close":
+        events.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            events.throw(KeyboardInterrupt())
+    assert (target.read_text(), ids.read_text()) == ("the old one\n", "old\n")
+    assert {file.name for file in tmp_path.iterdir()} == {"tweets.tsv", name, "out.ids.txt"}
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_memory_does_not_grow_with_the_table(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: bool
+) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(row_groups, "_GROUP_BYTES", 1 << 14)
+
+    def peak(rows: int) -> int:
+        source = write_tweets(tmp_path / f"{rows}.tsv", [f"hola {row % 7}" for row in range(rows)])
+        target = tmp_path / ("out.parquet" if tokens else "out.npy")
+        tracemalloc.start()
+        try:
+            assert run(source, embedder, target, tokens=tokens, window_rows=100).rows == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(100)  # what is allocated only once
+    assert peak(8_000) <= 1.5 * peak(1_000)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "twil", "embed", *map(str, arguments)]
+
+
+def test_the_command_says_where_the_ids_are(bundle: Path, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", [*TWEETS, ""])
+    target = tmp_path / "out.npy"
+    done = subprocess.run(command(source, "-m", bundle, "-o", target), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"the ids of the rows are in {tmp_path / 'out.ids.txt'}" in done.stderr
+    assert "empty texts, given a vector all the same: 1" in done.stderr
+    assert f"wrote {target}: vectors of {HIDDEN} numbers" in done.stderr
+
+
+def test_the_command_ends_with_one_line_for_a_classifier(tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    model = write_bundle(tmp_path / "classifier")
+    arguments = command(source, "-m", model, "-o", tmp_path / "out.npy")
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "twil: error: " in done.stderr
+    assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_that_is_stopped_leaves_nothing(
+    bundle: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", [f"hola {row}" for row in range(100_000)])
+    target = tmp_path / "out.npy"
+    process = subprocess.Popen(
+        command(source, "-m", bundle, "-o", target, "--threads", 1, "-q"), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size > 1 << 16 for file in tmp_path.glob(".*out.npy")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_wrong_batches_are_refused(bundle: Path, tmp_path: Path) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    with pytest.raises(ConfigError, match="0 pieces"):
+        run(source, bundle, tmp_path / "out.npy", batch_tokens=0)

@@ -1,0 +1,167 @@
+"""Texts to vectors, from an encoder's bundle and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.batching import pad_batch
+from twil.errors import ModelError
+from twil.predict.bundle import Bundle, open_bundle
+from twil.predict.engine import BATCH_TOKENS, Engine, OutputBatch, Text
+from twil.predict.runtime import import_runtime
+from twil.predict.session import ProviderChoice
+from twil.text.tokenizer import Encoded
+
+POOLED, TOKENS = "pooled", "token_vectors"
+"""The outputs of an encoder's graph."""
+
+Vectors = NDArray[np.float32]
+
+
+class Tokens(NamedTuple):
+    """A text piece by piece.
+
+    Attributes:
+        pieces: The pieces, special ones included.
+        vectors: A vector for each, float32 ``(pieces, D)``.
+    """
+
+    pieces: list[str]
+    vectors: Vectors
+
+
+class Embedder(Engine):
+    """An encoder ready to give vectors. May be called from several threads at once.
+
+    The vectors of a text do not depend on the texts beside it. Texts of the same pieces, as retweets
+    are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
+
+    Args:
+        path: A bundle, as `twil export` writes it of an encoder.
+        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads of the graph; all that the process may use when left out.
+        batch_tokens: Pieces of a batch, pads included.
+        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them.
+        normalize: Give every vector the length 1; one of nothing but zeros stays.
+
+    Attributes:
+        bundle: The bundle.
+        session: Its graph; tells where it runs.
+        threads: CPU threads.
+        workers: How many batches are computed at a time.
+        normalize: Whether every vector has the length 1.
+        width: Numbers of a text's vector.
+        token_width: Numbers of a piece's vector.
+
+    Raises:
+        ConfigError: A batch has no piece.
+        ModelError: The bundle is damaged, or is a classifier's.
+        ProviderError: The provider asked for cannot be had.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        provider: ProviderChoice = "auto",
+        threads: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        side_by_side: bool = False,
+        normalize: bool = False,
+    ) -> None:
+        bundle = open_bundle(path, meanwhile=import_runtime)
+        _check_encoder(bundle)
+        super().__init__(
+            bundle,
+            POOLED,
+            pair=False,
+            provider=provider,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            side_by_side=side_by_side,
+        )
+        self.normalize = normalize
+        # The graph's last axes need not be written in it: one row tells them.
+        outputs = self.session.run(pad_batch(self.encode([""]).input_ids, pad_id=bundle.manifest.pad_id))
+        self.width, self.token_width = (outputs[name].shape[-1] for name in (POOLED, TOKENS))
+
+    def __call__(self, texts: str | Iterable[Text]) -> Vectors:
+        """Compute the vectors of one text, or of all texts of a list, tuple, array, generator, ...
+
+        Returns:
+            float32 ``(width,)`` of a str, else ``(rows, width)`` in the order of the texts.
+
+        Raises:
+            DataError: An item is not a text.
+        """
+        if isinstance(texts, str):
+            vector: Vectors = self([texts])[0]
+            return vector
+        windows = [self.vectors(encoded) for encoded in self.encoded_windows(texts)]
+        return np.concatenate([np.empty((0, self.width), np.float32), *windows])
+
+    @overload
+    def tokens(self, texts: str) -> Tokens: ...  # type: ignore[overload-overlap]  # a str is iterable too
+
+    @overload
+    def tokens(self, texts: Iterable[Text]) -> list[Tokens]: ...
+
+    def tokens(self, texts: str | Iterable[Text]) -> Tokens | list[Tokens]:
+        """Compute a vector for each piece of one text, or of several in their order.
+
+        Raises:
+            DataError: An item is not a text.
+        """
+        if isinstance(texts, str):
+            return self.tokens([texts])[0]
+        found: list[Tokens] = []
+        for encoded in self.encoded_windows(texts):
+            values = self.gather_tokens(encoded, self.output_batches(encoded, TOKENS))
+            ends = np.cumsum([len(ids) for ids in encoded.input_ids])[:-1]
+            found += map(Tokens, self.pieces(encoded), np.split(values, ends))
+        return found
+
+    def vectors(self, encoded: Encoded) -> Vectors:
+        """Compute the vectors, float32 ``(rows, width)``, of encoded texts in their order."""
+        vectors = np.empty((len(encoded.input_ids), self.width), dtype=np.float32)
+        for batch in self.output_batches(encoded):
+            vectors[batch.rows] = batch.values
+        return self.finished(vectors)
+
+    def gather_tokens(self, encoded: Encoded, batches: Iterable[OutputBatch]) -> Vectors:
+        """Lay the vectors of all pieces out row after row: float32 ``(pieces of all rows, token_width)``."""
+        lengths = np.array([len(ids) for ids in encoded.input_ids], dtype=np.int64)
+        starts = np.cumsum(lengths) - lengths
+        vectors = np.empty((int(lengths.sum()), self.token_width), dtype=np.float32)
+        for batch in batches:
+            for row, padded in zip(batch.rows, batch.values, strict=True):  # (T, D)
+                vectors[starts[row] : starts[row] + lengths[row]] = padded[: lengths[row]]
+        return self.finished(vectors)
+
+    def finished(self, vectors: Vectors) -> Vectors:
+        """Return vectors as they are asked for: made of length 1, in their place, or as they are."""
+        if not self.normalize:
+            return vectors
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+        return vectors
+
+    def pieces(self, encoded: Encoded) -> list[list[str]]:
+        """Name the pieces of encoded texts, special ones included."""
+        name = self._tokenizer.id_to_token
+        return [[name(piece) or "" for piece in ids] for ids in encoded.input_ids]
+
+
+def _check_encoder(bundle: Bundle) -> None:
+    if bundle.manifest.kind != "encoder":
+        raise ModelError(
+            f"{bundle.folder} is a classifier, which gives labels, and only encoders give vectors: export a "
+            "model without a classifier (twil export ENCODER --onnx), or the encoder of this one "
+            "(twil export MODEL --onnx --head encoder)"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -289,6 +290,27 @@ def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
             events.throw(KeyboardInterrupt())
     assert (target.read_text(), ids.read_text()) == ("the old one\n", "old\n")
     assert {file.name for file in tmp_path.iterdir()} == {"tweets.tsv", name, "out.ids.txt"}
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
+def test_a_full_disk_at_the_very_end_leaves_neither_vectors_nor_ids(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(source, embedder, tmp_path / name)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_vectors_of_standard_input_come_as_those_of_a_file(bundle: Path, tmp_path: Path) -> None:
+    source, target = write_tweets(tmp_path / "tweets.tsv", TWEETS), tmp_path / "out.npy"
+    with source.open("rb") as file:
+        subprocess.run(command("-", "-m", bundle, "-o", target, "-q"), stdin=file, check=True)
+    np.testing.assert_allclose(np.load(target), expected(TWEETS), atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [False, True])

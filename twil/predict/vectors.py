@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, OnError, Rows
@@ -210,7 +211,7 @@ class _Work:
         return RowVectors(self._embedder.finished(vectors), missing)
 
 
-def _repeated(batches: Iterable[OutputBatch]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _repeated(batches: Iterable[OutputBatch]) -> NDArray[np.bool_]:
     return np.concatenate([np.zeros(0, dtype=np.bool_), *(batch.repeated for batch in batches)])
 
 

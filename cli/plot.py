@@ -21,8 +21,9 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Draw the curves of a run: loss, accuracies, learning rate, throughput."""
+    from twil.drawing import check_ending
     from twil.storage import check_vacant_file
-    from twil.train.curves import check_ending, draw_curves, read_curves
+    from twil.train.curves import draw_curves, read_curves
 
     check_ending(output)
     check_vacant_file(output, overwrite=force)

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from twil.config.training import LOG
-from twil.errors import ConfigError, DataError, require
-from twil.storage import atomic_file
-
-ENDINGS = (".png", ".svg", ".pdf")
+from twil.drawing import COLOURS, check_ending, draw_legend, figure_file
+from twil.errors import DataError
 
 
 @dataclass
@@ -80,7 +78,7 @@ PANELS = (
     Panel("lr", "Learning rate", from_zero=True, noisy=False),
     Panel("tokens_per_second", "Throughput", "pieces/s", from_zero=True),
 )
-TRAIN_COLOUR, DEV_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by every kind of sight
+TRAIN_COLOUR, DEV_COLOUR = COLOURS[:2]
 SMOOTHED_POINTS = 100
 """A noisy curve of more points gets a running mean."""
 _MOST_STEPS = 2**53  # what a float, and so a drawing, tells apart
@@ -129,7 +127,7 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
 
     Args:
         curves: What is drawn.
-        output: Its ending, one of `ENDINGS`, decides the format.
+        output: Its ending, one of `twil.drawing.ENDINGS`, decides the format.
 
     Returns:
         The titles of what was drawn.
@@ -139,7 +137,6 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
         DataError: The log has none of the figures that are drawn.
         MissingExtraError: Matplotlib is not installed.
     """
-    output = Path(output)
     check_ending(output)
     panels = [panel for panel in PANELS if panel.key in curves.train or panel.key in curves.dev]
     if not panels:
@@ -148,37 +145,16 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
             f"it has nothing to draw ({keys or 'no figures'}): give the log of a pretraining",
             file=curves.path,
         )
-    require("matplotlib", purpose="twil plot")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.hashsalt": "twil", "font.size": 10, "axes.titlesize": 11}):  # same log, same file
-        rows = math.ceil(len(panels) / 2)
-        figure = Figure(figsize=(10, 0.6 + 2.7 * rows), layout="constrained")
+    rows = math.ceil(len(panels) / 2)
+    with figure_file(output, width=10, height=0.6 + 2.7 * rows, purpose="twil plot") as figure:
         grid = figure.add_gridspec(rows, 2)
         # The first of an odd number is as wide as two.
         places = [grid[0, :]] if len(panels) % 2 else []
         places += [grid[row, column] for row in range(len(places), rows) for column in (0, 1)]
         for panel, place in zip(panels, places, strict=True):
             _draw(figure.add_subplot(place), panel, curves)
-        handles = {label: line for axes in figure.axes for line, label in zip(*_legend(axes), strict=True)}
-        figure.legend(
-            handles.values(), handles, loc="outside upper center", ncols=len(handles), frameon=False
-        )
-        with atomic_file(output) as temporary:
-            stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix.lower())
-            figure.savefig(temporary, format=output.suffix[1:].lower(), dpi=150, metadata=stamp)
+        draw_legend(figure)
     return tuple(panel.title for panel in panels)
-
-
-def check_ending(output: str | Path) -> None:
-    """Refuse a file of a format that is not written.
-
-    Raises:
-        ConfigError: It names those that are.
-    """
-    if Path(output).suffix.lower() not in ENDINGS:
-        raise ConfigError(f"{output} is no picture: give it one of the endings {', '.join(ENDINGS)}")
 
 
 def _find(run: Path) -> Path:
@@ -269,11 +245,6 @@ def _dress(axes: Any, panel: Panel, last_step: int) -> None:
         axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _legend(axes: Any) -> tuple[list[Any], list[str]]:
-    handles, labels = axes.get_legend_handles_labels()
-    return handles, labels
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:

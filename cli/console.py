@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -71,15 +71,28 @@ class Display:
         self.console.print(table)
 
 
-def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
-    """Lay out a table under its title; columns of figures stand to the right."""
+def make_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    figures: Collection[str] = (),
+) -> RenderableType:
+    """Lay out a table under its title; columns of figures stand to the right.
+
+    Args:
+        title: Above the table.
+        columns: Their names.
+        rows: Their cells.
+        figures: Columns whose figures are written out already.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
-        figures = any(isinstance(row[number], int | float) for row in rows)
-        table.add_column(escape(column), justify="right" if figures else "left", overflow="fold")
+        right = column in figures or any(isinstance(row[number], int | float) for row in rows)
+        table.add_column(escape(column), justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(format_cell(cell)) for cell in row))
     # Not the table's own title, which would be folded where the table is narrow.

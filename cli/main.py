@@ -55,6 +55,7 @@ COMMANDS = {
     "export": "export",
     "predict": "predict",
     "embed": "embed",
+    "benchmark": "benchmark",
     "doctor": "doctor",
 }
 """The module of each command, in the order of the help page."""

@@ -1,0 +1,80 @@
+"""`twil benchmark`: how fast bundles are, side by side."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, format_seconds, split_names
+from twil.errors import ConfigError
+
+
+def command(
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="The bundles; all are compared with the first.")
+    ] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", help="A model folder in eager PyTorch; repeatable.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Rows of a batch, by commas.")] = "1,8,32",
+    length: Annotated[str, typer.Option(help="Pieces of a row, by commas.")] = "16,64,128",
+    rounds: Annotated[int, typer.Option(help="How often all take turns at each shape.")] = 20,
+    runs: Annotated[int, typer.Option(help="Timed runs of a turn.")] = 5,
+    warmup: Annotated[int, typer.Option(help="Runs of each shape before any is timed.")] = 3,
+    threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
+    provider: Annotated[str, typer.Option(help="auto, cpu or cuda; several by commas.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the random pieces and of the intervals.")] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything, every run included, as JSON.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace these files.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Measure latency, throughput and memory of bundles, in turn, on batches of random pieces."""
+    from twil.cli.timings import show_progress, show_report
+    from twil.drawing import check_ending
+    from twil.errors import require
+    from twil.predict.benchmark import Contestant, benchmark
+    from twil.predict.chart import PURPOSE, draw_report
+    from twil.predict.report import BenchmarkOptions, Report
+    from twil.storage import check_vacant_file, write_json
+    from twil.train.measured import MODULE
+
+    # Before the work, which may take long.
+    for output in filter(None, (json_file, plot)):
+        check_vacant_file(output, overwrite=force)
+    if plot:
+        check_ending(plot)
+        require("matplotlib", purpose=PURPOSE)
+    providers = split_names(provider) or []
+    contestants = [Contestant(path, where) for path, where in product(bundles or (), providers)]
+    contestants += [Contestant(path, where, MODULE) for path, where in product(model or (), providers)]
+    figures = (_read_numbers("--batch", batch), _read_numbers("--length", length))
+    options = BenchmarkOptions(*figures, rounds, runs, warmup, threads, seed)
+    with Display(quiet=quiet) as display, closing(benchmark(contestants, options)) as events:
+        for event in events:
+            if not isinstance(event, Report):
+                show_progress(display, event, contestants)
+    assert isinstance(event, Report)
+    if json_file:
+        write_json(json_file, event.as_dict())
+    if plot:
+        draw_report(event, plot)
+    show_report(event)
+    for output in filter(None, (json_file, plot)):
+        display.line(f"wrote {output}")
+    display.line(f"measured in {format_seconds(event.seconds)}")
+
+
+def _read_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in split_names(text) or ()]
+    except ValueError:
+        raise ConfigError(
+            f"{option} {text} are no whole numbers with commas between: give, say, 1,8,32"
+        ) from None

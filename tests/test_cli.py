@@ -22,7 +22,9 @@ from twil.errors import TwilError
 from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original"
-COMMANDS = ("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "embed", "doctor")
+COMMANDS = (
+    *("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "embed", "benchmark", "doctor"),
+)
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -22,6 +22,7 @@ from twil.data.batching import Batch
 from twil.errors import ConfigError, MissingExtraError, ModelError, ProviderError
 from twil.machine import peak_memory
 from twil.predict import benchmark as benchmark_module
+from twil.predict import runtime
 from twil.predict.benchmark import (
     Contestant,
     Progress,
@@ -537,3 +538,30 @@ class TestCommand:
         assert json.loads(output.read_text(encoding="utf-8")) == "old"
         assert call(bundles[0], *QUICK, "--json", output, "--force").exit_code == 0
         assert json.loads(output.read_text(encoding="utf-8"))["format"] == 1
+
+
+class FakeDriver:
+    """What is called of NVIDIA's driver, with one device or a fault."""
+
+    def __init__(self, fault: int = 0) -> None:
+        self.fault = fault
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGet(self, handle: object, number: int) -> int:  # noqa: N802
+        return self.fault
+
+    def cuDeviceGetName(self, name: Any, size: int, handle: object) -> int:  # noqa: N802
+        name.value = b"NVIDIA Nada 100"
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"), [(FakeDriver(), "NVIDIA Nada 100"), (FakeDriver(fault=101), ""), (None, "")]
+)
+def test_a_gpu_has_the_name_that_its_driver_gives(
+    monkeypatch: pytest.MonkeyPatch, driver: FakeDriver | None, name: str
+) -> None:
+    monkeypatch.setattr(runtime, "_load_driver", lambda: driver)
+    assert runtime.device_name() == name

@@ -28,7 +28,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Learn a vocabulary, fine-tune, export and predict, on texts that come with twil; a minute or so."""
-    from twil.cli.predict import show_summary
+    from twil.cli.rows import show_summary
     from twil.cli.training import TrainingView
     from twil.config.training import finetune_config
     from twil.export.bundle import export_onnx

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display
-from twil.cli.predict import show_progress, show_start, show_summary
+from twil.cli.rows import show_progress, show_start, show_summary
 
 
 def command(

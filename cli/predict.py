@@ -8,21 +8,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_bytes, format_seconds
-
-if TYPE_CHECKING:
-    from twil.predict.events import Progress, Started, Summary
+from twil.cli.cluster import label_on_cluster
+from twil.cli.console import Display
+from twil.cli.rows import show_progress, show_start, show_summary
 
 
 def command(
-    file: Annotated[str, typer.Argument(help="TSV, CSV, JSONL, Parquet or text; - is standard input.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="TSV, CSV, JSONL, Parquet, text; - is standard input. On Ray also folders, patterns, URLs."
+        ),
+    ],
     model: Annotated[Path, typer.Option("--model", "-m", help="The bundle.")],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Its ending decides the format; - is standard output.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Its ending decides the format; - is standard output. On Ray a folder of Parquet.",
+        ),
     ] = "-",
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
     text_pair: Annotated[
@@ -42,13 +51,46 @@ def command(
         str | None, typer.Option(help="Predict one part of the table only, as 2/8 is the second of eight.")
     ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
-    threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; on Ray of each worker. [dim]\\[all; on Ray 1][/dim]")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Graphs open on Ray at a time. [dim]\\[all the cluster has room for][/dim]"),
+    ] = None,
     provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Give an interrupted run up.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Give an interrupted run or a folder up.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
     """Label every row of a file."""
+    if engine != "local" or workers is not None:
+        label_on_cluster(
+            engine,
+            {
+                "--no-header": no_header,
+                "--input-format": input_format,
+                "--output-format": output_format,
+                "--shard": shard,
+                "--resume": resume,
+            },
+            quiet=quiet,
+            source=file,
+            model=model,
+            target=output,
+            text=text,
+            text_pair=text_pair,
+            id_column=id_column,
+            keep=keep or (),
+            on_error=on_error,
+            provider=provider,
+            workers=workers,
+            threads=threads or 1,
+            batch_tokens=batch_tokens,
+            overwrite=force,
+        )
+        return
     gc.disable()  # what starting brings in stays, and looking it through takes a tenth of a short run
     if threads:  # read once, when the tokenizer's library is first used
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
@@ -105,42 +147,3 @@ def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
         if folder.exists() and not before:
             display.line(f"what was predicted is kept in {folder}: continue with --resume")
         raise
-
-
-def show_start(display: Display, started: Started) -> None:
-    """Say where the model runs, and what is not as it might be thought."""
-    why = f" ({started.reason})" if started.reason else ""
-    display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads")
-    if started.resumed:
-        display.line("continuing the interrupted run")
-    if started.id_column is None:
-        display.warn("there is no column ID (or name one with --id): rows keep their order only")
-
-
-def show_progress(display: Display, progress: Progress) -> None:
-    """Show how far the work is."""
-    display.update(f"{progress.rows:,} rows, {progress.rows_per_second:,.0f} rows/s")
-
-
-def show_summary(display: Display, summary: Summary, *, made: str = "prediction") -> None:
-    """Say what became of the rows; nothing that was changed or left out goes without a word."""
-    done = "predicted" if made == "prediction" else f"given a {made}"
-    for count, said in (
-        (summary.truncated, "texts cut at the longest row that the model reads"),
-        (summary.empty, f"empty texts, {done} all the same"),
-        (summary.skipped, "bad rows left out"),
-        (summary.marked, f"bad rows kept without a {made}"),
-        (summary.altered, "cells whose tabs or line breaks became blanks"),
-    ):
-        if count:
-            display.warn(f"{said}: {count:,}")
-    if summary.repeated:
-        display.line(f"rows of the same pieces as one shortly before, computed once: {summary.repeated:,}")
-    if summary.continued:
-        display.line(f"rows whose answers the interrupted run had kept: {summary.continued:,}")
-    for error in summary.first_errors:
-        display.line(f"  {error}")
-    display.line(
-        f"{summary.rows:,} rows in {format_seconds(summary.seconds)}, {summary.rows_per_second:,.0f} rows/s "
-        f"on {summary.provider}, peak memory {format_bytes(summary.peak_memory)}"
-    )

@@ -65,6 +65,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "onnx": "train",
     "onnxruntime": "cpu",
+    "ray": "ray",
     "safetensors": "train",
     "sentencepiece": "train",
     "sklearn": "train",

@@ -15,7 +15,7 @@ from twil.data.sources import Rows, open_source
 from twil.data.streams import open_output
 from twil.errors import DataError
 
-__all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter"]
+__all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter", "without_errors"]
 
 OnError = Literal["fail", "skip", "mark"]
 
@@ -92,7 +92,7 @@ class TableReader:
                 yield rows
                 continue
             self._count(rows)
-            kept = rows if self._on_error == "mark" else _without_errors(rows)
+            kept = rows if self._on_error == "mark" else without_errors(rows)
             if kept.numbers:
                 yield kept
 
@@ -221,7 +221,8 @@ def _within(runs: Iterable[Rows], wanted: range) -> Iterator[Rows]:
         first = end
 
 
-def _without_errors(rows: Rows) -> Rows:
+def without_errors(rows: Rows) -> Rows:
+    """Leave out the bad rows."""
     kept = [index for index in range(len(rows.numbers)) if index not in rows.errors]
     return Rows(
         [rows.numbers[index] for index in kept],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.data.sinks import Cells
+from twil.data.sources import Rows
 from twil.task import Decoded, Task
 
 LABEL_COLUMN = "label"
@@ -45,6 +47,54 @@ def predicted_cells(task: Task, decoded: Decoded) -> list[list[str] | NDArray[np
     """Lay answers out by the columns that `output_columns` names behind the repeated ones."""
     scores: list[Any] = list(decoded.scores.T)
     return scores if task.kind == "regression" else [decoded.labels, *scores]
+
+
+def output_cells(
+    task: Task,
+    columns: Mapping[str, type],
+    rows: Rows,
+    repeated: Sequence[str],
+    logits: NDArray[np.float32],
+    *,
+    unit: str,
+    errors: bool,
+) -> dict[str, Cells]:
+    """Lay rows and their logits out by the columns that `output_columns` names; bad rows have no prediction.
+
+    Args:
+        task: What the model was asked.
+        columns: What `output_columns` gave.
+        rows: Rows of the input.
+        repeated: Columns of the input.
+        logits: Those of the good rows, in their order; float32 ``(good rows, outputs)``.
+        unit: What the numbers of the rows count.
+        errors: Whether a last column says what is wrong with bad rows.
+    """
+    good = good_rows(rows)
+    decoded = task.decode(logits)
+    labels = [""] * len(rows.numbers)
+    for row, label in zip(good, decoded.labels, strict=True):
+        labels[row] = label
+    scores = np.full((len(rows.numbers), task.outputs), np.nan, dtype=np.float32)
+    scores[good] = decoded.scores
+    cells: list[Cells] = [rows.columns[name] for name in repeated]
+    cells += predicted_cells(task, Decoded(labels, scores))
+    if errors:
+        cells.append(error_cells(rows, unit))
+    return dict(zip(columns, cells, strict=True))
+
+
+def good_rows(rows: Rows) -> list[int]:
+    """Return the indices of the rows without an error."""
+    return [row for row in range(len(rows.numbers)) if row not in rows.errors]
+
+
+def error_cells(rows: Rows, unit: str) -> list[str]:
+    """Say of each row what is wrong with it; nothing of a good one."""
+    return [
+        f"{unit} {number}: {rows.errors[row]}" if row in rows.errors else ""
+        for row, number in enumerate(rows.numbers)
+    ]
 
 
 def _predicted_columns(task: Task, *, errors: bool) -> Iterator[tuple[str, type]]:

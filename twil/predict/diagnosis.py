@@ -19,6 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "import": ("h5py",),
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
+    "ray": ("ray",),
 }
 """The packages that each extra brings."""
 

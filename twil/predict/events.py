@@ -74,4 +74,48 @@ class Summary(Progress):
     peak_memory: int
 
 
+@dataclass(frozen=True)
+class ClusterStarted:
+    """A cluster is at hand, and its machines begin.
+
+    Attributes:
+        model: The bundle's folder.
+        workers: How many graphs are open at a time.
+        threads: CPU threads of each.
+        files: How many tables are read.
+        columns: The columns of the output.
+        id_column: That of them which names the rows; None where only their order tells them apart.
+    """
+
+    model: Path
+    workers: int
+    threads: int
+    files: int
+    columns: tuple[str, ...]
+    id_column: str | None
+
+
+@dataclass(frozen=True)
+class ClusterSummary(Progress):
+    """The output of a cluster is complete and in its place.
+
+    Attributes:
+        truncated: Rows longer than the model reads, whose end was left out.
+        empty: Rows that hold nothing to read; predicted all the same.
+        skipped: Bad rows left out.
+        marked: Bad rows kept without a prediction.
+        workers: How many graphs were open at a time.
+        parts: Files of the output.
+        providers: Where the model really ran.
+    """
+
+    truncated: int
+    empty: int
+    skipped: int
+    marked: int
+    workers: int
+    parts: int
+    providers: tuple[Provider, ...]
+
+
 Event = Started | Progress | Summary

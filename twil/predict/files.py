@@ -14,10 +14,10 @@ from twil.data.formats import find_format
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, Cells, OnError, Rows, TableWriter
-from twil.errors import ConfigError, DataError
+from twil.errors import ConfigError
 from twil.predict.answers import Answers
-from twil.predict.columns import output_columns, predicted_cells
-from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, Text
+from twil.predict.columns import good_rows, output_cells, output_columns
+from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS
 from twil.predict.events import Event, Progress, Started, Summary
 from twil.predict.partial import PartialRun
 from twil.predict.predictor import Predictor
@@ -29,13 +29,12 @@ from twil.predict.windows import (
     cancelled_pool,
     check_on_error,
     check_target,
-    error_cells,
-    good_rows,
+    check_texts,
+    chosen_texts,
     open_table,
     repeated_columns,
 )
 from twil.storage import check_parent
-from twil.task import Decoded
 from twil.version import __version__
 
 
@@ -127,7 +126,7 @@ def predict_file(
             model, provider=provider, threads=threads, batch_tokens=batch_tokens, side_by_side=True
         )
     )
-    _check_texts(predictor, texts)
+    check_texts(predictor.bundle, predictor.task, texts)
     if shard:
         reader.restrict(shard.rows(reader.count_rows()))
     repeated = repeated_columns(found_id, keep)
@@ -195,7 +194,7 @@ class _Work:
     def open(self, rows: Rows) -> _Window:
         """Find what is kept of some rows, or turn their texts into pieces."""
         good = good_rows(rows)
-        texts = _texts(rows, self._texts, good)
+        texts = chosen_texts(rows, self._texts, good)
         kept = self._state.take(texts) if self._state else None
         encoded = self._predictor.encode(texts) if kept is None else None
         return _Window(rows, good, texts, encoded, kept=kept)
@@ -211,7 +210,15 @@ class _Work:
             answers = window.kept
             self.tally.rows += len(window.texts)
         self.tally.note(answers.truncated, answers.empty, answers.repeated)
-        return self._cells(window.rows, window.good, self._predictor.task.decode(answers.logits))
+        return output_cells(
+            self._predictor.task,
+            self.columns,
+            window.rows,
+            self._repeated,
+            answers.logits,
+            unit=self._unit,
+            errors=self._errors,
+        )
 
     def _answer(self, window: _Window) -> Generator[Progress, None, Answers]:
         encoded = window.encoded
@@ -222,18 +229,6 @@ class _Work:
             logits[batch.rows], repeated[batch.rows] = batch.values, batch.repeated
             yield from self.tally.count(len(batch.rows))
         return Answers(logits, encoded.truncated, self._predictor.is_empty(encoded), repeated)
-
-    def _cells(self, rows: Rows, good: Sequence[int], decoded: Decoded) -> Mapping[str, Cells]:
-        labels = [""] * len(rows.numbers)
-        for row, label in zip(good, decoded.labels, strict=True):
-            labels[row] = label
-        scores = np.full((len(rows.numbers), self._predictor.task.outputs), np.nan, dtype=np.float32)
-        scores[good] = decoded.scores
-        cells: list[Cells] = [rows.columns[name] for name in self._repeated]
-        cells += predicted_cells(self._predictor.task, Decoded(labels, scores))
-        if self._errors:
-            cells.append(error_cells(rows, self._unit))
-        return dict(zip(self.columns, cells, strict=True))
 
 
 def _settings(predictor: Predictor, window_rows: int) -> dict[str, str]:
@@ -248,18 +243,3 @@ def _settings(predictor: Predictor, window_rows: int) -> dict[str, str]:
         "the version of twil": __version__,
         "the version of ONNX Runtime": session.version,
     }
-
-
-def _check_texts(predictor: Predictor, texts: Sequence[str]) -> None:
-    if predictor.task.pair != (len(texts) == 2):
-        wanted, cure = (
-            ("pairs of texts", "name the column of the second text (--text-pair)")
-            if predictor.task.pair
-            else ("single texts", "leave out the column of a second text (--text-pair)")
-        )
-        raise DataError(f"the model {predictor.bundle.folder} takes {wanted}: {cure}")
-
-
-def _texts(rows: Rows, names: Sequence[str], chosen: Sequence[int]) -> list[Text]:
-    first, *second = ([rows.columns[name][row] for row in chosen] for name in names)
-    return list(zip(first, second[0], strict=True)) if second else list(first)

@@ -89,7 +89,7 @@ class Predictor(Engine):
         text_pair: str | None = None,
     ) -> None:
         bundle = open_bundle(path, meanwhile=import_runtime)
-        self.task = _classifier_task(bundle)
+        self.task = classifier_task(bundle)
         super().__init__(
             bundle,
             "logits",
@@ -171,7 +171,8 @@ class Predictor(Engine):
             yield _prediction(self.task, label, scores, truncated=truncated)
 
 
-def _classifier_task(bundle: Bundle) -> Task:
+def classifier_task(bundle: Bundle) -> Task:
+    """Return what a classifier is asked; refuse an encoder."""
     if bundle.manifest.task is None:
         raise ModelError(
             f"{bundle.folder} is an encoder, which gives vectors, and only classifiers predict: "

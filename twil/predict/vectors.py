@@ -13,7 +13,7 @@ from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, OnError, Rows
 from twil.data.vectors import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
 from twil.errors import ConfigError, DataError
-from twil.predict.columns import ERROR_COLUMN, free_name
+from twil.predict.columns import ERROR_COLUMN, error_cells, free_name, good_rows
 from twil.predict.embedder import POOLED, TOKENS, Embedder
 from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, OutputBatch
 from twil.predict.events import Progress, Started, Summary
@@ -25,8 +25,6 @@ from twil.predict.windows import (
     cancelled_pool,
     check_on_error,
     check_target,
-    error_cells,
-    good_rows,
     open_table,
     repeated_columns,
 )

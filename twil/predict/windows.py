@@ -18,9 +18,11 @@ from twil.data.streams import is_stream
 from twil.data.tables import OnError, Rows, TableReader
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
+from twil.predict.bundle import Bundle
 from twil.predict.engine import Engine, OutputBatch, Text
 from twil.predict.events import Progress
 from twil.predict.prefetch import prefetched
+from twil.task import Task
 from twil.text.tokenizer import Encoded
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")
@@ -158,19 +160,6 @@ def repeated_columns(id_column: str | None, keep: Sequence[str]) -> tuple[str, .
     return tuple(dict.fromkeys([*([] if id_column is None else [id_column]), *keep]))
 
 
-def good_rows(rows: Rows) -> list[int]:
-    """Return the indices of the rows without an error."""
-    return [row for row in range(len(rows.numbers)) if row not in rows.errors]
-
-
-def error_cells(rows: Rows, unit: str) -> list[str]:
-    """Say of each row what is wrong with it; nothing of a good one."""
-    return [
-        f"{unit} {number}: {rows.errors[row]}" if row in rows.errors else ""
-        for row, number in enumerate(rows.numbers)
-    ]
-
-
 def check_on_error(on_error: str) -> None:
     """Refuse an unknown way with bad rows.
 
@@ -191,3 +180,24 @@ def check_target(source: str | Path, target: str | Path) -> None:
         return
     if Path(target).samefile(source):
         raise DataError("the output would replace its input: choose another name", file=target)
+
+
+def check_texts(bundle: Bundle, task: Task, texts: Sequence[str]) -> None:
+    """Refuse one column of texts for a model of pairs, and two for another.
+
+    Raises:
+        DataError: It does not fit.
+    """
+    if task.pair != (len(texts) == 2):
+        wanted, cure = (
+            ("pairs of texts", "name the column of the second text (--text-pair)")
+            if task.pair
+            else ("single texts", "leave out the column of a second text (--text-pair)")
+        )
+        raise DataError(f"the model {bundle.folder} takes {wanted}: {cure}")
+
+
+def chosen_texts(rows: Rows, names: Sequence[str], chosen: Sequence[int]) -> list[Text]:
+    """Return the texts (or pairs of them, of two columns) of chosen rows."""
+    first, *second = ([rows.columns[name][row] for row in chosen] for name in names)
+    return list(zip(first, second[0], strict=True)) if second else list(first)

@@ -1,0 +1,55 @@
+"""What the commands that go through a table say of its rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twil.cli.console import Display, format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from twil.predict.events import ClusterSummary, Progress, Started, Summary
+
+
+def show_start(display: Display, started: Started) -> None:
+    """Say where the model runs, and what is not as it might be thought."""
+    why = f" ({started.reason})" if started.reason else ""
+    display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads")
+    if started.resumed:
+        display.line("continuing the interrupted run")
+    if started.id_column is None:
+        display.warn("there is no column ID (or name one with --id): rows keep their order only")
+
+
+def show_progress(display: Display, progress: Progress) -> None:
+    """Show how far the work is."""
+    display.update(f"{progress.rows:,} rows, {progress.rows_per_second:,.0f} rows/s")
+
+
+def show_summary(display: Display, summary: Summary, *, made: str = "prediction") -> None:
+    """Say what became of the rows; nothing that was changed or left out goes without a word."""
+    show_notes(display, summary, made=made)
+    if summary.altered:
+        display.warn(f"cells whose tabs or line breaks became blanks: {summary.altered:,}")
+    if summary.repeated:
+        display.line(f"rows of the same pieces as one shortly before, computed once: {summary.repeated:,}")
+    if summary.continued:
+        display.line(f"rows whose answers the interrupted run had kept: {summary.continued:,}")
+    for error in summary.first_errors:
+        display.line(f"  {error}")
+    display.line(
+        f"{summary.rows:,} rows in {format_seconds(summary.seconds)}, {summary.rows_per_second:,.0f} rows/s "
+        f"on {summary.provider}, peak memory {format_bytes(summary.peak_memory)}"
+    )
+
+
+def show_notes(display: Display, summary: Summary | ClusterSummary, *, made: str = "prediction") -> None:
+    """Say which texts were not as they might be thought, and what became of bad rows."""
+    done = "predicted" if made == "prediction" else f"given a {made}"
+    for count, said in (
+        (summary.truncated, "texts cut at the longest row that the model reads"),
+        (summary.empty, f"empty texts, {done} all the same"),
+        (summary.skipped, "bad rows left out"),
+        (summary.marked, f"bad rows kept without a {made}"),
+    ):
+        if count:
+            display.warn(f"{said}: {count:,}")

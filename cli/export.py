@@ -15,8 +15,17 @@ def command(
     model: Annotated[Path, typer.Argument(help="The model folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX bundle (the only kind today).")] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="classifier, encoder or fill-mask. [dim]\\[classifier if there, else encoder][/dim]"
+        ),
+    ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="Of a bare encoder: cls, avg, max or concat. [dim]\\[avg][/dim]")
+        str | None,
+        typer.Option(
+            help="Of an encoder: cls, avg, max or concat. [dim]\\[its classifier's, else avg][/dim]"
+        ),
     ] = None,
     optimize: Annotated[
         bool, typer.Option("--optimize", help="Use fused operators that only ONNX Runtime has: faster.")
@@ -58,6 +67,7 @@ def command(
         report = export_onnx(
             model,
             output,
+            head=head,  # type: ignore[arg-type]  # checked there
             pooling=pooling,  # type: ignore[arg-type]  # checked there
             optimize=optimize,
             int8=int8,

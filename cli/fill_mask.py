@@ -10,13 +10,13 @@ import typer
 from twil.cli.console import Display, make_table, show, show_json
 
 if TYPE_CHECKING:
-    from twil.train.cloze import FilledText
+    from twil.text.cloze import FilledText
 
 STANDARD_INPUT = "-"
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A pretrained model folder.")],
+    model: Annotated[Path, typer.Argument(help="A pretrained model folder, or a bundle that fills masks.")],
     texts: Annotated[
         list[str] | None,
         typer.Argument(help="Texts with \\[MASK] in them; - or none: the lines of standard input."),
@@ -28,14 +28,10 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Find the likeliest pieces for each mask of a text."""
-    from twil.train.cloze import fill_masks
-    from twil.train.probing import open_probe
-
     given = _read_lines() if texts in (None, [], [STANDARD_INPUT]) else texts or []
     with Display(quiet=quiet) as display:
         display.update(f"loading {model}")
-        probe = open_probe(model, mlm=True, device=device, batch_tokens=batch_tokens)
-        filled = fill_masks(probe, given, top_k=top_k)
+        filled = _fill(model, given, top_k, device, batch_tokens)
     if as_json:
         show_json([text.as_dict() for text in filled])
         return
@@ -44,6 +40,21 @@ def command(
     truncated = sum(text.truncated for text in filled)
     if truncated:
         display.warn(f"texts cut at the longest row that the model reads: {truncated:,}")
+
+
+def _fill(model: Path, texts: list[str], top_k: int, device: str, batch_tokens: int) -> list[FilledText]:
+    from twil.predict.bundle import is_bundle
+
+    if is_bundle(model):
+        from twil.predict.fill_mask import MaskFiller
+
+        with MaskFiller(model, provider=device, batch_tokens=batch_tokens) as filler:  # type: ignore[arg-type]  # checked there
+            return filler.fill(texts, top_k=top_k)
+    from twil.train.cloze import fill_masks
+    from twil.train.probing import open_probe
+
+    probe = open_probe(model, mlm=True, device=device, batch_tokens=batch_tokens)
+    return fill_masks(probe, texts, top_k=top_k)
 
 
 def _read_lines() -> list[str]:

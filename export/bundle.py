@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
 
 from tokenizers import Tokenizer
 
@@ -16,30 +15,19 @@ from twil.config.model import Pooling
 from twil.errors import ConfigError, require
 from twil.export.accuracy import Limits
 from twil.export.card import CARD, read_run, write_card
-from twil.export.graph import OPSET, WEIGHTS, ClassifierGraph, EncoderGraph, write_graph
+from twil.export.graph import OPSET, WEIGHTS, write_graph
+from twil.export.heads import choose_head, choose_pooling, make_graph
 from twil.export.int8 import Int8Data, Int8Options, make_int8, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
 from twil.export.verify import check_int8, verify
 from twil.model import folder as model_folders
-from twil.model.twilbert import TWilBERT, parameter_count
-from twil.predict.bundle import (
-    CLASSIFIER_OUTPUTS,
-    ENCODER_OUTPUTS,
-    GRAPH,
-    MANIFEST,
-    TOKENIZER,
-    Bundle,
-    Manifest,
-    open_bundle,
-)
+from twil.model.twilbert import parameter_count
+from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.storage import atomic_folder, check_vacant, sha256
 from twil.text.tokenizer import PAD_ID, max_length, save_tokenizer, set_max_length
 
 FILES = (GRAPH, WEIGHTS, TOKENIZER, MANIFEST, CARD)
 """What a bundle may hold."""
-
-ENCODER_POOLING: Pooling = "avg"
-"""How a bare encoder's rows become vectors, where nothing else is asked."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +61,8 @@ class ExportReport:
     def describe(self) -> str:
         """Say in one line what was written and how far it (the float graph, of int8) is from the model."""
         task, parity = self.manifest.task, self.manifest.parity
-        what = (
-            f"{task.kind} of {', '.join(task.labels)}"
-            if task
-            else f"encoder, {self.manifest.pooling} pooling"
-        )
+        pooling = f", {self.manifest.pooling} pooling" if self.manifest.pooling else ""
+        what = f"{task.kind} of {', '.join(task.labels)}" if task else f"{self.manifest.kind}{pooling}"
         difference = max(parity["max_difference"].values())
         tied = (
             f" ({parity['tied_rows']} more tied in a memory and were drawn again)"
@@ -96,6 +81,7 @@ def export_onnx(
     model_folder: str | Path,
     bundle_folder: str | Path,
     *,
+    head: Kind | None = None,
     pooling: Pooling | None = None,
     optimize: bool = False,
     int8: Int8Options | None = None,
@@ -104,21 +90,25 @@ def export_onnx(
 ) -> ExportReport:
     """Write a bundle from a model folder, checked against the model, whole or not at all.
 
-    A classifier's graph gives logits and probabilities; a bare encoder's, token vectors and their pool. An
-    int8 graph is made of the float graph once that one is checked, and is held to it on labelled texts.
+    A classifier's graph gives logits and probabilities; a bare encoder's, token vectors and their pool; one
+    that fills masks, logits over the vocabulary. An int8 graph is made of the float graph once that one is
+    checked, and is held to it on labelled texts.
 
     Args:
         model_folder: The model.
         bundle_folder: The bundle to write.
-        pooling: Of a bare encoder; `ENCODER_POOLING` when left out. A classifier has its own.
+        head: What to export of the model; when left out, the classifier where there is one, else the
+            encoder.
+        pooling: Of an encoder; its classifier's, or `ENCODER_POOLING`, when left out. A classifier has its
+            own.
         optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
         int8: Compute matrix products in 8 bits, as far as labels bear it; in fp32 when left out.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
 
     Raises:
-        ModelError: `model_folder` is no model folder.
-        ConfigError: `pooling`, `opset` or `int8` does not fit.
+        ModelError: `model_folder` is no model folder, or lacks the head.
+        ConfigError: `head`, `pooling`, `opset` or `int8` does not fit.
         DataError: A file that `int8` names cannot be used.
         ExportError: The graph cannot be written, does not compute what the model does, or does not keep its
             labels in int8.
@@ -131,21 +121,22 @@ def export_onnx(
     require("onnxruntime", purpose="checking an export")
     check_vacant(target, overwrite=overwrite, own=FILES)
     model, tokenizer = model_folders.load_with_tokenizer(source)
-    pooling = _choose_pooling(model, pooling)
-    data, run = read_data(int8, model.config.task) if int8 else None, read_run(source)
+    head = choose_head(model, head)
+    pooling = choose_pooling(model, head, pooling)
+    task = model.config.task if head == "classifier" else None
+    data, run = read_data(int8, task) if int8 else None, read_run(source)
     model = fuse(model) if optimize else model
-    module = EncoderGraph(model, pooling) if model.classifier is None else ClassifierGraph(model)
-    outputs = ENCODER_OUTPUTS if model.classifier is None else CLASSIFIER_OUTPUTS
+    module = make_graph(model, pooling, head)
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(source, tokenizer, temporary, model.config.encoder.max_positions)
-        write_graph(module, temporary / GRAPH, outputs=outputs, max_length=longest, opset=opset)
+        write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)
         manifest = Manifest(
-            kind="encoder" if model.classifier is None else "classifier",
+            kind=head,
             max_length=longest,
             pad_id=PAD_ID,
             precision="fp32",
-            pooling=pooling,
-            task=model.config.task,
+            pooling=pooling or "",
+            task=task,
             files={file.name: sha256(file) for file in sorted(temporary.iterdir())},
             versions=_versions(),
             opset=opset,
@@ -189,19 +180,6 @@ def _to_int8(bundle: Bundle, data: Int8Data, limits: Limits, vocab_size: int) ->
     done = Bundle(bundle.folder, replace(bundle.manifest, precision="int8", int8=report, files=files))
     check_int8(done, vocab_size=vocab_size)
     return done
-
-
-def _choose_pooling(model: TWilBERT, wanted: Pooling | None) -> Pooling:
-    if wanted is not None and wanted not in get_args(Pooling):
-        raise ConfigError(f"there is no pooling '{wanted}': choose one of {', '.join(get_args(Pooling))}")
-    if model.classifier is None:
-        return wanted or ENCODER_POOLING
-    if wanted is not None:
-        raise ConfigError(
-            f"this model is a classifier, trained with {model.classifier.pooling} pooling: "
-            "leave the pooling out"
-        )
-    return model.classifier.pooling
 
 
 def _write_tokenizer(source: Path, tokenizer: Tokenizer, target: Path, positions: int) -> int:

@@ -52,7 +52,7 @@ def write_card(
         (f"# {name}", iter([_purpose(manifest)])),
         ("## Model", _model(manifest, config, parameters)),
         ("## Training", _training(run)),
-        ("## Scores", _scores(run.get("results"))),
+        ("## Scores", _scores(run.get("results") if manifest.task else None)),
         ("## Export", _export(folder, manifest)),
     )
     try:
@@ -69,6 +69,8 @@ def write_card(
 def _purpose(manifest: Manifest) -> str:
     reads = f"It reads texts of up to {manifest.max_length} pieces; what is longer is cut."
     task = manifest.task
+    if manifest.kind == "fill-mask":
+        return f"A masked language model that tells which pieces may stand in the place of [MASK]. {reads}"
     if task is None:
         return f"An encoder that turns texts into vectors. {reads}"
     labels = ", ".join(f"`{label}`" for label in task.labels)
@@ -90,8 +92,9 @@ def _model(manifest: Manifest, config: ModelConfig, parameters: int) -> list[str
         "embedding size": f"{shape.embedding_size or shape.hidden_size:,}",
         "vocabulary": f"{shape.vocab_size:,} pieces",
         "parameters": f"{parameters:,}",
-        "pooling": manifest.pooling,
     }
+    if manifest.pooling:
+        facts["pooling"] = manifest.pooling
     if shape.memory:
         facts["product-key memory"] = (
             f"{shape.memory.n_keys**2:,} slots in {len(shape.memory.layers)} layer(s)"

@@ -1,6 +1,6 @@
 """The ONNX graph of a model: written by torch, then freed of what belongs to the machine that wrote it."""
 
-# B batch   T tokens   D hidden   P pooled   L outputs
+# B batch   T tokens   D hidden   P pooled   L outputs   V vocabulary
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from twil.config.model import ModelConfig, Pooling
 from twil.errors import ConfigError, ExportError, first_line, require
 from twil.export.optimise import DOMAIN, is_fused
-from twil.model.heads import pool
+from twil.model.heads import TiedMlmHead, pool
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
 from twil.task import Task
@@ -43,6 +43,7 @@ class ClassifierGraph(nn.Module):
     def __init__(self, model: TWilBERT) -> None:
         super().__init__()
         self.model = model
+        self.task: Task = model.task
         self.kind = model.task.kind
 
     def forward(
@@ -60,6 +61,8 @@ class ClassifierGraph(nn.Module):
 class EncoderGraph(nn.Module):
     """What a bare encoder's graph computes: a vector for every token, and one for the row."""
 
+    task = None
+
     def __init__(self, model: TWilBERT, pooling: Pooling) -> None:
         super().__init__()
         self.model = model
@@ -73,8 +76,25 @@ class EncoderGraph(nn.Module):
         return hidden, pool(hidden, attention_mask, self.pooling)
 
 
+class FillMaskGraph(nn.Module):
+    """What a masked language model's graph computes: for every token, how likely each piece is there."""
+
+    task = None
+
+    def __init__(self, model: TWilBERT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> tuple[Tensor]:
+        """Map int64 ``(B, T)`` each to logits over the vocabulary float ``(B, T, V)``."""
+        return (self.model.mlm_logits(self.model.encode(input_ids, attention_mask, segment_ids)),)
+
+
+ModelGraph = ClassifierGraph | EncoderGraph | FillMaskGraph
+
+
 def write_graph(
-    module: ClassifierGraph | EncoderGraph,
+    module: ModelGraph,
     path: Path,
     *,
     outputs: Mapping[str, tuple[str, ...]],
@@ -104,7 +124,7 @@ def write_graph(
         _trace(module.eval(), written, outputs, dummy_shape(module.model, max_length), opset)
         graph = onnx.load(written)
     _strip(graph)
-    onnx.helper.set_model_props(graph, _metadata(module.model.config.task))
+    onnx.helper.set_model_props(graph, _metadata(module.task))
     _save(graph, path)
 
 
@@ -149,6 +169,8 @@ def _trace(
                 opset_version=opset,
                 input_names=list(INPUTS),
                 output_names=list(outputs),
+                # Folded, the transpose of shared embeddings would lie in the file beside themselves.
+                do_constant_folding=not _has_tied_head(module),
                 custom_opsets={DOMAIN: 1} if is_fused(module) else None,
                 dynamic_axes={name: dict(enumerate(names)) for name, names in axes.items()},
             )
@@ -157,6 +179,10 @@ def _trace(
             f"torch {torch.__version__} cannot export this model ({first_line(error)}): "
             "install the versions of constraints.txt, or report it with the model's config.json"
         ) from error
+
+
+def _has_tied_head(module: nn.Module) -> bool:
+    return isinstance(module, FillMaskGraph) and isinstance(module.model.mlm, TiedMlmHead)
 
 
 def _strip(graph: Any) -> None:

@@ -104,7 +104,7 @@ def read_data(options: Int8Options, task: Task | None) -> Int8Data:
     """
     if task is None or task.kind != "class" or task.pair:
         raise ConfigError(
-            "int8 is checked by the labels of single texts, one each, and this model gives none: "
+            "int8 is checked by the labels of single texts, one each, and what is exported gives none: "
             "export it with --precision fp32"
         )
     evaluation = read_labelled(options.evaluation, text=options.text, label=options.label)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from twil.data.batching import Batch, pad_batch
 from twil.errors import ExportError, ModelError, first_line, require
-from twil.export.graph import ClassifierGraph, EncoderGraph
+from twil.export.graph import ModelGraph
 from twil.export.optimise import DOMAIN, FUSED
 from twil.model.memory import ProductKeyMemory
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
@@ -84,7 +84,7 @@ class Parity:
         return asdict(self)
 
 
-def verify(bundle: Bundle, module: ClassifierGraph | EncoderGraph) -> Parity:
+def verify(bundle: Bundle, module: ModelGraph) -> Parity:
     """Hold a bundle's graph to the model that it was made from.
 
     The graph must have dynamic axes by their names, standard operators only, and nothing of training. It
@@ -182,7 +182,7 @@ class _Comparison:
 
 def _hold_to_model(
     session: Session,
-    module: ClassifierGraph | EncoderGraph,
+    module: ModelGraph,
     batch: Batch,
     reference: list[NDArray[np.float32]],
     random: np.random.Generator,
@@ -255,7 +255,7 @@ def _row_differences(
     return differences
 
 
-def tied_rows(module: ClassifierGraph | EncoderGraph, batch: Batch) -> NDArray[np.bool_]:
+def tied_rows(module: ModelGraph, batch: Batch) -> NDArray[np.bool_]:
     """Tell in which rows of a batch a memory's choice of slots hangs on rounding, bool ``(B,)``.
 
     A memory reads its R best slots, so its result jumps where the scores of slots R and R + 1 cross: there
@@ -338,7 +338,7 @@ def _run(session: Session, batch: Batch) -> dict[str, NDArray[np.float32]]:
         ) from error
 
 
-def _reference(module: ClassifierGraph | EncoderGraph, batch: Batch) -> list[NDArray[np.float32]]:
+def _reference(module: ModelGraph, batch: Batch) -> list[NDArray[np.float32]]:
     """Compute in torch what the graph should give."""
     with torch.inference_mode():
         outputs = module(*(torch.from_numpy(getattr(batch, name)) for name in INPUTS))

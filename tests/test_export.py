@@ -22,8 +22,8 @@ from torch import Tensor
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig, preset
 from twil.data.batching import Batch, pad_batch
 from twil.errors import ConfigError, ExportError, MissingExtraError, ModelError, TwilError
-from twil.export import bundle as bundle_module
 from twil.export import graph as graph_module
+from twil.export import heads as heads_module
 from twil.export import verify as verify_module
 from twil.export.bundle import export_onnx
 from twil.export.card import CARD
@@ -270,7 +270,7 @@ class FixedLength(ClassifierGraph):
 def test_a_fixed_axis_fails_the_export_and_leaves_nothing(
     fault: type[ClassifierGraph], exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_module, "ClassifierGraph", fault)
+    monkeypatch.setattr(heads_module, "ClassifierGraph", fault)
     with pytest.raises(ExportError, match="the exported graph is refused"):
         export_onnx(exported / "model", tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -279,7 +279,7 @@ def test_a_fixed_axis_fails_the_export_and_leaves_nothing(
 def test_a_failed_export_leaves_the_old_bundle(
     bundle: Bundle, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_module, "ClassifierGraph", FixedBatch)
+    monkeypatch.setattr(heads_module, "ClassifierGraph", FixedBatch)
     with pytest.raises(ExportError):
         export_onnx(exported / "model", bundle.folder, overwrite=True)
     assert open_bundle(bundle.folder) == bundle

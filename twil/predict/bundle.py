@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from twil.errors import ConfigError, ModelError
 from twil.storage import sha256, write_json
@@ -32,6 +32,16 @@ CLASSIFIER_OUTPUTS: dict[str, tuple[str, ...]] = {"logits": (BATCH,), "probabili
 """float32 ``(batch, labels)`` each."""
 ENCODER_OUTPUTS: dict[str, tuple[str, ...]] = {"token_vectors": (BATCH, SEQUENCE), "pooled": (BATCH,)}
 """float32 ``(batch, sequence, hidden)`` and ``(batch, pooled)``."""
+FILL_MASK_OUTPUTS: dict[str, tuple[str, ...]] = {"logits": (BATCH, SEQUENCE)}
+"""float32 ``(batch, sequence, vocabulary)``."""
+
+Kind = Literal["classifier", "encoder", "fill-mask"]
+OUTPUTS: dict[Kind, dict[str, tuple[str, ...]]] = {
+    "classifier": CLASSIFIER_OUTPUTS,
+    "encoder": ENCODER_OUTPUTS,
+    "fill-mask": FILL_MASK_OUTPUTS,
+}
+"""What each kind of graph gives: names, and those of their dynamic axes."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,11 @@ class Manifest:
     """What `bundle.json` says.
 
     Attributes:
-        kind: What the graph gives: `CLASSIFIER_OUTPUTS` or `ENCODER_OUTPUTS`.
+        kind: What the graph gives, see `OUTPUTS`.
         max_length: The longest row in pieces, special ones included.
         pad_id: The piece to pad with.
         precision: The graph's arithmetic; in int8, that of its matrix products but for those left in fp32.
-        pooling: How rows become vectors.
+        pooling: How rows become vectors; empty where they do not.
         task: What a classifier is asked.
         files: SHA-256 of every other file of the folder, by name.
         parity: How far the graph (of int8: the float graph that it was made of) was from the model, and on
@@ -56,7 +66,7 @@ class Manifest:
         format: Version of this layout.
     """
 
-    kind: Literal["classifier", "encoder"]
+    kind: Kind
     max_length: int
     pad_id: int
     precision: Literal["fp32", "int8"]
@@ -74,7 +84,7 @@ class Manifest:
     @property
     def outputs(self) -> dict[str, tuple[str, ...]]:
         """The graph's outputs and the names of their dynamic axes."""
-        return CLASSIFIER_OUTPUTS if self.kind == "classifier" else ENCODER_OUTPUTS
+        return OUTPUTS[self.kind]
 
     def write(self, folder: Path) -> None:
         """Write `bundle.json`, with its own checksum, into `folder`."""
@@ -161,7 +171,7 @@ def _parse_manifest(value: Any) -> Manifest:
         if not fits(value[name]):
             raise ValueError(f"{name} is not {wanted}")
     if (value["kind"] == "classifier") != (value["task"] is not None):
-        raise ValueError("a classifier has a task, and an encoder has none")
+        raise ValueError("a classifier has a task, and an encoder has none, nor has what fills masks")
     task = None if value["task"] is None else Task.from_dict(value["task"])
     if value.pop(CHECKSUM) != _checksum(value):
         raise ValueError("it was changed after the export: its checksum differs")
@@ -187,7 +197,7 @@ def _is_object_of_texts(value: Any) -> bool:
 
 # By hand, as pydantic would take longer to import than the rest of prediction's own code.
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "kind": ("classifier or encoder", lambda value: value in ("classifier", "encoder")),
+    "kind": (f"one of {', '.join(get_args(Kind))}", lambda value: value in get_args(Kind)),
     "max_length": ("a positive integer", lambda value: type(value) is int and value > 0),
     "pad_id": ("an integer from 0", lambda value: type(value) is int and value >= 0),
     "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),

@@ -18,7 +18,7 @@ from twil.predict.engine import BATCH_TOKENS, Engine, Text
 from twil.predict.runtime import import_runtime
 from twil.predict.session import ProviderChoice
 from twil.task import LABEL_SEPARATOR, Task
-from twil.text.tokenizer import Encoded
+from twil.text.tokenizer import MASK, Encoded
 
 Columns = Mapping[str, Any]
 """A batch as data frames give it: arrays of the same length by the names of their columns."""
@@ -72,7 +72,7 @@ class Predictor(Engine):
 
     Raises:
         ConfigError: A batch has no piece.
-        ModelError: The bundle is damaged, or is an encoder's.
+        ModelError: The bundle is damaged, or is no classifier's.
         ProviderError: The provider asked for cannot be had.
         MissingExtraError: ONNX Runtime is not installed.
     """
@@ -172,7 +172,12 @@ class Predictor(Engine):
 
 
 def classifier_task(bundle: Bundle) -> Task:
-    """Return what a classifier is asked; refuse an encoder."""
+    """Return what a classifier is asked; refuse what is none."""
+    if bundle.manifest.kind == "fill-mask":
+        raise ModelError(
+            f"{bundle.folder} fills masks, and only classifiers predict: ask it with twil fill-mask "
+            f"{bundle.folder} 'a text with {MASK}', or export a classifier"
+        )
     if bundle.manifest.task is None:
         raise ModelError(
             f"{bundle.folder} is an encoder, which gives vectors, and only classifiers predict: "

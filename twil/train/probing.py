@@ -20,6 +20,7 @@ from twil.data.masking import mask
 from twil.errors import ConfigError, ModelError
 from twil.model.folder import load_with_tokenizer
 from twil.model.twilbert import TWilBERT
+from twil.text.cloze import TopPieces, check_count, rank_pieces, spell
 from twil.text.tokenizer import MASK_ID, PAD_ID, encode, max_length, set_max_length
 from twil.train.devices import choose_device
 
@@ -53,7 +54,7 @@ class Probe:
 
     def spell(self, piece: int) -> str:
         """Give the piece that an id stands for."""
-        return self.tokenizer.id_to_token(piece) or f"[{piece}]"  # a model may have spare ids
+        return spell(self.tokenizer, piece)
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,6 @@ class PieceScores:
 
     log_probs: NDArray[np.float64]
     guesses: Int64Array
-
-
-@dataclass(frozen=True)
-class TopPieces:
-    """The likeliest pieces at the places asked about, all rows' one behind the other.
-
-    Attributes:
-        pieces: int64 ``(M, k)``, likeliest first.
-        probabilities: float64 ``(M, k)``.
-    """
-
-    pieces: Int64Array
-    probabilities: NDArray[np.float64]
 
 
 def open_probe(
@@ -189,21 +177,20 @@ def score_pieces(probe: Probe, rows: Sequence[Row], targets: Int64Array) -> Piec
 
 
 def top_pieces(probe: Probe, rows: Sequence[Row], k: int) -> TopPieces:
-    """Find the likeliest pieces at the places asked about; arguments as for `score_pieces`.
+    """Find the likeliest pieces at the places asked about, all rows' one behind the other.
+
+    Arguments are those of `score_pieces`.
 
     Raises:
         ConfigError: The vocabulary does not have `k` pieces, or `k` is none.
     """
-    vocabulary = probe.model.config.encoder.vocab_size
-    if not 1 <= k <= vocabulary:
-        raise ConfigError(f"the best {k} pieces cannot be given: choose 1 to {vocabulary}")
+    check_count(k, probe.model.config.encoder.vocab_size)
     count = sum(len(row.asked) for row in rows)
     pieces = np.empty((count, k), dtype=np.int64)
     probabilities = np.empty((count, k), dtype=np.float64)
     for numbers, logits in _piece_logits(probe, rows):
-        best = logits.softmax(1).topk(k)  # (M, k)
-        pieces[numbers] = best.indices.cpu().numpy()
-        probabilities[numbers] = best.values.cpu().numpy()
+        best = rank_pieces(logits.cpu().numpy(), k)
+        pieces[numbers], probabilities[numbers] = best.pieces, best.probabilities
     return TopPieces(pieces, probabilities)
 
 

@@ -1,0 +1,69 @@
+"""What of a model is exported: its classifier, its bare encoder, or what fills masks."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from twil.config.model import Pooling
+from twil.errors import ConfigError, ModelError
+from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph
+from twil.model.twilbert import TWilBERT
+from twil.predict.bundle import Kind
+
+ENCODER_POOLING: Pooling = "avg"
+"""How rows become vectors, where neither a classifier nor the user says so."""
+
+
+def choose_head(model: TWilBERT, wanted: str | None) -> Kind:
+    """Choose what to export: what is wanted, else the classifier where there is one, else the encoder.
+
+    Raises:
+        ConfigError: There is no such choice.
+        ModelError: The model has no such head.
+    """
+    if wanted not in (None, *get_args(Kind)):
+        raise ConfigError(f"there is no head '{wanted}': choose one of {', '.join(get_args(Kind))}")
+    if wanted == "classifier" and model.classifier is None:
+        raise ModelError(
+            "this model has no classifier to export: make one with twil finetune, or export its vectors with "
+            "--head encoder"
+        )
+    if wanted == "fill-mask" and model.mlm is None:
+        raise ModelError(
+            "this model has no masked-language head, so it fills no masks: give a model that was pretrained "
+            "with one, as twil pretrain or twil import wrote it"
+        )
+    if wanted is None:
+        return "encoder" if model.classifier is None else "classifier"
+    return wanted  # type: ignore[return-value]  # one of them
+
+
+def choose_pooling(model: TWilBERT, head: Kind, wanted: Pooling | None) -> Pooling | None:
+    """Choose how rows become vectors; None where they do not.
+
+    Raises:
+        ConfigError: There is no such pooling, or it would have no effect.
+    """
+    if wanted is not None and wanted not in get_args(Pooling):
+        raise ConfigError(f"there is no pooling '{wanted}': choose one of {', '.join(get_args(Pooling))}")
+    if head == "fill-mask":
+        if wanted is not None:
+            raise ConfigError("masks are filled token by token, without pooling: leave the pooling out")
+        return None
+    own = model.classifier.pooling if model.classifier else ENCODER_POOLING
+    if head == "classifier" and wanted is not None:
+        raise ConfigError(
+            f"this model is a classifier, trained with {own} pooling: leave the pooling out, or export its "
+            "vectors with --head encoder"
+        )
+    return wanted or own
+
+
+def make_graph(model: TWilBERT, pooling: Pooling | None, head: Kind) -> ModelGraph:
+    """Make the module that computes what is exported, and nothing else."""
+    if head == "classifier":
+        return ClassifierGraph(model)
+    if head == "encoder":
+        assert pooling is not None
+        return EncoderGraph(model, pooling)
+    return FillMaskGraph(model)

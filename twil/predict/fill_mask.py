@@ -1,0 +1,68 @@
+"""Masks of texts filled from a bundle, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from twil.errors import ModelError
+from twil.predict.bundle import open_bundle
+from twil.predict.engine import BATCH_TOKENS, Engine
+from twil.predict.session import ProviderChoice
+from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces
+from twil.text.tokenizer import Encoded
+
+
+class MaskFiller(Engine):
+    """A masked language model ready to be asked. In a ``with`` block, the graph is let go at its end.
+
+    Args:
+        path: A bundle, as `twil export --head fill-mask` writes it.
+        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads of the graph; all that the process may use when left out.
+        batch_tokens: Pieces of a batch, pads included. Each gets a number for every piece of the vocabulary.
+
+    Raises:
+        ConfigError: A batch has no piece.
+        ModelError: The bundle is damaged, or fills no masks.
+        ProviderError: The provider asked for cannot be had.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        provider: ProviderChoice = "auto",
+        threads: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        bundle = open_bundle(path)
+        kind = bundle.manifest.kind
+        if kind != "fill-mask":
+            raise ModelError(
+                f"{bundle.folder} is a bundle of kind {kind}, which fills no masks: export the "
+                "pretrained model with twil export MODEL --onnx --head fill-mask"
+            )
+        super().__init__(
+            bundle, "logits", pair=False, provider=provider, threads=threads, batch_tokens=batch_tokens
+        )
+
+    def fill(self, texts: Sequence[str], *, top_k: int = 5) -> list[FilledText]:
+        """Find the likeliest pieces for every [MASK] of some texts.
+
+        Args:
+            texts: Each with one [MASK] or more. All of a text's masks are hidden from the model while it
+                answers for each.
+            top_k: How many pieces for each mask.
+
+        Raises:
+            ConfigError: The vocabulary does not have so many pieces.
+            DataError: A text has no [MASK], one that lies behind the longest row, or is not Unicode.
+        """
+        masked = encode_masked(self._tokenizer, texts)
+        best: dict[int, TopPieces] = {}
+        for batch in self.output_batches(Encoded(masked.input_ids, None, masked.truncated)):
+            for row, logits in zip(batch.rows.tolist(), batch.values, strict=True):
+                best[row] = rank_pieces(logits[masked.asked[row]], top_k)
+        return fill_texts(self._tokenizer, masked, [best[row] for row in range(len(texts))])

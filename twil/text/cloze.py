@@ -1,0 +1,200 @@
+"""Texts with [MASK] in them: their rows, the likeliest pieces by logits, and the texts filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from twil.data.batching import Int64Array
+from twil.errors import ConfigError, DataError
+from twil.text.tokenizer import CLS_ID, MASK, MASK_ID, SEP_ID, UNK, UNK_ID, encode, max_length
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One piece for one mask.
+
+    Attributes:
+        piece: The piece, as the vocabulary writes it.
+        probability: How likely the model finds it there.
+        text: The text with it filled in; other masks stay.
+    """
+
+    piece: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class FilledText:
+    """A text and what may stand in the place of each of its masks.
+
+    Attributes:
+        text: The text, as given.
+        masks: For each mask, from left to right, the likeliest pieces, best first.
+        truncated: The text was longer than the model reads, and its end (without masks) was left out.
+    """
+
+    text: str
+    masks: tuple[tuple[Fill, ...], ...]
+    truncated: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe the text in JSON's types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class MaskedTexts:
+    """Texts as rows of pieces, and where their masks are.
+
+    Attributes:
+        texts: As given.
+        input_ids: The ids of each row, special pieces included; every [MASK] is one of them.
+        asked: Per row the places of its masks, int64 ``(M,)``.
+        truncated: Whether the end of the text (without masks) was left out; bool ``(rows,)``.
+    """
+
+    texts: tuple[str, ...]
+    input_ids: list[list[int]]
+    asked: list[Int64Array]
+    truncated: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TopPieces:
+    """The likeliest pieces at some places.
+
+    Attributes:
+        pieces: int64 ``(M, k)``, likeliest first.
+        probabilities: float64 ``(M, k)``.
+    """
+
+    pieces: Int64Array
+    probabilities: NDArray[np.float64]
+
+
+def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
+    """Turn texts into ids in which every [MASK] is one.
+
+    Args:
+        tokenizer: One that cuts rows at what the model reads.
+        texts: Each with one [MASK] or more.
+
+    Raises:
+        DataError: A text has no [MASK], one that lies behind the longest row, or is not Unicode.
+    """
+    for number, text in enumerate(texts, start=1):
+        if MASK not in text:
+            raise DataError(
+                f"text {number} has no {MASK}: put it where a piece is to be found ({_cut(text)})"
+            )
+    rows, truncated = _encode(tokenizer, texts)
+    asked = [np.flatnonzero(np.asarray(ids) == MASK_ID) for ids in rows]
+    for number, (text, places) in enumerate(zip(texts, asked, strict=True), start=1):
+        if len(places) < text.count(MASK):
+            raise DataError(
+                f"{MASK} {len(places) + 1} of text {number} lies behind the longest row that the model "
+                f"reads ({max_length(tokenizer)} pieces): shorten the text ({_cut(text)})"
+            )
+    return MaskedTexts(tuple(texts), rows, asked, np.array(truncated, dtype=np.bool_))
+
+
+def rank_pieces(logits: NDArray[np.float32], k: int) -> TopPieces:
+    """Find the likeliest pieces by their logits, float32 ``(M, vocabulary)``.
+
+    Raises:
+        ConfigError: The vocabulary does not have `k` pieces, or `k` is none.
+    """
+    check_count(k, logits.shape[-1])
+    best = np.argpartition(-logits, k - 1, axis=-1)[:, :k]  # (M, k)
+    best.sort(axis=-1)  # of equal ones, that with the smaller id comes first
+    order = np.argsort(-np.take_along_axis(logits, best, axis=-1), axis=-1, kind="stable")
+    best = np.take_along_axis(best, order, axis=-1)
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))  # (M, vocabulary)
+    probabilities = np.take_along_axis(shares, best, axis=-1) / shares.sum(axis=-1, keepdims=True)
+    return TopPieces(best.astype(np.int64), probabilities.astype(np.float64))
+
+
+def check_count(k: int, vocabulary: int) -> None:
+    """Refuse to look for more pieces than there are, or for none.
+
+    Raises:
+        ConfigError: It is so.
+    """
+    if not 1 <= k <= vocabulary:
+        raise ConfigError(f"the best {k} pieces cannot be given: choose 1 to {vocabulary}")
+
+
+def spell(tokenizer: Tokenizer, piece: int) -> str:
+    """Give the piece that an id stands for."""
+    return tokenizer.id_to_token(piece) or f"[{piece}]"  # a model may have spare ids
+
+
+def fill_texts(tokenizer: Tokenizer, masked: MaskedTexts, best: Sequence[TopPieces]) -> list[FilledText]:
+    """Put the likeliest pieces into texts.
+
+    Args:
+        tokenizer: Of the pieces.
+        masked: The texts.
+        best: For each text the pieces for its masks.
+    """
+    used = {int(piece) for found in best for piece in np.unique(found.pieces)}
+    surfaces = {piece: _surface(tokenizer, piece) for piece in used}
+    return [
+        FilledText(
+            text=text,
+            masks=tuple(
+                tuple(
+                    Fill(spell(tokenizer, piece), probability, _fill(text, place, surfaces[piece]))
+                    for piece, probability in zip(pieces, probabilities, strict=True)
+                )
+                for place, (pieces, probabilities) in enumerate(
+                    zip(found.pieces.tolist(), found.probabilities.tolist(), strict=True)
+                )
+            ),
+            truncated=bool(truncated),
+        )
+        for text, found, truncated in zip(masked.texts, best, masked.truncated, strict=True)
+    ]
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+    if tokenizer.encode(MASK, add_special_tokens=False).ids == [MASK_ID]:
+        whole = encode(tokenizer, texts)
+        return whole.input_ids, whole.truncated.tolist()
+    # A tokenizer of original weights takes [MASK] for punctuation and a word.
+    longest = max_length(tokenizer)
+    assert longest is not None
+    rows, truncated = [], []
+    for text in texts:
+        parts = encode(tokenizer, text.split(MASK))
+        pieces = parts.input_ids[0][1:-1]
+        for part in parts.input_ids[1:]:
+            pieces += [MASK_ID, *part[1:-1]]
+        kept = pieces[: longest - tokenizer.num_special_tokens_to_add(is_pair=False)]
+        rows.append([CLS_ID, *kept, SEP_ID])
+        truncated.append(len(kept) < len(pieces) or bool(parts.truncated.any()))
+    return rows, truncated
+
+
+def _surface(tokenizer: Tokenizer, piece: int) -> str:
+    """Spell a piece as it stands in a text, with a blank before it where it begins a word."""
+    # Alone, a piece would lose its blank; behind another one it keeps it.
+    return tokenizer.decode([UNK_ID, piece], skip_special_tokens=False).removeprefix(UNK)
+
+
+def _fill(text: str, place: int, surface: str) -> str:
+    """Put a piece in the place of one [MASK], counted from 0; blanks before it are the piece's own."""
+    parts = text.split(MASK)
+    before, after = MASK.join(parts[: place + 1]).rstrip(), MASK.join(parts[place + 1 :])
+    return (before + surface if before else surface.lstrip()) + after
+
+
+def _cut(text: str, longest: int = 60) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -58,7 +58,9 @@ random (its labels mean nothing, its speed does).
 def make_bundle(tweets: Path, work: Path, pieces: int) -> dict[str, Any]:
     trained = train_vocabulary(texts_of([tweets]), size=pieces, sample=100_000)
     save_tokenizer(trained.tokenizer, work / "tokenizer.json")
-    shape = preset("tiny", vocab_size=trained.tokenizer.get_vocab_size(), n_layers=1)
+    shape = preset(
+        "tiny", vocab_size=trained.tokenizer.get_vocab_size(), n_layers=1, hidden_size=64, n_heads=1
+    )
     config = ModelConfig(
         encoder=shape, classifier=ClassifierConfig(pooling="cls"), task=Task("class", ("N", "NEU", "P"))
     )

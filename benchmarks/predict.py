@@ -1,6 +1,6 @@
 """Measure labelling tweets beside everything else that labels them, in one run of interleaved rounds.
 
-    python benchmarks/predict.py --data FOLDER --work FOLDER [--rounds 6] [--rows 512] [--file-rows 20000]
+    python benchmarks/predict.py --data FOLDER --work FOLDER [--rounds 4] [--rows 384] [--file-rows 20000]
 
 Two classifiers are fine-tuned first, so that kept labels mean something: BERT's shape (6 layers, 12 heads of
 64) and TWilBERT base (6 heads of 64), both of hidden size 768 and with a vocabulary of 30,002 pieces, on
@@ -60,7 +60,7 @@ ENVIRONMENTS = {
 }
 SHOWN_PACKAGES = ("transformers", "optimum-onnx", "onnxruntime", "openvino", "nncf", "ctranslate2")
 LATENCY_TEXTS = 60
-SHORT_ROUNDS = {1: 5, 1000: 2}
+SHORT_ROUNDS = {1: 3, 1000: 1}
 """How often a file of so many rows is labelled end to end."""
 PAGE = """# Labelling tweets beside other tools
 
@@ -192,7 +192,7 @@ def ways_of(model: str, work: Path) -> list[Way]:
         Way("transformers pipeline, batch 1", "pipeline-1", work / "bert", "peers", whole=False),
         Way("optimum ONNX pipeline, batch 32", "optimum", work / "bert-onnx", "optimum", whole=False),
         Way("ONNX Runtime, file order", "onnxruntime", work / "bert-onnx", "peers", whole=False),
-        Way("OpenVINO, sorted", "openvino", work / "bert-onnx", "peers"),
+        Way("OpenVINO, sorted", "openvino", work / "bert-onnx", "peers", whole=False),
         Way("OpenVINO, sorted", "openvino", work / "bert-openvino-int8", "peers", "int8"),
         Way("CTranslate2, sorted", "ctranslate2", work / "bert-ctranslate2", "peers", "int8"),
     ]
@@ -209,8 +209,15 @@ def ways_of(model: str, work: Path) -> list[Way]:
     graph = work / f"{model}-graph"
     return [
         *(bert if model == "bert" else twilbert),
-        Way("OpenVINO on twil's graph, sorted", "openvino", graph, "peers"),
-        Way("OpenVINO on twil's graph, sorted", "openvino", Path(f"{graph}-int8"), "peers", "int8"),
+        Way("OpenVINO on twil's graph, sorted", "openvino", graph, "peers", whole=False),
+        Way(
+            "OpenVINO on twil's graph, sorted",
+            "openvino",
+            Path(f"{graph}-int8"),
+            "peers",
+            "int8",
+            whole=False,
+        ),
         Way("twil", "twil", work / f"{model}-fp32", "own"),
         Way("twil", "twil", work / f"{model}-int8", "own", "int8"),
     ]
@@ -534,8 +541,8 @@ def main() -> None:
         "--data", type=Path, required=True, help=f"folder with {TASK} and tweets_unlabelled_es"
     )
     parser.add_argument("--work", type=Path, required=True, help="keeps environments, models and conversions")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--rows", type=int, default=512, help="tweets of a round")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=384, help="tweets of a round")
     parser.add_argument("--file-rows", type=int, default=20_000, help="of the large file")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "predict")
     options = parser.parse_args()

@@ -30,7 +30,7 @@ def command(
     optimize: Annotated[
         bool, typer.Option("--optimize", help="Use fused operators that only ONNX Runtime has: faster.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="fp32, or int8 (of a classifier).")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (a classifier).")] = "fp32",
     calibration: Annotated[
         Path | None, typer.Option(help="For int8: texts like those to come, such as the training file.")
     ] = None,
@@ -49,11 +49,11 @@ def command(
     In int8 it is refused where it does not keep its labels.
     """
     from twil.export.bundle import export_onnx
-    from twil.export.int8 import int8_options
+    from twil.export.precision import choose_arithmetic
 
     if not onnx:
         raise ConfigError("say what to export to: add --onnx")
-    int8 = int8_options(
+    fp16, int8 = choose_arithmetic(
         precision,
         calibration=calibration,
         evaluation=evaluation,
@@ -70,11 +70,14 @@ def command(
             head=head,  # type: ignore[arg-type]  # checked there
             pooling=pooling,  # type: ignore[arg-type]  # checked there
             optimize=optimize,
+            fp16=fp16,
             int8=int8,
             overwrite=force,
         )
         display.line(report.describe())
-        if report.manifest.int8:
+        if fp16:
+            display.line(report.describe_fp16())
+        if int8:
             display.line(report.describe_int8())
         for missing in report.unfused:
             display.warn(missing)

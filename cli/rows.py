@@ -14,6 +14,8 @@ def show_start(display: Display, started: Started) -> None:
     """Say where the model runs, and what is not as it might be thought."""
     why = f" ({started.reason})" if started.reason else ""
     display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads")
+    if started.precision == "fp16" and started.provider == "cpu":
+        display.warn("the bundle is in fp16, which GPUs compute faster and CPUs slower: export fp32 or int8")
     if started.resumed:
         display.line("continuing the interrupted run")
     if started.id_column is None:

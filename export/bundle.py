@@ -16,10 +16,12 @@ from twil.errors import ConfigError, require
 from twil.export.accuracy import Limits
 from twil.export.card import CARD, read_run, write_card
 from twil.export.graph import OPSET, WEIGHTS, write_graph
+from twil.export.half import write_fp16
 from twil.export.heads import choose_head, choose_pooling, make_graph
 from twil.export.int8 import Int8Data, Int8Options, make_int8, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
-from twil.export.verify import check_int8, verify
+from twil.export.reduced import check_fp16, check_int8
+from twil.export.verify import verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import parameter_count
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
@@ -58,6 +60,15 @@ class ExportReport:
             f"the same; {report['speedup']:.1f} times as fast here"
         )
 
+    def describe_fp16(self) -> str:
+        """Say in one line how far half precision is from the float graph; of a bundle in fp16."""
+        report = self.manifest.fp16
+        difference = max(report["difference"].values())
+        return (
+            f"fp16, for GPUs: differs from fp32 by at most {difference:.2%} of the largest value, "
+            f"on {report['rows']} rows"
+        )
+
     def describe(self) -> str:
         """Say in one line what was written and how far it (the float graph, of int8) is from the model."""
         task, parity = self.manifest.task, self.manifest.parity
@@ -84,6 +95,7 @@ def export_onnx(
     head: Kind | None = None,
     pooling: Pooling | None = None,
     optimize: bool = False,
+    fp16: bool = False,
     int8: Int8Options | None = None,
     opset: int = OPSET,
     overwrite: bool = False,
@@ -102,19 +114,22 @@ def export_onnx(
         pooling: Of an encoder; its classifier's, or `ENCODER_POOLING`, when left out. A classifier has its
             own.
         optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
+        fp16: Compute in half precision, for GPUs: a CPU is slower in it.
         int8: Compute matrix products in 8 bits, as far as labels bear it; in fp32 when left out.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
 
     Raises:
         ModelError: `model_folder` is no model folder, or lacks the head.
-        ConfigError: `head`, `pooling`, `opset` or `int8` does not fit.
+        ConfigError: `head`, `pooling`, `opset`, `fp16` or `int8` does not fit.
         DataError: A file that `int8` names cannot be used.
-        ExportError: The graph cannot be written, does not compute what the model does, or does not keep its
-            labels in int8.
+        ExportError: The graph cannot be written, does not compute what the model does, or does not do so in
+            half precision, or does not keep its labels in int8.
         MissingExtraError: onnx or ONNX Runtime is not installed.
         TwilError: `bundle_folder` is taken.
     """
+    if fp16 and int8:
+        raise ConfigError("a graph is in half precision or in 8 bits: choose one")
     started = time.perf_counter()
     source, target = Path(model_folder), Path(bundle_folder)
     require("onnx", purpose="export")
@@ -147,6 +162,8 @@ def export_onnx(
         )
         if int8 and data:
             bundle = _to_int8(bundle, data, int8.limits, model.config.encoder.vocab_size)
+        if fp16:
+            bundle = _to_fp16(bundle, model.config.encoder.vocab_size)
         manifest = replace(bundle.manifest, operators=count_operators(bundle.graph))
         manifest.write(temporary)
         # The card is no part of what the manifest signs: its owner may add to it.
@@ -170,8 +187,7 @@ def _unfused(manifest: Manifest, expected: Mapping[str, int]) -> Iterator[str]:
 
 def _to_int8(bundle: Bundle, data: Int8Data, limits: Limits, vocab_size: int) -> Bundle:
     """Put an int8 graph in the place of a bundle's float graph."""
-    if WEIGHTS in bundle.manifest.files:
-        raise ConfigError("a model of more than 2 GB is not exported in int8: leave --precision int8 out")
+    _check_one_file(bundle)
     with TemporaryDirectory(dir=bundle.folder) as folder:
         written = Path(folder) / GRAPH
         report = make_int8(bundle, data, limits, written)
@@ -180,6 +196,26 @@ def _to_int8(bundle: Bundle, data: Int8Data, limits: Limits, vocab_size: int) ->
     done = Bundle(bundle.folder, replace(bundle.manifest, precision="int8", int8=report, files=files))
     check_int8(done, vocab_size=vocab_size)
     return done
+
+
+def _to_fp16(bundle: Bundle, vocab_size: int) -> Bundle:
+    """Put a graph in half precision in the place of a bundle's float graph."""
+    _check_one_file(bundle)
+    with TemporaryDirectory(dir=bundle.folder) as folder:
+        whole = Path(folder) / "whole"
+        whole.mkdir()
+        bundle.graph.replace(whole / GRAPH)
+        shutil.copyfile(bundle.tokenizer, whole / TOKENIZER)
+        write_fp16(whole / GRAPH, bundle.graph)
+        files = bundle.manifest.files | {GRAPH: sha256(bundle.graph)}
+        done = Bundle(bundle.folder, replace(bundle.manifest, precision="fp16", files=files))
+        report = check_fp16(done, Bundle(whole, bundle.manifest), vocab_size=vocab_size)
+    return Bundle(done.folder, replace(done.manifest, fp16=report))
+
+
+def _check_one_file(bundle: Bundle) -> None:
+    if WEIGHTS in bundle.manifest.files:
+        raise ConfigError("a model of more than 2 GB is exported in fp32 alone: leave --precision out")
 
 
 def _write_tokenizer(source: Path, tokenizer: Tokenizer, target: Path, positions: int) -> int:

@@ -154,6 +154,9 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
         "size": f"{sum((folder / name).stat().st_size for name in manifest.files) / 1e6:.1f} MB",
         f"{graph} differs from the model by at most": f"{difference:.1g} on {parity['rows']} rows",
     }
+    if manifest.fp16:
+        worst = max(manifest.fp16["difference"].values())
+        facts["differs from fp32 by at most"] = f"{worst:.2%} of the largest value"
     int8 = manifest.int8
     if int8:
         left = len(int8["left_in_fp32"])

@@ -64,37 +64,6 @@ class Int8Data:
     files: dict[str, dict[str, str]]
 
 
-def int8_options(
-    precision: str,
-    *,
-    calibration: Path | None,
-    evaluation: Path | None,
-    text: str,
-    label: str,
-    max_drop: float,
-    min_agreement: float,
-) -> Int8Options | None:
-    """Make the options of an int8 graph; None for one in fp32, which needs no files.
-
-    Raises:
-        ConfigError: There is no such precision, a file is missing or not needed, or a limit is none.
-    """
-    if precision not in ("fp32", "int8"):
-        raise ConfigError(f"there is no precision '{precision}': choose fp32 or int8")
-    if precision == "fp32":
-        if calibration or evaluation:
-            raise ConfigError("--calibration and --eval are for int8: add --precision int8")
-        return None
-    if calibration is None or evaluation is None:
-        raise ConfigError(
-            "int8 needs texts to find its ranges on (--calibration, such as the training file) and labelled "
-            "ones to be checked on (--eval, such as the dev file)"
-        )
-    if not (max_drop >= 0 and 0 <= min_agreement <= 100):
-        raise ConfigError("--max-drop is 0 or more points, and --min-agreement between 0 and 100 percent")
-    return Int8Options(calibration, evaluation, text, label, Limits(max_drop, min_agreement))
-
-
 def read_data(options: Int8Options, task: Task | None) -> Int8Data:
     """Read both files before any work.
 

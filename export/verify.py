@@ -4,56 +4,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from twil.data.batching import Batch, pad_batch
+from twil.data.batching import Batch
 from twil.errors import ExportError, ModelError, first_line, require
 from twil.export.graph import ModelGraph
 from twil.export.optimise import DOMAIN, FUSED
+from twil.export.probes import SEED, probe_batches, shape_of
 from twil.model.memory import ProductKeyMemory
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.predict.session import Session
-from twil.text.tokenizer import encode, load_tokenizer
 
 TOLERANCE = 1e-4
 """The largest difference that float32 arithmetic in another order may make."""
 
-ROUNDING = 0.02
-"""The largest difference that a batch may make to the logits of a row in int8: sums in float32 differ a
-little, which turns a value at the edge of two numbers of 8 bits."""
-
 TIE = 1e-5
 """Two slots of a memory tie where their scores differ by no more than this part of the largest score."""
 
-TEXTS = (
-    "Por fin viernes!! 🎉🎉 esta noche toca cena con los de siempre",
-    "@la_vecina_del_cuarto no me lo puedo creer, otra vez han cancelado el tren de las 8 😡 #puntualidad",
-    "Qué maravilla de concierto anoche en Málaga ❤️ https://ejemplo.es/fotos/1234",
-    "",
-    "jajajajaja",
-    "¿Alguien sabe a qué hora empieza el partido? Que yo salgo del curro a las 7…",
-    "👩‍👩‍👧‍👦🇪🇸🙈🙈🙈",
-    "Ni fu ni fa la peli, la verdad. Me esperaba bastante más después de tanto anuncio :/",
-    "RT @el_tablon_del_barrio: Corte de agua mañana en el centro de 9 a 14 h &gt;&gt; avisad a los vecinos",
-    "GRACIAS a tod@s por los mensajes!!! Sois l@s mejores, os quiero muchísimooooo 😘😘😘",
-    "3-0 y al descanso. Mejor apago la tele y me pongo con la cena, que esto no tiene arreglo",
-)
-_LONG_TEXT = (
-    "Abro hilo: llevo tres horas esperando en el médico y os voy a contar todo lo que he visto. " * 100
-)
-
 DRAWS = 8
 """How often a row may be drawn that differs at a tie of a memory's slots, until one agrees."""
-
-_SEED = 20  # of the random rows: the same report for the same model
 
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 _RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform")
@@ -102,16 +77,16 @@ def verify(bundle: Bundle, module: ModelGraph) -> Parity:
         MissingExtraError: onnx or ONNX Runtime is not installed.
     """
     check_structure(bundle)
-    random = np.random.default_rng(_SEED)
-    batches = list(_batches(bundle, random, vocab_size=module.model.config.encoder.vocab_size))
+    random = np.random.default_rng(SEED)
+    batches = list(probe_batches(bundle, random, vocab_size=module.model.config.encoder.vocab_size))
     # All of torch's work comes first: ONNX Runtime's threads spin for a while, and would hold it up.
     expected = [_reference(module, batch) for batch in batches]
-    session = _open(bundle)
+    session = open_exported(bundle)
     comparisons = [
         _hold_to_model(session, module, batch, outputs, random)
         for batch, outputs in zip(batches, expected, strict=True)
     ]
-    _check_repeatable(session, batches[0])
+    check_repeatable(session, batches[0])
     agreed = [same for comparison in comparisons for same in comparison.same_labels]
     return Parity(
         tolerance=TOLERANCE,
@@ -122,28 +97,8 @@ def verify(bundle: Bundle, module: ModelGraph) -> Parity:
         label_agreement=sum(agreed) / len(agreed) if agreed else None,
         rows=sum(len(batch.input_ids) for batch in batches),
         tied_rows=sum(comparison.tied_rows for comparison in comparisons),
-        shapes=list(dict.fromkeys(_shape(batch) for batch in batches)),
+        shapes=list(dict.fromkeys(shape_of(batch) for batch in batches)),
     )
-
-
-def check_int8(bundle: Bundle, *, vocab_size: int) -> None:
-    """Check that an int8 graph runs at every shape, gives numbers, and gives a row the same in any batch.
-
-    Raises:
-        ExportError: It does not.
-    """
-    check_structure(bundle)
-    session = _open(bundle)
-    for batch in _batches(bundle, np.random.default_rng(_SEED), vocab_size=vocab_size):
-        _check_repeatable(session, batch)
-        logits = _run(session, batch)["logits"]
-        if not np.isfinite(logits).all():
-            raise _rejected("its logits are not finite")
-        row, length = len(logits) - 1, int(batch.attention_mask[-1].sum())
-        alone = Batch(*(getattr(batch, name)[row:, :length] for name in INPUTS))
-        difference = float(np.abs(_run(session, alone)["logits"] - logits[row:]).max())
-        if difference > ROUNDING:
-            raise _rejected(f"what it says of a row changes by {difference:.2g} with the rows beside it")
 
 
 def check_structure(bundle: Bundle) -> None:
@@ -157,10 +112,10 @@ def check_structure(bundle: Bundle) -> None:
     model = onnx.load(bundle.graph, load_external_data=False)
     inputs = {value.name: _axes(value) for value in model.graph.input}
     if inputs != dict.fromkeys(INPUTS, (BATCH, SEQUENCE)):
-        raise _rejected(f"its inputs are {inputs}, and all axes must be dynamic ({BATCH}, {SEQUENCE})")
+        raise rejected(f"its inputs are {inputs}, and all axes must be dynamic ({BATCH}, {SEQUENCE})")
     outputs = {value.name: _axes(value)[:-1] for value in model.graph.output}
     if outputs != bundle.manifest.outputs:
-        raise _rejected(f"its outputs have the axes {outputs} where {bundle.manifest.outputs} are meant")
+        raise rejected(f"its outputs have the axes {outputs} where {bundle.manifest.outputs} are meant")
     fused = {(DOMAIN, operator) for operator in FUSED} if bundle.manifest.optimized else set()
     strange = {
         f"{node.domain}.{node.op_type}"
@@ -170,7 +125,7 @@ def check_structure(bundle: Bundle) -> None:
     strange |= {node.op_type for node in model.graph.node} & {*_CONTROL_FLOW, *_RANDOM}
     if strange or model.functions:
         names = ", ".join(sorted(strange | {function.name for function in model.functions}))
-        raise _rejected(f"it holds {names}, which is no plain arithmetic")
+        raise rejected(f"it holds {names}, which is no plain arithmetic")
 
 
 @dataclass(frozen=True)
@@ -194,19 +149,19 @@ def _hold_to_model(
         apart = np.max(list(comparison.differences.values()), axis=0) > TOLERANCE  # (B,)
         if not apart.any():
             return replace(comparison, tied_rows=tied)
-        _check_tied(comparison, apart & ~tied_rows(module, batch), _shape(batch))
+        _check_tied(comparison, apart & ~tied_rows(module, batch), shape_of(batch))
         tied += int(apart.sum())
         batch = _redraw(random, batch, apart, module.model.config.encoder.vocab_size)
         reference = _reference(module, batch)
-    raise _rejected(
-        f"it cannot be checked on a batch of {_shape(batch)}: of {DRAWS} draws none agrees with the model, "
+    raise rejected(
+        f"it cannot be checked on a batch of {shape_of(batch)}: of {DRAWS} draws none agrees with the model, "
         "and in each a memory's slots have equal scores"
     )
 
 
 def _compare(session: Session, batch: Batch, reference: list[NDArray[np.float32]]) -> _Comparison:
     manifest = session.bundle.manifest
-    found = _run(session, batch)
+    found = run_exported(session, batch)
     expected = dict(zip(manifest.outputs, reference, strict=True))
     if manifest.task:
         # What a probability is, twil.task decides; the module in torch was only written to say the same.
@@ -225,7 +180,7 @@ def _check_tied(comparison: _Comparison, untied: NDArray[np.bool_], shape: tuple
     for name, by_row in comparison.differences.items():
         difference = by_row[untied].max(initial=0)
         if difference > TOLERANCE:
-            raise _rejected(
+            raise rejected(
                 f"its {name} differ from the model's by {difference:.2g} on a batch of {shape}, "
                 f"and {TOLERANCE:g} is allowed"
             )
@@ -248,9 +203,9 @@ def _row_differences(
             "so train it or copy it again"
         )
     if found.shape != expected.shape:  # an axis of 1 would broadcast
-        raise _rejected(f"its {name} have the shape {found.shape} where the model's have {expected.shape}")
+        raise rejected(f"its {name} have the shape {found.shape} where the model's have {expected.shape}")
     if not np.isfinite(found).all():
-        raise _rejected(f"its {name} are not finite where the model's are")
+        raise rejected(f"its {name} are not finite where the model's are")
     differences: NDArray[np.float32] = np.abs(found - expected).reshape(len(found), -1).max(axis=1)
     return differences
 
@@ -289,52 +244,41 @@ def _is_tie(memory: ProductKeyMemory, hidden: Tensor, visible: Tensor) -> Tensor
     return best[..., -2] - best[..., -1] <= TIE * best.abs().amax(dim=-1)
 
 
-def _check_repeatable(session: Session, batch: Batch) -> None:
-    first, second = _run(session, batch), _run(session, batch)
+def check_repeatable(session: Session, batch: Batch) -> None:
+    """Check that a graph gives the same bytes twice.
+
+    Raises:
+        ExportError: It does not.
+    """
+    first, second = run_exported(session, batch), run_exported(session, batch)
     changing = [name for name in first if first[name].tobytes() != second[name].tobytes()]
     if changing:
-        raise _rejected(f"its {' and '.join(changing)} change from run to run")
+        raise rejected(f"its {' and '.join(changing)} change from run to run")
 
 
-def _batches(bundle: Bundle, random: np.random.Generator, *, vocab_size: int) -> Iterator[Batch]:
-    """Give texts and random rows, at shapes unlike the one that was traced."""
-    manifest = bundle.manifest
-    tokenizer = load_tokenizer(bundle.tokenizer)
-    pair = manifest.task is not None and manifest.task.pair
-    yield _text_batch(tokenizer, TEXTS, pair=pair, pad_id=manifest.pad_id)
-    yield _text_batch(tokenizer, ("",), pair=pair, pad_id=manifest.pad_id)
-    yield _text_batch(tokenizer, (_LONG_TEXT, TEXTS[0]), pair=pair, pad_id=manifest.pad_id)
-    longest = manifest.max_length
-    for rows, length in ((1, 1), (1, longest), (2, longest), (3, 7), (8, 2), (32, 16)):
-        yield _random_batch(random, rows, min(length, longest), vocab_size, manifest.pad_id)
+def open_exported(bundle: Bundle) -> Session:
+    """Open a graph that was written just now.
 
-
-def _text_batch(tokenizer: Tokenizer, texts: Sequence[str], *, pair: bool, pad_id: int) -> Batch:
-    encoded = encode(tokenizer, list(zip(texts, reversed(texts), strict=True)) if pair else texts)
-    return pad_batch(encoded.input_ids, encoded.segment_ids, pad_id=pad_id)
-
-
-def _random_batch(random: np.random.Generator, rows: int, length: int, vocab_size: int, pad_id: int) -> Batch:
-    """Draw rows of any pieces, the first of full length, with the second segment from anywhere on."""
-    lengths = [length, *random.integers(1, length, rows - 1, endpoint=True).tolist()]
-    ids = [random.integers(0, vocab_size, size).tolist() for size in lengths]
-    segments = [(np.arange(size) >= random.integers(1, size, endpoint=True)).tolist() for size in lengths]
-    return pad_batch(ids, segments, pad_id=pad_id)
-
-
-def _open(bundle: Bundle) -> Session:
+    Raises:
+        ExportError: It cannot be loaded.
+    """
     try:
         return Session(bundle, provider="cpu")
     except ModelError as error:
-        raise _rejected(_cause(error)) from error
+        raise rejected(_cause(error)) from error
 
 
-def _run(session: Session, batch: Batch) -> dict[str, NDArray[np.float32]]:
+def run_exported(session: Session, batch: Batch) -> dict[str, NDArray[np.float32]]:
+    """Compute every output of a graph that was written just now.
+
+    Raises:
+        ExportError: It fails.
+    """
     try:
         return session.run(batch)
     except ModelError as error:
-        raise _rejected(
-            f"it fails on a batch of {_shape(batch)}, as where an axis was fixed ({_cause(error)})"
+        raise rejected(
+            f"it fails on a batch of {shape_of(batch)}, as where an axis was fixed ({_cause(error)})"
         ) from error
 
 
@@ -350,17 +294,13 @@ def _axes(value: Any) -> tuple[str | int, ...]:
     return tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim)
 
 
-def _shape(batch: Batch) -> tuple[int, int]:
-    rows, length = batch.input_ids.shape
-    return rows, length
-
-
 def _cause(error: ModelError) -> str:
     """Say what ONNX Runtime said, where it said something."""
     return first_line(error.__cause__ or error)
 
 
-def _rejected(fault: str) -> ExportError:
+def rejected(fault: str) -> ExportError:
+    """Say what is wrong with a graph, and what to do about it."""
     return ExportError(
         f"the exported graph is refused: {fault}. Install the versions of constraints.txt, "
         "or report it with the model's config.json"

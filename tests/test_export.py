@@ -28,6 +28,7 @@ from twil.export import verify as verify_module
 from twil.export.bundle import export_onnx
 from twil.export.card import CARD
 from twil.export.graph import ClassifierGraph, EncoderGraph, dummy_shape, write_graph
+from twil.export.probes import TEXTS
 from twil.export.verify import check_structure, tied_rows, verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
@@ -205,7 +206,7 @@ def test_the_manifest_reports_what_was_compared(exported: Path) -> None:
     parity = manifest.parity
     shapes = {tuple(shape) for shape in parity["shapes"]}
     assert {(1, 1), (1, POSITIONS), (2, POSITIONS), (3, 7), (32, 16)} <= shapes
-    assert len(verify_module.TEXTS) in {rows for rows, _ in shapes}
+    assert len(TEXTS) in {rows for rows, _ in shapes}
     assert set(parity["max_difference"]) == {"logits", "probabilities"}
     assert parity["tolerance"] == 1e-4
     assert (parity["label_agreement"], parity["tied_rows"]) == (1.0, 0)
@@ -535,7 +536,7 @@ def test_rows_that_are_drawn_again_keep_their_pads_and_their_neighbours() -> Non
 
 
 def test_no_text_of_the_check_names_an_account_that_could_be() -> None:
-    handles = re.findall(r"(?<!\w)@(\w+)", " ".join(verify_module.TEXTS))
+    handles = re.findall(r"(?<!\w)@(\w+)", " ".join(TEXTS))
     assert handles
     assert all(len(handle) > 15 for handle in handles)  # the network allows 15
 

@@ -25,9 +25,10 @@ from twil.export.accuracy import Accuracy, Limits
 from twil.export.bundle import export_onnx
 from twil.export.calibrate import LEVELS, Range, find_ranges
 from twil.export.card import CARD
-from twil.export.int8 import Int8Options, int8_options
+from twil.export.int8 import Int8Options
+from twil.export.precision import choose_arithmetic
 from twil.export.quantise import products, tables, write_int8
-from twil.export.verify import check_int8
+from twil.export.reduced import check_int8
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, INPUTS, MANIFEST, Bundle, open_bundle
@@ -324,7 +325,7 @@ def test_bad_options_and_files_are_refused_before_any_work(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"precision": "int4"}, "there is no precision 'int4': choose fp32 or int8"),
+        ({"precision": "int4"}, "there is no precision 'int4': choose one of fp32, fp16, int8"),
         ({"calibration": None}, "--calibration"),
         ({"evaluation": None}, "--eval"),
         ({"precision": "fp32"}, "are for int8: add --precision int8"),
@@ -343,9 +344,9 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
         "max_drop": 0.5,
         "min_agreement": 99.5,
     }
-    assert int8_options(**whole) == Int8Options(Path("a"), Path("b"))
+    assert choose_arithmetic(**whole) == (False, Int8Options(Path("a"), Path("b")))
     with pytest.raises(ConfigError, match=said):
-        int8_options(**whole | given)
+        choose_arithmetic(**whole | given)
 
 
 def test_the_command_says_what_became_of_the_labels(

@@ -56,11 +56,12 @@ class Manifest:
         pooling: How rows become vectors; empty where they do not.
         task: What a classifier is asked.
         files: SHA-256 of every other file of the folder, by name.
-        parity: How far the graph (of int8: the float graph that it was made of) was from the model, and on
-            what it was compared.
+        parity: How far the graph (of fp16 and int8: the float graph that it was made of) was from the model,
+            and on what it was compared.
         optimized: Whether the graph holds operators of ONNX Runtime besides standard ones.
         operators: How many of each ONNX Runtime made of the graph on a CPU.
-        int8: What became of labels in 8 bits, and on which texts; empty for fp32.
+        fp16: How far half precision is from the float graph; empty for others.
+        int8: What became of labels in 8 bits, and on which texts; empty for others.
         versions: The versions of the libraries that wrote it.
         opset: The ONNX operator set.
         format: Version of this layout.
@@ -69,13 +70,14 @@ class Manifest:
     kind: Kind
     max_length: int
     pad_id: int
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "fp16", "int8"]
     pooling: str
     task: Task | None
     files: dict[str, str]
     parity: dict[str, Any] = field(default_factory=dict)
     optimized: bool = False
     operators: dict[str, int] = field(default_factory=dict)
+    fp16: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     opset: int = 0
@@ -200,13 +202,14 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "kind": (f"one of {', '.join(get_args(Kind))}", lambda value: value in get_args(Kind)),
     "max_length": ("a positive integer", lambda value: type(value) is int and value > 0),
     "pad_id": ("an integer from 0", lambda value: type(value) is int and value >= 0),
-    "precision": ("fp32 or int8", lambda value: value in ("fp32", "int8")),
+    "precision": ("fp32, fp16 or int8", lambda value: value in ("fp32", "fp16", "int8")),
     "pooling": ("a text", _is_text),
     "task": ("an object or null", lambda value: value is None or _is_object(value)),
     "files": ("an object of texts", _is_object_of_texts),
     "parity": ("an object", _is_object),
     "optimized": ("true or false", lambda value: type(value) is bool),
     "operators": ("an object", _is_object),
+    "fp16": ("an object", _is_object),
     "int8": ("an object", _is_object),
     "versions": ("an object of texts", _is_object_of_texts),
     "opset": ("an integer from 0", lambda value: type(value) is int and value >= 0),

@@ -15,6 +15,7 @@ class Started:
 
     Attributes:
         model: The bundle's folder.
+        precision: The arithmetic of its graph.
         provider: Where the model really runs.
         reason: Why ``auto`` took this provider; empty where it was asked for.
         threads: CPU threads.
@@ -24,6 +25,7 @@ class Started:
     """
 
     model: Path
+    precision: str
     provider: Provider
     reason: str
     threads: int

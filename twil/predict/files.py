@@ -135,6 +135,7 @@ def predict_file(
     session = predictor.session
     yield Started(
         model=predictor.bundle.folder,
+        precision=predictor.bundle.manifest.precision,
         provider=session.provider,
         reason=session.reason,
         threads=predictor.threads,

@@ -131,6 +131,7 @@ def embed_file(
     session = embedder.session
     yield Started(
         model=embedder.bundle.folder,
+        precision=embedder.bundle.manifest.precision,
         provider=session.provider,
         reason=session.reason,
         threads=embedder.threads,

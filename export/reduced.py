@@ -1,0 +1,75 @@
+"""Is a graph in fewer bits still one that can be used?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from twil.data.batching import Batch
+from twil.export.probes import SEED, probe_batches
+from twil.export.verify import check_repeatable, check_structure, open_exported, rejected, run_exported
+from twil.predict.bundle import INPUTS, Bundle
+
+ROUNDING = 0.02
+"""The largest difference that a batch may make to the logits of a row in int8: sums in float32 differ a
+little, which turns a value at the edge of two numbers of 8 bits."""
+
+HALF = 0.02
+"""The largest difference that half precision may make to an output, as a part of its largest value."""
+
+
+def check_int8(bundle: Bundle, *, vocab_size: int) -> None:
+    """Check that an int8 graph runs at every shape, gives numbers, and gives a row the same in any batch.
+
+    Raises:
+        ExportError: It does not.
+    """
+    check_structure(bundle)
+    session = open_exported(bundle)
+    for batch in probe_batches(bundle, np.random.default_rng(SEED), vocab_size=vocab_size):
+        check_repeatable(session, batch)
+        logits = run_exported(session, batch)["logits"]
+        if not np.isfinite(logits).all():
+            raise rejected("its logits are not finite")
+        row, length = len(logits) - 1, int(batch.attention_mask[-1].sum())
+        alone = Batch(*(getattr(batch, name)[row:, :length] for name in INPUTS))
+        difference = float(np.abs(run_exported(session, alone)["logits"] - logits[row:]).max())
+        if difference > ROUNDING:
+            raise rejected(f"what it says of a row changes by {difference:.2g} with the rows beside it")
+
+
+def check_fp16(bundle: Bundle, fp32: Bundle, *, vocab_size: int) -> dict[str, Any]:
+    """Hold a graph in half precision to the float graph that it was made of, at every shape.
+
+    Returns:
+        The largest difference by output, as a part of the output's largest value, and the rows compared.
+
+    Raises:
+        ExportError: It gives what is no number, or differs by more than `HALF`.
+    """
+    check_structure(bundle)
+    half, whole = open_exported(bundle), open_exported(fp32)
+    differences = dict.fromkeys(bundle.manifest.outputs, 0.0)
+    rows = 0
+    for batch in probe_batches(bundle, np.random.default_rng(SEED), vocab_size=vocab_size):
+        found, expected = run_exported(half, batch), run_exported(whole, batch)
+        rows += len(batch.input_ids)
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise rejected(f"its {name} are not finite in half precision: export it in fp32")
+            largest = max(float(np.abs(expected[name]).max()), 1e-6)
+            difference = float(np.abs(values - expected[name]).max()) / largest
+            differences[name] = max(differences[name], difference)
+    _check_half(differences)
+    return {"difference": differences, "rows": rows}
+
+
+def _check_half(differences: Mapping[str, float]) -> None:
+    for name, difference in differences.items():
+        if difference > HALF:
+            raise rejected(
+                f"its {name} differ by {difference:.1%} of the largest in half precision, and {HALF:.0%} is "
+                "allowed: export it in fp32"
+            )

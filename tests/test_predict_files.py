@@ -410,7 +410,8 @@ def test_events_begin_with_the_setting_and_tell_the_progress(
     started, *middle, last = predict_file(
         source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
     )
-    assert started == Started(bundle, "cpu", "", 1, ("ID", "label", "NEG", "NEU", "POS"), "ID", resumed=False)
+    columns = ("ID", "label", "NEG", "NEU", "POS")
+    assert started == Started(bundle, "fp32", "cpu", "", 1, columns, "ID", resumed=False)
     assert all(type(event) is Progress for event in middle)
     rows = [event.rows for event in middle if isinstance(event, Progress)]
     assert len(rows) > 3

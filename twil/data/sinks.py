@@ -8,13 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from twil.data.formats import Kind
-from twil.data.row_groups import RowGroups
-
-Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
+from twil.data.rows import Cells
 
 _DIGITS = 6
 _BREAKS = re.compile("\r\n|[\t\r\n]")
@@ -52,6 +48,8 @@ def make_sink(kind: Kind, file: Any, columns: Mapping[str, type]) -> Sink:
         columns: The name of each column and its type, ``str`` or ``float``.
     """
     if kind == "parquet":
+        from twil.data.parquet import ParquetSink  # Arrow takes long to import, and most tables are text
+
         return ParquetSink(file, columns)
     encode = {"tsv": _encode_tsv, "txt": _encode_tsv, "csv": _encode_csv, "jsonl": _encode_json}[kind]
     return TextSink(file, columns, encode, header=kind in ("tsv", "csv"))
@@ -84,33 +82,6 @@ class TextSink:
         text, altered = self._encode(columns, types)
         self._file.write(text.encode())
         self.altered += altered
-
-
-class ParquetSink:
-    """Rows as Parquet; numbers are float32."""
-
-    def __init__(self, file: Any, columns: Mapping[str, type]) -> None:
-        self.altered = 0
-        types = [(name, pa.string() if type_ is str else pa.float32()) for name, type_ in columns.items()]
-        self._groups = RowGroups(file, pa.schema(types))
-
-    def write(self, columns: Mapping[str, Cells]) -> None:
-        """Append rows."""
-        arrays = [
-            pa.array(columns[cells.name], cells.type, from_pandas=True)  # NaN is what is missing
-            if pa.types.is_string(cells.type)
-            else pa.array(np.asarray(columns[cells.name], dtype=np.float32), from_pandas=True)
-            for cells in self._groups.schema
-        ]
-        self._groups.append(arrays)
-
-    def finish(self) -> None:
-        """Write the last row group and the footer."""
-        self._groups.finish()
-
-    def abandon(self) -> None:
-        """Keep the footer from being written when the writer is disposed of."""
-        self._groups.abandon()
 
 
 Encode: TypeAlias = Callable[[Mapping[str, Cells], Mapping[str, type]], tuple[str, int]]

@@ -9,61 +9,20 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from twil.data.formats import TEXT_COLUMN, TableFormat
+from twil.data.rows import NOT_UTF8, Rows, Source, distinct_names
 from twil.data.streams import (
-    BLOCK_BYTES,
     BOM,
     ByteBlocks,
     TextBlock,
-    copy_stream,
-    is_stream,
-    open_bytes,
     text_blocks,
 )
-from twil.errors import DataError, first_line
+from twil.errors import DataError
 
-_NOT_UTF8 = "not UTF-8"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A run of rows, in the order of the file.
-
-    Attributes:
-        numbers: The physical line on which each row starts; a header is line 1. Rows of Parquet
-            are counted from 1.
-        columns: The cells of each column, as long as `numbers`.
-        errors: What is wrong with a bad row, by its index in this run; its cells are empty.
-    """
-
-    numbers: list[int]
-    columns: dict[str, list[str]]
-    errors: dict[int, str] = field(default_factory=dict)
-
-
-class Source(Protocol):
-    """Where rows come from.
-
-    Attributes:
-        names: The columns of the table, in its order.
-        unit: What a row's number counts.
-    """
-
-    names: tuple[str, ...]
-    unit: str
-
-    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
-        """Yield the cells of `columns`, at most `chunk_rows` rows at a time, bad rows marked."""
-        ...
 
 
 def open_source(
@@ -87,6 +46,8 @@ def open_source(
         DataError: It cannot be read, is not of this format, or names a column twice.
     """
     if form.kind == "parquet":
+        from twil.data.parquet import ParquetSource  # Arrow takes long to import, and most tables are text
+
         return ParquetSource(path, columns)
     blocks = ByteBlocks(path, form.compression)
     if form.kind == "txt":
@@ -111,9 +72,7 @@ class LineSource:
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line as a text."""
         for first, lines, clean in _line_runs(self._blocks, chunk_rows):
-            errors = (
-                {} if clean else {i: _NOT_UTF8 for i, line in enumerate(lines) if _SURROGATE.search(line)}
-            )
+            errors = {} if clean else {i: NOT_UTF8 for i, line in enumerate(lines) if _SURROGATE.search(line)}
             for index in errors:
                 lines[index] = ""
             yield Rows(_numbers(first, lines), dict.fromkeys(columns, lines), errors)
@@ -247,7 +206,7 @@ class JsonSource:
 
     def _cells(self, line: str, columns: Sequence[str], *, clean: bool) -> list[str]:
         if not clean and _SURROGATE.search(line):
-            raise _BadRowError(_NOT_UTF8)
+            raise _BadRowError(NOT_UTF8)
         if _is_blank(line):
             return [""] * len(columns)
         value = self._defaults | self._object(line)
@@ -286,52 +245,9 @@ class JsonSource:
                 problem = problem or str(error)
                 continue
             pairs = json.loads(line, object_pairs_hook=list, parse_int=str)
-            return _distinct_names([name for name, _ in pairs], self._blocks.path, number)
+            return distinct_names([name for name, _ in pairs], self._blocks.path, number)
         problem = problem or "only blank lines at its start"
         raise DataError(f"{problem}: JSONL has one object per line", file=self._blocks.path, line=1)
-
-
-class ParquetSource:
-    """A Parquet file, by row batches; whatever is not text is cast to it."""
-
-    unit = "row"
-
-    def __init__(self, path: str | Path, columns: Sequence[str] | None) -> None:
-        self._path = path
-        self._copy = copy_stream(path) if is_stream(path) else None
-        with self._open() as file:
-            schema = file.schema_arrow
-        self.names = _distinct_names(schema.names, path)
-        for cells in schema:
-            if columns is None or cells.name in columns:
-                _check_castable(cells, path)
-
-    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
-        """Yield every row."""
-        first = 1
-        with self._open() as file:
-            for batch in file.iter_batches(batch_size=chunk_rows, columns=list(columns)):
-                yield self._rows(batch, first, columns)
-                first += batch.num_rows
-
-    def _rows(self, batch: Any, first: int, columns: Sequence[str]) -> Rows:
-        errors: dict[int, str] = {}
-        cells = {name: _cast(batch.column(name), errors) for name in columns}
-        for column in cells.values():
-            for index in errors:
-                column[index] = ""
-        return Rows(list(range(first, first + batch.num_rows)), cells, errors)
-
-    @contextmanager
-    def _open(self) -> Iterator[Any]:
-        # Errors inside the block are those of pages decoded one after the other.
-        try:
-            with nullcontext(self._copy) if self._copy else open_bytes(self._path) as file:
-                yield pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"is not Parquet, or is damaged or cut short ({first_line(error)})", file=self._path
-            ) from error
 
 
 class _BadRowError(Exception):
@@ -394,7 +310,7 @@ def _checked_rows(
         if index in errors or row in ([], [""]):
             rows[index] = blank
         elif not clean and _SURROGATE.search("".join(row)):
-            errors[index] = _NOT_UTF8
+            errors[index] = NOT_UTF8
             rows[index] = blank
         elif len(row) != len(names):
             errors[index] = f"{_fields(len(row))}, expected {len(names)}"
@@ -440,16 +356,7 @@ def _find_delimiter(blocks: ByteBlocks, *, header: bool, tabs: bool) -> str:
 def _header_names(cells: list[str], path: str | Path, *, header: bool) -> tuple[str, ...]:
     if not header:
         return tuple(str(number) for number in range(1, len(cells) + 1))
-    return _distinct_names([cell.strip() for cell in cells], path, 1)
-
-
-def _distinct_names(names: Sequence[str], path: str | Path, line: int | None = None) -> tuple[str, ...]:
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(
-                f"more than one column is called '{name}': rename one of them", file=path, line=line
-            )
-    return tuple(names)
+    return distinct_names([cell.strip() for cell in cells], path, 1)
 
 
 def _csv_problem(error: csv.Error) -> str:
@@ -469,32 +376,3 @@ def _json_text(value: Any, name: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     raise _BadRowError(f"key '{name}' holds {'an array' if isinstance(value, list) else 'an object'}")
-
-
-def _check_castable(cells: Any, path: str | Path) -> None:
-    try:
-        pa.nulls(0, cells.type).cast(pa.string())
-    except pa.ArrowException:
-        raise DataError(
-            f"column '{cells.name}' holds {cells.type}, and a cell is one text or number: name other columns",
-            file=path,
-        ) from None
-
-
-def _cast(column: Any, errors: dict[int, str]) -> list[str]:
-    """Return the cells as texts, and mark in `errors` those that no text can hold."""
-    try:
-        if not pa.types.is_string(column.type):
-            column = column.cast(pa.string())
-        cells = column.to_pylist()
-    except (UnicodeDecodeError, pa.ArrowInvalid):
-        cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
-    return ["" if cell is None else cell for cell in cells] if column.null_count else cells
-
-
-def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:
-    try:
-        return cell.cast(pa.string()).as_py()  # type: ignore[no-any-return]
-    except (UnicodeDecodeError, pa.ArrowInvalid):
-        errors[index] = _NOT_UTF8
-        return None

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-
 from twil.data.formats import STANDARD_STREAM, Compression
 from twil.errors import DataError, first_line
 from twil.storage import atomic_file
@@ -88,6 +86,8 @@ class ByteBlocks:
                 yield from self._decompress(file)
 
     def _decompress(self, file: IO[bytes]) -> Iterator[bytes]:
+        import pyarrow as pa  # takes long to import, and most tables are not compressed
+
         stream = pa.CompressedInputStream(pa.PythonFile(_Borrowed(file), "r"), self._compression)
         try:
             while block := stream.read(BLOCK_BYTES):
@@ -201,6 +201,8 @@ class _Borrowed:
 
 @contextmanager
 def _compressed(file: Any, compression: Compression) -> Iterator[Any]:
+    import pyarrow as pa  # takes long to import, and most tables are not compressed
+
     stream = pa.CompressedOutputStream(pa.PythonFile(_Borrowed(file), "w"), compression)
     try:
         yield stream

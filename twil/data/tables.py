@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from twil.data.formats import TEXT_COLUMN, find_format
-from twil.data.sinks import Cells, Sink, make_sink
-from twil.data.sources import Rows, open_source
+from twil.data.rows import Cells, Rows
+from twil.data.sinks import Sink, make_sink
+from twil.data.sources import open_source
 from twil.data.streams import open_output
 from twil.errors import DataError
 

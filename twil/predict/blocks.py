@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from twil.data.sinks import Cells
-from twil.data.sources import Rows
+from twil.data.rows import Cells, Rows
 from twil.data.tables import OnError, TableWriter, without_errors
 from twil.errors import DataError, MissingExtraError, TwilError
 from twil.predict.columns import good_rows, output_cells, output_columns

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -117,16 +118,26 @@ def is_bundle(path: str | Path) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def open_bundle(path: str | Path, *, meanwhile: Callable[[], object] | None = None) -> Bundle:
+def open_bundle(path: str | Path) -> Bundle:
     """Read a bundle's manifest and check every file against it.
-
-    Args:
-        path: Its folder.
-        meanwhile: What to do while a thread reads the files, such as a slow import.
 
     Raises:
         ModelError: It is no bundle, it was written by a newer twil, its manifest is damaged, or a file is
             missing or changed.
+    """
+    with opening_bundle(path) as bundle:
+        return bundle
+
+
+@contextmanager
+def opening_bundle(path: str | Path) -> Iterator[Bundle]:
+    """Give a bundle whose files a thread checks meanwhile; at its end the block waits until they are.
+
+    Reading all of a large graph takes as long as loading it. What is wrong with a file is raised in place of
+    what it led to in the block.
+
+    Raises:
+        ModelError: As `open_bundle`.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -141,11 +152,11 @@ def open_bundle(path: str | Path, *, meanwhile: Callable[[], object] | None = No
             raise ModelError(f"{folder / MANIFEST} does not name {name}: export the model again")
     with ThreadPoolExecutor(1, thread_name_prefix="check") as pool:
         checks = [pool.submit(_check_file, folder, *file) for file in manifest.files.items()]
-        if meanwhile:
-            meanwhile()
-        for check in checks:
-            check.result()
-    return Bundle(folder, manifest)
+        try:
+            yield Bundle(folder, manifest)
+        finally:
+            for check in checks:
+                check.result()
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.sinks import Cells
-from twil.data.sources import Rows
+from twil.data.rows import Cells, Rows
 from twil.task import Decoded, Task
 
 LABEL_COLUMN = "label"

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from twil.data.batching import pad_batch
 from twil.errors import ModelError
-from twil.predict.bundle import Bundle, open_bundle
+from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.engine import BATCH_TOKENS, Engine, OutputBatch, Text
-from twil.predict.runtime import import_runtime
 from twil.predict.session import ProviderChoice
 from twil.text.tokenizer import Encoded
 
@@ -75,17 +74,17 @@ class Embedder(Engine):
         side_by_side: bool = False,
         normalize: bool = False,
     ) -> None:
-        bundle = open_bundle(path, meanwhile=import_runtime)
-        _check_encoder(bundle)
-        super().__init__(
-            bundle,
-            POOLED,
-            pair=False,
-            provider=provider,
-            threads=threads,
-            batch_tokens=batch_tokens,
-            side_by_side=side_by_side,
-        )
+        with opening_bundle(path) as bundle:
+            _check_encoder(bundle)
+            super().__init__(
+                bundle,
+                POOLED,
+                pair=False,
+                provider=provider,
+                threads=threads,
+                batch_tokens=batch_tokens,
+                side_by_side=side_by_side,
+            )
         self.normalize = normalize
         # The graph's last axes need not be written in it: one row tells them.
         outputs = self.session.run(pad_batch(self.encode([""]).input_ids, pad_id=bundle.manifest.pad_id))

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from twil.data.formats import TEXT_COLUMN
 from twil.errors import DataError, ModelError
-from twil.predict.bundle import Bundle, open_bundle
+from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.columns import output_columns, predicted_cells
 from twil.predict.engine import BATCH_TOKENS, Engine, Text
-from twil.predict.runtime import import_runtime
 from twil.predict.session import ProviderChoice
 from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import MASK, Encoded
@@ -88,17 +87,17 @@ class Predictor(Engine):
         text: str = TEXT_COLUMN,
         text_pair: str | None = None,
     ) -> None:
-        bundle = open_bundle(path, meanwhile=import_runtime)
-        self.task = classifier_task(bundle)
-        super().__init__(
-            bundle,
-            "logits",
-            pair=self.task.pair,
-            provider=provider,
-            threads=threads,
-            batch_tokens=batch_tokens,
-            side_by_side=side_by_side,
-        )
+        with opening_bundle(path) as bundle:
+            self.task = classifier_task(bundle)
+            super().__init__(
+                bundle,
+                "logits",
+                pair=self.task.pair,
+                provider=provider,
+                threads=threads,
+                batch_tokens=batch_tokens,
+                side_by_side=side_by_side,
+            )
         self._columns = (text,) if text_pair is None else (text, text_pair)
 
     @overload

@@ -1,0 +1,116 @@
+"""Parquet, read and written by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twil.data.row_groups import RowGroups
+from twil.data.rows import NOT_UTF8, Cells, Rows, distinct_names
+from twil.data.streams import BLOCK_BYTES, copy_stream, is_stream, open_bytes
+from twil.errors import DataError, first_line
+
+
+class ParquetSource:
+    """A Parquet file, by row batches; whatever is not text is cast to it."""
+
+    unit = "row"
+
+    def __init__(self, path: str | Path, columns: Sequence[str] | None) -> None:
+        self._path = path
+        self._copy = copy_stream(path) if is_stream(path) else None
+        with self._open() as file:
+            schema = file.schema_arrow
+        self.names = distinct_names(schema.names, path)
+        for cells in schema:
+            if columns is None or cells.name in columns:
+                _check_castable(cells, path)
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every row."""
+        first = 1
+        with self._open() as file:
+            for batch in file.iter_batches(batch_size=chunk_rows, columns=list(columns)):
+                yield self._rows(batch, first, columns)
+                first += batch.num_rows
+
+    def _rows(self, batch: Any, first: int, columns: Sequence[str]) -> Rows:
+        errors: dict[int, str] = {}
+        cells = {name: _cast(batch.column(name), errors) for name in columns}
+        for column in cells.values():
+            for index in errors:
+                column[index] = ""
+        return Rows(list(range(first, first + batch.num_rows)), cells, errors)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        # Errors inside the block are those of pages decoded one after the other.
+        try:
+            with nullcontext(self._copy) if self._copy else open_bytes(self._path) as file:
+                yield pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"is not Parquet, or is damaged or cut short ({first_line(error)})", file=self._path
+            ) from error
+
+
+class ParquetSink:
+    """Rows as Parquet; numbers are float32."""
+
+    def __init__(self, file: Any, columns: Mapping[str, type]) -> None:
+        self.altered = 0
+        types = [(name, pa.string() if type_ is str else pa.float32()) for name, type_ in columns.items()]
+        self._groups = RowGroups(file, pa.schema(types))
+
+    def write(self, columns: Mapping[str, Cells]) -> None:
+        """Append rows."""
+        arrays = [
+            pa.array(columns[cells.name], cells.type, from_pandas=True)  # NaN is what is missing
+            if pa.types.is_string(cells.type)
+            else pa.array(np.asarray(columns[cells.name], dtype=np.float32), from_pandas=True)
+            for cells in self._groups.schema
+        ]
+        self._groups.append(arrays)
+
+    def finish(self) -> None:
+        """Write the last row group and the footer."""
+        self._groups.finish()
+
+    def abandon(self) -> None:
+        """Keep the footer from being written when the writer is disposed of."""
+        self._groups.abandon()
+
+
+def _check_castable(cells: Any, path: str | Path) -> None:
+    try:
+        pa.nulls(0, cells.type).cast(pa.string())
+    except pa.ArrowException:
+        raise DataError(
+            f"column '{cells.name}' holds {cells.type}, and a cell is one text or number: name other columns",
+            file=path,
+        ) from None
+
+
+def _cast(column: Any, errors: dict[int, str]) -> list[str]:
+    """Return the cells as texts, and mark in `errors` those that no text can hold."""
+    try:
+        if not pa.types.is_string(column.type):
+            column = column.cast(pa.string())
+        cells = column.to_pylist()
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
+    return ["" if cell is None else cell for cell in cells] if column.null_count else cells
+
+
+def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:
+    try:
+        return cell.cast(pa.string()).as_py()  # type: ignore[no-any-return]
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        errors[index] = NOT_UTF8
+        return None

@@ -1,0 +1,63 @@
+"""What every format reads and writes: runs of rows, and the columns of a table to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from twil.errors import DataError
+
+Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
+"""A column to be written."""
+NOT_UTF8 = "not UTF-8"
+"""What is wrong with a row whose bytes are no text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A run of rows, in the order of the file.
+
+    Attributes:
+        numbers: The physical line on which each row starts; a header is line 1. Rows of Parquet
+            are counted from 1.
+        columns: The cells of each column, as long as `numbers`.
+        errors: What is wrong with a bad row, by its index in this run; its cells are empty.
+    """
+
+    numbers: list[int]
+    columns: dict[str, list[str]]
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where rows come from.
+
+    Attributes:
+        names: The columns of the table, in its order.
+        unit: What a row's number counts.
+    """
+
+    names: tuple[str, ...]
+    unit: str
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield the cells of `columns`, at most `chunk_rows` rows at a time, bad rows marked."""
+        ...
+
+
+def distinct_names(names: Sequence[str], path: str | Path, line: int | None = None) -> tuple[str, ...]:
+    """Return the names of columns, once no two are the same.
+
+    Raises:
+        DataError: Two are.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"more than one column is called '{name}': rename one of them", file=path, line=line
+            )
+    return tuple(names)

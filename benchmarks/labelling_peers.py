@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -167,19 +168,23 @@ def openvino_way(model: Path) -> Label:
     path = model / ("model.xml" if (model / "model.xml").exists() else "model.onnx")
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     names = [node.any_name for node in compiled.inputs]
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(THREADS):
+        idle.put(compiled.create_infer_request())
 
     def label(texts: Sequence[str]) -> list[str]:
         found = [""] * len(texts)
-        queue = openvino.AsyncInferQueue(compiled, THREADS)
 
-        def keep(request: Any, chosen: Any) -> None:
-            for row, index in zip(chosen, request.get_tensor("logits").data.argmax(axis=1), strict=True):
+        def run(batch: tuple[Any, list[list[int]]]) -> None:
+            chosen, rows = batch
+            request = idle.get()
+            logits = request.infer(_feed(rows, names))["logits"]
+            for row, index in zip(chosen, logits.argmax(axis=1), strict=True):
                 found[row] = labels[index]
+            idle.put(request)
 
-        queue.set_callback(keep)
-        for chosen, rows in _sorted_batches(encode(texts)):
-            queue.start_async(_feed(rows, names), chosen)
-        queue.wait_all()
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(run, _sorted_batches(encode(texts))))
         return found
 
     return label

@@ -1,6 +1,6 @@
 """Measure labelling tweets beside everything else that labels them, in one run of interleaved rounds.
 
-    python benchmarks/predict.py --data FOLDER --work FOLDER [--rounds 4] [--rows 384] [--file-rows 20000]
+    python benchmarks/predict.py --data FOLDER --work FOLDER [--rounds 3] [--rows 320] [--file-rows 20000]
 
 Two classifiers are fine-tuned first, so that kept labels mean something: BERT's shape (6 layers, 12 heads of
 64) and TWilBERT base (6 heads of 64), both of hidden size 768 and with a vocabulary of 30,002 pieces, on
@@ -218,7 +218,7 @@ def ways_of(model: str, work: Path) -> list[Way]:
             "int8",
             whole=False,
         ),
-        Way("twil", "twil", work / f"{model}-fp32", "own"),
+        Way("twil", "twil", work / f"{model}-fp32", "own", whole=model == "bert"),
         Way("twil", "twil", work / f"{model}-int8", "own", "int8"),
     ]
 
@@ -541,8 +541,8 @@ def main() -> None:
         "--data", type=Path, required=True, help=f"folder with {TASK} and tweets_unlabelled_es"
     )
     parser.add_argument("--work", type=Path, required=True, help="keeps environments, models and conversions")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=384, help="tweets of a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=320, help="tweets of a round")
     parser.add_argument("--file-rows", type=int, default=20_000, help="of the large file")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "predict")
     options = parser.parse_args()

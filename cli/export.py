@@ -41,6 +41,9 @@ def command(
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
     max_drop: Annotated[float, typer.Option(help="Points of macro-F1 that int8 may lose.")] = 0.5,
     min_agreement: Annotated[float, typer.Option(help="Percent of labels that int8 must keep.")] = 99.5,
+    text_in: Annotated[
+        bool, typer.Option("--text-in", help="Also write a graph that takes texts, its tokenizer inside.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
@@ -72,6 +75,7 @@ def command(
             optimize=optimize,
             fp16=fp16,
             int8=int8,
+            text_in=text_in,
             overwrite=force,
         )
         display.line(report.describe())
@@ -79,5 +83,7 @@ def command(
             display.line(report.describe_fp16())
         if int8:
             display.line(report.describe_int8())
+        if report.texts_read:
+            display.line(report.describe_text_in())
         for missing in report.unfused:
             display.warn(missing)

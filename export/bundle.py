@@ -21,6 +21,8 @@ from twil.export.heads import choose_head, choose_pooling, make_graph
 from twil.export.int8 import Int8Data, Int8Options, make_int8, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
 from twil.export.reduced import check_fp16, check_int8
+from twil.export.text_check import check_text_graph
+from twil.export.text_in import TEXT_GRAPH, TextFront, check_single
 from twil.export.verify import verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import parameter_count
@@ -28,7 +30,7 @@ from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kin
 from twil.storage import atomic_folder, check_vacant, sha256
 from twil.text.tokenizer import PAD_ID, max_length, save_tokenizer, set_max_length
 
-FILES = (GRAPH, WEIGHTS, TOKENIZER, MANIFEST, CARD)
+FILES = (GRAPH, WEIGHTS, TEXT_GRAPH, TOKENIZER, MANIFEST, CARD)
 """What a bundle may hold."""
 
 
@@ -42,6 +44,7 @@ class ExportReport:
         size: Bytes of all its files.
         seconds: What writing and checking took.
         unfused: What should have become one operator and did not, in sentences.
+        texts_read: How many texts the graph that takes texts was tried on; 0 where there is none.
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class ExportReport:
     size: int
     seconds: float
     unfused: tuple[str, ...] = ()
+    texts_read: int = 0
 
     def describe_int8(self) -> str:
         """Say in one line what became of the labels in int8; of a bundle in int8."""
@@ -68,6 +72,10 @@ class ExportReport:
             f"fp16, for GPUs: differs from fp32 by at most {difference:.2%} of the largest value, "
             f"on {report['rows']} rows"
         )
+
+    def describe_text_in(self) -> str:
+        """Say in one line how the graph that takes texts was checked; of a bundle that has one."""
+        return f"{TEXT_GRAPH} takes texts: it cuts {self.texts_read:,} texts as {TOKENIZER} does"
 
     def describe(self) -> str:
         """Say in one line what was written and how far it (the float graph, of int8) is from the model."""
@@ -97,6 +105,7 @@ def export_onnx(
     optimize: bool = False,
     fp16: bool = False,
     int8: Int8Options | None = None,
+    text_in: bool = False,
     opset: int = OPSET,
     overwrite: bool = False,
 ) -> ExportReport:
@@ -116,16 +125,18 @@ def export_onnx(
         optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
         fp16: Compute in half precision, for GPUs: a CPU is slower in it.
         int8: Compute matrix products in 8 bits, as far as labels bear it; in fp32 when left out.
+        text_in: Also write a graph that takes texts, with operators of onnxruntime-extensions.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
 
     Raises:
         ModelError: `model_folder` is no model folder, or lacks the head.
-        ConfigError: `head`, `pooling`, `opset`, `fp16` or `int8` does not fit.
+        ConfigError: `head`, `pooling`, `opset`, `fp16`, `int8` or `text_in` does not fit.
         DataError: A file that `int8` names cannot be used.
         ExportError: The graph cannot be written, does not compute what the model does, or does not do so in
-            half precision, or does not keep its labels in int8.
-        MissingExtraError: onnx or ONNX Runtime is not installed.
+            half precision, or does not keep its labels in int8; or the one that takes texts does not cut them
+            as the tokenizer does.
+        MissingExtraError: onnx, ONNX Runtime or, for `text_in`, onnxruntime-extensions is not installed.
         TwilError: `bundle_folder` is taken.
     """
     if fp16 and int8:
@@ -139,6 +150,9 @@ def export_onnx(
     head = choose_head(model, head)
     pooling = choose_pooling(model, head, pooling)
     task = model.config.task if head == "classifier" else None
+    if text_in:
+        require("onnxruntime_extensions", purpose="--text-in")
+        check_single(task)
     data, run = read_data(int8, task) if int8 else None, read_run(source)
     model = fuse(model) if optimize else model
     module = make_graph(model, pooling, head)
@@ -164,6 +178,9 @@ def export_onnx(
             bundle = _to_int8(bundle, data, int8.limits, model.config.encoder.vocab_size)
         if fp16:
             bundle = _to_fp16(bundle, model.config.encoder.vocab_size)
+        texts_read = 0
+        if text_in:
+            bundle, texts_read = _add_text_graph(bundle, data)
         manifest = replace(bundle.manifest, operators=count_operators(bundle.graph))
         manifest.write(temporary)
         # The card is no part of what the manifest signs: its owner may add to it.
@@ -171,7 +188,7 @@ def export_onnx(
         manifest = open_bundle(temporary).manifest  # as a reader will see it
         size = sum(file.stat().st_size for file in temporary.iterdir())
     unfused = tuple(_unfused(manifest, fusions(model) if optimize else {}))
-    return ExportReport(target, manifest, size, time.perf_counter() - started, unfused)
+    return ExportReport(target, manifest, size, time.perf_counter() - started, unfused, texts_read)
 
 
 def _unfused(manifest: Manifest, expected: Mapping[str, int]) -> Iterator[str]:
@@ -216,6 +233,18 @@ def _to_fp16(bundle: Bundle, vocab_size: int) -> Bundle:
 def _check_one_file(bundle: Bundle) -> None:
     if WEIGHTS in bundle.manifest.files:
         raise ConfigError("a model of more than 2 GB is exported in fp32 alone: leave --precision out")
+
+
+def _add_text_graph(bundle: Bundle, data: Int8Data | None) -> tuple[Bundle, int]:
+    """Put a graph that takes texts beside the bundle's, and count the texts that it was checked on."""
+    path, front = bundle.folder / TEXT_GRAPH, TextFront(bundle)
+    front.join(bundle.graph, path)
+    texts = (*data.calibration, *data.evaluation.texts) if data else ()
+    tried = check_text_graph(bundle, path, front, texts)
+    files = bundle.manifest.files | {TEXT_GRAPH: sha256(path)}
+    extensions = require("onnxruntime_extensions", purpose="--text-in")
+    versions = bundle.manifest.versions | {"onnxruntime-extensions": str(extensions.__version__)}
+    return Bundle(bundle.folder, replace(bundle.manifest, files=files, versions=versions)), tried
 
 
 def _write_tokenizer(source: Path, tokenizer: Tokenizer, target: Path, positions: int) -> int:

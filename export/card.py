@@ -9,6 +9,7 @@ from typing import Any
 
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
+from twil.export.text_in import TEXT_GRAPH
 from twil.model.folder import RUN
 from twil.predict.bundle import Manifest
 
@@ -169,6 +170,8 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
             "ranges found on": f"{int8['calibration']['file']} ({int8['calibration']['sha256']})",
             "speed against fp32, where it was exported": f"{int8['speedup']:.1f} ×",
         }
+    if TEXT_GRAPH in manifest.files:
+        facts["takes texts as they are"] = f"`{TEXT_GRAPH}`, with operators of onnxruntime-extensions"
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield from _table(("", ""), facts.items())
 

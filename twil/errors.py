@@ -65,6 +65,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "onnx": "train",
     "onnxruntime": "cpu",
+    "onnxruntime_extensions": "text-in",
     "ray": "ray",
     "safetensors": "train",
     "sentencepiece": "train",

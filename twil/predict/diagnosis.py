@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
     "ray": ("ray",),
+    "text-in": ("onnxruntime-extensions",),
 }
 """The packages that each extra brings."""
 

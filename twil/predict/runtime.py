@@ -50,7 +50,13 @@ def import_runtime() -> ModuleType:
 
 
 def open_graph(
-    runtime: ModuleType, graph: Path | bytes, provider: str, *, threads: int = 1, written: Path | None = None
+    runtime: ModuleType,
+    graph: Path | bytes,
+    provider: str,
+    *,
+    threads: int = 1,
+    written: Path | None = None,
+    operators: str = "",
 ) -> Any:
     """Open a graph, with the CPU behind the provider; raise what that raises.
 
@@ -60,12 +66,15 @@ def open_graph(
         provider: In ONNX Runtime's names.
         threads: Within one operator.
         written: Where to write the graph as ONNX Runtime has made it over, with its own fused operators.
+        operators: A library of more operators to load.
     """
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Plans of memory are kept per shape, and a file's batches have hundreds.
     options.enable_mem_pattern = False
+    if operators:
+        options.register_custom_ops_library(operators)
     if written is not None:
         # What is tied to this processor beyond that is a matter of layouts, and would be warned of.
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

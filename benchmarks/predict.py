@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import re
 import statistics
 import subprocess
 import sys
@@ -65,14 +65,14 @@ SHORT_ROUNDS = {1: 3, 1000: 1}
 PAGE = """# Labelling tweets beside other tools
 
 Written by `benchmarks/predict.py`, which says what is counted: twil {twil}, {peers}; {machine}.
-Tweets of {length:.0f} pieces on average; steady speed in {rounds} interleaved rounds of {rows} tweets,
-medians; ratios are medians of the rounds' ratios to the first line. Fastest matrix products, GFLOP/s:
+Tweets of {length:.0f} pieces on average; steady speed in {rounds} interleaved rounds of {rows} tweets, medians;
+ratios are medians of the rounds' ratios to the first line. Fastest matrix products, GFLOP/s:
 fp32 {fp32:,.0f}, int8 {int8:,.0f}; a way's share of them counts the work that twil's graph needs. Labels kept
 are those of twil in fp32, macro-F1 is in points; both on the {test_rows:,} rows of a test file.
 
 {parts}"""
 
-PART = """## {title}
+PART = """### {title}
 
 {steady}
 
@@ -350,17 +350,15 @@ def command_of(way: Way, source: Path, target: Path, work: Path) -> list[object]
 
 
 def time_process(command: Sequence[object]) -> tuple[float, int]:
-    """Return seconds from start to exit, and peak memory in bytes."""
+    """Return seconds from start to exit, and the peak of memory that the process tells, in bytes."""
     begin = time.perf_counter()
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr
-    said = process.stderr.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} ended with {process.returncode}: {said[-2000:]}")
-    return seconds, usage.ru_maxrss * 1024
+    if done.returncode:
+        raise SystemExit(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    if said := re.search(r"peak memory ([\d,]+) MiB", done.stderr):  # twil's
+        return seconds, int(said[1].replace(",", "")) * 2**20
+    return seconds, int(done.stdout.split()[-1])
 
 
 def product_rates() -> dict[str, float]:

@@ -65,10 +65,11 @@ SHORT_ROUNDS = {1: 3, 1000: 1}
 PAGE = """# Labelling tweets beside other tools
 
 Written by `benchmarks/predict.py`, which says what is counted: twil {twil}, {peers}; {machine}.
-Tweets of {length:.0f} pieces on average; steady speed in {rounds} interleaved rounds of {rows} tweets, medians;
-ratios are medians of the rounds' ratios to the first line. Fastest matrix products, GFLOP/s:
-fp32 {fp32:,.0f}, int8 {int8:,.0f}; a way's share of them counts the work that twil's graph needs. Labels kept
-are those of twil in fp32, macro-F1 is in points; both on the {test_rows:,} rows of a test file.
+
+Tweets of {length:.0f} pieces on average; steady speed in {rounds} interleaved rounds of {rows} tweets.
+Medians; ratios are medians of the rounds' ratios to the first line. Fastest matrix products, GFLOP/s:
+fp32 {fp32:,.0f}, int8 {int8:,.0f}; a way's share of them counts the work that twil's graph needs. Labels
+kept are those of twil in fp32, macro-F1 is in points; both on the {test_rows:,} rows of a test file.
 
 {parts}"""
 

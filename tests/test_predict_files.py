@@ -544,7 +544,7 @@ def test_resident_memory_does_not_grow_with_the_table(bundle: Path, tmp_path: Pa
         assert predicted == rows
         return kibibytes
 
-    assert peak(40_000) <= 1.2 * peak(2_000)
+    assert peak(160_000) <= 1.2 * peak(16_000)  # either fills all windows that are held at once
 
 
 def test_labels_are_names_in_the_models_order(predictor: Predictor, tmp_path: Path) -> None:

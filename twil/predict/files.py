@@ -18,13 +18,14 @@ from twil.errors import ConfigError
 from twil.predict.answers import Answers
 from twil.predict.columns import good_rows, output_cells, output_columns
 from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS
-from twil.predict.events import Event, Progress, Started, Summary
+from twil.predict.events import Event, Progress, Summary
 from twil.predict.partial import PartialRun
 from twil.predict.predictor import Predictor
 from twil.predict.session import ProviderChoice
 from twil.predict.windows import (
     Tally,
     Window,
+    announced,
     begun_ahead,
     cancelled_pool,
     check_on_error,
@@ -133,16 +134,7 @@ def predict_file(
     resumed = state is not None and state.open(_settings(predictor, window_rows))
     work = _Work(predictor, texts, repeated, state, unit=reader.unit, errors=on_error == "mark")
     session = predictor.session
-    yield Started(
-        model=predictor.bundle.folder,
-        precision=predictor.bundle.manifest.precision,
-        provider=session.provider,
-        reason=session.reason,
-        threads=predictor.threads,
-        columns=tuple(work.columns),
-        id_column=found_id,
-        resumed=resumed,
-    )
+    yield announced(predictor, tuple(work.columns), found_id, resumed=resumed)
     with (
         state or nullcontext(),
         cancelled_pool(predictor.workers) as pool,

@@ -21,6 +21,7 @@ from twil.predict.session import ProviderChoice
 from twil.predict.windows import (
     Tally,
     Window,
+    announced,
     begun_ahead,
     cancelled_pool,
     check_on_error,
@@ -129,16 +130,7 @@ def embed_file(
         texts.append(errors)
     work = _Work(embedder, text, tokens=tokens)
     session = embedder.session
-    yield Started(
-        model=embedder.bundle.folder,
-        precision=embedder.bundle.manifest.precision,
-        provider=session.provider,
-        reason=session.reason,
-        threads=embedder.threads,
-        columns=() if array else (*texts, *made),
-        id_column=found_id,
-        resumed=False,
-    )
+    yield announced(embedder, () if array else (*texts, *made), found_id, resumed=False)
     writer: VectorWriter = (
         ArrayWriter(target, work.width, ids=ids, id_column=found_id)
         if array

@@ -20,7 +20,7 @@ from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.predict.bundle import Bundle
 from twil.predict.engine import Engine, OutputBatch, Text
-from twil.predict.events import Progress
+from twil.predict.events import Progress, Started
 from twil.predict.prefetch import prefetched
 from twil.task import Task
 from twil.text.tokenizer import Encoded
@@ -139,6 +139,21 @@ class Tally:
             "first_errors": tuple(reader.first_errors),
             "peak_memory": peak_memory(),
         }
+
+
+def announced(engine: Engine, columns: Sequence[str], id_column: str | None, *, resumed: bool) -> Started:
+    """Say what is about to be done: by which model, where it runs, and what the output will hold."""
+    session = engine.session
+    return Started(
+        model=engine.bundle.folder,
+        precision=engine.bundle.manifest.precision,
+        provider=session.provider,
+        reason=session.reason,
+        threads=engine.threads,
+        columns=tuple(columns),
+        id_column=id_column,
+        resumed=resumed,
+    )
 
 
 def open_table(

@@ -1,0 +1,113 @@
+"""The frame of a drawing with two axes of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from twil.page.chart import LETTER, WIDTH, label
+from twil.page.elements import Element
+from twil.page.numbers import format_tick, round_ticks
+
+HEIGHT = 240.0
+TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        name: What it counts, with its unit.
+        low: Its least number.
+        high: Its greatest, above `low`.
+        whole: Whether there is nothing between whole numbers.
+    """
+
+    name: str
+    low: float
+    high: float
+    whole: bool = False
+
+    @property
+    def ticks(self) -> list[float]:
+        """Where it has numbers."""
+        return round_ticks(self.low, self.high, whole=self.whole)
+
+
+def axis_around(name: str, values: Iterable[float], *, whole: bool = False, zero: bool = False) -> Axis:
+    """Make the axis that has room for all values which are numbers.
+
+    Args:
+        name: What it counts.
+        values: What is to be drawn.
+        whole: Whether there is nothing between whole numbers.
+        zero: Whether it starts at 0 or below.
+    """
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    if zero:
+        low, high = min(0.0, low), max(0.0, high)
+    if low == high:
+        room = max(1.0, abs(low) / 10) if whole else abs(low) / 10 or 1.0
+        low, high = (low, high + room) if zero else (low - room, high + room)
+    if whole:
+        return Axis(name, low, high, whole=True)
+    ticks = round_ticks(low, high)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else high - low
+    below, above = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return Axis(name, min(low, below), max(high, above))
+
+
+class Frame:
+    """Where the numbers of two axes lie in a drawing.
+
+    Args:
+        across: The axis along the bottom.
+        up: The axis on the left.
+        height: Of the drawing; `WIDTH` is its width.
+    """
+
+    def __init__(self, across: Axis, up: Axis, *, height: float = HEIGHT) -> None:
+        self.across, self.up, self.height = across, up, height
+        self.left = 26 + LETTER * max(len(format_tick(tick)) for tick in up.ticks)
+        self.right, self.top, self.bottom = WIDTH - RIGHT, TOP, height - BOTTOM
+
+    def x(self, value: float) -> float:
+        """Place a number of the axis along the bottom."""
+        share = (value - self.across.low) / (self.across.high - self.across.low)
+        return self.left + share * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        """Place a number of the axis on the left."""
+        share = (value - self.up.low) / (self.up.high - self.up.low)
+        return self.bottom - share * (self.bottom - self.top)
+
+    def draw(self) -> Element:
+        """Draw the axes, their names and a grid."""
+        parts = []
+        for tick in self.up.ticks:
+            y = self.y(tick)
+            parts += [
+                Element("path", d=f"M{self.left:.2f} {y:.2f}H{self.right:.2f}", class_="grid"),
+                label(format_tick(tick), self.left - 5, y + 4, anchor="end"),
+            ]
+        for tick in self.across.ticks:
+            x = self.x(tick)
+            parts += [
+                Element("path", d=f"M{x:.2f} {self.bottom:.2f}v4", class_="tick"),
+                label(format_tick(tick), x, self.bottom + 16, anchor="middle"),
+            ]
+        middle = (self.top + self.bottom) / 2
+        parts += [
+            Element("path", d=f"M{self.left:.2f} {self.bottom:.2f}H{self.right:.2f}", class_="tick"),
+            label(self.across.name, (self.left + self.right) / 2, self.height - 6, anchor="middle"),
+            Element(
+                "text",
+                self.up.name,
+                text_anchor="middle",
+                transform=f"translate(12 {middle:.2f}) rotate(-90)",
+            ),
+        ]
+        return Element("g", *parts, class_="axes")

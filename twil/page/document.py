@@ -1,0 +1,100 @@
+"""The page: one HTML file with its style inside, that loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+from twil.page.chart import Chart
+from twil.page.elements import Child, Element
+from twil.page.tables import Cell, written
+from twil.storage import atomic_file
+from twil.version import __version__
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""What a browser may load for a page: nothing but the style in it."""
+
+
+def make_page(title: str, *sections: Element, about: str = "") -> str:
+    """Lay out a page.
+
+    Args:
+        title: Its heading, and its name in a browser.
+        sections: As `section` makes them.
+        about: One sentence under the heading.
+    """
+    head = Element(
+        "head",
+        Element("meta", charset="utf-8"),
+        Element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        Element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        Element("meta", name="color-scheme", content="light dark"),
+        Element("meta", name="generator", content=f"twil {__version__}"),
+        Element("title", title),
+        Element("link", rel="icon", href="data:,"),  # otherwise a browser asks the server for one
+        Element("style", resources.files("twil.page").joinpath("style.css").read_text(encoding="utf-8")),
+    )
+    body = Element(
+        "body",
+        Element("header", Element("h1", title), Element("p", about) if about else None),
+        Element("main", *sections),
+        Element("footer", Element("p", f"Written by twil {__version__}.")),
+    )
+    return f"<!doctype html>\n{Element('html', head, body, lang='en')}\n"
+
+
+def write_page(path: str | Path, page: str) -> None:
+    """Write a page, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def section(title: str, *content: Child) -> Element:
+    """Put content under a heading."""
+    return Element("section", Element("h2", title), *content)
+
+
+def paragraph(*content: Child) -> Element:
+    """Say something in running text."""
+    return Element("p", *content)
+
+
+def note(text: str) -> Element:
+    """Say something that must not be overlooked."""
+    return Element("p", text, class_="note", role="note")
+
+
+def facts(pairs: Iterable[tuple[str, Cell]]) -> Element:
+    """List names and what they stand for."""
+    parts = ((Element("dt", name), Element("dd", written(value))) for name, value in pairs)
+    return Element("dl", *(part for pair in parts for part in pair))
+
+
+def folded(summary: str, *content: Child) -> Element:
+    """Hide content until it is asked for; on paper it is shown."""
+    return Element("details", Element("summary", summary), *content)
+
+
+def figure(chart: Chart, *, caption: str = "") -> Element:
+    """Show a chart under its title, and its numbers folded below.
+
+    Args:
+        chart: What is shown.
+        caption: What else there is to know.
+    """
+    return Element(
+        "figure",
+        Element("figcaption", chart.title),
+        Element("ul", *(Element("li", *entry) for entry in chart.legend), class_="legend")
+        if chart.legend
+        else None,
+        Element("div", chart.drawing, class_="scroll"),
+        Element("p", caption, class_="caption") if caption else None,
+        folded("Numbers", chart.numbers),
+    )
+
+
+def figures(*shown: Element | None) -> Element:
+    """Put figures side by side where there is room."""
+    return Element("div", *shown, class_="figures")

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from twil.config.loop import OptimiserConfig
 from twil.config.model import MemoryConfig
-from twil.config.pretraining import OptimiserConfig
 from twil.machine import cpu_name
 from twil.model.encoder import initialize
 from twil.model.memory import ProductKeyMemory

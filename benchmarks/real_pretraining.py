@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twil.config.loop import LOG
 from twil.config.pretraining import read_pretrain_config
-from twil.config.training import LOG
 from twil.data.cleaning import fold
 from twil.data.pairs import PairReader
 from twil.machine import available_cpus, cpu_name

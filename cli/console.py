@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -137,25 +137,6 @@ def show_json(value: Any) -> None:
 def split_names(text: str | None) -> list[str] | None:
     """Read an option that lists names with commas between them; None where it was not given."""
     return [name.strip() for name in text.split(",")] if text else None
-
-
-def report_tables(report: Mapping[str, Any], title: str) -> list[RenderableType]:
-    """Lay out a classification report: scores by label and average, then the confusion matrix."""
-    rows: list[list[object]] = [
-        [label, scores["precision"], scores["recall"], scores["f1"], scores["support"]]
-        for label, scores in report["labels"].items()
-    ]
-    rows += [
-        [f"{average} average", scores["precision"], scores["recall"], scores["f1"], report["rows"]]
-        for average, scores in report["averages"].items()
-    ]
-    rows.append(["accuracy", "", "", report["accuracy"], report["rows"]])
-    labels = list(report["labels"])
-    confusion = [[label, *counts] for label, counts in zip(labels, report["confusion"], strict=True)]
-    return [
-        make_table(title, ["", "precision", "recall", "F1", "rows"], rows),
-        make_table("true label ↓, answer →", ["", *labels], confusion),
-    ]
 
 
 class StopSignal:

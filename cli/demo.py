@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from twil.cli.console import Display, format_seconds, make_table, report_tables, show
+from twil.cli.console import Display, format_seconds, make_table, show
+from twil.cli.scores import report_tables
 
 SHOWN = 12  # predictions in the table at the end
 FILES = ("tokenizer.json", "model", "model.checkpoint", "bundle", "predictions.tsv")
@@ -71,7 +72,7 @@ def command(
             if isinstance(event, Summary):
                 show_summary(display, event)
         title = f"{finished.dev.rows} tweets kept apart, epoch {finished.best_epoch}"
-        tables = report_tables(finished.dev.as_dict(), title)
+        tables = report_tables(finished.dev, title)
         tables.append(_lay_out_predictions(texts / "to_predict.tsv", folder / "predictions.tsv"))
     for table in tables:
         show(table)

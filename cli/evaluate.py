@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds, report_tables, show, show_json
+from twil.cli.console import Display, format_seconds, show, show_json
 from twil.errors import ConfigError
 
 PRETRAINED = "--mlm, --rop or --pll"
@@ -27,6 +27,7 @@ def command(
         bool, typer.Option("--pll", help="Pretrained: how likely texts are, every piece masked in turn.")
     ] = False,
     text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
     first: Annotated[str | None, typer.Option(help="Pretrained: column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Pretrained: column of the replies.")] = None,
@@ -52,7 +53,10 @@ def command(
     """Score a classifier on labelled texts, or a pretrained model (--mlm, --rop, --pll) on pairs or texts."""
     objectives = [name for name, asked in {"mlm": mlm, "rop": rop, "pll": pll}.items() if asked]
     if objectives:
-        _refuse({"--text": text, "--label": label}, f"a classifier's scores, not with {PRETRAINED}")
+        _refuse(
+            {"--text": text, "--text-pair": text_pair, "--label": label},
+            f"a classifier's scores, not with {PRETRAINED}",
+        )
     else:
         columns = {"--first": first, "--second": second, "--no-header": no_header or None}
         _refuse({**columns, "--limit": limit}, PRETRAINED)
@@ -83,14 +87,15 @@ def command(
                 display,
             )
         else:
+            from twil.cli.scores import report_tables
+            from twil.data.labelled import LabelledColumns
             from twil.train.evaluate import evaluate
 
             display.update(f"evaluating {model} on {file}")
             result = evaluate(
                 model,
                 file,
-                text=text or "TEXT",
-                label=label or "CLASS",
+                columns=LabelledColumns(text or "TEXT", text_pair, label or "CLASS"),
                 batch_tokens=batch_tokens,
                 device=device,
             )
@@ -100,7 +105,7 @@ def command(
     elif objectives:
         show_scores(scores, display, title)
     else:
-        for table in report_tables(result.report.as_dict(), title):
+        for table in report_tables(result.report, title):
             show(table)
         if result.truncated:
             display.warn(f"texts cut at the longest row that the model reads: {result.truncated:,}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_seconds, report_tables, show, split_names
+from twil.cli.console import Display, format_seconds, show, split_names
 
 
 def command(
@@ -23,7 +23,11 @@ def command(
     tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
     test: Annotated[Path | None, typer.Option(help="Scored once, at the end.")] = None,
     text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Label names in their order, separated by commas. [dim]\\[found][/dim]")
     ] = None,
@@ -38,9 +42,26 @@ def command(
             help="From pieces to one vector: cls, avg, max, concat. [dim]\\[the model's, or cls][/dim]"
         ),
     ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="What is made small. [dim]\\[cross_entropy, for one label][/dim]")
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="none, balanced, max-ratio, or LABEL=WEIGHT,… [dim]\\[none][/dim]"),
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="Parts that stay as they are, such as embeddings,0-3.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16. [dim]\\[fp32][/dim]")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Dev score that decides the best epoch. [dim]\\[macro_f1][/dim]")
+        str | None,
+        typer.Option(help="Dev score that decides the best epoch. [dim]\\[macro_f1, for labels][/dim]"),
+    ] = None,
+    tune_threshold: Annotated[
+        str | None, typer.Option(help="f1: thresholds with the best F1 on dev, kept with the model.")
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="temperature: probabilities that fit dev, kept with the model.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all that is random. [dim]\\[1][/dim]")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
@@ -53,6 +74,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Fine-tune a classifier on labelled texts."""
+    from twil.cli.training import read_weights
     from twil.config.training import finetune_config
 
     options: dict[str, dict[str, Any]] = {
@@ -61,7 +83,9 @@ def command(
             "dev": dev,
             "test": test,
             "text": text,
+            "text_pair": text_pair,
             "label": label,
+            "task": task,
             "labels": split_names(labels),
         },
         "model": {
@@ -74,14 +98,19 @@ def command(
             "epochs": epochs,
             "lr": lr,
             "batch_tokens": batch_tokens,
+            "loss": loss,
+            "class_weights": read_weights(class_weights),
+            "freeze": freeze,
             "precision": precision,
             "metric": metric,
             "seed": seed,
         },
+        "decision": {"tune_threshold": tune_threshold, "calibrate": calibrate},
     }
     run = finetune_config(config, options, settings or ())
 
-    from twil.cli.training import TrainingView
+    from twil.cli.scores import report_tables
+    from twil.cli.training import TrainingView, show_decision
     from twil.train.finetune import finetune
 
     with Display(quiet=quiet) as display:
@@ -93,7 +122,8 @@ def command(
     if finished is None:
         display.line("continue with the same command and --resume")
         raise KeyboardInterrupt
+    show_decision(finished, display)
     title = f"{'test' if finished.test else 'dev'}, best epoch {finished.best_epoch}"
-    for table in report_tables((finished.test or finished.dev).as_dict(), title):
+    for table in report_tables(finished.test or finished.dev, title):
         show(table)
     display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")

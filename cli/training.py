@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from rich.console import RenderableType
 
 from twil.cli.console import Display, StopSignal, format_seconds, make_table
+from twil.cli.scores import name_metric
+from twil.errors import ConfigError
 from twil.train.finetune import FinetuneEvent, Finished, Started
 from twil.train.loop import Evaluated, Interrupted, StepDone
 
@@ -26,6 +30,7 @@ class TrainingView:
         self.begin = time.monotonic()
         self.first_step = 0
         self.rows = 0.0
+        self.metric, self.kind = "loss", "class"
 
     def should_stop(self) -> bool:
         """Tell the run whether the user has asked it to stop."""
@@ -65,10 +70,13 @@ class TrainingView:
         rows = ", ".join(f"{name} {count:,}" for name, count in event.rows.items())
         self.display.line(
             f"rows: {rows}; {event.parameters:,} parameters; {event.steps:,} steps on {event.device}"
+            f"{f', shared by {event.processes} processes' if event.processes > 1 else ''}"
         )
-        self.display.table(
-            make_table("training labels", ["label", "rows"], [[k, v] for k, v in event.labels.items()])
-        )
+        self.metric, self.kind = event.metric, event.task.kind
+        if event.trainable < event.parameters:
+            self.display.line(f"{event.parameters - event.trainable:,} of the parameters are frozen")
+        if event.labels:
+            self.display.table(_label_table(event))
         if event.kept_classifier:
             self.display.line("the classifier of the model is trained further")
         for name, count in event.blank.items():
@@ -95,8 +103,57 @@ class TrainingView:
         metrics = event.metrics
         self.display.line(
             f"epoch {event.epoch}  loss {event.loss:.4f}  dev loss {metrics['loss']:.4f}  "
-            f"accuracy {metrics['accuracy']:.4f}  macro-F1 {metrics['macro_f1']:.4f}  "
-            f"{format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
+            f"{self._scores(metrics)}  {format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
         )
         if event.last and event.epoch < self.epochs:
             self.display.line("no better epoch for a while: training ends (train.patience)")
+
+    def _scores(self, metrics: Mapping[str, float]) -> str:
+        """Name what an epoch gave: what decides, and what everybody looks at."""
+        usual = ["pearson", "rmse"] if self.kind == "regression" else ["accuracy", "macro_f1"]
+        names = dict.fromkeys([*usual, self.metric])
+        return "  ".join(f"{name_metric(name)} {metrics[name]:.4f}" for name in names if name != "loss")
+
+
+def show_decision(finished: Finished, display: Display) -> None:
+    """Say what was tuned on dev when training was done."""
+    decision = finished.decision
+    if decision is None:
+        return
+    tuned = []
+    if decision.task.temperature != 1:
+        tuned.append(f"temperature {decision.task.temperature:.3f}")
+    if decision.task.thresholds:
+        labels = decision.task.labels[-decision.task.decisions :]
+        pairs = zip(labels, decision.task.thresholds, strict=True)
+        tuned.append("thresholds " + ", ".join(f"{label} {threshold:.3f}" for label, threshold in pairs))
+    before, after = decision.before, decision.after
+    display.line(
+        f"tuned on dev: {'; '.join(tuned)}; {name_metric(decision.metric)} {before.score:.4f} → "
+        f"{after.score:.4f}, calibration error {before.calibration_error:.4f} → {after.calibration_error:.4f}"
+    )
+
+
+def read_weights(text: str | None) -> str | dict[str, float] | None:
+    """Read class weights: the name of a rule, or ``LABEL=WEIGHT`` with commas between them.
+
+    Raises:
+        ConfigError: A weight is no number.
+    """
+    if text is None or "=" not in text:
+        return text
+    pairs = [pair.rpartition("=") for pair in text.split(",")]
+    try:
+        return {label.strip(): float(weight) for label, _, weight in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--class-weights takes none, balanced, max-ratio, or LABEL=WEIGHT,…, not '{text}'"
+        ) from error
+
+
+def _label_table(event: Started) -> RenderableType:
+    rows: list[list[object]] = [[label, count] for label, count in event.labels.items()]
+    if event.weights is None:
+        return make_table("training labels", ["label", "rows"], rows)
+    weighed = [[*row, weight] for row, weight in zip(rows, event.weights.values(), strict=True)]
+    return make_table("training labels", ["label", "rows", "weight"], weighed)

@@ -131,8 +131,10 @@ def _scores(results: Any) -> Iterator[str]:
     for number, (part, report) in enumerate(reports.items()):
         if number:
             yield ""
-        macro = report["averages"]["macro"]["f1"]
-        yield f"On {part} ({report['rows']:,} rows): accuracy {report['accuracy']:.4f}, macro-F1 {macro:.4f}."
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
+        yield f"On {part} ({report['rows']:,} rows): {figures}."
+        if not report["labels"]:
+            continue
         yield ""
         rows = [
             (

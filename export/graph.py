@@ -44,18 +44,16 @@ class ClassifierGraph(nn.Module):
         super().__init__()
         self.model = model
         self.task: Task = model.task
-        self.kind = model.task.kind
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Map int64 ``(B, T)`` each to logits and `Task.probabilities`, both float ``(B, L)``."""
         logits = self.model(input_ids, attention_mask, segment_ids)  # (B, L)
-        if self.kind == "class":
-            return logits, logits.softmax(dim=-1)
-        if self.kind == "multi-label":
-            return logits, logits.sigmoid()
-        return logits, logits.clone()  # an output of its own
+        if self.task.kind == "regression":
+            return logits, logits.clone()  # an output of its own
+        scaled = logits if self.task.temperature == 1 else logits / self.task.temperature
+        return logits, scaled.softmax(dim=-1) if self.task.kind == "class" else scaled.sigmoid()
 
 
 class EncoderGraph(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from twil.data.batching import Batch
-from twil.data.labelled import LabelledSet, read_labelled
+from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, ExportError
 from twil.export.accuracy import Accuracy, EvaluationSet, Limits, make_batches, spread_out
@@ -76,7 +76,7 @@ def read_data(options: Int8Options, task: Task | None) -> Int8Data:
             "int8 is checked by the labels of single texts, one each, and what is exported gives none: "
             "export it with --precision fp32"
         )
-    evaluation = read_labelled(options.evaluation, text=options.text, label=options.label)
+    evaluation = read_labelled(options.evaluation, LabelledColumns(options.text, None, options.label))
     evaluation.targets(task)
     texts = _read_texts(options.calibration, options.text)
     files = {"calibration": options.calibration, "evaluation": options.evaluation}

@@ -39,7 +39,7 @@ def refused(folder: Path, said: str) -> None:
     [
         lambda value: value["task"].update(labels=["NEG", "NEX", "POS"]),
         lambda value: value["task"].update(labels=["POS", "NEU", "NEG"]),
-        lambda value: value["task"].update(threshold=0.4),
+        lambda value: value["task"].update(temperature=2.0),
         lambda value: value.update(max_length=16),
         lambda value: value.update(pad_id=1),
         lambda value: value.update(pooling="max"),

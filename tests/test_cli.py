@@ -286,13 +286,15 @@ def test_a_bundle_is_scored_without_torch(bundle: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["report"]["rows"] == 2
 
 
-def test_only_single_texts_with_one_label_are_scored(run: Run, tmp_path: Path) -> None:
+def test_a_model_of_pairs_is_scored_on_pairs_alone(run: Run, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "labelled.tsv", [("hola", "a"), ("adiós", "b")])
-    for name, task in {
-        "pairs": Task("class", ("a", "b"), pair=True),
-        "many": Task("multi-label", ("a", "b")),
-    }.items():
-        fails(run("evaluate", write_bundle(tmp_path / name, task), file), "only single texts with one label")
+    pairs = write_bundle(tmp_path / "pairs", Task("class", ("a", "b"), pair=True))
+    singles = write_bundle(tmp_path / "singles", Task("class", ("a", "b")))
+    fails(run("evaluate", pairs, file), "the model reads pairs: name the second column", "--text-pair")
+    fails(run("evaluate", singles, file, "--text-pair", "TEXT"), "single texts: leave out --text-pair TEXT")
+    code, out, _ = run("evaluate", pairs, file, "--text-pair", "TEXT", "--json")
+    assert code == 0
+    assert json.loads(out)["report"]["rows"] == 2
 
 
 def test_square_brackets_in_names_are_shown_as_they_stand(run: Run, tmp_path: Path) -> None:

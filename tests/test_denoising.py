@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from corpora import SHAPE, make_corpus, tiny_run
 
+from twil.config.loop import OptimiserConfig
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig, RopConfig
 from twil.config.pretraining import MaskingConfig, PretrainLoopConfig
 from twil.data.corpus import Part, open_corpus
@@ -28,7 +29,7 @@ from twil.train.denoising import (
 )
 from twil.train.distributed import World
 from twil.train.loop import Step, Trainer
-from twil.train.optimisers import adamw
+from twil.train.optimisers import make_optimiser
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def gradients_of(objective: Denoising, batches: list[PieceRows], folder: Path) -
     trainer = Trainer(
         objective,
         objective.config,
-        optimiser=adamw(objective.model, lr=1e-3, weight_decay=0),
+        optimiser=make_optimiser(objective.model, OptimiserConfig(weight_decay=0), lr=1e-3),
         steps=1,
         checkpoints=CheckpointFolder(folder),
         fingerprint={},

@@ -18,7 +18,7 @@ from corpora import SHAPE, make_corpus, tiny_run
 from safetensors.torch import load_file
 
 import twil
-from twil.config.training import LOG
+from twil.config.loop import LOG
 from twil.data.corpus import open_corpus
 from twil.data.samples import Samples
 from twil.errors import ConfigError

@@ -170,7 +170,7 @@ def test_the_exporter_is_named_and_writes_the_opset_asked_for(
     "task",
     [
         POLARITY,
-        Task("multi-label", ("odio", "agresión", "broma"), threshold=0.3),
+        Task("multi-label", ("odio", "agresión", "broma"), thresholds=(0.3, 0.4, 0.5)),
         Task("regression", ("humor",)),
         Task("class", ("AGAINST", "FAVOR"), pair=True),
     ],
@@ -612,8 +612,7 @@ def test_the_card_says_what_is_recorded_and_may_be_changed(tmp_path: Path) -> No
     model, folder = make_model(Task("class", ("a|b", "NONE", "N"))), tmp_path / "model"
     report = {
         "rows": 5,
-        "accuracy": 0.8,
-        "averages": {"macro": {"f1": 0.75}},
+        "metrics": {"accuracy": 0.8, "macro_f1": 0.75},
         "labels": {"a|b": {"precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 2}},
     }
     run = {
@@ -634,7 +633,7 @@ def test_the_card_says_what_is_recorded_and_may_be_changed(tmp_path: Path) -> No
         "| layers | 3 |",
         "| train | train.tsv | 1,200 | abc |",
         "| lr | 0.0005 |",
-        "On dev (5 rows): accuracy 0.8000, macro-F1 0.7500.",
+        "On dev (5 rows): accuracy 0.8000, macro_f1 0.7500.",
         "| a&#124;b | 1.0000 | 0.5000 | 0.6667 | 2 |",
         "| precision | fp32 |",
     ):

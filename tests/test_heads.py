@@ -31,7 +31,7 @@ from twil.task import Task
 
 TASKS = {
     "class": Task("class", ("P", "NONE", "N")),
-    "multi-label": Task("multi-label", ("odio", "broma"), threshold=0.3),
+    "multi-label": Task("multi-label", ("odio", "broma"), thresholds=(0.3, 0.3)),
     "regression": Task("regression", ("humor",)),
     "class of pairs": Task("class", ("AGAINST", "FAVOR"), pair=True),
 }

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twil.config.loop import OptimiserConfig, Schedule
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig
-from twil.config.pretraining import OptimiserConfig
-from twil.config.training import Schedule
 from twil.errors import ConfigError
 from twil.model.memory import ProductKeyMemory
 from twil.model.original import import_original, keras_order
 from twil.model.twilbert import TWilBERT
-from twil.train.optimisers import Lamb, TwilbertAdam, adamw, make_optimiser, set_lr
+from twil.train.optimisers import Lamb, TwilbertAdam, make_optimiser, set_lr
 from twil.train.schedules import noam_peak, rate
 
 ORIGINAL = np.load(Path(__file__).parent / "data" / "original" / "optimizers.npz")
@@ -229,7 +228,7 @@ def test_tables_of_values_learn_at_their_own_rate(name: str) -> None:
 
 
 def test_adamw_of_a_fine_tuning_run_carries_rates_too() -> None:
-    optimiser = adamw(tiny_model(), lr=0.01, weight_decay=0.2)
+    optimiser = make_optimiser(tiny_model(), OptimiserConfig(weight_decay=0.2), lr=0.01)
     set_lr(optimiser, 0.5)
     assert {group["lr"] for group in optimiser.param_groups} == {0.5}
     assert [group["weight_decay"] for group in optimiser.param_groups] == [0.2, 0.0, 0.2]

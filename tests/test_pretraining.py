@@ -25,8 +25,9 @@ from twil.cli import console
 from twil.cli.console import Display, StopSignal
 from twil.cli.main import guard
 from twil.cli.pretrain import command
+from twil.config.loop import LOG
 from twil.config.pretraining import PretrainConfig, pretrain_config
-from twil.config.training import LOG, finetune_config
+from twil.config.training import finetune_config
 from twil.data.corpus_building import CorpusOptions, build_corpus
 from twil.errors import ConfigError, ModelError, TwilError
 from twil.model.folder import save

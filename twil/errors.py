@@ -68,6 +68,7 @@ EXTRAS = {
     "onnxruntime_extensions": "text-in",
     "ray": "ray",
     "safetensors": "train",
+    "scipy": "train",
     "sentencepiece": "train",
     "sklearn": "train",
     "tensorboard": "tensorboard",

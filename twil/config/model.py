@@ -94,7 +94,11 @@ class ClassifierConfig(Section):
     """The head of a fine-tuned model."""
 
     pooling: Pooling = "cls"
+    special_tokens: bool = True
+    """Whether [CLS] and [SEP] take part in an average or a maximum; never what `cls` reads."""
     dropout: Probability = 0.1
+    head: str = "linear"
+    """What maps a pooled row to logits: `linear`, or the name of a head of one's own (`register_head`)."""
 
 
 class ModelConfig(Section):

@@ -9,16 +9,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from twil.config.loop import LoopConfig, OptimiserConfig, Precision
 from twil.config.model import ModelConfig, RopConfig, Section, explain
-from twil.config.training import (
-    LoopConfig,
-    OriginConfig,
-    Precision,
-    merge,
-    overridden,
-    put_together,
-    read_toml,
-)
+from twil.config.settings import merge, overridden, put_together, read_toml
+from twil.config.training import OriginConfig
 from twil.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -100,19 +94,6 @@ class ObjectiveConfig(Section):
     rop: bool = True
     """Reply Order Prediction on pairs: each is seen in both orders. Off: masked pieces alone."""
     masking: MaskingConfig = MaskingConfig()
-
-
-class OptimiserConfig(Section):
-    """How weights are updated."""
-
-    name: str = "adamw"
-    """`adamw`, `twilbert-adam`, `lamb`, or the name of a class in torch.optim."""
-    betas: tuple[float, float] | None = None
-    eps: PositiveFloat | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    """Of the weights with two axes or more; each is the optimiser's own default when left out."""
-    memory_rate: PositiveFloat = 1.0
-    """Learning rate of the value tables of product-key memories, as a multiple of the others'."""
 
 
 class PretrainLoopConfig(LoopConfig):

@@ -1,14 +1,15 @@
-"""Typed options of the training loop and of a fine-tuning run, read from TOML and from the command line."""
+"""Typed options of a fine-tuning run, read from TOML and from the command line."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from twil.config.loop import LoopConfig, OptimiserConfig
+from twil.config.losses import ClassWeights, LossConfig
 from twil.config.model import (
     ClassifierConfig,
     EncoderConfig,
@@ -18,13 +19,13 @@ from twil.config.model import (
     explain,
     preset,
 )
+from twil.config.settings import put_together, read_toml
 from twil.errors import ConfigError
+from twil.task import Task, TaskKind
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Schedule = Literal["linear", "cosine", "noam", "constant"]
-
-LOG = "log.jsonl"
-"""The log of a run, beside its checkpoints while it goes on and in its model folder when it is done."""
+TaskName = Literal["class", "multi-label", "regression", "stance"]
+STANCES = ("AGAINST", "FAVOR")
+"""The labels that a task of stance is scored on, where no others are named."""
 
 FRESH_LR, TUNING_LR = 5e-4, 5e-5
 """Default peak learning rates: for an encoder drawn anew, and for one that is trained already."""
@@ -37,16 +38,44 @@ class DataConfig(Section):
     dev: Path
     test: Path | None = None
     text: str = "TEXT"
+    text_pair: str | None = None
+    """The column of the second texts, where rows are pairs."""
     label: str = "CLASS"
+    task: TaskName = "class"
+    """What is asked of a row: one label, any number of labels, a number, or a stance."""
     labels: tuple[str, ...] | None = None
     """Label names in the order of the outputs; found in `train` and sorted when left out."""
+    scored: tuple[str, ...] | None = None
+    """Of a stance: the labels whose mean F1 counts; `STANCES` when left out."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """The kind of the task; a stance is a class."""
+        return "class" if self.task == "stance" else self.task
+
+    def make_task(self, labels: tuple[str, ...]) -> Task:
+        """Describe the task whose labels are known.
+
+        Raises:
+            ConfigError: It cannot be decided or scored.
+        """
+        scored = (self.scored or STANCES) if self.task == "stance" else ()
+        return Task(self.kind, labels, pair=self.text_pair is not None, scored=scored)
+
+    @model_validator(mode="after")
+    def _check_scored(self) -> Self:
+        if self.scored is not None and self.task != "stance":
+            raise ValueError("scored has no effect: only a task of stance is scored on some labels alone")
+        return self
 
 
 class ClassifierChoice(Section):
     """What the classifier is to be; what is left out is as in the folder that the model starts from."""
 
     pooling: Pooling | None = None
+    special_tokens: bool | None = None
     dropout: Probability | None = None
+    head: str | None = None
 
     def apply(self, own: ClassifierConfig | None) -> ClassifierConfig:
         """Give the head, from the one that the model has already, if any."""
@@ -107,47 +136,6 @@ class StartConfig(OriginConfig):
         return self
 
 
-class LoopConfig(Section):
-    """What every run of the training loop decides."""
-
-    epochs: PositiveInt = 10
-    steps: PositiveInt | None = None
-    """Optimiser steps of the run in place of `epochs`."""
-    lr: PositiveFloat | None = None
-    """Peak learning rate."""
-    schedule: Schedule = "linear"
-    warmup: Annotated[float, Field(ge=0)] = 0.1
-    """Below 1 a share of all steps, else a number of steps."""
-    clip: Annotated[float, Field(ge=0)] = 1.0
-    """Largest norm of the gradients of a step; 0 leaves them as they are."""
-    precision: Precision = "fp32"
-    """`auto` is bf16 where the device has units for it, else fp32."""
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
-    evaluate_steps: PositiveInt | None = None
-    """Steps between evaluations on dev, besides the end of every epoch."""
-    metric: str = "loss"
-    """What decides the best weights, on dev."""
-    patience: PositiveInt | None = None
-    """Evaluations without a better one before training stops."""
-    checkpoint_steps: PositiveInt | None = None
-    checkpoint_minutes: PositiveFloat = 10.0
-    """Checkpoints are written after so many steps or minutes, whichever comes first, and at evaluations."""
-    keep: PositiveInt = 1
-    """The latest checkpoints that stay on disk; the best weights always do."""
-
-    @model_validator(mode="after")
-    def _check_length(self) -> Self:
-        if self.steps is not None and "epochs" in self.model_fields_set:
-            raise ValueError("epochs and steps are two ways to say how long a run is: give one of them")
-        return self
-
-    def warmup_steps(self, steps: int) -> int:
-        """Give the steps of the warm-up in a run of so many."""
-        if not self.warmup:
-            return 0
-        return max(1, round(self.warmup * steps if self.warmup < 1 else self.warmup))
-
-
 class TrainConfig(LoopConfig):
     """The training loop of a fine-tuning run."""
 
@@ -157,11 +145,28 @@ class TrainConfig(LoopConfig):
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 5e-5 for a trained encoder, 5e-4 for a fresh one."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    metric: str = "macro_f1"
-    """What decides the best epoch, on dev."""
+    loss: LossConfig = LossConfig()
+    class_weights: ClassWeights = "none"
+    """How much rows of rare labels count: none, balanced, max-ratio, or weights by label."""
+    freeze: str | None = None
+    """Parts of the encoder that stay as they are: embeddings, and layers from 0, such as embeddings,0-3."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The learning rate of each layer as a multiple of that of the layer above it."""
+    metric: str = "auto"
+    """What decides the best epoch, on dev; `auto` is macro-F1, the stances' F1, or Pearson's correlation."""
     patience: PositiveInt | None = 3
     """Epochs without a better one before training stops."""
+    log_steps: PositiveInt = 10
+    """Steps between lines of the log."""
+
+
+class DecisionConfig(Section):
+    """What is tuned on dev when training is done, and becomes part of the task."""
+
+    tune_threshold: Literal["f1"] | None = None
+    """The thresholds with the best F1: of every label of several, or of the second of two classes."""
+    calibrate: Literal["temperature"] | None = None
+    """The temperature with which probabilities fit best."""
 
 
 class FinetuneConfig(Section):
@@ -170,15 +175,20 @@ class FinetuneConfig(Section):
     data: DataConfig
     model: StartConfig
     train: TrainConfig = TrainConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    decision: DecisionConfig = DecisionConfig()
 
-    def resolve(self, steps: int) -> TrainConfig:
-        """Give the loop's options with the learning rate and the warm-up's steps written out.
+    def resolve(self, steps: int, metric: str) -> TrainConfig:
+        """Give the loop's options with what was left to be found out.
 
         Args:
             steps: Optimiser steps of the whole run.
+            metric: By which a task of this kind is judged.
         """
         lr = self.train.lr or (FRESH_LR if self.model.is_drawn else TUNING_LR)
-        return self.train.model_copy(update={"lr": lr, "warmup": float(self.train.warmup_steps(steps))})
+        chosen = metric if self.train.metric == "auto" else self.train.metric
+        warmup = float(self.train.warmup_steps(steps))
+        return self.train.model_copy(update={"lr": lr, "warmup": warmup, "metric": chosen})
 
 
 def finetune_config(
@@ -187,7 +197,7 @@ def finetune_config(
     """Put a run's options together; later ones win: the file, the options, the overrides.
 
     Args:
-        file: A TOML file with the sections `data`, `model` and `train`.
+        file: A TOML file with the sections `data`, `model`, `train`, `optimiser` and `decision`.
         options: Values by section and key; those that are None are left out.
         overrides: Texts ``section.key=value``.
 
@@ -202,86 +212,3 @@ def finetune_config(
     except ValidationError as error:
         source = f"{file}: " if file else ""
         raise ConfigError(f"{source}{explain(error, FinetuneConfig)}") from error
-
-
-def put_together(value: dict[str, Any], options: Mapping[str, Any], overrides: Iterable[str]) -> None:
-    """Change a file's settings by options, and those by overrides ``section.key=value``.
-
-    How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is given last counts.
-
-    Raises:
-        ConfigError: An override has another form, or a section of one is a plain value in the other.
-    """
-    _give_way(value, options.get("train"))
-    merge(value, options)
-    for override in overrides:
-        section, key = overridden(override)
-        _give_way(value, {key: override} if section == "train" else None)
-        override_value(value, override)
-
-
-def overridden(override: str) -> tuple[str, str]:
-    """Name the section and the key that a text ``section.key=value`` changes."""
-    section, _, key = override.partition("=")[0].strip().rpartition(".")
-    return section, key
-
-
-def _give_way(value: dict[str, Any], changes: Mapping[str, Any] | None) -> None:
-    train = value.get("train")
-    if changes and isinstance(train, dict):
-        for key, other in (("epochs", "steps"), ("steps", "epochs")):
-            if changes.get(key) is not None:
-                train.pop(other, None)
-
-
-def merge(value: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Put changes into a nested dictionary; None changes nothing.
-
-    Raises:
-        ConfigError: A section of one is a plain value in the other.
-    """
-    for key, change in changes.items():
-        if isinstance(change, Mapping):
-            section = value.setdefault(key, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"{key} is a section of settings, not the value {section!r}")
-            merge(section, change)
-        elif change is not None:
-            value[key] = change
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: It is absent or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML file: {error}") from error
-
-
-def override_value(value: dict[str, Any], override: str) -> None:
-    """Set one key of a nested dictionary from a text ``section.key=value``.
-
-    The right side is read as TOML (``3e-5``, ``true``, ``["a", "b"]``), or as it stands where it is none.
-
-    Raises:
-        ConfigError: The text has another form.
-    """
-    path, equals, right = override.partition("=")
-    *sections, key = path.strip().split(".")
-    if not equals or not key or not all(sections):
-        raise ConfigError(f"--set takes section.key=value, such as train.lr=3e-5, not '{override}'")
-    try:
-        parsed = tomllib.loads(f"value = {right}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = right.strip()
-    for section in sections:
-        value = value.setdefault(section, {})
-        if not isinstance(value, dict):
-            raise ConfigError(f"--set {override}: {section} is no section")
-    value[key] = parsed

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.data.rows import Rows
 from twil.data.tables import TableReader
-from twil.errors import DataError
-from twil.task import Task
+from twil.errors import ConfigError, DataError
+from twil.task import LABEL_SEPARATOR, Task, TaskKind
+
+VALUE = "value"
+"""The name of what a regression gives, where the user has no other."""
 
 _SHOWN_LABELS = 10  # in a message
+_BITS = frozenset("01")
+
+
+@dataclass(frozen=True)
+class LabelledColumns:
+    """The names of the columns of a labelled file.
+
+    Attributes:
+        text: Of the texts.
+        text_pair: Of the second texts, where rows are pairs.
+        label: Of the answers; blanks around one do not count.
+    """
+
+    text: str = "TEXT"
+    text_pair: str | None = None
+    label: str = "CLASS"
+
+    @property
+    def names(self) -> list[str]:
+        """All of them that there are."""
+        return [name for name in (self.text, self.text_pair, self.label) if name is not None]
+
+
+COLUMNS = LabelledColumns()
+"""What they are called where nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +53,18 @@ class LabelledSet:
 
     Attributes:
         path: The file.
+        columns: Of which it was read.
         texts: One per row.
+        text_pairs: The second text of each row, where they are pairs.
         labels: As they stand in the file.
         lines: The physical line of each row, from 1.
         blank: Lines without anything on them, which are left out.
     """
 
     path: Path
+    columns: LabelledColumns
     texts: list[str]
+    text_pairs: list[str] | None
     labels: list[str]
     lines: list[int]
     blank: int = 0
@@ -38,76 +73,182 @@ class LabelledSet:
         """Count the rows."""
         return len(self.texts)
 
-    def targets(self, task: Task) -> NDArray[np.int64]:
-        """Number the labels by their place in the task, int64 ``(rows,)``.
+    @property
+    def rows(self) -> Sequence[str] | Sequence[tuple[str, str]]:
+        """What is encoded: texts, or pairs of them."""
+        return self.texts if self.text_pairs is None else list(zip(self.texts, self.text_pairs, strict=True))
+
+    def targets(self, task: Task) -> NDArray[Any]:
+        """Turn the answers into what a model of a task is to give.
+
+        Returns:
+            Of a ``class`` task int64 ``(rows,)``, places in the task's labels; of a ``multi-label`` task
+            float32 ``(rows, labels)`` of 0 and 1; of a ``regression`` float32 ``(rows,)``.
 
         Raises:
-            DataError: A label is none of the task's; its line is named.
+            ConfigError: The task is one of pairs and the rows are not, or the other way round.
+            DataError: An answer is none of the task's; its line is named.
         """
+        if task.pair and self.text_pairs is None:
+            raise ConfigError(f"the model reads pairs: name the second column of {self.path} (--text-pair)")
+        if not task.pair and self.text_pairs is not None:
+            raise ConfigError(f"the model reads single texts: leave out --text-pair {self.columns.text_pair}")
+        if task.kind == "regression":
+            return self._numbers()
+        return self._places(task) if task.kind == "class" else self._choices(task)
+
+    def _places(self, task: Task) -> NDArray[np.int64]:
         index = {label: number for number, label in enumerate(task.labels)}
         for label, line in zip(self.labels, self.lines, strict=True):
             if label not in index:
-                raise DataError(
-                    f"the label '{label}' is none of {_list(task.labels)}: correct the row, or train with "
-                    "all labels (each row has one)",
-                    file=self.path,
-                    line=line,
-                )
+                raise self._unknown(label, line, task, " (each row has one)")
         return np.fromiter((index[label] for label in self.labels), dtype=np.int64, count=len(self))
 
+    def _choices(self, task: Task) -> NDArray[np.float32]:
+        index = {label: number for number, label in enumerate(task.labels)}
+        chosen = np.zeros((len(self), task.outputs), dtype=np.float32)
+        for row, (answer, line) in enumerate(zip(self.labels, self.lines, strict=True)):
+            names = _names(answer)
+            if _are_bits(names) and len(names) == task.outputs:
+                chosen[row] = [float(bit) for bit in names]
+                continue
+            for name in names:
+                if name not in index:
+                    shape = f" (names, or {task.outputs} zeros and ones, with '{LABEL_SEPARATOR}' between)"
+                    raise self._unknown(name, line, task, shape)
+                chosen[row, index[name]] = 1
+        return chosen
 
-def read_labelled(path: str | Path, *, text: str = "TEXT", label: str = "CLASS") -> LabelledSet:
+    def _numbers(self) -> NDArray[np.float32]:
+        numbers = np.fromiter(map(_number, self.labels), dtype=np.float64, count=len(self))
+        for row in np.flatnonzero(~np.isfinite(numbers)):
+            raise DataError(
+                f"'{self.labels[row]}' in the column {self.columns.label} is no number: correct the row, or "
+                "train with --task class",
+                file=self.path,
+                line=self.lines[row],
+            )
+        return numbers.astype(np.float32)
+
+    def _unknown(self, label: str, line: int, task: Task, shape: str) -> DataError:
+        return DataError(
+            f"the label '{label}' is none of {_list(task.labels)}: correct the row, or train with all "
+            f"labels{shape}",
+            file=self.path,
+            line=line,
+        )
+
+
+def read_labelled(
+    path: str | Path, columns: LabelledColumns = COLUMNS, kind: TaskKind = "class"
+) -> LabelledSet:
     """Read a labelled file whole.
 
     Args:
         path: A table of any format that `TableReader` reads.
-        text: The column of the texts.
-        label: The column of the labels; blanks around a label do not count.
+        columns: Where texts and answers stand.
+        kind: Of the task: a row of a ``multi-label`` task may have no label.
 
     Raises:
-        DataError: The file cannot be read, has no rows, or a row has no label.
+        DataError: The file cannot be read, has no rows, or a row has no answer.
     """
     texts: list[str] = []
+    pairs: list[str] = []
     labels: list[str] = []
     lines: list[int] = []
     blank = 0
-    for rows in TableReader(path, [text, label]):
-        for number, row_text, row_label in zip(
-            rows.numbers, rows.columns[text], rows.columns[label], strict=True
-        ):
-            row_label = row_label.strip()
-            if not row_label and not row_text.strip():
+    for rows in TableReader(path, columns.names):
+        for number, text, pair, label in _cells(rows, columns):
+            label = label.strip()
+            if not (label or text.strip() or pair.strip()):
                 blank += 1
                 continue
-            if not row_label:
-                raise DataError(f"the row has no label in the column {label}", file=path, line=number)
-            texts.append(row_text)
-            labels.append(row_label)
+            if not label and kind != "multi-label":
+                raise DataError(f"the row has no label in the column {columns.label}", file=path, line=number)
+            texts.append(text)
+            pairs.append(pair)
+            labels.append(label)
             lines.append(number)
     if not texts:
         raise DataError("the file has no rows: nothing can be learnt or measured", file=path)
-    return LabelledSet(Path(path), texts, labels, lines, blank)
+    second = pairs if columns.text_pair is not None else None
+    return LabelledSet(Path(path), columns, texts, second, labels, lines, blank)
 
 
-def find_labels(labelled: LabelledSet) -> tuple[str, ...]:
-    """Give the different labels of a set in order: by number where all are numbers, else by letter.
+def find_labels(labelled: LabelledSet, kind: TaskKind = "class") -> tuple[str, ...]:
+    """Find the labels of a set, in order: by number where all are numbers, else by letter.
+
+    Labels of a ``multi-label`` task that are given by zeros and ones are called 1, 2, …; what a
+    ``regression`` gives is called `VALUE`.
 
     Raises:
-        DataError: There is only one.
+        DataError: There is only one class, or no label at all.
     """
+    if kind == "regression":
+        return (VALUE,)
+    if kind == "multi-label":
+        return _find_choices(labelled)
     found = set(labelled.labels)
     if len(found) < 2:
         raise DataError(
             f"all rows have the label '{labelled.labels[0]}': a classifier needs at least two",
             file=labelled.path,
         )
-    numbers = {label: _number(label) for label in found}
+    return _in_order(found)
+
+
+def check_covered(labelled: LabelledSet, task: Task) -> None:
+    """Refuse a class of which a training set has no row.
+
+    Raises:
+        DataError: It names the classes.
+    """
+    missing = sorted(set(task.labels) - set(labelled.labels)) if task.kind == "class" else []
+    if missing:
+        raise DataError(
+            f"no row has the label {_list(missing)}, which could not be learnt: add rows, or leave it out of "
+            "the labels (--labels)",
+            file=labelled.path,
+        )
+
+
+def _cells(rows: Rows, columns: LabelledColumns) -> Iterable[tuple[int, str, str, str]]:
+    pairs = rows.columns[columns.text_pair] if columns.text_pair is not None else [""] * len(rows.numbers)
+    return zip(rows.numbers, rows.columns[columns.text], pairs, rows.columns[columns.label], strict=True)
+
+
+def _find_choices(labelled: LabelledSet) -> tuple[str, ...]:
+    answers = [_names(answer) for answer in labelled.labels]
+    if not any(answers):
+        raise DataError("no row has a label: nothing can be learnt", file=labelled.path)
+    if all(_are_bits(names) for names in answers if names):
+        return tuple(str(number) for number in range(1, max(map(len, answers)) + 1))
+    found = {name for names in answers for name in names}
+    for names, line in zip(answers, labelled.lines, strict=True):
+        if not all(names):
+            raise DataError(
+                f"there is an empty label between two '{LABEL_SEPARATOR}'", file=labelled.path, line=line
+            )
+    return _in_order(found)
+
+
+def _names(answer: str) -> list[str]:
+    """Split a multi-label answer; an empty one has no label."""
+    return [name.strip() for name in answer.split(LABEL_SEPARATOR)] if answer else []
+
+
+def _are_bits(names: Collection[str]) -> bool:
+    return bool(names) and _BITS.issuperset(names)
+
+
+def _in_order(labels: Collection[str]) -> tuple[str, ...]:
+    numbers = {label: _number(label) for label in labels}
     if all(math.isfinite(number) for number in numbers.values()):
-        return tuple(sorted(found, key=lambda label: (numbers[label], label)))
-    return tuple(sorted(found))
+        return tuple(sorted(labels, key=lambda label: (numbers[label], label)))
+    return tuple(sorted(labels))
 
 
-def _list(labels: tuple[str, ...]) -> str:
+def _list(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:_SHOWN_LABELS])
     return shown if len(labels) <= _SHOWN_LABELS else f"{shown}, … ({len(labels)} in all)"
 

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from twil.config.loop import LOG
 from twil.config.model import ModelConfig
-from twil.config.training import LOG
 from twil.errors import ModelError
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle

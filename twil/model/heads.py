@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.model import ClassifierConfig, Pooling, RopConfig
+from twil.errors import ConfigError
 from twil.model.encoder import gelu
+from twil.text.tokenizer import CLS_ID, SEP_ID
 
 ROP_OUTPUTS = 2  # 0: the reply stands first; 1: the tweet stands first
 
@@ -58,23 +61,74 @@ class TiedMlmHead(nn.Module):
         return F.linear(hidden, embeddings, self.bias)
 
 
+OwnHead = Callable[[int, int], nn.Module]
+"""From the size of a pooled row and the number of outputs to a module that maps the one to the other."""
+_OWN: dict[str, OwnHead] = {}
+LINEAR = "linear"
+
+
+def register_head(name: str) -> Callable[[OwnHead], OwnHead]:
+    """Make a head of one's own one that `model.classifier.head` can choose; for use as a decorator.
+
+    A model folder keeps the head's name and weights, never its code: whoever loads the folder registers the
+    same head first.
+
+    Raises:
+        ConfigError: There is such a head already.
+    """
+    if name == LINEAR or name in _OWN:
+        raise ConfigError(f"there is a head '{name}' already: choose another name")
+
+    def register(head: OwnHead) -> OwnHead:
+        _OWN[name] = head
+        return head
+
+    return register
+
+
+def check_head(name: str) -> None:
+    """Refuse a head that nobody has registered.
+
+    Raises:
+        ConfigError: It lists those that there are.
+    """
+    if name != LINEAR and name not in _OWN:
+        known = ", ".join([LINEAR, *_OWN])
+        raise ConfigError(
+            f"there is no head '{name}' (there is {known}): one of your own is known after register_head, "
+            "which has to run before the model is made or loaded"
+        )
+
+
 class ClassifierHead(nn.Module):
-    """Pooling, dropout and one dense layer.
+    """Pooling, dropout and one dense layer, or a head of one's own in its place.
 
     Args:
-        config: Pooling and dropout.
+        config: Pooling, dropout and the name of the head.
         hidden_size: D.
         outputs: L.
+
+    Raises:
+        ConfigError: There is no such head.
     """
 
     def __init__(self, config: ClassifierConfig, hidden_size: int, outputs: int) -> None:
         super().__init__()
+        check_head(config.head)
         self.pooling = config.pooling
+        self.special_tokens = config.special_tokens
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(pooled_size(config.pooling, hidden_size), outputs)
+        make: OwnHead = nn.Linear if config.head == LINEAR else _OWN[config.head]
+        self.output = make(pooled_size(config.pooling, hidden_size), outputs)
+
+    def pooled_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tell which tokens of int64 ``(B, T)`` the pooling reads, as a mask of the same shape."""
+        if self.special_tokens or self.pooling == "cls":
+            return attention_mask
+        return content_mask(input_ids, attention_mask)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Map hidden states float ``(B, T, D)`` and their mask ``(B, T)`` to logits float ``(B, L)``."""
+        """Map hidden states float ``(B, T, D)``, pooled by a mask ``(B, T)``, to logits ``(B, L)``."""
         logits: Tensor = self.output(self.dropout(pool(hidden, attention_mask, self.pooling)))
         return logits
 
@@ -100,6 +154,14 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "max":
         return hidden.masked_fill(~visible, torch.finfo(hidden.dtype).min).amax(dim=1)
     return (hidden * visible).sum(dim=1) / visible.sum(dim=1)
+
+
+def content_mask(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Leave [CLS] and [SEP] out of a mask int64 ``(B, T)``, but not of a row that has nothing else."""
+    special = (input_ids == CLS_ID) | (input_ids == SEP_ID)
+    content = attention_mask * (~special).to(attention_mask.dtype)
+    is_empty = content.sum(dim=1, keepdim=True) == 0  # (B, 1)
+    return torch.where(is_empty, attention_mask, content)
 
 
 CONCAT_ORDER: tuple[Pooling, ...] = ("cls", "avg", "max")

@@ -132,15 +132,15 @@ class TWilBERT(nn.Module):
         # This pooling reads no other token of the last layer.
         encode = self.encoder.first if self.classifier.pooling == "cls" else self.encoder
         hidden: Tensor = encode(input_ids, attention_mask, segment_ids)
-        logits: Tensor = self.classifier(hidden, attention_mask)
+        logits: Tensor = self.classifier(hidden, self.classifier.pooled_tokens(input_ids, attention_mask))
         return logits
 
 
 def with_heads(model: TWilBERT, config: ModelConfig) -> TWilBERT:
     """Put heads on a copy of a model's encoder.
 
-    A classifier of the same task and pooling keeps its weights (see `keeps_classifier`), and so do heads of
-    pretraining of the same shape; any other head is new.
+    A classifier of the same task, pooling and head keeps its weights (see `keeps_classifier`), and so do
+    heads of pretraining of the same shape; any other head is new.
 
     Args:
         model: Where the weights come from.
@@ -163,7 +163,10 @@ def keeps_classifier(old: ModelConfig, new: ModelConfig) -> bool:
     """Tell whether a classifier's weights mean the same in another configuration."""
     if old.classifier is None or new.classifier is None:
         return False
-    return old.task == new.task and old.classifier.pooling == new.classifier.pooling
+    assert old.task is not None
+    assert new.task is not None
+    heads = [config.model_copy(update={"dropout": 0.0}) for config in (old.classifier, new.classifier)]
+    return old.task.undecided == new.task.undecided and heads[0] == heads[1]
 
 
 def parameter_count(model: nn.Module) -> int:

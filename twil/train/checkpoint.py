@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from twil.config.training import LOG
+from twil.config.loop import LOG
 from twil.errors import ModelError, TwilError, first_line
 from twil.interruption import check_state, check_vacant_state
 from twil.storage import atomic_folder

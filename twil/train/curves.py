@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from twil.config.training import LOG
+from twil.config.loop import LOG
 from twil.drawing import COLOURS, check_ending, draw_legend, figure_file
 from twil.errors import DataError
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from twil.config.training import Precision
+from twil.config.loop import Precision
 from twil.errors import ConfigError
 from twil.machine import cpu_flags
 

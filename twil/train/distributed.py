@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -52,6 +53,12 @@ class World:
         dist.all_reduce(tensor, group=self.control)
         added: list[float] = tensor.tolist()
         return added
+
+    def merge(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Put together an array of the host of which each process has a part, and zeros elsewhere."""
+        if self.size > 1:
+            dist.all_reduce(torch.from_numpy(array), group=self.control)
+        return array
 
     def reduce(self, tensor: Tensor) -> Tensor:
         """Add up a tensor over all processes, in place."""

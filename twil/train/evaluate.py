@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from twil.data.labelled import LabelledSet, read_labelled
+from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.errors import ModelError
 from twil.predict.bundle import is_bundle
 from twil.predict.predictor import Predictor
-from twil.task import Task
 from twil.train.metrics import Report, score_logits
 
 
@@ -40,8 +39,7 @@ def evaluate(
     path: str | Path,
     file: str | Path,
     *,
-    text: str = "TEXT",
-    label: str = "CLASS",
+    columns: LabelledColumns = COLUMNS,
     batch_tokens: int = 1024,
     device: str = "auto",
 ) -> Evaluation:
@@ -50,8 +48,7 @@ def evaluate(
     Args:
         path: A model folder or a bundle.
         file: The labelled texts.
-        text: Their column.
-        label: The column of the labels.
+        columns: Where they and their answers stand.
         batch_tokens: Pieces per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -61,19 +58,20 @@ def evaluate(
     """
     if not Path(path).is_dir():
         raise ModelError(f"there is no model folder and no bundle {path}")
-    labelled = read_labelled(file, text=text, label=label)
     run = _evaluate_bundle if is_bundle(path) else _evaluate_folder
-    return run(Path(path), labelled, batch_tokens, device)
+    return run(Path(path), Path(file), columns, batch_tokens, device)
 
 
-def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
+def _evaluate_folder(
+    path: Path, file: Path, columns: LabelledColumns, batch_tokens: int, device: str
+) -> Evaluation:
     # Here, not above: a bundle is scored without torch.
     from twil.model.folder import load_with_tokenizer
     from twil.train.classification import compute_logits, encode_set
     from twil.train.devices import choose_device
 
     model, tokenizer = load_with_tokenizer(path)
-    _check_kind(model.task, path)
+    labelled = read_labelled(file, columns, model.task.kind)
     place = choose_device(device, "fp32")
     model.to(place)
     begin = time.monotonic()
@@ -84,20 +82,16 @@ def _evaluate_folder(path: Path, labelled: LabelledSet, batch_tokens: int, devic
     return Evaluation(report, encoded.truncated, seconds, f"torch on {place.type}")
 
 
-def _evaluate_bundle(path: Path, labelled: LabelledSet, batch_tokens: int, device: str) -> Evaluation:
+def _evaluate_bundle(
+    path: Path, file: Path, columns: LabelledColumns, batch_tokens: int, device: str
+) -> Evaluation:
     predictor = Predictor(path, provider=device, batch_tokens=batch_tokens)  # type: ignore[arg-type]  # checked there
-    _check_kind(predictor.task, path)
+    labelled = read_labelled(file, columns, predictor.task.kind)
     targets = labelled.targets(predictor.task)
     begin = time.monotonic()
-    encoded = predictor.encode(labelled.texts)
+    encoded = predictor.encode(labelled.rows)
     logits = predictor.logits(encoded)
     seconds = time.monotonic() - begin
     report = score_logits(logits, targets, predictor.task)
     runtime = f"ONNX Runtime on {predictor.session.provider}"
     return Evaluation(report, int(encoded.truncated.sum()), seconds, runtime)
-
-
-def _check_kind(task: Task, path: Path) -> None:
-    if task.kind != "class" or task.pair:
-        what = f"{task.kind} of {'pairs' if task.pair else 'single texts'}"
-        raise ModelError(f"{path} is a model for {what}: only single texts with one label each can be scored")

@@ -5,30 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from tokenizers import Tokenizer
 
-from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
-from twil.config.training import FinetuneConfig, StartConfig
-from twil.data.labelled import LabelledSet, find_labels, read_labelled
-from twil.errors import ConfigError, DataError
-from twil.model.folder import FILES, load_with_tokenizer, save
-from twil.model.twilbert import TWilBERT, keeps_classifier, parameter_count, with_heads
+from twil.config.loop import LOG
+from twil.config.training import FinetuneConfig
+from twil.data.labelled import LabelledColumns, LabelledSet, check_covered, find_labels, read_labelled
+from twil.errors import DataError
+from twil.model.classifier import make_classifier
+from twil.model.folder import FILES, WEIGHTS, save
+from twil.model.twilbert import parameter_count
 from twil.storage import check_vacant, sha256
 from twil.task import Task
-from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
+from twil.text.tokenizer import max_length
 from twil.train.checkpoint import CheckpointFolder
+from twil.train.class_weights import label_counts
 from twil.train.classification import Classification, encode_set
+from twil.train.decisions import Decision, check_decision, decide
 from twil.train.devices import choose_device
-from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps
-from twil.train.metrics import Report, check_metric
-from twil.train.optimisers import adamw
+from twil.train.distributed import World, join_world
+from twil.train.layers import freeze, layer_rates
+from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps
+from twil.train.metrics import Report, check_metric, main_metric, score_logits
+from twil.train.optimisers import make_optimiser
+from twil.train.run_log import RunLog
 
 
 @dataclass(frozen=True)
@@ -36,27 +40,37 @@ class Started:
     """The data is read and the model is made.
 
     Attributes:
+        task: What is learned.
         rows: Rows of each set.
         blank: Blank lines that were left out of each set.
-        labels: Rows of each label in the training set.
+        labels: Rows of each label in the training set; of a regression there are none.
+        weights: How much rows of each label count, where not all count alike.
         truncated: Rows of each set cut at the longest length.
         max_length: That length, in pieces.
-        parameters: Trainable numbers of the model.
+        parameters: Numbers of the model.
+        trainable: Those of them that are not frozen.
         steps: Optimiser steps of the whole run.
+        metric: What decides the best epoch.
         device: Where it runs.
+        processes: How many share each step.
         kept_classifier: Whether the classifier of the model that it starts from is trained further; otherwise
             a new one is.
         resumed: The step it continues from, 0 for a new run.
     """
 
+    task: Task
     rows: dict[str, int]
     blank: dict[str, int]
     labels: dict[str, int]
+    weights: dict[str, float] | None
     truncated: dict[str, int]
     max_length: int
     parameters: int
+    trainable: int
     steps: int
+    metric: str
     device: str
+    processes: int
     kept_classifier: bool
     resumed: int
 
@@ -67,14 +81,20 @@ class Finished:
 
     Attributes:
         folder: Where.
+        task: What was learned, with what was tuned on dev.
+        metric: What decided the best epoch.
         best_epoch: The epoch whose weights it holds.
+        decision: What was tuned on dev when training was done, if anything.
         dev: Scores on dev.
         test: Scores on the test set, measured once; None without one.
         seconds: Time of this sitting.
     """
 
     folder: Path
+    task: Task
+    metric: str
     best_epoch: int
+    decision: Decision | None
     dev: Report
     test: Report | None
     seconds: float
@@ -98,10 +118,12 @@ def finetune(
 ) -> Iterator[FinetuneEvent]:
     """Fine-tune a classifier and write its model folder.
 
-    While it runs, its state lies in ``OUTPUT.checkpoint`` beside the output; it is removed at the end.
+    While it runs, its state and its log lie in ``OUTPUT.checkpoint`` beside the output; at the end the
+    state is removed and the log moves into the model folder. Processes that `torchrun` has started share
+    each step; all yield the same events, and the first one writes.
 
     Args:
-        config: Data, model and loop.
+        config: Data, model, loop, optimiser, and what is tuned at the end.
         output: The model folder to write.
         resume: Continue the interrupted run of the same settings, if there is one.
         overwrite: Replace a model folder that is there.
@@ -117,95 +139,173 @@ def finetune(
         ModelError: The model cannot be loaded, or training has diverged.
         TwilError: The output is taken.
     """
-    begin = time.monotonic()
     output = Path(output) if Path(output).name else Path(output).absolute()
     checkpoints = CheckpointFolder.beside(output)
     check_vacant(output, overwrite=overwrite, own=FILES)
     checkpoints.check_vacant(resume=resume, overwrite=overwrite)
-    check_metric(config.train.metric)
     place = choose_device(device, config.train.precision)
-
-    sets = _read_sets(config)
-    files = _describe(sets)
-    task = Task("class", config.data.labels or find_labels(sets["train"]))
-    torch.manual_seed(config.train.seed)
-    model, tokenizer, kept = make_classifier(config.model, task)
-    encoded = {name: encode_set(labelled, tokenizer, task) for name, labelled in sets.items()}
-    objective = Classification(model.to(place), encoded["train"], encoded["dev"], config.train)
-    steps = count_steps(objective, config.train)
-    resolved = config.resolve(steps)
-    assert resolved.lr is not None
-    trainer = Trainer(
-        objective,
-        resolved,
-        optimiser=adamw(model, lr=resolved.lr, weight_decay=resolved.weight_decay),
-        steps=steps,
-        checkpoints=checkpoints,
-        fingerprint=_fingerprint(config, files, model, tokenizer),
-        should_stop=should_stop,
-    )
-    if not resume or not trainer.resume():
-        checkpoints.clear()
-    counts = Counter(sets["train"].labels)
-    yield Started(
-        rows={name: len(labelled) for name, labelled in sets.items()},
-        blank={name: labelled.blank for name, labelled in sets.items()},
-        labels={label: counts[label] for label in task.labels},
-        truncated={name: entry.truncated for name, entry in encoded.items()},
-        max_length=max_length(tokenizer) or 0,
-        parameters=parameter_count(model),
-        steps=steps,
-        device=place.type,
-        kept_classifier=kept,
-        resumed=trainer.progress.step,
-    )
-    for event in trainer.run():
-        yield event
-        if isinstance(event, Interrupted):
-            return
-
-    reports = {name: objective.report(encoded[name]) for name in encoded if name != "train"}
-    save(output, model, tokenizer, _record(config, files, trainer, reports), overwrite=overwrite)
-    checkpoints.clear()
-    best_epoch, seconds = trainer.progress.best_epoch, time.monotonic() - begin
-    yield Finished(output, best_epoch, reports["dev"], reports.get("test"), seconds)
+    with join_world(place.type) as world:
+        if place.type == "cuda":
+            place = torch.device("cuda", world.local_rank)
+        run = _Run(config, output, checkpoints, place, world)
+        yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
 
 
-def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer, bool]:
-    """Make the classifier that a run starts from, and its tokenizer with the run's longest length.
+class _Run:
+    """One fine-tuning run: what is made from the configuration, and the order of events."""
 
-    Returns:
-        Both, and whether the head of a model folder is kept.
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        output: Path,
+        checkpoints: CheckpointFolder,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.begin = time.monotonic()
+        self.config, self.output, self.checkpoints, self.world = config, output, checkpoints, world
+        self.sets = _read_sets(config)
+        self.files = _describe(self.sets)
+        train = self.sets["train"]
+        self.task = config.data.make_task(config.data.labels or find_labels(train, config.data.kind))
+        check_covered(train, self.task)
+        if config.train.metric != "auto":
+            check_metric(config.train.metric, self.task)
+        check_decision(config.decision, self.task)
+        torch.manual_seed(config.train.seed)
+        self.model, self.tokenizer, self.kept_classifier = make_classifier(config.model, self.task)
+        if config.train.freeze is not None:
+            freeze(self.model, config.train.freeze)
+        self.encoded = {name: encode_set(rows, self.tokenizer, self.task) for name, rows in self.sets.items()}
+        self.objective = Classification(
+            self.model.to(device), self.encoded["train"], self.encoded["dev"], config.train, world
+        )
+        self.steps = count_steps(self.objective, config.train)
+        self.loop = config.resolve(self.steps, main_metric(self.task))
 
-    Raises:
-        ConfigError: There is no such encoder, or rows may not be that long.
-        ModelError: The folder or the tokenizer cannot be read.
-    """
-    kept = False
-    if start.folder is not None:
-        model, tokenizer = load_with_tokenizer(start.folder)
-        shape = _shape(model.config.encoder, start, start.classifier.apply(model.config.classifier), task)
-        classifier = with_heads(model, shape)
-        kept = keeps_classifier(model.config, shape)
-    else:
-        assert start.tokenizer is not None
-        tokenizer = load_tokenizer(start.tokenizer)
-        encoder = start.draw(vocab_size=tokenizer.get_vocab_size())
-        classifier = TWilBERT(_shape(encoder, start, start.classifier.apply(None), task))
-    limit = classifier.config.encoder.max_positions
-    length = start.max_length or min(limit, max_length(tokenizer) or limit)
-    if length > limit:
-        raise ConfigError(f"rows of {length} pieces do not fit: the encoder has {limit} positions")
-    set_max_length(tokenizer, length)
-    return classifier, tokenizer, kept
+    def events(
+        self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+    ) -> Iterator[FinetuneEvent]:
+        trainer = self._trainer(should_stop)
+        resumed = resume and trainer.resume()
+        self.world.wait()  # no checkpoint goes before every process has read it
+        if self.world.main and not resumed:
+            self.checkpoints.clear()
+        log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.loop.log_steps)
+        yield self._started(trainer.progress.step)
+        with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
+            for event in trainer.run():
+                if isinstance(event, StepDone | Evaluated):
+                    log.add(event)
+                yield event
+                if isinstance(event, Interrupted):
+                    return
+        yield self._finish(trainer, log, overwrite=overwrite)
 
+    def _trainer(self, should_stop: Callable[[], bool]) -> Trainer:
+        decay = self.config.train.layer_decay
+        assert self.loop.lr is not None
+        return Trainer(
+            self.objective,
+            self.loop,
+            optimiser=make_optimiser(
+                self.model,
+                self.config.optimiser,
+                lr=self.loop.lr,
+                rates=layer_rates(self.model, decay) if decay is not None else None,
+            ),
+            steps=self.steps,
+            checkpoints=self.checkpoints,
+            fingerprint=self._fingerprint(),
+            should_stop=should_stop,
+            world=self.world,
+        )
 
-def _shape(
-    encoder: EncoderConfig, start: StartConfig, classifier: ClassifierConfig, task: Task
-) -> ModelConfig:
-    dropouts = {"input_dropout": start.input_dropout, "output_dropout": start.output_dropout}
-    chosen = {name: value for name, value in dropouts.items() if value is not None}
-    return ModelConfig(encoder=encoder.model_copy(update=chosen), classifier=classifier, task=task)
+    def _started(self, resumed: int) -> Started:
+        task, weights = self.task, self.objective.weights
+        counts = (
+            [] if task.kind == "regression" else label_counts(self.encoded["train"].targets, task).tolist()
+        )
+        return Started(
+            task=task,
+            rows={name: len(labelled) for name, labelled in self.sets.items()},
+            blank={name: labelled.blank for name, labelled in self.sets.items()},
+            labels=dict(zip(task.labels, counts, strict=False)),
+            weights=None if weights is None else dict(zip(task.labels, weights.tolist(), strict=True)),
+            truncated={name: entry.truncated for name, entry in self.encoded.items()},
+            max_length=max_length(self.tokenizer) or 0,
+            parameters=parameter_count(self.model),
+            trainable=sum(entry.numel() for entry in self.model.parameters() if entry.requires_grad),
+            steps=self.steps,
+            metric=self.loop.metric,
+            device=self.objective.device.type,
+            processes=self.world.size,
+            kept_classifier=self.kept_classifier,
+            resumed=resumed,
+        )
+
+    def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> Finished:
+        logits = {name: self.objective.logits(rows) for name, rows in self.encoded.items() if name != "train"}
+        decision = decide(self.config.decision, logits["dev"], self.encoded["dev"].targets, self.task)
+        task = decision.task if decision else self.task
+        self.model.config = self.model.config.model_copy(update={"task": task})
+        reports = {
+            name: score_logits(found, self.encoded[name].targets, task) for name, found in logits.items()
+        }
+        if self.world.main:
+            record = self._record(trainer, reports, decision)
+            save(self.output, self.model, self.tokenizer, record, overwrite=overwrite, log=log.path)
+            self.checkpoints.clear()
+        self.world.wait()
+        return Finished(
+            folder=self.output,
+            task=task,
+            metric=self.loop.metric,
+            best_epoch=trainer.progress.best_epoch,
+            decision=decision,
+            dev=reports["dev"],
+            test=reports.get("test"),
+            seconds=time.monotonic() - self.begin,
+        )
+
+    def _record(
+        self, trainer: Trainer, reports: dict[str, Report], decision: Decision | None
+    ) -> dict[str, Any]:
+        """Describe a run that has ended, in JSON's types."""
+        return {
+            "command": "finetune",
+            "config": self.config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
+            "data": self.files,
+            "parameters": parameter_count(self.model),
+            "processes": self.world.size,
+            "steps": trainer.progress.step,
+            "best_epoch": trainer.progress.best_epoch,
+            "seconds": trainer.progress.total_seconds,
+            "history": trainer.progress.history,
+            "decision": decision and decision.as_dict(),
+            "results": {name: report.as_dict() for name, report in reports.items()},
+        }
+
+    def _fingerprint(self) -> dict[str, str]:
+        """Say what a continued run must share with the interrupted one, wherever its files lie."""
+        config, data = self.config, self.config.data
+        settings = {
+            f"{section}.{key}": repr(value)
+            for section in ("train", "optimiser", "decision")
+            for key, value in getattr(config, section).model_dump(mode="json").items()
+        }
+        for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps"):
+            del settings[f"train.{key}"]
+        if config.model.folder is not None:
+            settings["the weights it starts from"] = sha256(config.model.folder / WEIGHTS)
+        return settings | {
+            "the columns": repr((data.text, data.text_pair, data.label)),
+            "the training data": self.files["train"]["sha256"],
+            "the dev data": self.files["dev"]["sha256"],
+            "the model": json.dumps(self.model.config.as_dict(), sort_keys=True),
+            "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
+            "the number of processes": repr(self.world.size),
+        }
 
 
 def _read_sets(config: FinetuneConfig) -> LabelledSets:
@@ -215,43 +315,12 @@ def _read_sets(config: FinetuneConfig) -> LabelledSets:
     for file in given.values():
         if str(file) == "-" or (file.exists() and not file.is_file()):
             raise DataError("training data must be a regular file, whose hash is recorded", file=file)
-    return {name: read_labelled(file, text=data.text, label=data.label) for name, file in given.items()}
+    columns = LabelledColumns(data.text, data.text_pair, data.label)
+    return {name: read_labelled(file, columns, data.kind) for name, file in given.items()}
 
 
 def _describe(sets: LabelledSets) -> FileRecords:
     return {
         name: {"file": str(labelled.path), "sha256": sha256(labelled.path), "rows": len(labelled)}
         for name, labelled in sets.items()
-    }
-
-
-def _record(
-    config: FinetuneConfig, files: FileRecords, trainer: Trainer, reports: dict[str, Report]
-) -> dict[str, Any]:
-    """Describe a run that has ended, in JSON's types."""
-    return {
-        "command": "finetune",
-        "config": config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
-        "data": files,
-        "parameters": parameter_count(trainer.objective.model),
-        "steps": trainer.progress.step,
-        "best_epoch": trainer.progress.best_epoch,
-        "history": trainer.progress.history,
-        "results": {name: report.as_dict() for name, report in reports.items()},
-    }
-
-
-def _fingerprint(
-    config: FinetuneConfig, files: FileRecords, model: TWilBERT, tokenizer: Tokenizer
-) -> dict[str, str]:
-    """Say what a continued run must share with the interrupted one: settings and data, wherever they lie."""
-    settings = {f"train.{key}": repr(value) for key, value in config.train.model_dump(mode="json").items()}
-    for key in ("checkpoint_minutes", "checkpoint_steps", "keep"):
-        del settings[f"train.{key}"]
-    return settings | {
-        "the columns": repr((config.data.text, config.data.label)),
-        "the training data": files["train"]["sha256"],
-        "the dev data": files["dev"]["sha256"],
-        "the model": json.dumps(model.config.as_dict(), sort_keys=True),
-        "the tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
     }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from twil.config.training import LoopConfig
+from twil.config.loop import LOWER_IS_BETTER, LoopConfig
 from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings
 from twil.train.ahead import ahead
@@ -29,8 +29,6 @@ from twil.train.schedules import rate
 
 MicroBatch: TypeAlias = Any  # whatever the objective makes of a share of its data
 Counts: TypeAlias = dict[str, float]
-
-LOWER_IS_BETTER = frozenset({"loss", "mlm_loss", "rop_loss", "perplexity"})
 
 
 @dataclass(frozen=True)

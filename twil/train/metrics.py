@@ -1,103 +1,194 @@
-"""What a classifier is worth on a labelled set."""
+"""What a classifier is worth on a labelled set, by the scores that its kind of task has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+from scipy.stats import pearsonr, spearmanr
+from sklearn import metrics as sk
 
+from twil.config.loop import LOWER_IS_BETTER
 from twil.errors import ConfigError
 from twil.task import Task
 
 AVERAGES = ("macro", "micro", "weighted")
 SCORES = ("precision", "recall", "f1")
-METRICS = ("accuracy", *(f"{average}_{score}" for average in AVERAGES for score in SCORES))
-"""The names by which one number can be asked for."""
+OF_LABEL = ":"
+"""Between a score and the one label that it is of, such as ``f1:ironía``."""
+
+_LABEL_METRICS = ("accuracy", *(f"{average}_{score}" for average in AVERAGES for score in SCORES), "jaccard")
+_REGRESSION_METRICS = ("pearson", "spearman", "rmse", "mae")
+
+OwnMetric = Callable[[NDArray[Any], NDArray[np.float32]], float]
+"""From targets and scores, as `Task.probabilities` gives them, to one number; more is better."""
+_OWN: dict[str, OwnMetric] = {}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores of a single-label classifier.
+    """Scores on a labelled set.
 
     Attributes:
         rows: How many rows were scored.
-        accuracy: Share of right answers.
-        averages: precision, recall and F1, by kind of average.
-        labels: precision, recall, F1 and support, by label.
-        confusion: Rows by true label, columns by answer, in the order of `labels`.
+        metrics: One number each, by the names that `metric_names` gives.
+        labels: precision, recall, F1 and support, by label; of a regression there are none.
+        confusion: Rows by true label, columns by answer, in the order of `labels`, where each row has one.
     """
 
     rows: int
-    accuracy: float
-    averages: dict[str, dict[str, float]]
+    metrics: dict[str, float]
     labels: dict[str, dict[str, float]]
     confusion: list[list[int]]
-
-    def metrics(self) -> dict[str, float]:
-        """Give the numbers of `METRICS` by name."""
-        averages = {
-            f"{average}_{score}": value
-            for average, scores in self.averages.items()
-            for score, value in scores.items()
-        }
-        return {"accuracy": self.accuracy, **averages}
 
     def as_dict(self) -> dict[str, Any]:
         """Describe the report in JSON's types."""
         return asdict(self)
 
 
-def score(true: NDArray[np.int64], answers: NDArray[np.int64], labels: Sequence[str]) -> Report:
-    """Score answers against the truth.
+def register_metric(name: str) -> Callable[[OwnMetric], OwnMetric]:
+    """Make a function of one's own a metric, from which `train.metric` can choose; for use as a decorator.
 
-    A label without true rows, or without answers, counts with 0 in macro averages, as scikit-learn does
-    with `zero_division=0`; every label of the task counts, whether or not it occurs.
+    Raises:
+        ConfigError: There is such a metric already.
+    """
+    if name in {*_LABEL_METRICS, *_REGRESSION_METRICS, *_OWN, "loss", "mcc", "stance_f1"} or OF_LABEL in name:
+        raise ConfigError(f"the metric '{name}' cannot be added: choose a name that is free, without a colon")
+
+    def register(metric: OwnMetric) -> OwnMetric:
+        _OWN[name] = metric
+        return metric
+
+    return register
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Name the metrics of a task, one number each; those of one label are ``f1:LABEL`` and the like."""
+    if task.kind == "regression":
+        return (*_REGRESSION_METRICS, *_OWN)
+    of_labels = (f"{score}{OF_LABEL}{label}" for label in task.labels for score in SCORES)
+    extra = ("mcc",) if task.kind == "class" else ()
+    stance = ("stance_f1",) if task.scored else ()
+    return (*_LABEL_METRICS, *extra, *stance, *_OWN, *of_labels)
+
+
+def main_metric(task: Task) -> str:
+    """Name the metric by which a task is judged where nobody chooses another."""
+    if task.kind == "regression":
+        return "pearson"
+    return "stance_f1" if task.scored else "macro_f1"
+
+
+def higher_is_better(metric: str) -> bool:
+    """Tell in which direction a metric improves."""
+    return metric not in LOWER_IS_BETTER
+
+
+def check_metric(name: str, task: Task) -> None:
+    """Refuse a metric that a task does not have.
+
+    Raises:
+        ConfigError: It lists those that there are.
+    """
+    known = ("loss", *metric_names(task))
+    if name not in known:
+        plain = ", ".join(known_name for known_name in known if OF_LABEL not in known_name)
+        single = f", or f1{OF_LABEL}LABEL, precision{OF_LABEL}LABEL, recall{OF_LABEL}LABEL of one label"
+        raise ConfigError(
+            f"there is no metric '{name}' of a {task.kind} task: choose one of {plain}"
+            f"{'' if task.kind == 'regression' else single}"
+        )
+
+
+def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task) -> Report:
+    """Decode logits by the task's rule and score them.
+
+    A label without true rows, or without answers, counts with 0 in averages, as scikit-learn does with
+    `zero_division=0`; every label of the task counts, whether or not it occurs.
 
     Args:
-        true: int64 ``(rows,)``, places in `labels`.
-        answers: int64 ``(rows,)``.
-        labels: All labels of the task.
+        logits: float32 ``(rows, outputs)``.
+        targets: As `LabelledSet.targets` gives them.
+        task: What was asked.
     """
-    numbers = list(range(len(labels)))
-    averages = {}
-    for average in AVERAGES:
-        values = precision_recall_fscore_support(
-            true, answers, labels=numbers, average=average, zero_division=0
-        )
-        averages[average] = {name: float(value) for name, value in zip(SCORES, values, strict=False)}
-    columns = precision_recall_fscore_support(true, answers, labels=numbers, zero_division=0)
-    per_label = {
+    scores = task.probabilities(logits)
+    answers = task.decide(scores)
+    own = {name: float(metric(targets, scores)) for name, metric in _OWN.items()}
+    if task.kind == "regression":
+        return Report(len(targets), {**_regression(targets, answers), **own}, {}, [])
+    metrics, labels = _label_scores(targets, answers, task)
+    confusion: list[list[int]] = []
+    if task.kind == "class":
+        confusion = sk.confusion_matrix(targets, answers, labels=range(task.outputs)).tolist()
+    return Report(len(targets), {**metrics, **own}, labels, confusion)
+
+
+def metrics_of(report: Report) -> dict[str, float]:
+    """Give every metric of a report by name, those of one label included."""
+    return {**report.metrics, **dict(_of_labels(report.labels))}
+
+
+def _of_labels(labels: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float]]:
+    for label, scores in labels.items():
+        yield from ((f"{score}{OF_LABEL}{label}", scores[score]) for score in SCORES)
+
+
+def _label_scores(
+    targets: NDArray[Any], answers: NDArray[Any], task: Task
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    numbers = list(range(task.outputs))
+    columns = sk.precision_recall_fscore_support(targets, answers, labels=numbers, zero_division=0)
+    labels = {
         label: {
             **{name: float(column[number]) for name, column in zip(SCORES, columns, strict=False)},
             "support": int(columns[3][number]),
         }
-        for number, label in enumerate(labels)
+        for number, label in enumerate(task.labels)
     }
-    return Report(
-        rows=len(true),
-        accuracy=float(accuracy_score(true, answers)),
-        averages=averages,
-        labels=per_label,
-        confusion=confusion_matrix(true, answers, labels=numbers).tolist(),
+    metrics = {"accuracy": float(sk.accuracy_score(targets, answers))}
+    for average in AVERAGES:
+        values = sk.precision_recall_fscore_support(
+            targets, answers, labels=numbers, average=average, zero_division=0
+        )
+        metrics |= {f"{average}_{name}": float(value) for name, value in zip(SCORES, values, strict=False)}
+    if task.kind == "multi-label":
+        return {**metrics, "jaccard": _shared(targets, answers)}, labels
+    metrics["jaccard"] = float(
+        sk.jaccard_score(targets, answers, labels=numbers, average="macro", zero_division=0)
     )
+    metrics["mcc"] = float(sk.matthews_corrcoef(targets, answers))
+    if task.scored:
+        metrics["stance_f1"] = float(np.mean([labels[label]["f1"] for label in task.scored]))
+    return metrics, labels
 
 
-def score_logits(logits: NDArray[np.float32], targets: NDArray[np.int64], task: Task) -> Report:
-    """Decode logits by the task's rule and score them."""
-    place = {label: number for number, label in enumerate(task.labels)}
-    answers = np.array([place[label] for label in task.decode(logits).labels], dtype=np.int64)
-    return score(targets, answers, task.labels)
+def _shared(targets: NDArray[Any], answers: NDArray[Any]) -> float:
+    """Average over rows the share of the labels, true or answered, that are both; 1 where there are none.
 
-
-def check_metric(name: str) -> None:
-    """Refuse a metric that does not exist.
-
-    Raises:
-        ConfigError: It lists those that do.
+    TWilBERT: the original's monitor compares the true labels with probabilities, without a threshold.
     """
-    if name not in METRICS:
-        raise ConfigError(f"there is no metric '{name}': choose one of {', '.join(METRICS)}")
+    true, given = targets.astype(bool), answers.astype(bool)
+    both, either = (true & given).sum(axis=1), (true | given).sum(axis=1)
+    return float(np.where(either == 0, 1.0, both / np.maximum(either, 1)).mean())
+
+
+def _regression(targets: NDArray[Any], answers: NDArray[Any]) -> dict[str, float]:
+    true, given = targets.astype(np.float64), answers.astype(np.float64)
+    return {
+        "pearson": _correlation(pearsonr, true, given),
+        "spearman": _correlation(spearmanr, true, given),
+        "rmse": float(sk.root_mean_squared_error(true, given)),
+        "mae": float(sk.mean_absolute_error(true, given)),
+    }
+
+
+def _correlation(measure: Callable[..., Any], true: NDArray[np.float64], given: NDArray[np.float64]) -> float:
+    """Correlate two series; one that never changes says nothing of the other, which counts as 0."""
+    if len(true) < 2 or np.ptp(true) == 0 or np.ptp(given) == 0:
+        return 0.0
+    value = float(measure(true, given).statistic)
+    return value if math.isfinite(value) else 0.0

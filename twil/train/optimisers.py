@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from twil.config.pretraining import OptimiserConfig
+from twil.config.loop import OptimiserConfig
 from twil.errors import ConfigError, first_line
 from twil.model.memory import ProductKeyMemory
 
 
-def make_optimiser(model: nn.Module, config: OptimiserConfig, *, lr: float) -> Optimizer:
+def make_optimiser(
+    model: nn.Module, config: OptimiserConfig, *, lr: float, rates: Mapping[str, float] | None = None
+) -> Optimizer:
     """Make the optimiser of a model.
 
     Biases and norms, the parameters with one axis, do not decay. The value tables of product-key memories
@@ -28,6 +30,7 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig, *, lr: float) -> O
         model: Its trainable parameters are taken.
         config: Which optimiser, and its options.
         lr: The run's learning rate.
+        rates: Learning rates of parameters by name, as multiples of the others'.
 
     Raises:
         ConfigError: There is no such optimiser, it cannot train this model, or it has no such option.
@@ -43,25 +46,13 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig, *, lr: float) -> O
         raise ConfigError(f"the optimiser {config.name} has no {' and no '.join(unknown)}: leave it out")
     if kind in (torch.optim.AdamW, torch.optim.Adam):
         options["fused"] = True
-    groups = _groups(model, memory_rate=config.memory_rate, decays="weight_decay" in takes)
+    groups = _groups(model, memory_rate=config.memory_rate, rates=rates or {}, decays="weight_decay" in takes)
     try:
         optimiser = kind(groups, lr=lr, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"the optimiser {config.name} cannot be made: {first_line(error)}") from error
     set_lr(optimiser, lr)
     return optimiser
-
-
-def adamw(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Make AdamW (Loshchilov and Hutter 2019) for a model.
-
-    Args:
-        model: Its trainable parameters are taken; those with one axis do not decay.
-        lr: The learning rate; the loop sets it before every step.
-        weight_decay: For the parameters with two axes or more.
-    """
-    groups = _groups(model, memory_rate=1.0, decays=True)
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def set_lr(optimiser: Optimizer, lr: float) -> None:
@@ -172,20 +163,21 @@ def _find(name: str) -> Callable[..., Optimizer]:
     return known[wanted]
 
 
-def _groups(model: nn.Module, *, memory_rate: float, decays: bool) -> list[dict[str, Any]]:
-    """Group trainable parameters by how they are updated: matrices, tables of values, biases and norms."""
+def _groups(
+    model: nn.Module, *, memory_rate: float, rates: Mapping[str, float], decays: bool
+) -> list[dict[str, Any]]:
+    """Group trainable parameters by their rates, and matrices apart from biases and norms."""
     tables = {id(module.values) for module in model.modules() if isinstance(module, ProductKeyMemory)}
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [p for p in parameters if p.dim() > 1 and id(p) not in tables]
-    vectors = [p for p in parameters if p.dim() <= 1]
-    values = [p for p in parameters if id(p) in tables]
-    undecayed = {"weight_decay": 0.0} if decays else {}
-    groups = [
-        {"params": matrices, "rate": 1.0},
-        {"params": vectors, "rate": 1.0, **undecayed},
-        {"params": values, "rate": memory_rate},
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_table, is_vector = id(parameter) in tables, parameter.dim() <= 1
+            rate = rates.get(name, 1.0) * (memory_rate if is_table else 1.0)
+            groups.setdefault((is_table, is_vector, rate), []).append(parameter)
+    return [
+        {"params": groups[kind], "rate": kind[2], **({"weight_decay": 0.0} if decays and kind[1] else {})}
+        for kind in sorted(groups)
     ]
-    return [group for group in groups if group["params"]]
 
 
 def _check_betas(betas: tuple[float, float]) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
+from twil.config.loop import LOG
 from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
-from twil.config.training import LOG
 from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
 from twil.errors import ConfigError, ModelError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from twil.config.training import Schedule
+from twil.config.loop import Schedule
 
 
 def rate(schedule: Schedule, step: int, *, warmup: float, steps: int) -> float:

@@ -1,0 +1,72 @@
+"""Typed options of the training loop and of the optimiser, which every kind of run has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from twil.config.model import Section
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["linear", "cosine", "noam", "constant"]
+
+LOG = "log.jsonl"
+"""The log of a run, beside its checkpoints while it goes on and in its model folder when it is done."""
+
+LOWER_IS_BETTER = frozenset({"loss", "mlm_loss", "rop_loss", "perplexity", "rmse", "mae"})
+"""The metrics of which less is better."""
+
+
+class LoopConfig(Section):
+    """What every run of the training loop decides."""
+
+    epochs: PositiveInt = 10
+    steps: PositiveInt | None = None
+    """Optimiser steps of the run in place of `epochs`."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate."""
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Below 1 a share of all steps, else a number of steps."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradients of a step; 0 leaves them as they are."""
+    precision: Precision = "fp32"
+    """`auto` is bf16 where the device has units for it, else fp32."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    evaluate_steps: PositiveInt | None = None
+    """Steps between evaluations on dev, besides the end of every epoch."""
+    metric: str = "loss"
+    """What decides the best weights, on dev."""
+    patience: PositiveInt | None = None
+    """Evaluations without a better one before training stops."""
+    checkpoint_steps: PositiveInt | None = None
+    checkpoint_minutes: PositiveFloat = 10.0
+    """Checkpoints are written after so many steps or minutes, whichever comes first, and at evaluations."""
+    keep: PositiveInt = 1
+    """The latest checkpoints that stay on disk; the best weights always do."""
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.steps is not None and "epochs" in self.model_fields_set:
+            raise ValueError("epochs and steps are two ways to say how long a run is: give one of them")
+        return self
+
+    def warmup_steps(self, steps: int) -> int:
+        """Give the steps of the warm-up in a run of so many."""
+        if not self.warmup:
+            return 0
+        return max(1, round(self.warmup * steps if self.warmup < 1 else self.warmup))
+
+
+class OptimiserConfig(Section):
+    """How weights are updated."""
+
+    name: str = "adamw"
+    """`adamw`, `twilbert-adam`, `lamb`, or the name of a class in torch.optim."""
+    betas: tuple[float, float] | None = None
+    eps: PositiveFloat | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Of the weights with two axes or more; each is the optimiser's own default when left out."""
+    memory_rate: PositiveFloat = 1.0
+    """Learning rate of the value tables of product-key memories, as a multiple of the others'."""

@@ -1,0 +1,93 @@
+"""Settings put together from a TOML file, options and overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twil.errors import ConfigError
+
+
+def put_together(value: dict[str, Any], options: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """Change a file's settings by options, and those by overrides ``section.key=value``.
+
+    How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is given last counts.
+
+    Raises:
+        ConfigError: An override has another form, or a section of one is a plain value in the other.
+    """
+    _give_way(value, options.get("train"))
+    merge(value, options)
+    for override in overrides:
+        section, key = overridden(override)
+        _give_way(value, {key: override} if section == "train" else None)
+        override_value(value, override)
+
+
+def overridden(override: str) -> tuple[str, str]:
+    """Name the section and the key that a text ``section.key=value`` changes."""
+    section, _, key = override.partition("=")[0].strip().rpartition(".")
+    return section, key
+
+
+def _give_way(value: dict[str, Any], changes: Mapping[str, Any] | None) -> None:
+    train = value.get("train")
+    if changes and isinstance(train, dict):
+        for key, other in (("epochs", "steps"), ("steps", "epochs")):
+            if changes.get(key) is not None:
+                train.pop(other, None)
+
+
+def merge(value: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Put changes into a nested dictionary; None changes nothing.
+
+    Raises:
+        ConfigError: A section of one is a plain value in the other.
+    """
+    for key, change in changes.items():
+        if isinstance(change, Mapping):
+            section = value.setdefault(key, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"{key} is a section of settings, not the value {section!r}")
+            merge(section, change)
+        elif change is not None:
+            value[key] = change
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: It is absent or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from error
+
+
+def override_value(value: dict[str, Any], override: str) -> None:
+    """Set one key of a nested dictionary from a text ``section.key=value``.
+
+    The right side is read as TOML (``3e-5``, ``true``, ``["a", "b"]``), or as it stands where it is none.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    path, equals, right = override.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not key or not all(sections):
+        raise ConfigError(f"--set takes section.key=value, such as train.lr=3e-5, not '{override}'")
+    try:
+        parsed = tomllib.loads(f"value = {right}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = right.strip()
+    for section in sections:
+        value = value.setdefault(section, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"--set {override}: {section} is no section")
+    value[key] = parsed

@@ -49,19 +49,19 @@ def run_file(corpus: Path, tmp_path: Path) -> Path:
     return path
 
 
-def command(processes: int, *arguments: str) -> list[str]:
+def command(processes: int, *arguments: str, work: str = "pretrain") -> list[str]:
     if processes == 1:
-        return [sys.executable, "-m", "twil", "pretrain", *arguments]
+        return [sys.executable, "-m", "twil", work, *arguments]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", port]
-    return [sys.executable, *launcher, "-m", "twil", "pretrain", *arguments]
+    return [sys.executable, *launcher, "-m", "twil", work, *arguments]
 
 
-def run(processes: int, *arguments: str) -> str:
+def run(processes: int, *arguments: str, work: str = "pretrain") -> str:
     done = subprocess.run(
-        command(processes, *arguments),
+        command(processes, *arguments, work=work),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -157,6 +157,30 @@ def test_three_processes_asked_to_stop_go_on_exactly_and_measure_the_model_that_
     assert all(torch.equal(whole[name], rest[name]) for name in whole)
     record = json.loads((tmp_path / "whole" / "run.json").read_text())
     assert measure(tmp_path / "whole", corpus) == pytest.approx(record["results"]["dev"], rel=1e-6)
+
+
+def test_two_processes_fine_tune_as_one_does_with_twice_the_accumulation(
+    tmp_path: Path, examples: Path, tokenizer_file: Path
+) -> None:
+    # 21 rows to learn from, and 21 of dev: neither splits evenly, and the last step leaves a process without.
+    lines = (examples / "tweets_train.tsv").read_text(encoding="utf-8").splitlines()
+    for name, rows in (("train", lines[1:22]), ("dev", lines[22:43])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join([lines[0], *rows, ""]), encoding="utf-8")
+    data = [str(tmp_path / "train.tsv"), "--dev", str(tmp_path / "dev.tsv"), "--init", "tiny"]
+    data += ["--tokenizer", str(tokenizer_file), "--epochs", "2", "--batch-tokens", "64", "--lr", "1e-3"]
+    data += ["--set", "model.classifier.dropout=0", "--set", "train.log_steps=1"]
+    said = run(2, *data, "-o", str(tmp_path / "two"), work="finetune")
+    run(1, *data, "--set", "train.accumulation=2", "-o", str(tmp_path / "one"), work="finetune")
+    assert "shared by 2 processes" in said
+    for event in ("step", "evaluation"):
+        one, two = figures(tmp_path / "one", event), figures(tmp_path / "two", event)
+        assert len(one) == len(two)
+        for ours, theirs in zip(one, two, strict=True):
+            for key in ours.keys() & {"rows", "tokens", "loss", "accuracy", "macro_f1"}:
+                assert theirs[key] == pytest.approx(ours[key], abs=1e-5), key
+    left, right = (twil.load(tmp_path / name).state_dict() for name in ("one", "two"))
+    for name, tensor in left.items():
+        torch.testing.assert_close(right[name], tensor, atol=1e-4, rtol=1e-3)
 
 
 def test_processes_that_do_not_stand_at_the_same_step_refuse_to_go_on(

@@ -22,7 +22,8 @@ OF_LABEL = ":"
 """Between a score and the one label that it is of, such as ``f1:ironía``."""
 
 _LABEL_METRICS = ("accuracy", *(f"{average}_{score}" for average in AVERAGES for score in SCORES), "jaccard")
-_REGRESSION_METRICS = ("pearson", "spearman", "rmse", "mae")
+_CORRELATIONS = ("pearson", "spearman")
+_REGRESSION_METRICS = (*_CORRELATIONS, "rmse", "mae")
 
 OwnMetric = Callable[[NDArray[Any], NDArray[np.float32]], float]
 """From targets and scores, as `Task.probabilities` gives them, to one number; more is better."""
@@ -71,9 +72,10 @@ def metric_names(task: Task) -> tuple[str, ...]:
     if task.kind == "regression":
         return (*_REGRESSION_METRICS, *_OWN)
     of_labels = (f"{score}{OF_LABEL}{label}" for label in task.labels for score in SCORES)
-    extra = ("mcc",) if task.kind == "class" else ()
-    stance = ("stance_f1",) if task.scored else ()
-    return (*_LABEL_METRICS, *extra, *stance, *_OWN, *of_labels)
+    extra = ["mcc"] if task.kind == "class" else []
+    extra += ["stance_f1"] if task.scored else []
+    extra += _CORRELATIONS if _ranks(task) is not None else []
+    return (*_LABEL_METRICS, *extra, *_OWN, *of_labels)
 
 
 def main_metric(task: Task) -> str:
@@ -163,7 +165,21 @@ def _label_scores(
     metrics["mcc"] = float(sk.matthews_corrcoef(targets, answers))
     if task.scored:
         metrics["stance_f1"] = float(np.mean([labels[label]["f1"] for label in task.scored]))
+    ranks = _ranks(task)
+    if ranks is not None:
+        metrics |= _correlations(ranks[targets], ranks[answers])
     return metrics, labels
+
+
+def _ranks(task: Task) -> NDArray[np.float64] | None:
+    """Give the numbers that the labels of a ``class`` task are; None where they are names."""
+    if task.kind != "class":
+        return None
+    try:
+        ranks = np.array([float(label) for label in task.labels])
+    except ValueError:
+        return None
+    return ranks if np.isfinite(ranks).all() else None
 
 
 def _shared(targets: NDArray[Any], answers: NDArray[Any]) -> float:
@@ -179,14 +195,17 @@ def _shared(targets: NDArray[Any], answers: NDArray[Any]) -> float:
 def _regression(targets: NDArray[Any], answers: NDArray[Any]) -> dict[str, float]:
     true, given = targets.astype(np.float64), answers.astype(np.float64)
     return {
-        "pearson": _correlation(pearsonr, true, given),
-        "spearman": _correlation(spearmanr, true, given),
+        **_correlations(true, given),
         "rmse": float(sk.root_mean_squared_error(true, given)),
         "mae": float(sk.mean_absolute_error(true, given)),
     }
 
 
-def _correlation(measure: Callable[..., Any], true: NDArray[np.float64], given: NDArray[np.float64]) -> float:
+def _correlations(true: NDArray[np.float64], given: NDArray[np.float64]) -> dict[str, float]:
+    return {"pearson": _correlate(pearsonr, true, given), "spearman": _correlate(spearmanr, true, given)}
+
+
+def _correlate(measure: Callable[..., Any], true: NDArray[np.float64], given: NDArray[np.float64]) -> float:
     """Correlate two series; one that never changes says nothing of the other, which counts as 0."""
     if len(true) < 2 or np.ptp(true) == 0 or np.ptp(given) == 0:
         return 0.0

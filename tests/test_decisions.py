@@ -1,0 +1,93 @@
+"""Thresholds and temperature tuned on dev."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.metrics import f1_score
+
+from twil.config.training import DecisionConfig
+from twil.errors import ConfigError
+from twil.task import Task
+from twil.train.decisions import check_decision, decide, find_temperature, find_thresholds
+
+CLASS = Task("class", ("a", "b", "c"))
+BINARY = Task("class", ("no", "sí"))
+MULTI = Task("multi-label", ("x", "y"))
+
+
+def test_the_temperature_that_spoiled_logits_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3)) * 2
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    targets = np.array([rng.choice(3, p=row) for row in chances])
+    assert find_temperature((logits * 3).astype(np.float32), targets, CLASS) == pytest.approx(3, rel=0.08)
+    yes = (rng.random((4000, 2)) < expit(logits[:, :2])).astype(np.float32)
+    assert find_temperature((logits[:, :2] / 2).astype(np.float32), yes, MULTI) == pytest.approx(
+        0.5, rel=0.08
+    )
+
+
+def test_thresholds_are_the_best_of_all_that_can_be_tried() -> None:
+    rng = np.random.default_rng(1)
+    targets = (rng.random((60, 2)) < [0.2, 0.7]).astype(np.float32)
+    scores = np.round(np.clip(targets * 0.2 + rng.random((60, 2)) * 0.5, 0, 1), 2).astype(
+        np.float32
+    )  # with ties
+    found = find_thresholds(scores, targets, MULTI)
+    for label, threshold in enumerate(found):
+        best = max(f1(targets[:, label], scores[:, label] >= t) for t in np.linspace(0, 1, 1001)[1:-1])
+        assert f1(targets[:, label], scores[:, label] >= threshold) == pytest.approx(best)
+    true = targets[:, 0].astype(np.int64)
+    pair = np.stack([1 - scores[:, 0], scores[:, 0]], axis=1)
+    (threshold,) = find_thresholds(pair, true, BINARY)
+    best = max(macro(true, scores[:, 0] >= t) for t in np.linspace(0, 1, 1001)[1:-1])
+    assert macro(true, pair[:, 1] >= threshold) == pytest.approx(best)
+
+
+def f1(true: np.ndarray, given: np.ndarray) -> float:
+    return float(f1_score(true, given, zero_division=0))
+
+
+def macro(true: np.ndarray, given: np.ndarray) -> float:
+    return float(f1_score(true, given, average="macro", zero_division=0))
+
+
+@pytest.mark.parametrize("targets", [np.zeros(4), np.ones(4)])
+def test_a_label_that_never_or_always_holds_has_a_threshold_all_the_same(targets: np.ndarray) -> None:
+    scores = np.array([[0.1], [0.4], [1.0], [0.0]], dtype=np.float32)
+    task = Task("multi-label", ("x",))
+    (threshold,) = find_thresholds(scores, targets[:, None], task)
+    assert 0 < threshold < 1
+    Task("multi-label", ("x",), thresholds=(threshold,))
+
+
+def test_a_decision_is_better_on_dev_and_says_by_how_much() -> None:
+    rng = np.random.default_rng(2)
+    targets = (rng.random((300, 2)) < 0.15).astype(np.float32)
+    logits = ((targets * 1.5 + rng.normal(size=(300, 2)) - 2.5) * 3).astype(np.float32)
+    decision = decide(DecisionConfig(tune_threshold="f1", calibrate="temperature"), logits, targets, MULTI)
+    assert decision is not None
+    assert decision.after.score > decision.before.score
+    assert decision.after.calibration_error < decision.before.calibration_error
+    assert len(decision.task.thresholds) == 2
+    assert decision.task.temperature > 1
+    assert decision.task.undecided == MULTI
+    record = decision.as_dict()
+    assert record["thresholds"] == list(decision.task.thresholds)
+    assert record["before"]["score"] == decision.before.score
+    assert decide(DecisionConfig(), logits, targets, MULTI) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "message"),
+    [
+        (DecisionConfig(tune_threshold="f1"), CLASS, "the likeliest of 3 labels, and needs no threshold"),
+        (DecisionConfig(tune_threshold="f1"), Task("regression", ("v",)), "a number, and needs no threshold"),
+        (DecisionConfig(calibrate="temperature"), Task("regression", ("v",)), "has no probabilities"),
+    ],
+)
+def test_what_a_task_does_not_have_cannot_be_tuned(config: DecisionConfig, task: Task, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_decision(config, task)

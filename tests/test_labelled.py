@@ -1,0 +1,123 @@
+"""Labelled files of every kind of task, and what is wrong with some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twil.data.labelled import LabelledColumns, check_covered, find_labels, read_labelled
+from twil.errors import ConfigError, DataError
+from twil.task import Task, TaskKind
+
+EMOTIONS = ("alegría", "ira", "miedo")
+
+
+def write(path: Path, *answers: str) -> Path:
+    lines = [f"{number}\thoy ha pasado algo {number}\t{answer}" for number, answer in enumerate(answers)]
+    path.write_text("\n".join(["ID\tTEXT\tCLASS", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def test_names_and_zeros_and_ones_say_the_same_of_several_labels(tmp_path: Path) -> None:
+    task = Task("multi-label", EMOTIONS)
+    names = read_labelled(
+        write(tmp_path / "n.tsv", "ira|alegría", " miedo ", "", "ira | ira"), kind="multi-label"
+    )
+    bits = read_labelled(write(tmp_path / "b.tsv", "1|1|0", "0|0|1", "0|0|0", "0|1|0"), kind="multi-label")
+    expected = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0]], dtype=np.float32)
+    np.testing.assert_array_equal(names.targets(task), expected)
+    np.testing.assert_array_equal(bits.targets(task), expected)
+    assert names.targets(task).dtype == np.float32
+    assert find_labels(names, "multi-label") == EMOTIONS
+    assert find_labels(bits, "multi-label") == ("1", "2", "3")
+
+
+def test_a_row_of_ones_alone_is_not_taken_for_the_label_called_1(tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "b.tsv", "1|1|1", "1|0|0"), kind="multi-label")
+    task = Task("multi-label", find_labels(rows, "multi-label"))
+    np.testing.assert_array_equal(rows.targets(task), [[1, 1, 1], [1, 0, 0]])
+
+
+def test_one_label_that_holds_or_not_is_a_column_of_zeros_and_ones(tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "b.tsv", "1", "0", "1"), kind="multi-label")
+    np.testing.assert_array_equal(rows.targets(Task("multi-label", ("odio",))), [[1], [0], [1]])
+
+
+@pytest.mark.parametrize(
+    ("answers", "line", "message"),
+    [
+        (("ira", "asco"), 3, r"the label 'asco' is none of alegría, ira, miedo: .*3 zeros and ones"),
+        (("1|0|0", "1|0"), 3, r"the label '1' is none of"),
+        (("ira", "ira||miedo"), 3, r"the label '' is none of"),
+    ],
+)
+def test_an_answer_that_is_none_of_several_labels_is_named_with_its_line(
+    answers: tuple[str, ...], line: int, message: str, tmp_path: Path
+) -> None:
+    rows = read_labelled(write(tmp_path / "m.tsv", *answers), kind="multi-label")
+    with pytest.raises(DataError, match=message) as caught:
+        rows.targets(Task("multi-label", EMOTIONS))
+    assert caught.value.line == line
+
+
+def test_labels_of_several_cannot_be_found_where_there_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no row has a label"):
+        find_labels(read_labelled(write(tmp_path / "m.tsv", "", ""), kind="multi-label"), "multi-label")
+    gap = read_labelled(write(tmp_path / "g.tsv", "ira", "ira||miedo"), kind="multi-label")
+    with pytest.raises(DataError, match=r"empty label between two '\|'"):
+        find_labels(gap, "multi-label")
+
+
+def test_numbers_are_read_as_numbers_and_what_is_none_is_named(tmp_path: Path) -> None:
+    task = Task("regression", ("intensidad",))
+    rows = read_labelled(write(tmp_path / "v.tsv", "0.5", "-2", "1e-1"), kind="regression")
+    np.testing.assert_allclose(rows.targets(task), [0.5, -2, 0.1])
+    assert find_labels(rows, "regression") == ("value",)
+    for wrong in ("mucho", "nan", "inf", "0,5"):
+        rows = read_labelled(write(tmp_path / "v.tsv", "0.5", wrong), kind="regression")
+        with pytest.raises(DataError, match=rf"'{wrong}' in the column CLASS is no number") as caught:
+            rows.targets(task)
+        assert caught.value.line == 3
+
+
+@pytest.mark.parametrize("kind", ["class", "regression"])
+def test_a_row_without_an_answer_is_refused_but_blank_lines_are_counted(
+    kind: TaskKind, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.tsv"
+    path.write_text("TEXT\tCLASS\nuno\t1\n\t\ndos\t2\n", encoding="utf-8")
+    rows = read_labelled(path, kind=kind)
+    assert (len(rows), rows.blank, rows.lines) == (2, 1, [2, 4])
+    path.write_text("TEXT\tCLASS\nuno\t1\ndos\t\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no label in the column CLASS"):
+        read_labelled(path, kind=kind)
+
+
+def test_pairs_are_two_columns_chosen_by_name_among_many(tmp_path: Path) -> None:
+    path = tmp_path / "p.tsv"
+    path.write_text(
+        'ID\tPREV\tTEXT\tNEXT\tCLASS\n1\tantes\tdice "sí\tluego\tFAVOR\n2\t\tdice no\t"\tAGAINST\n',
+        encoding="utf-8",
+    )
+    rows = read_labelled(path, LabelledColumns("TEXT", "NEXT", "CLASS"))
+    assert list(rows.rows) == [('dice "sí', "luego"), ("dice no", '"')]
+    single = read_labelled(path)
+    assert list(single.rows) == ['dice "sí', "dice no"]
+    pair = Task("class", ("AGAINST", "FAVOR"), pair=True)
+    np.testing.assert_array_equal(rows.targets(pair), [1, 0])
+    with pytest.raises(ConfigError, match=r"the model reads pairs: .*--text-pair"):
+        single.targets(pair)
+    with pytest.raises(ConfigError, match="leave out --text-pair NEXT"):
+        rows.targets(Task("class", ("AGAINST", "FAVOR")))
+    with pytest.raises(DataError, match=r"REPLY.*PREV"):
+        read_labelled(path, LabelledColumns("TEXT", "REPLY", "CLASS"))
+
+
+def test_a_class_without_rows_cannot_be_learnt(tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "c.tsv", "ira", "miedo", "ira"))
+    check_covered(rows, Task("class", ("ira", "miedo")))
+    with pytest.raises(DataError, match=r"c\.tsv.*no row has the label alegría, which could not be learnt"):
+        check_covered(rows, Task("class", EMOTIONS))
+    check_covered(rows, Task("multi-label", EMOTIONS))

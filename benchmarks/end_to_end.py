@@ -88,8 +88,8 @@ def run_task(name: str, start: list[object], data: Path, work: Path) -> TaskResu
         test_rows=reports[0]["rows"],
         epochs=len(record["history"]),
         finetune_minutes=seconds / 60,
-        test_macro_f1=reports[0]["averages"]["macro"]["f1"],
-        bundle_macro_f1=reports[1]["averages"]["macro"]["f1"],
+        test_macro_f1=reports[0]["metrics"]["macro_f1"],
+        bundle_macro_f1=reports[1]["metrics"]["macro_f1"],
         same_labels=count_same_labels(model, predictions, folder / "test.tsv"),
         max_abs_logit_difference=manifest["parity"]["max_difference"]["logits"],
     )

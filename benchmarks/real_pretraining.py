@@ -255,7 +255,7 @@ def collect(stages: Stages) -> dict[str, Any]:
             records = [stages.record(run) for run in stages.runs(task, start)]
             entry[start] = {
                 "lr": stages.best_rate(task, start),
-                "macro_f1": [record["results"]["test"]["averages"]["macro"]["f1"] for record in records],
+                "macro_f1": [record["results"]["test"]["metrics"]["macro_f1"] for record in records],
                 "dev_macro_f1": [
                     max(float(epoch["dev_macro_f1"]) for epoch in record["history"]) for record in records
                 ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from enum import Enum
 from functools import cache
@@ -53,7 +52,7 @@ def find_fault(*texts: str) -> Fault | None:
 
 def fold(text: str) -> str:
     """Reduce a text to what near-exact duplicates share: no links, mentions, punctuation, blanks or case."""
-    return _ignored().sub("", _MARKS.sub("", text)).casefold()
+    return _MARKS.sub("", text).translate(_KEPT).casefold()
 
 
 def _content(text: str) -> _Content:
@@ -70,12 +69,16 @@ def _normalizer() -> Normalizer:
     return tweet_normalizer()
 
 
-@cache
-def _ignored() -> re.Pattern[str]:
-    """Match punctuation, blanks and controls; emoji and other symbols are none of them."""
-    ignored = (
-        character
-        for character in map(chr, range(sys.maxunicode + 1))
-        if unicodedata.category(character)[0] in "PZ" or unicodedata.category(character) == "Cc"
-    )
-    return re.compile(f"[{re.escape(''.join(ignored))}]+")
+class _Kept(dict[int, int | None]):
+    """Tells `str.translate` to leave out punctuation, blanks and controls; emoji are none of them.
+
+    Each character is looked up once: a table of all would take longer to make than most files to read.
+    """
+
+    def __missing__(self, code: int) -> int | None:
+        category = unicodedata.category(chr(code))
+        self[code] = None if category[0] in "PZ" or category == "Cc" else code
+        return self[code]
+
+
+_KEPT = _Kept()

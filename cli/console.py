@@ -125,8 +125,19 @@ def format_bytes(size: float) -> str:
 
 def show(table: RenderableType) -> None:
     """Print a result table on stdout."""
+    _results().print(table)
+
+
+def fits(table: RenderableType) -> bool:
+    """Tell whether a table can be printed on stdout without folding its cells."""
+    console = _results()
+    unbounded = console.options.update(max_width=sys.maxsize)
+    return console.measure(table, options=unbounded).maximum <= console.width
+
+
+def _results() -> Console:
     # A pipe has no width of its own, and nothing is to be folded there.
-    Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def show_json(value: Any) -> None:

@@ -47,6 +47,7 @@ COMMANDS = {
     "corpus": "corpus",
     "pretrain": "pretrain",
     "import": "import_original",
+    "data": "data",
     "finetune": "finetune",
     "evaluate": "evaluate",
     "fill-mask": "fill_mask",

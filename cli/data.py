@@ -1,0 +1,73 @@
+"""`twil data`: files looked at before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, show_json
+from twil.errors import ConfigError, ModelError
+
+
+def command(
+    files: Annotated[
+        list[str], typer.Argument(help="Tables of texts, those to train on first; - is standard input.")
+    ],
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, of pairs.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS if there][/dim]")
+    ] = None,
+    task: Annotated[str, typer.Option(help="class, multi-label or regression.")] = "class",
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A model folder or bundle, whose pieces to count.")
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Or a tokenizer.json.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
+    ] = False,
+    input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Look at files before training: repeats, overlaps, labels, lengths."""
+    from twil.cli.overview import show_notes, show_overview
+    from twil.data.overview import Overview, OverviewOptions
+    from twil.data.survey import survey
+
+    options = OverviewOptions(
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        task=task,  # type: ignore[arg-type]  # checked there
+        tokenizer=_find_tokenizer(model, tokenizer),
+        max_length=max_length,
+        header=not no_header,
+        format=input_format,
+    )
+    with Display(quiet=quiet) as display:
+        for event in survey(files, options):
+            if isinstance(event, Overview):
+                found = event
+            else:
+                display.update(f"{event.doing}: {event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+    if as_json:
+        show_json(found.as_dict())
+    else:
+        show_overview(found)
+    show_notes(display, found)
+
+
+def _find_tokenizer(model: Path | None, tokenizer: Path | None) -> Path | None:
+    if model is None:
+        return tokenizer
+    if tokenizer is not None:
+        raise ConfigError("--model has a tokenizer: leave --tokenizer out")
+    if not (model / "tokenizer.json").is_file():
+        raise ModelError(f"there is no model folder and no bundle {model}: it has no tokenizer.json")
+    return model / "tokenizer.json"

@@ -1,0 +1,215 @@
+"""How an overview of files looks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from twil.cli.console import Display, fits, format_bytes, format_seconds, make_table, show
+from twil.cli.pitfalls import NEARLY, warn_of_constant, warn_of_overlaps
+from twil.task import LABEL_SEPARATOR
+
+if TYPE_CHECKING:
+    from twil.data.overview import FileOverview, Overview
+    from twil.data.repeats import Contradictions
+
+_BAR = 20  # characters of the most frequent label
+_MOST_LABELS = 30  # that are shown
+_MOST_NAMES = 5  # of labels in a note
+_MOST_PARTS = 10  # of texts that are unknown
+_MANY_LABELS = 10  # more, if they are numbers, are hardly classes
+
+
+def show_overview(found: Overview) -> None:
+    """Print the figures."""
+    show(_lay_out_rows(found.files))
+    if any(overlap.near for overlap in found.overlaps):
+        show(_lay_out_overlaps(found))
+        show(_lay_out_shared(found))
+    if any(file.labels for file in found.files):
+        show(_lay_out_labels(found.files))
+    if any(file.values for file in found.files):
+        show(_lay_out_values(found.files))
+    if found.variants:
+        rows = [[f"'{name}'", count] for group in found.variants for name, count in group.items()]
+        show(make_table("labels that differ in case or blanks alone", ["label", "rows"], rows))
+    if found.contradictions and found.contradictions.texts:
+        show(_lay_out_contradictions(found, found.contradictions))
+    show(_lay_out_lengths(found))
+    unknown = sum((Counter(file.lengths.unknown_parts) for file in found.files), Counter[str]())
+    if unknown:
+        shown = (f"{part} {count:,}" for part, count in unknown.most_common(_MOST_PARTS))
+        show(Text(f"what the vocabulary lacks most often: {', '.join(shown)}"))
+
+
+def show_notes(display: Display, found: Overview) -> None:
+    """Say what to act on before training, and how long looking took."""
+    for file in found.files:
+        if file.bad:
+            display.warn(f"rows of {file.name} that cannot be read: {file.bad:,}")
+            for error in file.first_errors:
+                display.line(f"  {error}")
+        if file.unlabelled and file.values is not None:
+            display.warn(f"rows of {file.name} without a number: {file.unlabelled:,}{_lines(file)}")
+        elif file.unlabelled:
+            display.warn(f"rows of {file.name} without a label: {file.unlabelled:,}{_lines(file)}")
+        for line, answer in file.values.first_wrong if file.values else ():
+            display.warn(f"{file.name}, line {line:,}: '{answer}' is no number")
+    warn_of_overlaps(display, found.overlaps)
+    warn_of_constant(display, {file.name: file.constant for file in found.files if file.constant})
+    _warn_of_labels(display, found)
+    if found.variants:
+        display.warn("spellings of a label that differ in case count as labels of their own")
+    rows = sum(file.rows for file in found.files)
+    display.line(
+        f"{rows:,} rows in {format_seconds(found.seconds)}, peak memory {format_bytes(found.peak_memory)}"
+    )
+
+
+def _warn_of_labels(display: Display, found: Overview) -> None:
+    """Name the labels that some files lack, unless the labels seem to be something else."""
+    labels = {label for file in found.files for label in file.labels or ()}
+    if any(LABEL_SEPARATOR in label for label in labels):
+        display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
+    elif len(labels) > _MANY_LABELS and all(map(_is_number, labels)):
+        display.warn(f"{len(labels):,} labels, all of them numbers: --task regression takes them as such")
+    else:
+        constant = {file.name for file in found.files if file.constant}
+        for name, absent in found.absent.items():
+            if name not in constant:
+                display.warn(f"labels that no row of {name} has: {_names(absent)}")
+
+
+def _lay_out_rows(files: Sequence[FileOverview]) -> RenderableType:
+    lines = {
+        "rows": [file.rows for file in files],
+        "blank lines": [file.blank for file in files],
+        "rows that cannot be read": [file.bad for file in files],
+        "rows without a label": [file.unlabelled for file in files],
+        "empty texts": [file.empty for file in files],
+        "texts seen before in the file": [file.repeated for file in files],
+        f"the same, {NEARLY}": [file.near_repeated for file in files],
+    }
+    always = ("rows", "empty texts", "texts seen before in the file", f"the same, {NEARLY}")
+    rows = [[said, *counts] for said, counts in lines.items() if said in always or any(counts)]
+    return make_table("files", ["", *(file.name for file in files)], rows)
+
+
+def _lay_out_overlaps(found: Overview) -> RenderableType:
+    rows = [
+        [overlap.name, overlap.other, overlap.same, _percent(overlap.share), overlap.near]
+        for overlap in found.overlaps
+    ]
+    columns = ["rows of", "in", "the same", "share", "nearly"]
+    return make_table("rows whose text another file has", columns, rows, figures=["share"])
+
+
+def _lay_out_shared(found: Overview) -> RenderableType:
+    rows = [
+        [f"{overlap.name} {line:,}", f"{overlap.other} {other:,}", found.excerpts[overlap.name].get(line, "")]
+        for overlap in found.overlaps
+        for line, other in overlap.lines
+    ]
+    return make_table("the first of them", ["line", "line", "text"], rows)
+
+
+def _lay_out_labels(files: Sequence[FileOverview]) -> RenderableType:
+    """Set labels side by side; bars, of all files together, only where there is room."""
+    labelled = [file for file in files if file.labels]
+    counts = sum((Counter(file.labels) for file in labelled), Counter[str]())
+    order = sorted(counts, key=lambda label: (-counts[label], label))[:_MOST_LABELS]
+    names = [file.name for file in labelled]
+    cells = [
+        [
+            label,
+            *(_share(file.labels.get(label, 0), file.rows) for file in labelled if file.labels is not None),
+        ]
+        for label in order
+    ]
+    more = len(counts) - len(order)
+    title = f"labels, the {len(order)} most frequent of {len(counts):,}" if more else "labels"
+    bars = [
+        [*row, "█" * round(_BAR * counts[label] / max(counts.values()))]
+        for label, row in zip(order, cells, strict=True)
+    ]
+    table = make_table(title, ["", *names, " "], bars, figures=names)
+    return table if fits(table) else make_table(title, ["", *names], cells, figures=names)
+
+
+def _lay_out_values(files: Sequence[FileOverview]) -> RenderableType:
+    described = {file.name: file.values for file in files if file.values}
+    values = list(described.values())
+    lines: dict[str, Iterable[object]] = {
+        "numbers": (value.rows for value in values),
+        "no numbers": (value.wrong for value in values),
+        "mean": (value.mean for value in values),
+        "standard deviation": (value.sd for value in values),
+        "lowest": (value.lowest for value in values),
+        **{name: [value.quantiles[name] for value in values] for name in values[0].quantiles},
+        "highest": (value.highest for value in values),
+    }
+    return make_table("labels", ["", *described], [[said, *cells] for said, cells in lines.items()])
+
+
+def _lay_out_contradictions(found: Overview, contradictions: Contradictions) -> RenderableType:
+    rows = [
+        [
+            place.name,
+            place.line,
+            place.label,
+            "" if number else found.excerpts[place.name].get(place.line, ""),
+        ]
+        for places in contradictions.first
+        for number, place in enumerate(places)
+    ]
+    title = (
+        f"texts with different labels: {contradictions.texts:,}, in {contradictions.rows:,} rows; the first"
+    )
+    return make_table(title, ["", "line", "label", "text"], rows)
+
+
+def _lay_out_lengths(found: Overview) -> RenderableType:
+    pieces = found.unit == "pieces"
+    cut = found.max_length is not None
+    rows = [
+        [
+            file.name,
+            *file.lengths.percentiles.values(),
+            *([_share(file.lengths.truncated or 0, file.rows)] if cut else []),
+            *([_share(file.lengths.unknown or 0, file.lengths.pieces or 1, digits=2)] if pieces else []),
+        ]
+        for file in found.files
+    ]
+    measures = list(found.files[0].lengths.percentiles)
+    more = [f"over {found.max_length}"] * cut + ["unknown"] * pieces
+    return make_table(f"length of texts in {found.unit}", ["", *measures, *more], rows, figures=more)
+
+
+def _share(count: int, total: int, *, digits: int = 1) -> str:
+    return f"{count:,}  {_percent(count / total, digits):>{5 + digits}}"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _lines(file: FileOverview) -> str:
+    shown = ", ".join(f"{line:,}" for line in file.first_unlabelled)
+    return f" (line {shown}{', …' if file.unlabelled > len(file.first_unlabelled) else ''})"
+
+
+def _names(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:_MOST_NAMES])
+    return shown if len(labels) <= _MOST_NAMES else f"{shown}, … ({len(labels):,} in all)"
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False

@@ -1,0 +1,164 @@
+"""The answers of a labelled file, counted: labels, several labels a row, or numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.repeats import NO_LABEL
+from twil.task import LABEL_SEPARATOR, TaskKind
+
+QUANTILES = (5, 25, 50, 75, 95)
+"""In per cent, of the values of a regression."""
+
+_SHOWN_ROWS = 3
+_BITS = frozenset("01")
+
+
+@dataclass(frozen=True)
+class Values:
+    """The numbers of a regression.
+
+    Attributes:
+        rows: How many there are.
+        mean: Of all; like the rest NaN where there are none.
+        sd: Their standard deviation.
+        lowest: The smallest.
+        quantiles: By per cent, see `QUANTILES`.
+        highest: The largest.
+        wrong: Rows whose answer is no number.
+        first_wrong: The first of them: line and answer.
+    """
+
+    rows: int
+    mean: float
+    sd: float
+    lowest: float
+    quantiles: dict[str, float]
+    highest: float
+    wrong: int
+    first_wrong: tuple[tuple[int, str], ...]
+
+
+class AnswerTally:
+    """Counts the answers of one file, run by run.
+
+    Args:
+        kind: Of the task.
+        codes: The number of each label met so far, in any file; new ones are added.
+
+    Attributes:
+        spellings: How often each answer stands in the file, as it is written, blanks around it included.
+        missing: Rows without an answer.
+        first_missing: Lines of the first of them.
+    """
+
+    def __init__(self, kind: TaskKind, codes: dict[str, int]) -> None:
+        self.kind = kind
+        self.spellings: Counter[str] = Counter()
+        self.missing = 0
+        self.first_missing: list[int] = []
+        self._codes = codes
+        self._values: list[NDArray[np.float64]] = []
+        self._wrong = 0
+        self._first_wrong: list[tuple[int, str]] = []
+
+    def add(self, answers: Sequence[str], lines: Sequence[int]) -> NDArray[np.int32]:
+        """Count some rows; return the code of each answer, int32 ``(rows,)``."""
+        missing = [line for answer, line in zip(answers, lines, strict=True) if not answer.strip()]
+        self.missing += len(missing)
+        self.first_missing += missing[: _SHOWN_ROWS - len(self.first_missing)]
+        if self.kind == "regression":
+            self._add_values(answers, lines)
+            return np.full(len(answers), NO_LABEL, np.int32)
+        self.spellings.update(answers)
+        stripped = [answer.strip() for answer in answers]
+        codes = (
+            self._codes.setdefault(answer, len(self._codes)) if answer else NO_LABEL for answer in stripped
+        )
+        return np.fromiter(codes, np.int32, len(answers))
+
+    def labels(self) -> dict[str, int]:
+        """Count the rows of each label, the most frequent first; of a regression there are none."""
+        rows: Counter[str] = Counter()
+        for answer, count in self.spellings.items():
+            for label, holds in split_answer(answer, self.kind).items():
+                rows[label.strip()] += count * holds
+        return dict(sorted(rows.items(), key=lambda item: (-item[1], item[0])))
+
+    def constant(self) -> str | None:
+        """Give the answer that all rows have, where they have but one."""
+        if values := self.values():
+            same = values.lowest == values.highest and not (values.wrong or self.missing)
+            return f"{values.lowest:g}" if same else None
+        answers = {answer.strip() for answer in self.spellings}
+        return next(iter(answers)) or None if len(answers) == 1 else None
+
+    def values(self) -> Values | None:
+        """Describe the numbers; None where the task is no regression."""
+        if self.kind != "regression":
+            return None
+        values = np.concatenate([np.empty(0), *self._values])
+        given = values if len(values) else np.array([math.nan])
+        return Values(
+            rows=len(values),
+            mean=float(given.mean()),
+            sd=float(given.std()),
+            lowest=float(given.min()),
+            quantiles={
+                f"p{share}": float(value)
+                for share, value in zip(QUANTILES, np.percentile(given, QUANTILES), strict=True)
+            },
+            highest=float(given.max()),
+            wrong=self._wrong,
+            first_wrong=tuple(self._first_wrong),
+        )
+
+    def _add_values(self, answers: Sequence[str], lines: Sequence[int]) -> None:
+        values = np.fromiter(map(_number, answers), np.float64, len(answers))
+        self._values.append(values[np.isfinite(values)])
+        for row in np.flatnonzero(~np.isfinite(values)).tolist():
+            if not answers[row].strip():
+                continue
+            self._wrong += 1
+            if len(self._first_wrong) < _SHOWN_ROWS:
+                self._first_wrong.append((lines[row], answers[row].strip()))
+
+
+def split_answer(answer: str, kind: TaskKind) -> dict[str, bool]:
+    """Name the labels of an answer, as they are written, and tell which of them hold.
+
+    There is one, or of a multi-label answer any number; those that are given by zeros and ones are called
+    1, 2, … An empty answer has none.
+    """
+    if not answer.strip():
+        return {}
+    if kind != "multi-label":
+        return {answer: True}
+    names = answer.split(LABEL_SEPARATOR)
+    bits = [name.strip() for name in names]
+    if _BITS.issuperset(bits):
+        return {str(place): bit == "1" for place, bit in enumerate(bits, start=1)}
+    return dict.fromkeys(names, True)
+
+
+def find_variants(tallies: Iterable[AnswerTally]) -> tuple[dict[str, int], ...]:
+    """Find labels that differ in case or blanks alone, over all files; count the rows of each spelling."""
+    groups: dict[str, Counter[str]] = {}
+    for tally in tallies:
+        for answer, count in tally.spellings.items():
+            for label in split_answer(answer, tally.kind):
+                groups.setdefault("".join(label.split()).casefold(), Counter())[label] += count
+    return tuple(dict(group.most_common()) for group in groups.values() if len(group) > 1)
+
+
+def _number(answer: str) -> float:
+    try:
+        return float(answer)
+    except ValueError:
+        return math.nan

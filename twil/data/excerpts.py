@@ -1,0 +1,47 @@
+"""Some texts of a table, read again to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from twil.data.streams import is_stream
+from twil.data.tables import TableReader
+
+_SHOWN = 80  # characters of a text
+
+
+def read_excerpts(
+    file: str | Path,
+    column: str,
+    lines: Collection[int],
+    *,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    header: bool = True,
+) -> dict[int, str]:
+    """Read the beginnings of the texts of some rows, each on one line; of a stream there are none any more.
+
+    Args:
+        file: The table, which is read as far as the last of the rows.
+        column: Of the texts.
+        lines: Where the rows begin.
+        format: Of the table, where the ending of its name does not tell.
+        header: Whether its first line names its columns.
+    """
+    wanted = set(lines)
+    found: dict[int, str] = {}
+    if not wanted or is_stream(file):
+        return found
+    for rows in TableReader(file, [column], format=format, header=header, on_error="mark"):
+        for line, text in zip(rows.numbers, rows.columns[column], strict=True):
+            if line in wanted:
+                found[line] = _shorten(text)
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def _shorten(text: str) -> str:
+    # What a terminal would obey is no part of what a person reads.
+    plain = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return plain if len(plain) <= _SHOWN else f"{plain[: _SHOWN - 1]}…"

@@ -1,0 +1,149 @@
+"""What is asked of files before training, and what they hold: rows, repeats, overlaps, labels and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from twil.data.answers import Values
+from twil.data.formats import TEXT_COLUMN
+from twil.data.lengths import Lengths, Unit
+from twil.data.pace import Paced
+from twil.data.repeats import Contradictions, Overlap
+from twil.errors import ConfigError
+from twil.task import TaskKind
+
+LABEL_COLUMN = "CLASS"
+
+
+@dataclass(frozen=True)
+class OverviewOptions:
+    """What of the files to look at.
+
+    Attributes:
+        text: Column of the texts.
+        text_pair: Column of the second texts, where rows are pairs.
+        label: Column of the answers; where left out, `LABEL_COLUMN` of the files that have it.
+        task: What the answers are.
+        tokenizer: A `tokenizer.json`, to measure texts in pieces; in characters without it.
+        max_length: The longest row that is read, in pieces; the tokenizer's where left out.
+        header: Whether the first line of a TSV or CSV names its columns.
+        format: The format of all files, where the endings of their names do not tell.
+    """
+
+    text: str = TEXT_COLUMN
+    text_pair: str | None = None
+    label: str | None = None
+    task: TaskKind = "class"
+    tokenizer: Path | None = None
+    max_length: int | None = None
+    header: bool = True
+    format: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a task that there is not, and a length without pieces to count."""
+        if self.task not in get_args(TaskKind):
+            raise ConfigError(
+                f"there is no task kind '{self.task}': choose one of {', '.join(get_args(TaskKind))}"
+            )
+        if self.max_length is not None and self.tokenizer is None:
+            raise ConfigError("a longest row is one of pieces: give a model or a tokenizer as well")
+
+
+@dataclass(frozen=True)
+class Progress(Paced):
+    """How far the work is.
+
+    Attributes:
+        doing: What is being done.
+        rows: Read so far, of all files.
+        seconds: Since the start.
+    """
+
+    doing: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FileOverview:
+    """What is in one file.
+
+    Attributes:
+        name: What it is called, unlike the others.
+        rows: Rows, without blank lines and bad rows.
+        blank: Lines without anything on them, which training leaves out; where there are no labels they
+            count as rows with empty texts.
+        bad: Rows that could not be read.
+        first_errors: What was wrong with the first of them.
+        empty: Rows whose text, or one of a pair, is empty.
+        repeated: Rows whose text an earlier row has.
+        near_repeated: The same, but for links, mentions, punctuation, blanks and case.
+        lengths: Of the texts.
+        labels: Rows of each label, the most frequent first; empty for a regression, None in a file without
+            labels.
+        constant: The label that every row has, where there is one.
+        unlabelled: Rows without an answer.
+        first_unlabelled: Lines of the first of them.
+        values: The numbers of a regression.
+    """
+
+    name: str
+    rows: int
+    blank: int
+    bad: int
+    first_errors: tuple[str, ...]
+    empty: int
+    repeated: int
+    near_repeated: int
+    lengths: Lengths
+    labels: dict[str, int] | None
+    constant: str | None
+    unlabelled: int
+    first_unlabelled: tuple[int, ...]
+    values: Values | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is in some files.
+
+    Attributes:
+        files: One by one.
+        unit: What lengths are counted in.
+        max_length: The longest row that is read, in pieces; None where nothing is cut.
+        overlaps: Of each two files, the later one first.
+        contradictions: Texts with different labels, over all files; None without labels.
+        variants: Labels that differ in case or blanks alone, each with the rows of every spelling.
+        excerpts: By file and line, the texts of the rows that overlaps and contradictions name.
+        seconds: What it took.
+        peak_memory: The process's peak resident memory in bytes.
+    """
+
+    files: tuple[FileOverview, ...]
+    unit: Unit
+    max_length: int | None
+    overlaps: tuple[Overlap, ...]
+    contradictions: Contradictions | None
+    variants: tuple[dict[str, int], ...]
+    excerpts: dict[str, dict[int, str]]
+    seconds: float
+    peak_memory: int
+
+    @property
+    def absent(self) -> dict[str, tuple[str, ...]]:
+        """Labels of other files that a file with labels lacks, by its name."""
+        known = dict.fromkeys(
+            label for file in self.files for label, rows in (file.labels or {}).items() if rows
+        )
+        lacking = {
+            file.name: tuple(label for label in known if not file.labels.get(label))
+            for file in self.files
+            if file.labels is not None
+        }
+        return {name: labels for name, labels in lacking.items() if labels}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe it in JSON's types."""
+        return asdict(self) | {"absent": self.absent}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import RenderableType
 
 from twil.cli.console import Display, StopSignal, format_seconds, make_table
+from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
 from twil.cli.scores import name_metric
 from twil.errors import ConfigError
 from twil.train.finetune import FinetuneEvent, Finished, Started
@@ -85,6 +86,8 @@ class TrainingView:
         for name, count in event.truncated.items():
             if count:
                 self.display.warn(f"texts of {name} cut at {event.max_length} pieces: {count:,}")
+        warn_of_overlaps(self.display, event.pitfalls.overlaps)
+        warn_of_constant(self.display, event.pitfalls.constant)
         if event.resumed:
             self.display.line(f"continuing after step {event.resumed:,}")
         self.begin, self.first_step = time.monotonic(), event.resumed

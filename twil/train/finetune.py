@@ -15,6 +15,7 @@ import torch
 from twil.config.loop import LOG
 from twil.config.training import FinetuneConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, check_covered, find_labels, read_labelled
+from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.errors import DataError
 from twil.model.classifier import make_classifier
 from twil.model.folder import FILES, WEIGHTS, save
@@ -46,6 +47,7 @@ class Started:
         labels: Rows of each label in the training set; of a regression there are none.
         weights: How much rows of each label count, where not all count alike.
         truncated: Rows of each set cut at the longest length.
+        pitfalls: Texts that sets share, and sets with one label.
         max_length: That length, in pieces.
         parameters: Numbers of the model.
         trainable: Those of them that are not frozen.
@@ -64,6 +66,7 @@ class Started:
     labels: dict[str, int]
     weights: dict[str, float] | None
     truncated: dict[str, int]
+    pitfalls: Pitfalls
     max_length: int
     parameters: int
     trainable: int
@@ -233,6 +236,7 @@ class _Run:
             labels=dict(zip(task.labels, counts, strict=False)),
             weights=None if weights is None else dict(zip(task.labels, weights.tolist(), strict=True)),
             truncated={name: entry.truncated for name, entry in self.encoded.items()},
+            pitfalls=find_pitfalls(self.sets),
             max_length=max_length(self.tokenizer) or 0,
             parameters=parameter_count(self.model),
             trainable=sum(entry.numel() for entry in self.model.parameters() if entry.requires_grad),

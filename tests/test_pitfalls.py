@@ -1,0 +1,53 @@
+"""What makes scores misleading is said before training begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import write_rows
+
+from twil.cli.console import Display
+from twil.cli.training import TrainingView
+from twil.config.training import finetune_config
+from twil.data.labelled import LabelledSet, read_labelled
+from twil.data.pitfalls import find_pitfalls
+from twil.train.finetune import Started, finetune
+
+ROWS = {
+    "train": [("hoy es lunes", "N"), ("por fin viernes", "P"), ("hoy es lunes", "N")],
+    "dev": [("llueve otra vez", "P"), ("Por fin viernes!", "P"), ("hoy es lunes", "P")],
+    "test": [("ni idea", "P"), ("tampoco", "N")],
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    return {name: write_rows(tmp_path / f"{name}.tsv", rows) for name, rows in ROWS.items()}
+
+
+def test_sets_are_searched_for_texts_they_share_and_for_one_label(files: dict[str, Path]) -> None:
+    sets: dict[str, LabelledSet] = {name: read_labelled(file) for name, file in files.items()}
+    found = find_pitfalls(sets)
+    (overlap,) = found.overlaps
+    assert (overlap.name, overlap.other, overlap.same, overlap.near) == ("dev", "train", 1, 2)
+    assert overlap.lines == ((4, 2), (3, 3))
+    assert found.constant == {"dev": "P"}
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_fine_tuning_says_so_when_it_starts(
+    files: dict[str, Path],
+    tokenizer_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    sound: bool,
+) -> None:
+    data = {"train": files["train"], "dev": files["test" if sound else "dev"]}
+    model = {"init": "tiny", "tokenizer": tokenizer_file}
+    started = next(finetune(finetune_config(None, {"data": data, "model": model}, ()), tmp_path / "model"))
+    assert isinstance(started, Started)
+    TrainingView(Display(), resumable=False).follow([started])
+    said = capsys.readouterr().err
+    assert ("note: rows of dev whose text train has, too: 1 (33.3 %)" in said) is not sound
+    assert ("note: all rows of dev have the label 'P'" in said) is not sound

@@ -63,8 +63,14 @@ def show_notes(display: Display, found: Overview) -> None:
     warn_of_overlaps(display, found.overlaps)
     warn_of_constant(display, {file.name: file.constant for file in found.files if file.constant})
     _warn_of_labels(display, found)
-    if found.variants:
-        display.warn("spellings of a label that differ in case count as labels of their own")
+    for group in found.variants:
+        spellings = list(dict.fromkeys(map(str.strip, group)))
+        if len(spellings) > 1:
+            display.warn(
+                f"labels that differ in case or blanks alone count as different: {_names(spellings)}"
+            )
+        else:
+            display.line(f"blanks around the label {spellings[0]} do not count")
     rows = sum(file.rows for file in found.files)
     display.line(
         f"{rows:,} rows in {format_seconds(found.seconds)}, peak memory {format_bytes(found.peak_memory)}"

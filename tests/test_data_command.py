@@ -136,7 +136,9 @@ def test_what_is_wrong_with_rows_is_said_with_their_lines(app: typer.Typer, tmp_
     said = run(app, path).stderr
     assert "rows of train.tsv that cannot be read: 1\n  line 4: 3 fields, expected 2\n" in said
     assert "rows of train.tsv without a label: 1 (line 3)" in said
-    assert "differ in case" in said
+    assert "count as different: P, p\n" in said
+    padded = write_rows(tmp_path / "padded.tsv", [("hola", "P"), ("adiós", "P "), ("ya", "N")])
+    assert "blanks around the label P do not count\n" in run(app, padded).stderr
     assert "train.tsv, line 2: 'P' is no number" in run(app, path, "--task", "regression").stderr
 
 

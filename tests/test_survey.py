@@ -167,6 +167,20 @@ def test_several_labels_a_row_are_counted_one_by_one(
     assert look_at(tmp_path / "train.tsv").labels != counts
 
 
+def test_labels_of_a_row_are_the_same_in_any_order(tmp_path: Path) -> None:
+    rows = [
+        ("me enfada", "ira|asco"),
+        ("me enfada", "asco | ira"),
+        ("me da igual", ""),
+        ("me da igual", "ira"),
+    ]
+    found = look(write_rows(tmp_path / "train.tsv", rows), task="multi-label")
+    assert found.contradictions is not None
+    assert found.contradictions.texts == 0
+    assert found.variants == ()
+    assert look(tmp_path / "train.tsv").contradictions != found.contradictions
+
+
 def test_an_answer_of_one_label_is_not_split() -> None:
     assert split_answer("a|b", "class") == {"a|b": True}
     assert split_answer("a|b", "multi-label") == {"a": True, "b": True}

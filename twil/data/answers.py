@@ -64,6 +64,7 @@ class AnswerTally:
         self.missing = 0
         self.first_missing: list[int] = []
         self._codes = codes
+        self._code_of: dict[str, int] = {}  # of each spelling
         self._values: list[NDArray[np.float64]] = []
         self._wrong = 0
         self._first_wrong: list[tuple[int, str]] = []
@@ -77,11 +78,10 @@ class AnswerTally:
             self._add_values(answers, lines)
             return np.full(len(answers), NO_LABEL, np.int32)
         self.spellings.update(answers)
-        stripped = [answer.strip() for answer in answers]
-        codes = (
-            self._codes.setdefault(answer, len(self._codes)) if answer else NO_LABEL for answer in stripped
-        )
-        return np.fromiter(codes, np.int32, len(answers))
+        for answer in answers:
+            if answer not in self._code_of:
+                self._code_of[answer] = self._code(answer)
+        return np.fromiter(map(self._code_of.__getitem__, answers), np.int32, len(answers))
 
     def labels(self) -> dict[str, int]:
         """Count the rows of each label, the most frequent first; of a regression there are none."""
@@ -96,7 +96,7 @@ class AnswerTally:
         if values := self.values():
             same = values.lowest == values.highest and not (values.wrong or self.missing)
             return f"{values.lowest:g}" if same else None
-        answers = {answer.strip() for answer in self.spellings}
+        answers = {_unify(answer, self.kind) for answer in self.spellings}
         return next(iter(answers)) or None if len(answers) == 1 else None
 
     def values(self) -> Values | None:
@@ -119,6 +119,10 @@ class AnswerTally:
             first_wrong=tuple(self._first_wrong),
         )
 
+    def _code(self, answer: str) -> int:
+        unified = _unify(answer, self.kind)
+        return self._codes.setdefault(unified, len(self._codes)) if unified else NO_LABEL
+
     def _add_values(self, answers: Sequence[str], lines: Sequence[int]) -> None:
         values = np.fromiter(map(_number, answers), np.float64, len(answers))
         self._values.append(values[np.isfinite(values)])
@@ -131,19 +135,18 @@ class AnswerTally:
 
 
 def split_answer(answer: str, kind: TaskKind) -> dict[str, bool]:
-    """Name the labels of an answer, as they are written, and tell which of them hold.
+    """Name the labels of an answer, and tell which of them hold.
 
-    There is one, or of a multi-label answer any number; those that are given by zeros and ones are called
-    1, 2, … An empty answer has none.
+    There is one, as it is written, or of a multi-label answer any number; those that are given by zeros and
+    ones are called 1, 2, … An empty answer has none.
     """
     if not answer.strip():
         return {}
     if kind != "multi-label":
         return {answer: True}
-    names = answer.split(LABEL_SEPARATOR)
-    bits = [name.strip() for name in names]
-    if _BITS.issuperset(bits):
-        return {str(place): bit == "1" for place, bit in enumerate(bits, start=1)}
+    names = [name.strip() for name in answer.split(LABEL_SEPARATOR)]
+    if _BITS.issuperset(names):
+        return {str(place): bit == "1" for place, bit in enumerate(names, start=1)}
     return dict.fromkeys(names, True)
 
 
@@ -155,6 +158,14 @@ def find_variants(tallies: Iterable[AnswerTally]) -> tuple[dict[str, int], ...]:
             for label in split_answer(answer, tally.kind):
                 groups.setdefault("".join(label.split()).casefold(), Counter())[label] += count
     return tuple(dict(group.most_common()) for group in groups.values() if len(group) > 1)
+
+
+def _unify(answer: str, kind: TaskKind) -> str:
+    """Write an answer in one way, whatever the blanks in it and the order of its labels."""
+    labels = split_answer(answer, kind)
+    if kind == "multi-label" and not all(map(str.isdigit, labels)):
+        return LABEL_SEPARATOR.join(sorted(labels))
+    return answer.strip()
 
 
 def _number(answer: str) -> float:

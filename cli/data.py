@@ -36,7 +36,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Look at files before training: repeats, overlaps, labels, lengths."""
-    from twil.cli.overview import show_notes, show_overview
+    from twil.cli.overview import show_overview
+    from twil.cli.pitfalls import show_notes
     from twil.data.overview import Overview, OverviewOptions
     from twil.data.survey import survey
 

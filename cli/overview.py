@@ -1,8 +1,7 @@
-"""How an overview of files looks."""
+"""The tables of an overview of files."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from twil.cli.console import Display, fits, format_bytes, format_seconds, make_table, show
-from twil.cli.pitfalls import NEARLY, warn_of_constant, warn_of_overlaps
-from twil.task import LABEL_SEPARATOR
+from twil.cli.console import fits, make_table, show
+from twil.cli.pitfalls import NEARLY
 
 if TYPE_CHECKING:
     from twil.data.overview import FileOverview, Overview
@@ -20,13 +18,11 @@ if TYPE_CHECKING:
 
 _BAR = 20  # characters of the most frequent label
 _MOST_LABELS = 30  # that are shown
-_MOST_NAMES = 5  # of labels in a note
 _MOST_PARTS = 10  # of texts that are unknown
-_MANY_LABELS = 10  # more, if they are numbers, are hardly classes
 
 
 def show_overview(found: Overview) -> None:
-    """Print the figures."""
+    """Print what was found."""
     show(_lay_out_rows(found.files))
     if any(overlap.near for overlap in found.overlaps):
         show(_lay_out_overlaps(found))
@@ -45,50 +41,6 @@ def show_overview(found: Overview) -> None:
     if unknown:
         shown = (f"{part} {count:,}" for part, count in unknown.most_common(_MOST_PARTS))
         show(Text(f"what the vocabulary lacks most often: {', '.join(shown)}"))
-
-
-def show_notes(display: Display, found: Overview) -> None:
-    """Say what to act on before training, and how long looking took."""
-    for file in found.files:
-        if file.bad:
-            display.warn(f"rows of {file.name} that cannot be read: {file.bad:,}")
-            for error in file.first_errors:
-                display.line(f"  {error}")
-        if file.unlabelled and file.values is not None:
-            display.warn(f"rows of {file.name} without a number: {file.unlabelled:,}{_lines(file)}")
-        elif file.unlabelled:
-            display.warn(f"rows of {file.name} without a label: {file.unlabelled:,}{_lines(file)}")
-        for line, answer in file.values.first_wrong if file.values else ():
-            display.warn(f"{file.name}, line {line:,}: '{answer}' is no number")
-    warn_of_overlaps(display, found.overlaps)
-    warn_of_constant(display, {file.name: file.constant for file in found.files if file.constant})
-    _warn_of_labels(display, found)
-    for group in found.variants:
-        spellings = list(dict.fromkeys(map(str.strip, group)))
-        if len(spellings) > 1:
-            display.warn(
-                f"labels that differ in case or blanks alone count as different: {_names(spellings)}"
-            )
-        else:
-            display.line(f"blanks around the label {spellings[0]} do not count")
-    rows = sum(file.rows for file in found.files)
-    display.line(
-        f"{rows:,} rows in {format_seconds(found.seconds)}, peak memory {format_bytes(found.peak_memory)}"
-    )
-
-
-def _warn_of_labels(display: Display, found: Overview) -> None:
-    """Name the labels that some files lack, unless the labels seem to be something else."""
-    labels = {label for file in found.files for label in file.labels or ()}
-    if any(LABEL_SEPARATOR in label for label in labels):
-        display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
-    elif len(labels) > _MANY_LABELS and all(map(_is_number, labels)):
-        display.warn(f"{len(labels):,} labels, all of them numbers: --task regression takes them as such")
-    else:
-        constant = {file.name for file in found.files if file.constant}
-        for name, absent in found.absent.items():
-            if name not in constant:
-                display.warn(f"labels that no row of {name} has: {_names(absent)}")
 
 
 def _lay_out_rows(files: Sequence[FileOverview]) -> RenderableType:
@@ -127,7 +79,9 @@ def _lay_out_shared(found: Overview) -> RenderableType:
 def _lay_out_labels(files: Sequence[FileOverview]) -> RenderableType:
     """Set labels side by side; bars, of all files together, only where there is room."""
     labelled = [file for file in files if file.labels]
-    counts = sum((Counter(file.labels) for file in labelled), Counter[str]())
+    counts: Counter[str] = Counter()
+    for file in labelled:
+        counts.update(file.labels)  # a sum of counters would lose the labels without a row
     order = sorted(counts, key=lambda label: (-counts[label], label))[:_MOST_LABELS]
     names = [file.name for file in labelled]
     cells = [
@@ -152,7 +106,7 @@ def _lay_out_values(files: Sequence[FileOverview]) -> RenderableType:
     values = list(described.values())
     lines: dict[str, Iterable[object]] = {
         "numbers": (value.rows for value in values),
-        "no numbers": (value.wrong for value in values),
+        "not a number": (value.wrong for value in values),
         "mean": (value.mean for value in values),
         "standard deviation": (value.sd for value in values),
         "lowest": (value.lowest for value in values),
@@ -202,20 +156,3 @@ def _share(count: int, total: int, *, digits: int = 1) -> str:
 
 def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
-
-
-def _lines(file: FileOverview) -> str:
-    shown = ", ".join(f"{line:,}" for line in file.first_unlabelled)
-    return f" (line {shown}{', …' if file.unlabelled > len(file.first_unlabelled) else ''})"
-
-
-def _names(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:_MOST_NAMES])
-    return shown if len(labels) <= _MOST_NAMES else f"{shown}, … ({len(labels):,} in all)"
-
-
-def _is_number(label: str) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except ValueError:
-        return False

@@ -1,16 +1,22 @@
-"""What is said of data that make scores misleading."""
+"""What is said of data that cannot be trained on, or make scores misleading."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from twil.cli.console import Display
+from twil.cli.console import Display, format_bytes, format_seconds
+from twil.task import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
+    from twil.data.overview import FileOverview, Overview
     from twil.data.repeats import Overlap
 
 NEARLY = "but for links, mentions, punctuation, blanks and case"
+
+_MOST_NAMES = 5  # of labels in a note
+_MANY_LABELS = 10  # more, if they are numbers, are hardly classes
 
 
 def warn_of_overlaps(display: Display, overlaps: Iterable[Overlap]) -> None:
@@ -34,3 +40,66 @@ def warn_of_constant(display: Display, constant: Mapping[str, str]) -> None:
     """Name the sets that can tell no model from one that always says the same."""
     for name, label in constant.items():
         display.warn(f"all rows of {name} have the label '{label}'")
+
+
+def show_notes(display: Display, found: Overview) -> None:
+    """Say what to act on before training, and how long looking took."""
+    for file in found.files:
+        if file.bad:
+            display.warn(f"rows of {file.name} that cannot be read: {file.bad:,}")
+            for error in file.first_errors:
+                display.line(f"  {error}")
+        if file.unlabelled and found.task != "multi-label":
+            display.warn(f"rows of {file.name} without a label: {file.unlabelled:,}{_lines(file)}")
+        for line, answer in file.values.first_wrong if file.values else ():
+            display.warn(f"{file.name}, line {line:,}: '{answer}' is no number")
+    warn_of_overlaps(display, found.overlaps)
+    warn_of_constant(display, {file.name: file.constant for file in found.files if file.constant})
+    _warn_of_labels(display, found)
+    _warn_of_spellings(display, found)
+    rows = sum(file.rows for file in found.files)
+    display.line(
+        f"{rows:,} rows in {format_seconds(found.seconds)}, peak memory {format_bytes(found.peak_memory)}"
+    )
+
+
+def _warn_of_labels(display: Display, found: Overview) -> None:
+    """Name the labels that some files lack, unless the labels seem to be something else."""
+    labels = {label for file in found.files for label in file.labels or ()}
+    if any(LABEL_SEPARATOR in label for label in labels):
+        display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
+    elif len(labels) > _MANY_LABELS and all(map(_is_number, labels)):
+        display.warn(f"{len(labels):,} labels, all of them numbers: --task regression takes them as such")
+    else:
+        constant = {file.name for file in found.files if file.constant}
+        for name, absent in found.absent.items():
+            if name not in constant:
+                display.warn(f"labels that no row of {name} has: {_names(absent)}")
+
+
+def _warn_of_spellings(display: Display, found: Overview) -> None:
+    for group in found.variants:
+        spellings = list(dict.fromkeys(map(str.strip, group)))
+        if len(spellings) > 1:
+            display.warn(
+                f"labels that differ in case or blanks alone count as different: {_names(spellings)}"
+            )
+        else:
+            display.line(f"blanks around the label {spellings[0]} do not count")
+
+
+def _lines(file: FileOverview) -> str:
+    shown = ", ".join(f"{line:,}" for line in file.first_unlabelled)
+    return f" (line {shown}{', …' if file.unlabelled > len(file.first_unlabelled) else ''})"
+
+
+def _names(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:_MOST_NAMES])
+    return shown if len(labels) <= _MOST_NAMES else f"{shown}, … ({len(labels):,} in all)"
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False

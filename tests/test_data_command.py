@@ -123,6 +123,10 @@ def test_what_the_labels_seem_to_be_is_said(app: typer.Typer, tmp_path: Path) ->
     several = write_rows(tmp_path / "several.tsv", [("hola", "ira|asco"), ("adiós", "ira")])
     assert "--task multi-label counts each by itself" in run(app, several).stderr
     assert "--task" not in run(app, several, "--task", "multi-label").stderr
+    bits = write_rows(tmp_path / "bits.tsv", [("hola", "1|0|0"), ("adiós", "0|0|1"), ("ya", "")])
+    result = run(app, bits, "--task", "multi-label")
+    assert cells(result, "2")[:2] == ["0", "0.0"]
+    assert result.stderr.startswith("note: labels that no row of bits.tsv has: 2\n3 rows in ")
     numbers = write_rows(tmp_path / "numbers.tsv", [(f"texto {n}", f"{n / 8}") for n in range(20)])
     assert "--task regression" in run(app, numbers).stderr
     result = run(app, numbers, "--task", "regression")
@@ -139,7 +143,8 @@ def test_what_is_wrong_with_rows_is_said_with_their_lines(app: typer.Typer, tmp_
     assert "count as different: P, p\n" in said
     padded = write_rows(tmp_path / "padded.tsv", [("hola", "P"), ("adiós", "P "), ("ya", "N")])
     assert "blanks around the label P do not count\n" in run(app, padded).stderr
-    assert "train.tsv, line 2: 'P' is no number" in run(app, path, "--task", "regression").stderr
+    path.write_text("TEXT\tCLASS\nhola\t0.5\nadiós\talto\n", encoding="utf-8")
+    assert "train.tsv, line 3: 'alto' is no number" in run(app, path, "--task", "regression").stderr
 
 
 def test_labels_that_one_file_lacks_are_named(app: typer.Typer, train: Path, tmp_path: Path) -> None:
@@ -181,4 +186,5 @@ def test_wrong_files_and_options_are_one_line(app: typer.Typer, train: Path, tmp
     fails(run(app, train, "--model", tmp_path, "--tokenizer", train), "leave --tokenizer out")
     fails(run(app, train, "--tokenizer", train), "not a tokenizer.json")
     fails(run(app, train, "--task", "ranking"), "choose one of")
+    fails(run(app, train, "--task", "regression"), "train.tsv, line 2: no label is a number")
     fails(run(app, train, "--max-length", 20), "give a model or a tokenizer")

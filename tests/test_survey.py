@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,11 +201,11 @@ def test_numbers_are_described_and_what_is_none_is_named(tmp_path: Path) -> None
     assert found.labels == {}
 
 
-def test_a_file_without_one_number_is_described_too(tmp_path: Path) -> None:
-    found = look_at(write_rows(tmp_path / "train.tsv", [("hola", "alto")]), task="regression")
-    assert found.values is not None
-    assert found.values.rows == 0
-    assert math.isnan(found.values.mean)
+@pytest.mark.parametrize("answers", [["alto", "bajo"], ["", ""]])
+def test_a_file_without_one_number_is_no_regression(tmp_path: Path, answers: list[str]) -> None:
+    rows = [(f"texto {number}", answer) for number, answer in enumerate(answers)]
+    with pytest.raises(DataError, match=r"train\.tsv, line 2: no label is a number"):
+        look(write_rows(tmp_path / "train.tsv", rows), task="regression")
 
 
 @pytest.mark.parametrize(

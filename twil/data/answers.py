@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.repeats import NO_LABEL
+from twil.errors import DataError
 from twil.task import LABEL_SEPARATOR, TaskKind
 
 QUANTILES = (5, 25, 50, 75, 95)
@@ -26,7 +28,7 @@ class Values:
 
     Attributes:
         rows: How many there are.
-        mean: Of all; like the rest NaN where there are none.
+        mean: Of all.
         sd: Their standard deviation.
         lowest: The smallest.
         quantiles: By per cent, see `QUANTILES`.
@@ -83,6 +85,20 @@ class AnswerTally:
                 self._code_of[answer] = self._code(answer)
         return np.fromiter(map(self._code_of.__getitem__, answers), np.int32, len(answers))
 
+    def check(self, file: str | Path) -> None:
+        """Refuse a regression without a number.
+
+        Raises:
+            DataError: It names the first answer.
+        """
+        if self.kind == "regression" and not any(map(len, self._values)):
+            line, answer = self._first_wrong[0] if self._first_wrong else (self.first_missing[0], "")
+            raise DataError(
+                f"no label is a number ('{answer}' is none): name their column (--label), or another --task",
+                file=file,
+                line=line,
+            )
+
     def labels(self) -> dict[str, int]:
         """Count the rows of each label, the most frequent first; of a regression there are none."""
         rows: Counter[str] = Counter()
@@ -100,21 +116,20 @@ class AnswerTally:
         return next(iter(answers)) or None if len(answers) == 1 else None
 
     def values(self) -> Values | None:
-        """Describe the numbers; None where the task is no regression."""
+        """Describe the numbers, of which there must be one; None where the task is no regression."""
         if self.kind != "regression":
             return None
-        values = np.concatenate([np.empty(0), *self._values])
-        given = values if len(values) else np.array([math.nan])
+        values = np.concatenate(self._values)
         return Values(
             rows=len(values),
-            mean=float(given.mean()),
-            sd=float(given.std()),
-            lowest=float(given.min()),
+            mean=float(values.mean()),
+            sd=float(values.std()),
+            lowest=float(values.min()),
             quantiles={
                 f"p{share}": float(value)
-                for share, value in zip(QUANTILES, np.percentile(given, QUANTILES), strict=True)
+                for share, value in zip(QUANTILES, np.percentile(values, QUANTILES), strict=True)
             },
-            highest=float(given.max()),
+            highest=float(values.max()),
             wrong=self._wrong,
             first_wrong=tuple(self._first_wrong),
         )

@@ -110,6 +110,7 @@ class Overview:
     """What is in some files.
 
     Attributes:
+        task: What the answers are taken for.
         files: One by one.
         unit: What lengths are counted in.
         max_length: The longest row that is read, in pieces; None where nothing is cut.
@@ -121,6 +122,7 @@ class Overview:
         peak_memory: The process's peak resident memory in bytes.
     """
 
+    task: TaskKind
     files: tuple[FileOverview, ...]
     unit: Unit
     max_length: int | None
@@ -133,10 +135,8 @@ class Overview:
 
     @property
     def absent(self) -> dict[str, tuple[str, ...]]:
-        """Labels of other files that a file with labels lacks, by its name."""
-        known = dict.fromkeys(
-            label for file in self.files for label, rows in (file.labels or {}).items() if rows
-        )
+        """Labels that no row of a file has, by its name: of other files, or with a place of their own."""
+        known = dict.fromkeys(label for file in self.files for label in file.labels or ())
         lacking = {
             file.name: tuple(label for label in known if not file.labels.get(label))
             for file in self.files

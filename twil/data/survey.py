@@ -48,7 +48,7 @@ def survey(
 
     Raises:
         ConfigError: A file is named twice, or an option does not fit.
-        DataError: A file cannot be read, lacks a column, or has no rows.
+        DataError: A file cannot be read, lacks a column, has no rows, or of a regression no number.
         ModelError: The tokenizer cannot be read.
     """
     begin = perf_counter()
@@ -72,6 +72,7 @@ def survey(
     overlaps = find_overlaps({name: look.keys for name, look in looks.items()})
     contradictions = _contradictions(looks, options, list(codes))
     yield Overview(
+        task=options.task,
         files=tuple(look.describe(name) for name, look in looks.items()),
         unit="characters" if counter is None else "pieces",
         max_length=counter.longest if counter else None,
@@ -146,7 +147,7 @@ class _Look:
         """Put together what was gathered.
 
         Raises:
-            DataError: There was no row.
+            DataError: There was no row, or of a regression no number.
         """
         if not self._keys:
             raise DataError(
@@ -154,6 +155,7 @@ class _Look:
             )
         self.keys = self._keys.keys()
         if self.answers:
+            self.answers.check(self._reader.path)
             self.codes = np.frombuffer(self._codes, np.int32)
 
     def describe(self, name: str) -> FileOverview:

@@ -20,7 +20,7 @@ def command(
     label: Annotated[
         str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS if there][/dim]")
     ] = None,
-    task: Annotated[str, typer.Option(help="class, multi-label or regression.")] = "class",
+    task: Annotated[str, typer.Option(help="class, multi-label, regression or stance.")] = "class",
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A model folder or bundle, whose pieces to count.")
     ] = None,
@@ -45,7 +45,7 @@ def command(
         text=text,
         text_pair=text_pair,
         label=label,
-        task=task,  # type: ignore[arg-type]  # checked there
+        task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked there
         tokenizer=_find_tokenizer(model, tokenizer),
         max_length=max_length,
         header=not no_header,

@@ -66,9 +66,11 @@ def show_notes(display: Display, found: Overview) -> None:
 def _warn_of_labels(display: Display, found: Overview) -> None:
     """Name the labels that some files lack, unless the labels seem to be something else."""
     labels = {label for file in found.files for label in file.labels or ()}
+    from twil.data.labelled import parse_number
+
     if any(LABEL_SEPARATOR in label for label in labels):
         display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
-    elif len(labels) > _MANY_LABELS and all(map(_is_number, labels)):
+    elif len(labels) > _MANY_LABELS and all(math.isfinite(parse_number(label)) for label in labels):
         display.warn(f"{len(labels):,} labels, all of them numbers: --task regression takes them as such")
     else:
         constant = {file.name for file in found.files if file.constant}
@@ -96,10 +98,3 @@ def _lines(file: FileOverview) -> str:
 def _names(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:_MOST_NAMES])
     return shown if len(labels) <= _MOST_NAMES else f"{shown}, … ({len(labels):,} in all)"
-
-
-def _is_number(label: str) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except ValueError:
-        return False

@@ -10,7 +10,7 @@ from conftest import write_rows
 from twil.cli.console import Display
 from twil.cli.training import TrainingView
 from twil.config.training import finetune_config
-from twil.data.labelled import LabelledSet, read_labelled
+from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.data.pitfalls import find_pitfalls
 from twil.train.finetune import Started, finetune
 
@@ -33,6 +33,17 @@ def test_sets_are_searched_for_texts_they_share_and_for_one_label(files: dict[st
     assert (overlap.name, overlap.other, overlap.same, overlap.near) == ("dev", "train", 1, 2)
     assert overlap.lines == ((4, 2), (3, 3))
     assert found.constant == {"dev": "P"}
+
+
+def test_pairs_are_shared_only_where_both_texts_are(tmp_path: Path) -> None:
+    rows = {"train": "hoy llueve\tya lo veo\tP", "dev": "hoy llueve\tqué va\tN\nhoy llueve\tya lo veo\tN"}
+    sets = {}
+    for name, row in rows.items():
+        path = tmp_path / f"{name}.tsv"
+        path.write_text(f"TEXT\tREPLY\tCLASS\n{row}\n", encoding="utf-8")
+        sets[name] = read_labelled(path, LabelledColumns(text_pair="REPLY"))
+    (overlap,) = find_pitfalls(sets).overlaps
+    assert (overlap.same, overlap.lines) == (1, ((3, 2),))
 
 
 @pytest.mark.parametrize("sound", [False, True])

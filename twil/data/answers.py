@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.data.labelled import are_bits, parse_number, split_labels
 from twil.data.repeats import NO_LABEL
 from twil.errors import DataError
 from twil.task import LABEL_SEPARATOR, TaskKind
@@ -19,7 +19,6 @@ QUANTILES = (5, 25, 50, 75, 95)
 """In per cent, of the values of a regression."""
 
 _SHOWN_ROWS = 3
-_BITS = frozenset("01")
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class AnswerTally:
         return self._codes.setdefault(unified, len(self._codes)) if unified else NO_LABEL
 
     def _add_values(self, answers: Sequence[str], lines: Sequence[int]) -> None:
-        values = np.fromiter(map(_number, answers), np.float64, len(answers))
+        values = np.fromiter(map(parse_number, answers), np.float64, len(answers))
         self._values.append(values[np.isfinite(values)])
         for row in np.flatnonzero(~np.isfinite(values)).tolist():
             if not answers[row].strip():
@@ -159,8 +158,8 @@ def split_answer(answer: str, kind: TaskKind) -> dict[str, bool]:
         return {}
     if kind != "multi-label":
         return {answer: True}
-    names = [name.strip() for name in answer.split(LABEL_SEPARATOR)]
-    if _BITS.issuperset(names):
+    names = split_labels(answer)
+    if are_bits(names):
         return {str(place): bit == "1" for place, bit in enumerate(names, start=1)}
     return dict.fromkeys(names, True)
 
@@ -181,10 +180,3 @@ def _unify(answer: str, kind: TaskKind) -> str:
     if kind == "multi-label" and not all(map(str.isdigit, labels)):
         return LABEL_SEPARATOR.join(sorted(labels))
     return answer.strip()
-
-
-def _number(answer: str) -> float:
-    try:
-        return float(answer)
-    except ValueError:
-        return math.nan

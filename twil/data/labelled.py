@@ -108,8 +108,8 @@ class LabelledSet:
         index = {label: number for number, label in enumerate(task.labels)}
         chosen = np.zeros((len(self), task.outputs), dtype=np.float32)
         for row, (answer, line) in enumerate(zip(self.labels, self.lines, strict=True)):
-            names = _names(answer)
-            if _are_bits(names) and len(names) == task.outputs:
+            names = split_labels(answer)
+            if are_bits(names) and len(names) == task.outputs:
                 chosen[row] = [float(bit) for bit in names]
                 continue
             for name in names:
@@ -120,7 +120,7 @@ class LabelledSet:
         return chosen
 
     def _numbers(self) -> NDArray[np.float32]:
-        numbers = np.fromiter(map(_number, self.labels), dtype=np.float64, count=len(self))
+        numbers = np.fromiter(map(parse_number, self.labels), dtype=np.float64, count=len(self))
         for row in np.flatnonzero(~np.isfinite(numbers)):
             raise DataError(
                 f"'{self.labels[row]}' in the column {self.columns.label} is no number: correct the row, or "
@@ -212,16 +212,34 @@ def check_covered(labelled: LabelledSet, task: Task) -> None:
         )
 
 
+def split_labels(answer: str) -> list[str]:
+    """Split a multi-label answer; an empty one has no label."""
+    return [name.strip() for name in answer.split(LABEL_SEPARATOR)] if answer else []
+
+
+def are_bits(names: Collection[str]) -> bool:
+    """Tell whether the labels of a multi-label answer are given by zeros and ones."""
+    return bool(names) and _BITS.issuperset(names)
+
+
+def parse_number(label: str) -> float:
+    """Read a number; NaN where there is none."""
+    try:
+        return float(label)
+    except ValueError:
+        return math.nan
+
+
 def _cells(rows: Rows, columns: LabelledColumns) -> Iterable[tuple[int, str, str, str]]:
     pairs = rows.columns[columns.text_pair] if columns.text_pair is not None else [""] * len(rows.numbers)
     return zip(rows.numbers, rows.columns[columns.text], pairs, rows.columns[columns.label], strict=True)
 
 
 def _find_choices(labelled: LabelledSet) -> tuple[str, ...]:
-    answers = [_names(answer) for answer in labelled.labels]
+    answers = [split_labels(answer) for answer in labelled.labels]
     if not any(answers):
         raise DataError("no row has a label: nothing can be learnt", file=labelled.path)
-    if all(_are_bits(names) for names in answers if names):
+    if all(are_bits(names) for names in answers if names):
         return tuple(str(number) for number in range(1, max(map(len, answers)) + 1))
     found = {name for names in answers for name in names}
     for names, line in zip(answers, labelled.lines, strict=True):
@@ -232,17 +250,8 @@ def _find_choices(labelled: LabelledSet) -> tuple[str, ...]:
     return _in_order(found)
 
 
-def _names(answer: str) -> list[str]:
-    """Split a multi-label answer; an empty one has no label."""
-    return [name.strip() for name in answer.split(LABEL_SEPARATOR)] if answer else []
-
-
-def _are_bits(names: Collection[str]) -> bool:
-    return bool(names) and _BITS.issuperset(names)
-
-
 def _in_order(labels: Collection[str]) -> tuple[str, ...]:
-    numbers = {label: _number(label) for label in labels}
+    numbers = {label: parse_number(label) for label in labels}
     if all(math.isfinite(number) for number in numbers.values()):
         return tuple(sorted(labels, key=lambda label: (numbers[label], label)))
     return tuple(sorted(labels))
@@ -251,10 +260,3 @@ def _in_order(labels: Collection[str]) -> tuple[str, ...]:
 def _list(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:_SHOWN_LABELS])
     return shown if len(labels) <= _SHOWN_LABELS else f"{shown}, … ({len(labels)} in all)"
-
-
-def _number(label: str) -> float:
-    try:
-        return float(label)
-    except ValueError:
-        return math.nan

@@ -14,8 +14,6 @@ from twil.data.repeats import Contradictions, Overlap
 from twil.errors import ConfigError
 from twil.task import TaskKind
 
-LABEL_COLUMN = "CLASS"
-
 
 @dataclass(frozen=True)
 class OverviewOptions:
@@ -24,7 +22,7 @@ class OverviewOptions:
     Attributes:
         text: Column of the texts.
         text_pair: Column of the second texts, where rows are pairs.
-        label: Column of the answers; where left out, `LABEL_COLUMN` of the files that have it.
+        label: Column of the answers; where left out, that of `COLUMNS` in the files that have it.
         task: What the answers are.
         tokenizer: A `tokenizer.json`, to measure texts in pieces; in characters without it.
         max_length: The longest row that is read, in pieces; the tokenizer's where left out.

@@ -28,7 +28,10 @@ def find_pitfalls(sets: Mapping[str, LabelledSet]) -> Pitfalls:
     Args:
         sets: By name, the one to train on first.
     """
-    keys = {name: key_texts(labelled.texts, None, labelled.lines) for name, labelled in sets.items()}
+    keys = {
+        name: key_texts(labelled.texts, labelled.text_pairs, labelled.lines)
+        for name, labelled in sets.items()
+    }
     return Pitfalls(
         overlaps=tuple(overlap for overlap in find_overlaps(keys) if overlap.near),
         constant={

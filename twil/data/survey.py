@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from twil.data.answers import AnswerTally, find_variants
 from twil.data.excerpts import read_excerpts
+from twil.data.labelled import COLUMNS
 from twil.data.lengths import LengthTally, PieceCounter
-from twil.data.overview import LABEL_COLUMN, FileOverview, Overview, OverviewOptions, Progress
+from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
 from twil.data.repeats import (
     Contradictions,
     KeyBuffer,
@@ -117,7 +118,7 @@ class _Look:
         counter: PieceCounter | None,
         codes: dict[str, int],
     ) -> None:
-        label = LABEL_COLUMN if options.label is None else options.label
+        label = COLUMNS.label if options.label is None else options.label
         self.answers = AnswerTally(options.task, codes) if label in reader.names else None
         self._reader = reader
         self._columns = _text_columns(options) + ([label] if self.answers else [])
@@ -184,7 +185,7 @@ def _open(file: str | Path, options: OverviewOptions) -> TableReader:
     return TableReader(
         file,
         required if options.label is None else [*required, options.label],
-        optional=[LABEL_COLUMN] if options.label is None else (),
+        optional=[COLUMNS.label] if options.label is None else (),
         format=options.format,
         header=options.header,
         on_error="skip",

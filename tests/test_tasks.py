@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from twil.model import heads
 from twil.model.heads import content_mask, register_head
 from twil.predict.predictor import Predictor
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
-from twil.train import losses
+from twil.train import losses, metrics
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune
 from twil.train.losses import register_loss
@@ -248,6 +249,22 @@ def test_a_head_and_a_loss_of_ones_own_are_trained_loaded_and_exported(
         ConfigError, match=r"there is no head 'two_layers' \(there is linear\): .*register_head"
     ):
         twil.load(tmp_path / "model")
+
+
+def test_the_example_of_the_documentation_runs_as_it_stands(
+    config: Any, tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (heads, metrics):
+        monkeypatch.setattr(module, "_OWN", {})
+    monkeypatch.setitem(losses._LOSSES, "class", dict(losses._LOSSES["class"]))
+    config()  # which writes train.tsv and dev.tsv
+    shutil.copyfile(tokenizer_file, tmp_path / "tokenizer.json")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    run = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert "surest_tenth" in run["results"]["dev"]["metrics"]
+    assert "classifier.output.2.weight" in twil.load(tmp_path / "model").state_dict()
 
 
 @pytest.mark.parametrize(

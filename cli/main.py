@@ -52,6 +52,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "fill-mask": "fill_mask",
     "inspect": "inspect_model",
+    "report": "report",
     "plot": "plot",
     "export": "export",
     "predict": "predict",

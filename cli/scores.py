@@ -8,31 +8,12 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from twil.cli.console import make_table
+from twil.train.metric_names import name_metric
 
 if TYPE_CHECKING:  # a command that shows no scores need not wait for scikit-learn
     from twil.train.metrics import Report
 
-NAMES = {
-    "accuracy": "accuracy",
-    "jaccard": "Jaccard",
-    "mcc": "Matthews correlation",
-    "stance_f1": "F1 of the stances",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-    "rmse": "root mean squared error",
-    "mae": "mean absolute error",
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "weighted_f1": "weighted F1",
-}
-"""What people call the metrics that are shown."""
-
 _AVERAGES = ("macro", "micro", "weighted")
-
-
-def name_metric(metric: str) -> str:
-    """Give a metric the name that people have for it."""
-    return NAMES.get(metric, metric)
 
 
 def report_tables(report: Report, title: str) -> list[RenderableType]:

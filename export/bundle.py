@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from twil.config.model import Pooling
 from twil.errors import ConfigError, require
 from twil.export.accuracy import Limits
-from twil.export.card import CARD, read_run, write_card
+from twil.export.card import CARD, write_card
 from twil.export.graph import OPSET, WEIGHTS, write_graph
 from twil.export.half import write_fp16
 from twil.export.heads import choose_head, choose_pooling, make_graph
@@ -153,7 +153,7 @@ def export_onnx(
     if text_in:
         require("onnxruntime_extensions", purpose="--text-in")
         check_single(task)
-    data, run = read_data(int8, task) if int8 else None, read_run(source)
+    data, run = read_data(int8, task) if int8 else None, model_folders.read_run(source)
     model = fuse(model) if optimize else model
     module = make_graph(model, pooling, head)
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:

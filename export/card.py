@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,10 @@ from typing import Any
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.export.text_in import TEXT_GRAPH
-from twil.model.folder import RUN
 from twil.predict.bundle import Manifest
 
 CARD = "MODEL_CARD.md"
 MEASURES = ("precision", "recall", "f1")
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Read what a model folder records of its making; empty where it records nothing.
-
-    Raises:
-        ModelError: The record is damaged.
-    """
-    path = folder / RUN
-    if not path.is_file():
-        return {}
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): copy the folder again, or remove it") from error
-    return run if isinstance(run, dict) else {}
 
 
 def write_card(

@@ -132,6 +132,22 @@ def read_config(folder: Path) -> ModelConfig:
     return ModelConfig.parse(value.get("model"), source=str(path))
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read what a model folder records of its making; empty where it records nothing.
+
+    Raises:
+        ModelError: The record is damaged.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        return {}
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): copy the folder again, or remove it") from error
+    return run if isinstance(run, dict) else {}
+
+
 def _check_fit(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source: Path) -> None:
     wanted = model.state_dict()
     faults = [f"{name} is missing" for name in wanted.keys() - weights.keys()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twil.page.axes import Axis, axis_around
@@ -36,7 +36,7 @@ class Interval:
 def bar_chart(
     title: str,
     names: Sequence[str],
-    series: dict[str, Sequence[float]],
+    series: Mapping[str, Sequence[float]],
     *,
     across: Axis | str,
     first: str = "label",

@@ -9,6 +9,8 @@ from twil.page.elements import Child, Element
 
 WIDTH = 360.0
 """Of a drawing, in its own units: about a phone's, so that its letters are readable there."""
+WIDEST = 480.0
+"""A wider drawing is scrolled where there is no room for it; others shrink."""
 LETTER = 6.0  # mean width of a letter in these units; a browser's font is not known here
 SERIES = 6
 """How many colours the style has; further series start again, told apart by their marks."""
@@ -47,7 +49,7 @@ def draw(title: str, *parts: Child, width: float = WIDTH, height: float) -> Elem
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         width=width,
         height=height,
-        class_="wide" if width > WIDTH else None,
+        class_="wide" if width > WIDEST else None,
         role="img",
         aria_label=title,
     )

@@ -16,12 +16,12 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 """What a browser may load for a page: nothing but the style in it."""
 
 
-def make_page(title: str, *sections: Element, about: str = "") -> str:
+def make_page(title: str, *sections: Element | None, about: str = "") -> str:
     """Lay out a page.
 
     Args:
         title: Its heading, and its name in a browser.
-        sections: As `section` makes them.
+        sections: As `section` makes them; None is left out.
         about: One sentence under the heading.
     """
     head = Element(
@@ -67,8 +67,8 @@ def note(text: str) -> Element:
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> Element:
     """List names and what they stand for."""
-    parts = ((Element("dt", name), Element("dd", written(value))) for name, value in pairs)
-    return Element("dl", *(part for pair in parts for part in pair))
+    parts = (Element("div", Element("dt", name), Element("dd", written(value))) for name, value in pairs)
+    return Element("dl", *parts)
 
 
 def folded(summary: str, *content: Child) -> Element:
@@ -98,3 +98,18 @@ def figure(chart: Chart, *, caption: str = "") -> Element:
 def figures(*shown: Element | None) -> Element:
     """Put figures side by side where there is room."""
     return Element("div", *shown, class_="figures")
+
+
+def entries(*items: Element) -> Element:
+    """Number what has more to say than a row of a table has room for."""
+    return Element("ol", *(Element("li", item) for item in items), class_="entries")
+
+
+def quotation(text: str) -> Element:
+    """Show a text as somebody wrote it: with its lines, and in the direction of its script."""
+    return Element("blockquote", text, dir="auto")
+
+
+def code(text: str) -> Element:
+    """Show what machines read, such as a checksum; it may be broken anywhere."""
+    return Element("code", text)

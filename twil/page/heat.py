@@ -10,7 +10,7 @@ from twil.page.numbers import format_number
 from twil.page.tables import Cell, table
 
 _STRONGEST = 0.75  # opacity of a full share: letters on it stay readable in light and in dark
-_SMALLEST, _LARGEST = 34.0, 76.0  # sides of a cell
+_SMALLEST, _LARGEST = 30.0, 76.0  # sides of a cell
 _NAMES = 110.0  # the most room of the names
 _HEAD = 20.0
 
@@ -37,7 +37,9 @@ def heat_map(
     wholes = [sum(row) for row in counts] if wholes is None else wholes
     room = min(_NAMES, LETTER * max(map(len, names)) + 8)
     left = 22 + room
-    side = min(_LARGEST, max(_SMALLEST, (WIDTH - left - 4) / len(names)))
+    longest = max(len(format_number(count)) for row in counts for count in row)
+    least = max(_SMALLEST, LETTER * longest + 6)
+    side = max(least, min(_LARGEST, (WIDTH - left - 4) / len(names)))
     # Where columns are narrow, their names stand upright.
     upright = any(cut(name, side - 4) != name for name in names)
     top = _HEAD + (room if upright else 14)

@@ -70,7 +70,8 @@ def line_chart(
         parts += _line(frame, line, number)
         legend.append((line_sample(number), line.name))
     drawing = draw(title, *parts, height=frame.height)
-    return Chart(title, drawing, _numbers(across.name, lines), tuple(legend))
+    shown = tuple(legend) if len(lines) > 1 else ()
+    return Chart(title, drawing, _numbers(across.name, lines), shown)
 
 
 def point_chart(
@@ -99,7 +100,9 @@ def point_chart(
     return Chart(title, draw(title, *parts, height=frame.height), numbers)
 
 
-def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, across: str) -> Chart:
+def histogram(
+    title: str, edges: Sequence[float], counts: Sequence[int], *, across: str, up: str = "rows"
+) -> Chart:
     """Draw how often values lie between edges.
 
     Args:
@@ -107,8 +110,9 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, acro
         edges: In ascending order, one more than counts.
         counts: How many lie from one edge to the next.
         across: The name of the values.
+        up: What is counted.
     """
-    frame = Frame(Axis(across, edges[0], edges[-1]), axis_around("rows", [0, *counts], whole=True, zero=True))
+    frame = Frame(Axis(across, edges[0], edges[-1]), axis_around(up, counts, whole=True, zero=True))
     rows: list[list[Cell]] = []
     bars = []
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
@@ -127,7 +131,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, acro
             )
         )
     drawing = draw(title, frame.draw(), *bars, height=frame.height)
-    return Chart(title, drawing, table([across, "rows"], rows))
+    return Chart(title, drawing, table([across, up], rows))
 
 
 def _line(frame: Frame, line: Line, number: int) -> list[Element]:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 
 ABSENT = "–"
+SMALL, LARGE = 1e-3, 1e3
 
 
 def format_number(value: float) -> str:
-    """Write counts with separators, scores with four decimals, and a dash for what is no number."""
+    """Write counts with separators, scores with four decimals, and a dash for what is no number.
+
+    What four decimals would hardly tell from 0, such as a learning rate, is written by its power of ten.
+    """
     if isinstance(value, int):
         return f"{value:,}"
     if not math.isfinite(value):
         return ABSENT
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+    if 0 < abs(value) < SMALL:
+        return f"{value:.2e}"
+    return f"{value:.4f}" if abs(value) < LARGE else f"{value:,.1f}"
 
 
 def format_tick(value: float) -> str:

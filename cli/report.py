@@ -1,0 +1,49 @@
+"""`twil report`: what a run is worth, as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="A model folder that twil finetune wrote.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page. [dim]\\[RUN.html][/dim]")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The set of the run to report on: dev, test or train.")] = "dev",
+    data: Annotated[
+        Path | None, typer.Option(help="Another labelled file to report on, of the same columns.")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many rows of the largest loss to show.")] = 20,
+    no_texts: Annotated[
+        bool, typer.Option("--no-texts", help="Leave their texts out: tweets are personal data.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+) -> None:
+    """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
+    from twil.page.document import write_page
+    from twil.storage import check_vacant_file
+    from twil.train.examination import examine
+    from twil.train.report_page import make_report
+
+    folder = run if run.name else run.absolute()
+    target = output or folder.with_name(f"{folder.name}.html")
+    check_vacant_file(target, overwrite=force)
+    with Display(quiet=quiet) as display:
+        examined = examine(folder, split=split, data=data, device=device)
+        write_page(target, make_report(examined, worst=worst, texts=not no_texts))
+        rows, source = len(examined.labelled), examined.source
+        if source.split is None:
+            display.warn(f"{source.path} is none of the files that the run recorded; the page says so")
+        if worst and not no_texts:
+            display.warn(
+                f"the page holds the texts of {min(worst, rows)} rows: leave them out with --no-texts"
+            )
+        display.line(f"wrote {target}: {source.split or source.path}, {rows:,} rows")

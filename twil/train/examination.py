@@ -1,0 +1,152 @@
+"""A run looked at closely: what its model answers on a labelled file, row by row."""
+
+# L labels
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.config.model import ModelConfig
+from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
+from twil.model.folder import load_with_tokenizer
+from twil.model.twilbert import parameter_count
+from twil.task import Task
+from twil.text.tokenizer import max_length
+from twil.train.calibration import Reliability, reliability
+from twil.train.classification import compute_logits, encode_set
+from twil.train.devices import choose_device
+from twil.train.metrics import Report, score_logits
+from twil.train.run_record import RunRecord, Source, find_source
+
+BATCH_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a model answers on a file.
+
+    Attributes:
+        folder: The model's.
+        record: What the run recorded of itself.
+        config: The shape of the model, and its task.
+        parameters: Its trainable numbers.
+        max_length: Its longest row in pieces.
+        source: The file.
+        labelled: Its rows.
+        truncated: How many were cut at the longest length.
+        targets: What is true, as `LabelledSet.targets` gives it.
+        scores: float32 ``(rows, L)``, as `Task.probabilities` gives them.
+        answers: One string a row, as `Task.decode` gives them.
+        report: The scores of it all.
+    """
+
+    folder: Path
+    record: RunRecord
+    config: ModelConfig
+    parameters: int
+    max_length: int
+    source: Source
+    labelled: LabelledSet
+    truncated: int
+    targets: NDArray[Any]
+    scores: NDArray[np.float32]
+    answers: list[str]
+    report: Report
+
+    @property
+    def task(self) -> Task:
+        """What the model is asked."""
+        assert self.config.task is not None
+        return self.config.task
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """The loss of each row, float64 ``(rows,)``."""
+        return row_losses(self.scores, self.targets, self.task)
+
+    @cached_property
+    def reliability(self) -> Reliability | None:
+        """Whether the probabilities mean what they say; None for a regression, which gives none."""
+        return None if self.task.kind == "regression" else reliability(self.scores, self.targets)
+
+    @cached_property
+    def answered(self) -> NDArray[np.int64]:
+        """Which labels each answer has, 0 or 1, int64 ``(rows, L)``; of a task with many labels a row."""
+        return np.asarray(self.task.decide(self.scores), dtype=np.int64)
+
+    def worst(self, count: int) -> list[int]:
+        """Give the rows of the largest losses, the largest first."""
+        rows: list[int] = np.argsort(-self.losses, kind="stable")[:count].tolist()
+        return rows
+
+
+def examine(
+    folder: str | Path, *, split: str = "dev", data: str | Path | None = None, device: str = "auto"
+) -> Examination:
+    """Let the model of a run answer a labelled file again.
+
+    Args:
+        folder: The model folder.
+        split: Which of the files that the run recorded.
+        data: Another file in its place, of the same columns.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: There is no such set.
+        DataError: The file has changed since the run, is not there, or cannot be used.
+        ModelError: The folder has no classifier, or its record is damaged.
+    """
+    folder = Path(folder)
+    model, tokenizer = load_with_tokenizer(folder)
+    task = model.task
+    record = RunRecord.read(folder)
+    source = find_source(folder, record, split=split, data=data)
+    columns = {key: record.setting("data", key) for key in ("text", "text_pair", "label")}
+    given = LabelledColumns(**{key: str(name) for key, name in columns.items() if name})
+    labelled = read_labelled(source.path, given, task.kind)
+    encoded = encode_set(labelled, tokenizer, task)
+    model.to(choose_device(device, "fp32"))
+    logits = compute_logits(model, encoded, BATCH_TOKENS)
+    decoded = task.decode(logits)
+    return Examination(
+        folder=folder,
+        record=record,
+        config=model.config,
+        parameters=parameter_count(model),
+        max_length=max_length(tokenizer) or 0,
+        source=source,
+        labelled=labelled,
+        truncated=encoded.truncated,
+        targets=encoded.targets,
+        scores=decoded.scores,
+        answers=decoded.labels,
+        report=score_logits(logits, encoded.targets, task),
+    )
+
+
+def row_losses(scores: NDArray[np.float32], targets: NDArray[Any], task: Task) -> NDArray[np.float64]:
+    """Compute the loss of each row, float64 ``(rows,)``.
+
+    It is the cross-entropy in nats, of a task with many labels a row the mean of the labels' binary ones, and
+    of a regression the squared error.
+
+    Args:
+        scores: float32 ``(rows, L)``, as `Task.probabilities` gives them.
+        targets: As `LabelledSet.targets` gives them.
+        task: What was asked.
+    """
+    values = scores.astype(np.float64)
+    if task.kind == "regression":
+        return np.asarray(np.square(values[:, 0] - targets), dtype=np.float64)
+    if task.kind == "multi-label":
+        right = np.where(targets > 0, values, 1 - values)
+    else:
+        right = values[np.arange(len(values)), targets.astype(np.int64)][:, None]
+    least = float(np.finfo(np.float32).tiny)  # what is less, float32 has rounded to 0
+    return np.asarray(-np.log(np.maximum(right, least)).mean(axis=1), dtype=np.float64)

@@ -1,0 +1,243 @@
+"""The report of a run as one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import compress
+from typing import Any
+
+from twil.data.labelled import LabelledSet
+from twil.page.document import (
+    code,
+    entries,
+    facts,
+    figure,
+    figures,
+    make_page,
+    note,
+    paragraph,
+    quotation,
+    section,
+)
+from twil.page.elements import Element
+from twil.page.numbers import ABSENT, format_number
+from twil.page.tables import Cell, table
+from twil.train.examination import Examination
+from twil.train.metric_names import name_metric
+from twil.train.metrics import AVERAGES, main_metric
+from twil.train.report_charts import MEASURES, answer_charts, calibration_charts, curve_charts
+from twil.train.run_record import Source
+
+UNITS = {
+    "class": "cross-entropy in nats",
+    "multi-label": "mean binary cross-entropy of the labels in nats",
+    "regression": "squared difference",
+}
+
+
+def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -> str:
+    """Lay out what a run is worth as a page.
+
+    Args:
+        examined: The run, and what its model answers on a file.
+        worst: How many of the rows with the largest losses are shown.
+        texts: Whether their texts are shown; tweets are personal data.
+    """
+    source = examined.source
+    of = f"the {source.split} file" if source.split else "a file that the run does not know"
+    return make_page(
+        f"{examined.folder.absolute().name}: report",
+        _scores(examined),
+        _curves(examined),
+        _answers(examined),
+        _calibration(examined),
+        _worst(examined, worst, texts) if worst else None,
+        _settings(examined),
+        _data(examined),
+        _model(examined),
+        about=f"On {of}, {source.path}: {examined.report.rows:,} rows.",
+    )
+
+
+def _scores(examined: Examination) -> Element:
+    report = examined.report
+    metrics, main = report.metrics, main_metric(examined.task)
+    single = [name for name in metrics if name.partition("_")[0] not in AVERAGES]
+    recorded = {name: result.metrics for name, result in examined.record.results.items() if result.metrics}
+    whole: list[list[Cell]] = [
+        [name_metric(name), metrics[name], *(found.get(name, ABSENT) for found in recorded.values())]
+        for name in dict.fromkeys([main, *single])
+    ]
+    blank = [""] * len(recorded)
+    whole.append(["mean loss", float(examined.losses.mean()), *blank])
+    if examined.reliability:
+        whole.append(["expected calibration error", examined.reliability.error, *blank])
+    columns = ["", "here", *(f"{name}, as the run recorded" for name in recorded)]
+    rows: list[list[Cell]] = [
+        [label, *(scores[measure] for measure in MEASURES), int(scores["support"])]
+        for label, scores in report.labels.items()
+    ]
+    if rows:
+        rows += [
+            [f"{average} average", *(metrics[f"{average}_{measure}"] for measure in MEASURES), report.rows]
+            for average in AVERAGES
+        ]
+    by_label = table(["", *MEASURES.values(), "rows"], rows) if rows else None
+    return section("Scores", _caveat(examined.source), table(columns, whole), by_label)
+
+
+def _caveat(source: Source) -> Element | None:
+    """Say why scores on a file are not those on texts that nobody has seen; None where they are."""
+    if source.split is None:
+        return note(f"The run recorded no such file as {source.path}: these are not scores of the run.")
+    if source.split == "train":
+        return note("The model has learned from these rows: on others it is worse.")
+    if source.split == "dev":
+        return note("The best epoch was chosen on these rows: on others expect somewhat less.")
+    return None
+
+
+def _curves(examined: Examination) -> Element | None:
+    charts = [figure(chart) for chart in curve_charts(examined)]
+    if not charts:
+        return None
+    said = []
+    if examined.record.best_epoch:
+        said.append(f"The folder holds the weights of epoch {examined.record.best_epoch}, which is marked.")
+    if examined.task.thresholds:
+        said.append("The scores of the curves are those before thresholds were tuned.")
+    return section("Learning curves", figures(*charts), *map(paragraph, said))
+
+
+def _answers(examined: Examination) -> Element:
+    return section("Answers", figures(*map(figure, answer_charts(examined))))
+
+
+def _calibration(examined: Examination) -> Element | None:
+    found = examined.reliability
+    if found is None:
+        return None
+    charts = calibration_charts(found, many=examined.task.kind == "multi-label")
+    bins = len(found.counts)
+    return section(
+        "Calibration",
+        figures(*map(figure, charts)),
+        paragraph(
+            f"Expected calibration error {format_number(found.error)}: the mean distance from the dashed "
+            f"line, over {bins} bins of equal width, each weighted by its rows (Guo et al. 2017). Above the "
+            "line the model is more often right than it says, below it less often."
+        ),
+        *_tuned(examined),
+    )
+
+
+def _tuned(examined: Examination) -> Iterator[Element]:
+    """Tell of the temperature and the thresholds that were found on dev, and what they changed there."""
+    task, decision = examined.task, examined.record.decision
+    told: list[tuple[str, Cell]] = []
+    if task.temperature != 1:
+        told.append(("temperature of the probabilities", task.temperature))
+    if task.thresholds:
+        names = task.labels if task.kind == "multi-label" else task.labels[1:]
+        each = ", ".join(f"{name} {at:.4f}" for name, at in zip(names, task.thresholds, strict=True))
+        told.append(("from which probability a label holds", each))
+    if told:
+        yield facts(told)
+    if decision:
+        columns = ["on dev", name_metric(decision.metric), "calibration error"]
+        measured = (("before tuning", decision.before), ("after tuning", decision.after))
+        yield table(columns, [[name, found.score, found.calibration_error] for name, found in measured])
+
+
+def _worst(examined: Examination, count: int, texts: bool) -> Element:
+    chosen = examined.worst(count)
+    return section(
+        f"The {len(chosen)} rows of the largest loss",
+        paragraph(f"The loss of a row is the {UNITS[examined.task.kind]}."),
+        None if texts else paragraph("Their texts were left out of this page."),
+        entries(*(_row(examined, row, texts) for row in chosen)),
+    )
+
+
+def _row(examined: Examination, row: int, texts: bool) -> Element:
+    labelled = examined.labelled
+    true, answer = _true_and_answer(examined, row)
+    told = facts(
+        [
+            ("line", f"{labelled.lines[row]:,}"),
+            ("true", true),
+            ("answer", answer),
+            ("loss", float(examined.losses[row])),
+        ]
+    )
+    return Element("div", *(quotation(text) for text in _texts(labelled, row) if texts), told)
+
+
+def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
+    """Write what is true of a row and what the model says; one chosen label has its probability beside it."""
+    task = examined.task
+    true, answer = examined.labelled.labels[row], examined.answers[row]
+    if task.kind == "class":
+        scores = dict(zip(task.labels, examined.scores[row].tolist(), strict=True))
+        true, answer = (f"{label} ({scores[label]:.4f})" for label in (true, answer))
+    elif task.kind == "multi-label":
+        chosen = (examined.targets[row] > 0, examined.answered[row] > 0)
+        true, answer = (", ".join(compress(task.labels, flags)) or ABSENT for flags in chosen)
+    return true, answer
+
+
+def _texts(labelled: LabelledSet, row: int) -> list[str]:
+    second = [] if labelled.text_pairs is None else [labelled.text_pairs[row]]
+    return [labelled.texts[row], *second]
+
+
+def _settings(examined: Examination) -> Element | None:
+    files = {f"data.{name}" for name in examined.record.data}  # which have a table of their own
+    settings = [(name, value) for name, value in _flatten(examined.record.config) if name not in files]
+    return section("Settings", facts(settings)) if settings else None
+
+
+def _data(examined: Examination) -> Element:
+    record, source, labelled = examined.record, examined.source, examined.labelled
+    rows: list[list[Cell]] = [
+        [name, entry.file, entry.rows, code(entry.sha256)] for name, entry in record.data.items()
+    ]
+    if source.split is None:
+        rows.append(["this report's", str(source.path), len(labelled), code(source.sha256)])
+    told: list[tuple[str, Cell]] = [
+        ("rows cut at the longest length", f"{examined.truncated:,} of {len(labelled):,}")
+    ]
+    if labelled.blank:
+        told.append(("blank lines left out", f"{labelled.blank:,}"))
+    return section("Data", table(["set", "file", "rows", "SHA-256"], rows), facts(told))
+
+
+def _model(examined: Examination) -> Element:
+    task, encoder = examined.task, examined.config.encoder
+    kind = f"{'stance' if task.scored else task.kind} of {', '.join(task.labels)}"
+    told: list[tuple[str, Cell]] = [
+        ("task", kind),
+        ("input", "pairs of texts" if task.pair else "single texts"),
+        ("parameters", examined.parameters),
+        ("layers", encoder.n_layers),
+        ("hidden size", encoder.hidden_size),
+        ("heads", f"{encoder.n_heads} of size {encoder.head_size}"),
+        ("vocabulary", encoder.vocab_size),
+        ("longest row", f"{examined.max_length} pieces"),
+    ]
+    if examined.config.classifier:
+        told.append(("pooling", examined.config.classifier.pooling))
+    if examined.record.versions:
+        versions = ", ".join(f"{name} {version}" for name, version in examined.record.versions.items())
+        told.append(("trained with", versions))
+    return section("Model", facts(told))
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name each setting that is given by its sections and its key."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif value is not None and value != []:
+        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

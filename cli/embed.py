@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from twil.cli.console import Display
-from twil.cli.rows import show_progress, show_start, show_summary
+from twil.cli.rows import follow, start_quickly
 
 
 def command(
@@ -38,14 +37,12 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
     """Give every row of a file its vector."""
-    if threads:  # read once, when the tokenizer's library is first used
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+    start_quickly(threads)
 
-    from twil.predict.events import Progress, Started
     from twil.predict.vectors import VectorSummary, embed_file
 
     with Display(quiet=quiet) as display:
-        for event in embed_file(
+        events = embed_file(
             file,
             model,
             output,
@@ -60,13 +57,9 @@ def command(
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,
             batch_tokens=batch_tokens,
-        ):
-            if isinstance(event, Started):
-                show_start(display, event)
-            elif isinstance(event, VectorSummary):
-                if event.ids:
-                    display.line(f"the ids of the rows are in {event.ids}")
-                show_summary(display, event, made="vector")
-                display.line(f"wrote {output}: vectors of {event.width:,} numbers")
-            elif isinstance(event, Progress):
-                show_progress(display, event)
+        )
+        summary = follow(display, events, output, made="vector")
+        assert isinstance(summary, VectorSummary)
+        if summary.ids:
+            display.line(f"the ids of the rows are in {summary.ids}")
+        display.line(f"wrote {output}: vectors of {summary.width:,} numbers")

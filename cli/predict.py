@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +10,7 @@ import typer
 
 from twil.cli.cluster import label_on_cluster
 from twil.cli.console import Display
-from twil.cli.rows import show_progress, show_start, show_summary
+from twil.cli.rows import follow, start_quickly
 
 
 def command(
@@ -91,19 +87,13 @@ def command(
             overwrite=force,
         )
         return
-    gc.disable()  # what starting brings in stays, and looking it through takes a tenth of a short run
-    if threads:  # read once, when the tokenizer's library is first used
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+    start_quickly(threads)
 
     from twil.data.shards import Shard
-    from twil.predict.events import Progress, Started, Summary
     from twil.predict.files import predict_file
 
-    with (
-        Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display,
-        _telling_what_is_kept(display, output),
-    ):
-        for event in predict_file(
+    with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
+        events = predict_file(
             file,
             model,
             output,
@@ -121,29 +111,5 @@ def command(
             batch_tokens=batch_tokens,
             resume=resume,
             overwrite=force,
-        ):
-            if isinstance(event, Started):
-                gc.freeze()  # not to be looked through at the end either
-                gc.enable()
-                show_start(display, event)
-                if resume and not event.resumed:
-                    display.warn("there was no interrupted run to continue; this is a new one")
-            elif isinstance(event, Summary):
-                show_summary(display, event)
-            elif isinstance(event, Progress):
-                show_progress(display, event)
-
-
-@contextmanager
-def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
-    """Where the work ends early, say how to go on from what is kept of it."""
-    from twil.predict.partial import partial_folder
-
-    folder = partial_folder(output)
-    before = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if folder.exists() and not before:
-            display.line(f"what was predicted is kept in {folder}: continue with --resume")
-        raise
+        )
+        follow(display, events, output, resume=resume)

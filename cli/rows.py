@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from twil.cli.console import Display, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from twil.predict.events import ClusterSummary, Progress, Started, Summary
+    from twil.predict.events import ClusterSummary, Event, Started, Summary
 
 
-def show_start(display: Display, started: Started) -> None:
+def start_quickly(threads: int | None) -> None:
+    """Get ready before the libraries are imported that label rows; `follow` goes on from there."""
+    gc.disable()  # what starting brings in stays, and looking it through takes a tenth of a short run
+
+    from twil.text.tokenizer import bound_threads
+
+    bound_threads(threads)
+
+
+def follow(
+    display: Display,
+    events: Iterable[Event],
+    output: str,
+    *,
+    resume: bool = False,
+    made: str = "prediction",
+) -> Summary:
+    """Show what becomes of the rows until the last is done, and say what became of them all.
+
+    Args:
+        display: Where to.
+        events: What an engine tells while it works.
+        output: What it writes.
+        resume: An interrupted run was to be continued.
+        made: What each row is given.
+    """
+    from twil.predict.events import Started, Summary
+
+    summary = None
+    with _telling_what_is_kept(display, output):
+        for event in events:
+            if isinstance(event, Started):
+                gc.freeze()  # not to be looked through at the end either
+                gc.enable()
+                _show_start(display, event)
+                if resume and not event.resumed:
+                    display.warn("there was no interrupted run to continue; this is a new one")
+            elif isinstance(event, Summary):
+                show_summary(display, event, made=made)
+                summary = event
+            else:
+                display.update(f"{event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+    assert summary is not None  # the last event
+    return summary
+
+
+def _show_start(display: Display, started: Started) -> None:
     """Say where the model runs, and what is not as it might be thought."""
     why = f" ({started.reason})" if started.reason else ""
     display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads")
@@ -20,11 +69,6 @@ def show_start(display: Display, started: Started) -> None:
         display.line("continuing the interrupted run")
     if started.id_column is None:
         display.warn("there is no column ID (or name one with --id): rows keep their order only")
-
-
-def show_progress(display: Display, progress: Progress) -> None:
-    """Show how far the work is."""
-    display.update(f"{progress.rows:,} rows, {progress.rows_per_second:,.0f} rows/s")
 
 
 def show_summary(display: Display, summary: Summary, *, made: str = "prediction") -> None:
@@ -55,3 +99,18 @@ def show_notes(display: Display, summary: Summary | ClusterSummary, *, made: str
     ):
         if count:
             display.warn(f"{said}: {count:,}")
+
+
+@contextmanager
+def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
+    """Where the work ends early, say how to go on from what is kept of it."""
+    from twil.predict.partial import partial_folder
+
+    folder = partial_folder(output)
+    before = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if folder.exists() and not before:
+            display.line(f"what was predicted is kept in {folder}: continue with --resume")
+        raise

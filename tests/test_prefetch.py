@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from twil.predict.prefetch import prefetched
+from twil.data.prefetch import prefetched
 
 
 def numbers(stop: int, made: list[int], *, broken: int | None = None) -> Iterator[int]:
@@ -34,7 +34,7 @@ def prefetching() -> list[threading.Thread]:
 def test_items_come_in_order(count: int) -> None:
     made: list[int] = []
     assert list(prefetched(numbers(count, made))) == made == list(range(count))
-    wait_for(lambda: not prefetching())
+    assert not prefetching()
 
 
 def test_no_more_than_two_items_are_made_ahead_and_none_before_the_first_is_asked_for() -> None:
@@ -59,5 +59,13 @@ def test_an_iteration_given_up_ends_its_thread() -> None:
     items = prefetched(numbers(1_000_000, made := []))
     next(items)
     items.close()  # type: ignore[attr-defined]
-    wait_for(lambda: not prefetching())
+    assert not prefetching()
     assert len(made) <= 4
+
+
+def test_an_error_where_an_item_is_used_ends_the_thread() -> None:
+    items = prefetched(numbers(1_000_000, []))
+    next(items)
+    with pytest.raises(RuntimeError, match="given up"):
+        items.throw(RuntimeError("given up"))  # type: ignore[attr-defined]
+    assert not prefetching()

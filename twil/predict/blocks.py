@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from twil.predict.parts import Output, local_copy, part_name
 from twil.predict.predictor import Predictor
 from twil.predict.session import ProviderChoice
 from twil.predict.windows import chosen_texts, open_table
+from twil.text.tokenizer import bound_threads
 
 _FILE, _NUMBER, _UNIT, _ERROR = "file", "number", "unit", "error"
 _CELL = "cell {}"  # by its place, as a column may have any name
@@ -106,7 +106,7 @@ class BlockPredictor:
     """
 
     def __init__(self, job: Job, bundle: Mapping[str, NDArray[np.uint8]], output: Output) -> None:
-        os.environ["RAYON_NUM_THREADS"] = str(job.threads)  # before the tokenizer's library is first used
+        bound_threads(job.threads)
         with tempfile.TemporaryDirectory(prefix="twil-") as folder:
             for name, content in bundle.items():
                 content.tofile(Path(folder) / name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from twil.data.batching import pad_batch
 from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
-from twil.predict.engine import BATCH_TOKENS, Engine, OutputBatch, Text
-from twil.predict.session import ProviderChoice
+from twil.predict.engine import Engine, EngineOptions, OutputBatch, Text
 from twil.text.tokenizer import Encoded
 
 POOLED, TOKENS = "pooled", "token_vectors"
@@ -42,11 +41,8 @@ class Embedder(Engine):
 
     Args:
         path: A bundle, as `twil export` writes it of an encoder.
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads of the graph; all that the process may use when left out.
-        batch_tokens: Pieces of a batch, pads included.
-        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them.
         normalize: Give every vector the length 1; one of nothing but zeros stays.
+        options: See `EngineOptions`.
 
     Attributes:
         bundle: The bundle.
@@ -65,26 +61,11 @@ class Embedder(Engine):
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        *,
-        provider: ProviderChoice = "auto",
-        threads: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
-        side_by_side: bool = False,
-        normalize: bool = False,
+        self, path: str | Path, *, normalize: bool = False, **options: Unpack[EngineOptions]
     ) -> None:
         with opening_bundle(path) as bundle:
             _check_encoder(bundle)
-            super().__init__(
-                bundle,
-                POOLED,
-                pair=False,
-                provider=provider,
-                threads=threads,
-                batch_tokens=batch_tokens,
-                side_by_side=side_by_side,
-            )
+            super().__init__(bundle, POOLED, pair=False, **options)
         self.normalize = normalize
         # The graph's last axes need not be written in it: one row tells them.
         outputs = self.session.run(pad_batch(self.encode([""]).input_ids, pad_id=bundle.manifest.pad_id))

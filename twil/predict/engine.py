@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from time import perf_counter
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,25 @@ WINDOW_ROWS = 4096
 """Texts that are encoded and sorted by length together."""
 
 Text = str | tuple[str, str]
+
+
+class EngineOptions(TypedDict, total=False):
+    """How a bundle is run; each may be left out.
+
+    Attributes:
+        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads of the graph; all that the process may use when left out. The threads that turn
+            texts into ids are those of the `tokenizers` library, which has one set for the whole process:
+            `twil.text.tokenizer.bound_threads` bounds them, before the first text.
+        batch_tokens: Pieces of a batch, pads included.
+        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them: faster
+            for many texts, slower for one.
+    """
+
+    provider: ProviderChoice
+    threads: int | None
+    batch_tokens: int
+    side_by_side: bool
 
 
 class OutputBatch(NamedTuple):
@@ -51,10 +70,10 @@ class Engine:
         bundle: What to run.
         output: The output of the graph that is used.
         pair: Whether the input is two texts.
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads of the graph; all that the process may use when left out.
-        batch_tokens: Pieces of a batch, pads included.
-        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them.
+        provider: See `EngineOptions`, as of the others.
+        threads: CPU threads of the graph.
+        batch_tokens: Pieces of a batch.
+        side_by_side: Whether a batch is computed on each thread.
 
     Attributes:
         bundle: The bundle.

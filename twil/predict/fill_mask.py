@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from twil.errors import ModelError
-from twil.predict.bundle import open_bundle
-from twil.predict.engine import BATCH_TOKENS, Engine
-from twil.predict.session import ProviderChoice
+from twil.predict.bundle import Bundle, opening_bundle
+from twil.predict.engine import Engine, EngineOptions
 from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces
 from twil.text.tokenizer import Encoded
 
@@ -18,9 +18,7 @@ class MaskFiller(Engine):
 
     Args:
         path: A bundle, as `twil export --head fill-mask` writes it.
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads of the graph; all that the process may use when left out.
-        batch_tokens: Pieces of a batch, pads included. Each gets a number for every piece of the vocabulary.
+        options: See `EngineOptions`. Each piece of a batch gets a number for every piece of the vocabulary.
 
     Raises:
         ConfigError: A batch has no piece.
@@ -29,24 +27,10 @@ class MaskFiller(Engine):
         MissingExtraError: ONNX Runtime is not installed.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        provider: ProviderChoice = "auto",
-        threads: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
-    ) -> None:
-        bundle = open_bundle(path)
-        kind = bundle.manifest.kind
-        if kind != "fill-mask":
-            raise ModelError(
-                f"{bundle.folder} is a bundle of kind {kind}, which fills no masks: export the "
-                "pretrained model with twil export MODEL --onnx --head fill-mask"
-            )
-        super().__init__(
-            bundle, "logits", pair=False, provider=provider, threads=threads, batch_tokens=batch_tokens
-        )
+    def __init__(self, path: str | Path, **options: Unpack[EngineOptions]) -> None:
+        with opening_bundle(path) as bundle:
+            _check_filler(bundle)
+            super().__init__(bundle, "logits", pair=False, **options)
 
     def fill(self, texts: Sequence[str], *, top_k: int = 5) -> list[FilledText]:
         """Find the likeliest pieces for every [MASK] of some texts.
@@ -66,3 +50,11 @@ class MaskFiller(Engine):
             for row, logits in zip(batch.rows.tolist(), batch.values, strict=True):
                 best[row] = rank_pieces(logits[masked.asked[row]], top_k)
         return fill_texts(self._tokenizer, masked, [best[row] for row in range(len(texts))])
+
+
+def _check_filler(bundle: Bundle) -> None:
+    if bundle.manifest.kind != "fill-mask":
+        raise ModelError(
+            f"{bundle.folder} is a bundle of kind {bundle.manifest.kind}, which fills no masks: export the "
+            "pretrained model with twil export MODEL --onnx --head fill-mask"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from twil.data.formats import TEXT_COLUMN
 from twil.errors import DataError, ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.columns import output_columns, predicted_cells
-from twil.predict.engine import BATCH_TOKENS, Engine, Text
-from twil.predict.session import ProviderChoice
+from twil.predict.engine import Engine, EngineOptions, Text
 from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import MASK, Encoded
 
@@ -52,15 +51,9 @@ class Predictor(Engine):
 
     Args:
         path: A bundle, as `twil export` writes it.
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads of the graph; all that the process may use when left out. The threads that turn
-            texts into ids are those of the `tokenizers` library, which has one set for the whole process:
-            the environment variable ``RAYON_NUM_THREADS`` bounds them, if it is set before the first text.
-        batch_tokens: Pieces of a batch, pads included.
-        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them: faster
-            for many texts, slower for one.
         text: The column with the text, where the predictor is given columns.
         text_pair: The column with the second text, where the model takes pairs.
+        options: See `EngineOptions`.
 
     Attributes:
         bundle: The bundle.
@@ -80,24 +73,13 @@ class Predictor(Engine):
         self,
         path: str | Path,
         *,
-        provider: ProviderChoice = "auto",
-        threads: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
-        side_by_side: bool = False,
         text: str = TEXT_COLUMN,
         text_pair: str | None = None,
+        **options: Unpack[EngineOptions],
     ) -> None:
         with opening_bundle(path) as bundle:
             self.task = classifier_task(bundle)
-            super().__init__(
-                bundle,
-                "logits",
-                pair=self.task.pair,
-                provider=provider,
-                threads=threads,
-                batch_tokens=batch_tokens,
-                side_by_side=side_by_side,
-            )
+            super().__init__(bundle, "logits", pair=self.task.pair, **options)
         self._columns = (text,) if text_pair is None else (text, text_pair)
 
     @overload

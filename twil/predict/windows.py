@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.data.prefetch import prefetched
 from twil.data.streams import is_stream
 from twil.data.tables import OnError, Rows, TableReader
 from twil.errors import ConfigError, DataError
@@ -21,7 +22,6 @@ from twil.machine import peak_memory
 from twil.predict.bundle import Bundle
 from twil.predict.engine import Engine, OutputBatch, Text
 from twil.predict.events import Progress, Started
-from twil.predict.prefetch import prefetched
 from twil.task import Task
 from twil.text.tokenizer import Encoded
 

@@ -6,6 +6,7 @@ is written in the file and run by the `tokenizers` library.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,15 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, str]
         segment_ids=[encoding.type_ids for encoding in encodings] if pairs else None,
         truncated=_truncated(encodings),
     )
+
+
+def bound_threads(threads: int | None) -> None:
+    """Bound the threads of the `tokenizers` library, unless the user has done so, before the first text.
+
+    It has one set of threads for the whole process, which it makes once.
+    """
+    if threads:
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
 
 
 def original_tokenizer(vocab_file: str | Path, *, max_length: int, preprocess: bool = True) -> Tokenizer:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, Protocol, get_args
@@ -29,6 +29,7 @@ from twil.train.probing import (
     BATCH_TOKENS,
     FRAME,
     Probe,
+    Row,
     Text,
     encode_rows,
     mask_rows,
@@ -301,25 +302,16 @@ class _Rop:
         return int(self._confusion.sum())
 
     def add(self, rows: Sequence[Text]) -> Iterator[None]:
-        filled = self._filled(rows)
-        self._empty += len(rows) - len(filled)
-        if not filled:
-            return
-        turned = [(row[1], row[0]) for row in filled]
-        for order, shown in ((TWEET_FIRST, filled), (REPLY_FIRST, turned)):
+        turned = [(row[1], row[0]) for row in rows]
+        for order, shown in ((TWEET_FIRST, rows), (REPLY_FIRST, turned)):
             encoded, truncated = encode_rows(self._probe, shown)
-            probabilities = order_probabilities(self._probe, encoded)
+            filled = np.array([_is_filled(row) for row in encoded], dtype=np.bool_)
+            probabilities = order_probabilities(self._probe, list(compress(encoded, filled)))
             self._confusion[order] += np.bincount(probabilities.argmax(1), minlength=2)
             self._probability += float(probabilities[:, order].sum())
-            self._truncated += int(truncated.sum())
+            self._truncated += int(truncated[filled].sum())
             yield
-
-    def _filled(self, rows: Sequence[Text]) -> list[Text]:
-        """Give the pairs whose texts both have pieces."""
-        texts = [text for row in rows for text in row]
-        ids = [row.input_ids for row in encode_rows(self._probe, texts)[0]]
-        filled = np.fromiter((len(text) > FRAME for text in ids), np.bool_, len(ids)).reshape(-1, 2)
-        return [rows[index] for index in np.flatnonzero(filled.all(axis=1)).tolist()]
+        self._empty += int((~filled).sum())
 
     def scores(self) -> RopScores:
         return RopScores(
@@ -331,6 +323,12 @@ class _Rop:
             confusion=self._confusion.tolist(),
             truncated=self._truncated,
         )
+
+
+def _is_filled(row: Row) -> bool:
+    """Tell whether both texts of a pair have pieces: cutting takes the last piece of neither."""
+    second = int(row.segment_ids.sum())
+    return len(row.input_ids) - second > FRAME and second > FRAME - 1
 
 
 class _Pll:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from twil.config.loop import LOWER_IS_BETTER, LoopConfig
+from twil.data.prefetch import prefetched
 from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings
-from twil.train.ahead import ahead
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
 from twil.train.devices import autocast, choose_precision
 from twil.train.distributed import World
@@ -274,7 +274,7 @@ class Trainer:
             yield from self._evaluate(len(steps))
             return
         self.objective.model.train()
-        for step in ahead(steps, at.position):
+        for step in prefetched(steps[position] for position in range(at.position, len(steps))):
             yield self._step(step)
             stop, save = self._wishes()
             if stop:

@@ -15,8 +15,9 @@ _WAIT = 0.1  # seconds until a thread looks whether its work is still wanted
 def prefetched(items: Iterable[T]) -> Iterator[T]:
     """Yield items, up to two of which are made by a thread while another is used.
 
-    An error comes at its item's turn. Where the iteration is given up, the thread ends with the item that it
-    is at, so items should not take long to come: what is read from a pipe is not for this.
+    An error comes at its item's turn. Where the iteration ends or is given up, the thread is awaited, which
+    ends with the item that it is at. So items should not take long to come: what is read from a pipe is not
+    for this.
     """
     ready: Queue[tuple[T, ...] | BaseException] = Queue(maxsize=1)
     given_up = threading.Event()
@@ -48,6 +49,7 @@ def prefetched(items: Iterable[T]) -> Iterator[T]:
             yield item[0]
     finally:
         given_up.set()
+        thread.join()
 
 
 def _take(ready: Queue[tuple[T, ...] | BaseException]) -> tuple[T, ...] | BaseException:

@@ -30,17 +30,23 @@ def command(
     optimize: Annotated[
         bool, typer.Option("--optimize", help="Use fused operators that only ONNX Runtime has: faster.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8 (a classifier).")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs) or int8.")] = "fp32",
     calibration: Annotated[
         Path | None, typer.Option(help="For int8: texts like those to come, such as the training file.")
     ] = None,
     evaluation: Annotated[
-        Path | None, typer.Option("--eval", help="For int8: a labelled file to check it on, such as dev.")
+        Path | None,
+        typer.Option(
+            "--eval", help="For int8: a file to check it on, such as dev; labelled for a classifier."
+        ),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the texts in both.")] = "TEXT",
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
     max_drop: Annotated[float, typer.Option(help="Points of macro-F1 that int8 may lose.")] = 0.5,
     min_agreement: Annotated[float, typer.Option(help="Percent of labels that int8 must keep.")] = 99.5,
+    min_cosine: Annotated[
+        float, typer.Option(help="Of an encoder: the least cosine of int8's vectors with fp32's.")
+    ] = 0.99,
     text_in: Annotated[
         bool, typer.Option("--text-in", help="Also write a graph that takes texts, its tokenizer inside.")
     ] = False,
@@ -49,7 +55,7 @@ def command(
 ) -> None:
     """Export a model to ONNX and check that it computes the same.
 
-    In int8 it is refused where it does not keep its labels.
+    In int8 it is refused where it does not keep its labels, or an encoder its vectors.
     """
     from twil.export.bundle import export_onnx
     from twil.export.precision import choose_arithmetic
@@ -64,6 +70,7 @@ def command(
         label=label,
         max_drop=max_drop,
         min_agreement=min_agreement,
+        min_cosine=min_cosine,
     )
     with Display(quiet=quiet) as display:
         display.update(f"exporting {model}")

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer
 
 from twil.config.model import Pooling
 from twil.errors import ConfigError, require
-from twil.export.accuracy import Limits
 from twil.export.card import CARD, write_card
 from twil.export.graph import OPSET, WEIGHTS, write_graph
 from twil.export.half import write_fp16
 from twil.export.heads import choose_head, choose_pooling, make_graph
-from twil.export.int8 import Int8Data, Int8Options, make_int8, read_data
+from twil.export.int8 import make_int8, read_verdict
+from twil.export.int8_data import Int8Data, Int8Options, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
 from twil.export.reduced import check_fp16, check_int8
 from twil.export.text_check import check_text_graph
@@ -55,13 +55,12 @@ class ExportReport:
     texts_read: int = 0
 
     def describe_int8(self) -> str:
-        """Say in one line what became of the labels in int8; of a bundle in int8."""
+        """Say in one line what became of labels or vectors in int8; of a bundle in int8."""
         report = self.manifest.int8
         integer = report["products"] - len(report["left_in_fp32"])
         return (
-            f"int8 in {integer} of {report['products']} products: macro-F1 {report['int8_macro_f1']:.2f}, "
-            f"in fp32 {report['fp32_macro_f1']:.2f}; {report['agreement']:.2f}% of {report['rows']:,} labels "
-            f"the same; {report['speedup']:.1f} times as fast here"
+            f"int8 in {integer} of {report['products']} products: {read_verdict(report).describe()}; "
+            f"{report['speedup']:.1f} times as fast here"
         )
 
     def describe_fp16(self) -> str:
@@ -124,7 +123,7 @@ def export_onnx(
             own.
         optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
         fp16: Compute in half precision, for GPUs: a CPU is slower in it.
-        int8: Compute matrix products in 8 bits, as far as labels bear it; in fp32 when left out.
+        int8: Compute matrix products in 8 bits, as far as labels or vectors bear it; in fp32 when left out.
         text_in: Also write a graph that takes texts, with operators of onnxruntime-extensions.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
@@ -134,8 +133,8 @@ def export_onnx(
         ConfigError: `head`, `pooling`, `opset`, `fp16`, `int8` or `text_in` does not fit.
         DataError: A file that `int8` names cannot be used.
         ExportError: The graph cannot be written, does not compute what the model does, or does not do so in
-            half precision, or does not keep its labels in int8; or the one that takes texts does not cut them
-            as the tokenizer does.
+            half precision, or does not keep its labels or vectors in int8; or the one that takes texts does
+            not cut them as the tokenizer does.
         MissingExtraError: onnx, ONNX Runtime or, for `text_in`, onnxruntime-extensions is not installed.
         TwilError: `bundle_folder` is taken.
     """
@@ -153,7 +152,7 @@ def export_onnx(
     if text_in:
         require("onnxruntime_extensions", purpose="--text-in")
         check_single(task)
-    data, run = read_data(int8, task) if int8 else None, model_folders.read_run(source)
+    data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
     model = fuse(model) if optimize else model
     module = make_graph(model, pooling, head)
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
@@ -174,8 +173,8 @@ def export_onnx(
         bundle = Bundle(
             temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), module).as_dict())
         )
-        if int8 and data:
-            bundle = _to_int8(bundle, data, int8.limits, model.config.encoder.vocab_size)
+        if data:
+            bundle = _to_int8(bundle, data, model.config.encoder.vocab_size)
         if fp16:
             bundle = _to_fp16(bundle, model.config.encoder.vocab_size)
         texts_read = 0
@@ -202,12 +201,12 @@ def _unfused(manifest: Manifest, expected: Mapping[str, int]) -> Iterator[str]:
             yield f"ONNX Runtime made {found} {operator} of the graph, and {count} were meant: it may be slow"
 
 
-def _to_int8(bundle: Bundle, data: Int8Data, limits: Limits, vocab_size: int) -> Bundle:
+def _to_int8(bundle: Bundle, data: Int8Data, vocab_size: int) -> Bundle:
     """Put an int8 graph in the place of a bundle's float graph."""
     _check_one_file(bundle)
     with TemporaryDirectory(dir=bundle.folder) as folder:
         written = Path(folder) / GRAPH
-        report = make_int8(bundle, data, limits, written)
+        report = make_int8(bundle, data, written)
         written.replace(bundle.graph)
     files = bundle.manifest.files | {GRAPH: sha256(bundle.graph)}
     done = Bundle(bundle.folder, replace(bundle.manifest, precision="int8", int8=report, files=files))
@@ -239,7 +238,7 @@ def _add_text_graph(bundle: Bundle, data: Int8Data | None) -> tuple[Bundle, int]
     """Put a graph that takes texts beside the bundle's, and count the texts that it was checked on."""
     path, front = bundle.folder / TEXT_GRAPH, TextFront(bundle)
     front.join(bundle.graph, path)
-    texts = (*data.calibration, *data.evaluation.texts) if data else ()
+    texts = (*data.calibration, *data.guard.texts) if data else ()
     tried = check_text_graph(bundle, path, front, texts)
     files = bundle.manifest.files | {TEXT_GRAPH: sha256(path)}
     extensions = require("onnxruntime_extensions", purpose="--text-in")

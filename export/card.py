@@ -8,6 +8,7 @@ from typing import Any
 
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
+from twil.export.int8 import read_verdict
 from twil.export.text_in import TEXT_GRAPH
 from twil.predict.bundle import Manifest
 
@@ -148,8 +149,7 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
         facts |= {
             "products in int8": f"{int8['products'] - left} of {int8['products']}",
             "tables in int8": f"{int8['tables'] - len(int8['tables_left_in_fp32'])} of {int8['tables']}",
-            "macro-F1 in int8": f"{int8['int8_macro_f1']:.2f}, in fp32 {int8['fp32_macro_f1']:.2f}",
-            "labels kept in int8": f"{int8['agreement']:.2f}% of {int8['rows']:,}",
+            **read_verdict(int8).facts(),
             "checked on": f"{int8['evaluation']['file']} ({int8['evaluation']['sha256']})",
             "ranges found on": f"{int8['calibration']['file']} ({int8['calibration']['sha256']})",
             "speed against fp32, where it was exported": f"{int8['speedup']:.1f} ×",

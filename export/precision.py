@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from twil.errors import ConfigError
-from twil.export.accuracy import Limits
-from twil.export.int8 import Int8Options
+from twil.export.guard import Limits
+from twil.export.int8_data import Int8Options
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -33,6 +33,7 @@ def choose_arithmetic(
     label: str,
     max_drop: float,
     min_agreement: float,
+    min_cosine: float,
 ) -> Arithmetic:
     """Read the options of a command line; int8 needs files, and the others take none.
 
@@ -49,11 +50,12 @@ def choose_arithmetic(
         return Arithmetic(precision == "fp16", None)
     if calibration is None or evaluation is None:
         raise ConfigError(
-            "int8 needs texts to find its ranges on (--calibration, such as the training file) and labelled "
-            "ones to be checked on (--eval, such as the dev file)"
+            "int8 needs texts to find its ranges on (--calibration, such as the training file) and others to "
+            "be checked on, of a classifier with labels (--eval, such as the dev file)"
         )
     if not (max_drop >= 0 and 0 <= min_agreement <= 100):
         raise ConfigError("--max-drop is 0 or more points, and --min-agreement between 0 and 100 percent")
-    return Arithmetic(
-        False, Int8Options(calibration, evaluation, text, label, Limits(max_drop, min_agreement))
-    )
+    if not -1 <= min_cosine <= 1:
+        raise ConfigError("--min-cosine lies between -1 and 1")
+    limits = Limits(max_drop, min_agreement, min_cosine)
+    return Arithmetic(False, Int8Options(calibration, evaluation, text, label, limits))

@@ -25,56 +25,60 @@ TABLE_ROWS = 1000
 _LARGEST = 127  # of a signed number of 8 bits, both ways
 
 
-def products(graph: Path) -> dict[str, str]:
-    """List the products with constant weights: the name of each, and of the tensor that it reads."""
-    onnx = require("onnx", purpose="export")
-    model = onnx.load(graph)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return {
-        node.name: node.input[0]
-        for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1] in constants
-    }
-
-
-def tables(graph: Path) -> list[str]:
-    """List the lookups in large tables by name."""
-    onnx = require("onnx", purpose="export")
-    model = onnx.load(graph)
-    float32 = onnx.TensorProto.FLOAT
-    large = {
-        tensor.name
-        for tensor in model.graph.initializer
-        if tensor.data_type == float32 and len(tensor.dims) == 2 and tensor.dims[0] >= TABLE_ROWS
-    }
-    return [node.name for node in model.graph.node if node.op_type == "Gather" and node.input[0] in large]
-
-
-def write_int8(graph: Path, target: Path, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
-    """Write a graph with some of its products and tables in 8 bits.
-
-    Products stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime makes
-    one integer product of each. Of a table, the rows that are looked up become float again.
+class FloatGraph:
+    """A float graph in memory, and what of it can be in 8 bits.
 
     Args:
-        graph: The float graph, in one file.
-        target: Where to.
-        ranges: Of the tensors that the chosen products read.
-        chosen: Names of the products and the lookups.
+        path: Its ONNX file, with all weights in it.
+
+    Attributes:
+        products: The products with constant weights: the name of each, and of the tensor that it reads.
+        tables: The lookups in large tables by name.
     """
-    onnx = require("onnx", purpose="export")
-    model = onnx.load(graph)
-    rewriting = _Rewriting(onnx, model)
-    for node in list(model.graph.node):
-        if node.name in chosen and node.op_type == "Gather":
-            rewriting.look_up(node)
-            continue
-        if node.name in chosen:
-            node.input[0] = rewriting.quantise_input(node.input[0], ranges[node.input[0]])
-            node.input[1] = rewriting.quantise_weights(node.input[1])
-        rewriting.nodes.append(node)
-    rewriting.finish()
-    onnx.save_model(model, target)
+
+    def __init__(self, path: Path) -> None:
+        self._onnx = require("onnx", purpose="export")
+        self._model = self._onnx.load(path)
+        graph, float32 = self._model.graph, self._onnx.TensorProto.FLOAT
+        constants = {tensor.name for tensor in graph.initializer}
+        large = {
+            tensor.name
+            for tensor in graph.initializer
+            if tensor.data_type == float32 and len(tensor.dims) == 2 and tensor.dims[0] >= TABLE_ROWS
+        }
+        self.products: dict[str, str] = {
+            node.name: node.input[0]
+            for node in graph.node
+            if node.op_type == "MatMul" and node.input[1] in constants
+        }
+        self.tables: list[str] = [
+            node.name for node in graph.node if node.op_type == "Gather" and node.input[0] in large
+        ]
+
+    def write_int8(self, target: Path, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
+        """Write the graph with some of its products and tables in 8 bits.
+
+        Products stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime
+        makes one integer product of each. Of a table, the rows that are looked up become float again.
+
+        Args:
+            target: Where to.
+            ranges: Of the tensors that the chosen products read.
+            chosen: Names of the products and the lookups.
+        """
+        model = self._onnx.ModelProto()
+        model.CopyFrom(self._model)
+        rewriting = _Rewriting(self._onnx, model)
+        for node in list(model.graph.node):
+            if node.name in chosen and node.op_type == "Gather":
+                rewriting.look_up(node)
+                continue
+            if node.name in chosen:
+                node.input[0] = rewriting.quantise_input(node.input[0], ranges[node.input[0]])
+                node.input[1] = rewriting.quantise_weights(node.input[1])
+            rewriting.nodes.append(node)
+        rewriting.finish()
+        self._onnx.save_model(model, target)
 
 
 class _Rewriting:

@@ -10,11 +10,11 @@ import numpy as np
 from twil.data.batching import Batch
 from twil.export.probes import SEED, probe_batches
 from twil.export.verify import check_repeatable, check_structure, open_exported, rejected, run_exported
-from twil.predict.bundle import INPUTS, Bundle
+from twil.predict.bundle import INPUTS, SEQUENCE, Bundle
 
 ROUNDING = 0.02
-"""The largest difference that a batch may make to the logits of a row in int8: sums in float32 differ a
-little, which turns a value at the edge of two numbers of 8 bits."""
+"""The largest difference that a batch may make to a row in int8, as a part of its largest value where that is
+more than 1: sums in float32 differ a little, which turns a value at the edge of two numbers of 8 bits."""
 
 HALF = 0.02
 """The largest difference that half precision may make to an output, as a part of its largest value."""
@@ -30,14 +30,15 @@ def check_int8(bundle: Bundle, *, vocab_size: int) -> None:
     session = open_exported(bundle)
     for batch in probe_batches(bundle, np.random.default_rng(SEED), vocab_size=vocab_size):
         check_repeatable(session, batch)
-        logits = run_exported(session, batch)["logits"]
-        if not np.isfinite(logits).all():
-            raise rejected("its logits are not finite")
-        row, length = len(logits) - 1, int(batch.attention_mask[-1].sum())
-        alone = Batch(*(getattr(batch, name)[row:, :length] for name in INPUTS))
-        difference = float(np.abs(run_exported(session, alone)["logits"] - logits[row:]).max())
-        if difference > ROUNDING:
-            raise rejected(f"what it says of a row changes by {difference:.2g} with the rows beside it")
+        row, length = len(batch.input_ids) - 1, int(batch.attention_mask[-1].sum())
+        alone = run_exported(session, Batch(*(getattr(batch, name)[row:, :length] for name in INPUTS)))
+        for name, values in run_exported(session, batch).items():
+            if not np.isfinite(values).all():
+                raise rejected(f"its {name} are not finite")
+            of_row = values[row:, :length] if SEQUENCE in bundle.manifest.outputs[name] else values[row:]
+            difference = float(np.abs(alone[name] - of_row).max())
+            if difference > ROUNDING * max(1.0, float(np.abs(of_row).max())):
+                raise rejected(f"what it says of a row changes by {difference:.2g} with the rows beside it")
 
 
 def check_fp16(bundle: Bundle, fp32: Bundle, *, vocab_size: int) -> dict[str, Any]:

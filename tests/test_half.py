@@ -16,7 +16,7 @@ from twil.errors import ConfigError, ExportError
 from twil.export import reduced
 from twil.export.bundle import export_onnx
 from twil.export.card import CARD
-from twil.export.int8 import Int8Options
+from twil.export.int8_data import Int8Options
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, Kind, open_bundle

@@ -20,7 +20,7 @@ from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, Mod
 from twil.data.batching import Batch, pad_batch
 from twil.errors import ConfigError, ModelError, TwilError
 from twil.export.bundle import export_onnx
-from twil.export.int8 import Int8Options
+from twil.export.int8_data import Int8Options
 from twil.model import folder as model_folders
 from twil.model.heads import pool
 from twil.model.twilbert import TWilBERT
@@ -143,7 +143,7 @@ def test_a_head_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
         (bare, {"head": "rop"}, ConfigError, "choose one of classifier, encoder, fill-mask"),
         (labels, {"head": "fill-mask", "pooling": "avg"}, ConfigError, "leave the pooling out"),
         (labels, {"head": "classifier", "pooling": "avg"}, ConfigError, "with --head encoder"),
-        (labels, {"head": "encoder", "int8": int8}, ConfigError, "what is exported gives none"),
+        (labels, {"head": "fill-mask", "int8": int8}, ConfigError, "what is exported gives neither"),
     ]
     for source, options, error, said in faults:
         with pytest.raises(error, match=said):

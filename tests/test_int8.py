@@ -21,17 +21,20 @@ from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
 from twil.data.batching import pad_batch
 from twil.errors import ConfigError, DataError, ExportError
-from twil.export.accuracy import Accuracy, Limits
+from twil.export.accuracy import Accuracy
 from twil.export.bundle import export_onnx
 from twil.export.calibrate import LEVELS, Range, find_ranges
 from twil.export.card import CARD
-from twil.export.int8 import Int8Options
+from twil.export.closeness import Closeness, VectorGuard
+from twil.export.guard import Limits
+from twil.export.int8_data import Int8Options
 from twil.export.precision import choose_arithmetic
-from twil.export.quantise import products, tables, write_int8
+from twil.export.quantise import FloatGraph
 from twil.export.reduced import check_int8
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, INPUTS, MANIFEST, Bundle, open_bundle
+from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
 from twil.task import Task
@@ -179,7 +182,7 @@ def test_a_range_keeps_zero_and_rounds_to_its_steps() -> None:
 
 
 def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
-    tensors = list(dict.fromkeys(products(float_graph).values()))
+    tensors = list(dict.fromkeys(FloatGraph(float_graph).products.values()))
     some = batches()
     ranges = find_ranges(float_graph, tensors, some)
     noisy = [
@@ -190,9 +193,10 @@ def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
 
 
 def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Path, tmp_path: Path) -> None:
-    inputs = products(float_graph)
+    graph = FloatGraph(float_graph)
+    inputs = graph.products
     ranges = find_ranges(float_graph, list(dict.fromkeys(inputs.values())), batches())
-    write_int8(float_graph, tmp_path / GRAPH, ranges, inputs)
+    graph.write_int8(tmp_path / GRAPH, ranges, inputs)
     before = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
     }
@@ -210,11 +214,12 @@ def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Pat
 
 
 def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_path: Path) -> None:
-    inputs = products(float_graph)
+    graph = FloatGraph(float_graph)
+    inputs = graph.products
     ranges = find_ranges(float_graph, list(dict.fromkeys(inputs.values())), batches())
     expected, errors = run(float_graph, batches()[0]), []
     for chosen in ([], list(inputs)[:1], list(inputs)):
-        write_int8(float_graph, tmp_path / GRAPH, ranges, chosen)
+        graph.write_int8(tmp_path / GRAPH, ranges, chosen)
         nodes = [node.op_type for node in onnx.load(tmp_path / GRAPH).graph.node]
         assert nodes.count("QuantizeLinear") == len({inputs[name] for name in chosen})
         errors.append(float(np.abs(run(tmp_path / GRAPH, batches()[0]) - expected).max()))
@@ -225,10 +230,11 @@ def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_pa
 def test_rows_of_a_table_are_within_half_a_step_of_their_largest(
     float_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tables(float_graph) == []  # the tiny model has none that is large
+    assert FloatGraph(float_graph).tables == []  # the tiny model has none that is large
     monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
-    (lookup,) = tables(float_graph)
-    write_int8(float_graph, tmp_path / GRAPH, {}, [lookup])
+    graph = FloatGraph(float_graph)
+    (lookup,) = graph.tables
+    graph.write_int8(tmp_path / GRAPH, {}, [lookup])
     before = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
     }
@@ -266,12 +272,12 @@ def test_products_are_left_in_fp32_where_labels_need_it(
     def holds(self: Accuracy, limits: Limits) -> bool:
         return len(attempts) == 3
 
-    def measured(self: Any, session: Session) -> Accuracy:
+    def judged(self: Any, expected: Any, found: Any) -> Accuracy:
         attempts.append(1)
-        return Accuracy(10, 80.0, 79.0, 99.0, 2.0)
+        return Accuracy(10, 80.0, 79.0, 99.0)
 
     monkeypatch.setattr(Accuracy, "holds", holds)
-    monkeypatch.setattr("twil.export.accuracy.EvaluationSet.measure", measured)
+    monkeypatch.setattr("twil.export.accuracy.LabelGuard.judge", judged)
     report = export_onnx(model_folder, tmp_path / "bundle", int8=options)
     left = report.manifest.int8["left_in_fp32"]
     assert len(left) == 2
@@ -300,11 +306,81 @@ def test_a_model_that_does_not_keep_its_labels_is_refused_and_nothing_is_left(
     [(0.5, 99.5, True), (-2.0, 99.5, True), (0.51, 100.0, False), (0.0, 99.4, False)],
 )
 def test_limits_are_on_points_and_on_labels(drop: float, agreement: float, kept: bool) -> None:
-    assert Accuracy(100, 70.0, 70.0 - drop, agreement, 2.0).holds(Limits(0.5, 99.5)) is kept
+    assert Accuracy(100, 70.0, 70.0 - drop, agreement).holds(Limits(0.5, 99.5)) is kept
+
+
+@pytest.fixture(scope="module")
+def encoder_bundle(model_folder: Path, tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    options = Int8Options(
+        examples / "to_predict.tsv", examples / "tweets_dev.tsv", limits=Limits(min_cosine=0.5)
+    )
+    target = tmp_path_factory.mktemp("encoder") / "bundle"
+    export_onnx(model_folder, target, head="encoder", int8=options)
+    return target
+
+
+def test_an_encoder_in_int8_says_how_near_its_vectors_are(
+    model_folder: Path, encoder_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = open_bundle(encoder_bundle)
+    report = bundle.manifest.int8
+    assert (bundle.manifest.kind, bundle.manifest.precision) == ("encoder", "int8")
+    assert report["rows"] == 99
+    assert 0.5 < report["min_cosine"] < report["mean_cosine"] < 1
+    assert report["speedup"] > 0
+    assert report["evaluation"]["file"] == "tweets_dev.tsv"
+    card = (encoder_bundle / CARD).read_text(encoding="utf-8")
+    assert f"at least {report['min_cosine']:.4f} on 99 texts" in card
+    assert "macro-F1" not in card
+    export_onnx(model_folder, tmp_path / "fp32", head="encoder")
+    texts = ["me encanta este barrio", "qué servicio tan horrible", "abren a las nueve", ""]
+    one, other = (Embedder(folder, normalize=True)(texts) for folder in (tmp_path / "fp32", encoder_bundle))
+    assert (one * other).sum(axis=1).min() > 0.9
+    np.testing.assert_allclose(
+        other, np.stack([Embedder(encoder_bundle, normalize=True)(text) for text in texts]), atol=1e-5
+    )
+
+
+def test_an_encoder_that_does_not_keep_its_vectors_is_refused_and_nothing_is_left(
+    model_folder: Path, tmp_path: Path, options: Int8Options
+) -> None:
+    strict = replace(options, limits=Limits(min_cosine=1))
+    said = (
+        r"does not keep its vectors \(cosine .* at least 1 with fp32 \(--min-cosine\)\), not even with 4 of 8"
+    )
+    with pytest.raises(ExportError, match=said):
+        export_onnx(model_folder, tmp_path / "bundle", head="encoder", int8=strict)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vectors_are_compared_by_their_angles() -> None:
+    guard = VectorGuard(["a", "b", "c"], Limits(min_cosine=0.6))
+    expected = np.array([[1, 0], [0, 2], [3, 4]], dtype=np.float32)
+    found = np.array([[5, 0], [0, 1], [5, 0]], dtype=np.float32)
+    verdict = guard.judge(expected, found)
+    assert verdict == Closeness(3, pytest.approx((1 + 1 + 0.6) / 3), pytest.approx(0.6))
+    assert replace(verdict, min_cosine=0.6).holds(guard.limits)
+    assert not replace(verdict, min_cosine=0.59).holds(guard.limits)
+    assert guard.judge(0 * expected, found).min_cosine == 0  # no angle
+
+
+def test_speed_is_measured_once_and_only_of_what_is_written(
+    model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[Path] = []
+    monkeypatch.setattr("twil.export.int8._Work.speedup", lambda self, graph: timed.append(graph) or 2.0)
+    monkeypatch.setattr(Accuracy, "holds", lambda self, limits: False)
+    with pytest.raises(ExportError):
+        export_onnx(model_folder, tmp_path / "bundle", int8=options)
+    assert timed == []
+    monkeypatch.undo()
+    monkeypatch.setattr("twil.export.int8._Work.speedup", lambda self, graph: timed.append(graph) or 2.0)
+    assert export_onnx(model_folder, tmp_path / "bundle", int8=options).manifest.int8["speedup"] == 2
+    assert len(timed) == 1
 
 
 def test_bad_options_and_files_are_refused_before_any_work(
-    model_folder: Path, tmp_path: Path, options: Int8Options, tokenizer_file: Path
+    model_folder: Path, tmp_path: Path, options: Int8Options
 ) -> None:
     with pytest.raises(DataError, match="no such file"):
         export_onnx(model_folder, tmp_path / "b", int8=replace(options, calibration=tmp_path / "none.tsv"))
@@ -313,12 +389,10 @@ def test_bad_options_and_files_are_refused_before_any_work(
     with pytest.raises(DataError, match=r"wrong\.tsv, line 2: the label 'feliz'"):
         export_onnx(model_folder, tmp_path / "b", int8=replace(options, evaluation=wrong))
     wrong.write_text("ID\tTEXT\tCLASS\n1\t \tneutral\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no texts to calibrate on"):
+    with pytest.raises(DataError, match=r"no texts: name another \(--calibration\)"):
         export_onnx(model_folder, tmp_path / "b", int8=replace(options, calibration=wrong))
-    bare = TWilBERT(ModelConfig(encoder=preset("tiny", vocab_size=600)))
-    model_folders.save(tmp_path / "bare", bare, load_tokenizer(tokenizer_file), {})
-    with pytest.raises(ConfigError, match="int8 is checked by the labels"):
-        export_onnx(tmp_path / "bare", tmp_path / "b", int8=options)
+    with pytest.raises(DataError, match=r"no texts: name another \(--eval\)"):
+        export_onnx(model_folder, tmp_path / "b", head="encoder", int8=replace(options, evaluation=wrong))
     assert not (tmp_path / "b").exists()
 
 
@@ -332,6 +406,8 @@ def test_bad_options_and_files_are_refused_before_any_work(
         ({"max_drop": -1.0}, "--max-drop"),
         ({"max_drop": float("nan")}, "--max-drop"),
         ({"min_agreement": 101.0}, "--min-agreement"),
+        ({"min_cosine": 1.1}, "--min-cosine"),
+        ({"min_cosine": float("nan")}, "--min-cosine"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said: str) -> None:
@@ -343,6 +419,7 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
         "label": "CLASS",
         "max_drop": 0.5,
         "min_agreement": 99.5,
+        "min_cosine": 0.99,
     }
     assert choose_arithmetic(**whole) == (False, Int8Options(Path("a"), Path("b")))
     with pytest.raises(ConfigError, match=said):

@@ -27,7 +27,7 @@ from twil.errors import ConfigError, ExportError
 from twil.export import graph as graph_module
 from twil.export import text_pieces
 from twil.export.bundle import export_onnx
-from twil.export.int8 import Int8Options
+from twil.export.int8_data import Int8Options
 from twil.export.text_check import ODD_TEXTS, check_text_graph
 from twil.export.text_in import TEXT_GRAPH, TEXTS, TextFront
 from twil.model import folder as model_folders

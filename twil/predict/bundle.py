@@ -31,7 +31,8 @@ INPUTS = ("input_ids", "attention_mask", "segment_ids")
 """The graph's inputs, int64 ``(batch, sequence)``: export and the runtime's feed both use this tuple."""
 CLASSIFIER_OUTPUTS: dict[str, tuple[str, ...]] = {"logits": (BATCH,), "probabilities": (BATCH,)}
 """float32 ``(batch, labels)`` each."""
-ENCODER_OUTPUTS: dict[str, tuple[str, ...]] = {"token_vectors": (BATCH, SEQUENCE), "pooled": (BATCH,)}
+POOLED, TOKENS = "pooled", "token_vectors"
+ENCODER_OUTPUTS: dict[str, tuple[str, ...]] = {TOKENS: (BATCH, SEQUENCE), POOLED: (BATCH,)}
 """float32 ``(batch, sequence, hidden)`` and ``(batch, pooled)``."""
 FILL_MASK_OUTPUTS: dict[str, tuple[str, ...]] = {"logits": (BATCH, SEQUENCE)}
 """float32 ``(batch, sequence, vocabulary)``."""
@@ -62,7 +63,7 @@ class Manifest:
         optimized: Whether the graph holds operators of ONNX Runtime besides standard ones.
         operators: How many of each ONNX Runtime made of the graph on a CPU.
         fp16: How far half precision is from the float graph; empty for others.
-        int8: What became of labels in 8 bits, and on which texts; empty for others.
+        int8: What became of labels or vectors in 8 bits, and on which texts; empty for others.
         versions: The versions of the libraries that wrote it.
         opset: The ONNX operator set.
         format: Version of this layout.

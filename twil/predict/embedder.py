@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from twil.data.batching import pad_batch
 from twil.errors import ModelError
-from twil.predict.bundle import Bundle, opening_bundle
+from twil.predict.bundle import POOLED, TOKENS, Bundle, opening_bundle
 from twil.predict.engine import Engine, EngineOptions, OutputBatch, Text
 from twil.text.tokenizer import Encoded
-
-POOLED, TOKENS = "pooled", "token_vectors"
-"""The outputs of an encoder's graph."""
 
 Vectors = NDArray[np.float32]
 

@@ -13,8 +13,9 @@ from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, OnError, Rows
 from twil.data.vectors import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
 from twil.errors import ConfigError, DataError
+from twil.predict.bundle import POOLED, TOKENS
 from twil.predict.columns import ERROR_COLUMN, error_cells, free_name, good_rows
-from twil.predict.embedder import POOLED, TOKENS, Embedder
+from twil.predict.embedder import Embedder
 from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, OutputBatch
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.session import ProviderChoice

@@ -1,0 +1,80 @@
+"""What an int8 graph is held to: what its float graph gives for the same texts."""
+
+# B rows   D numbers of a row
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an int8 graph must keep.
+
+    Attributes:
+        max_drop: The most points of macro-F1 that a classifier may lose.
+        min_agreement: The least share of rows with the float graph's label, in percent.
+        min_cosine: The least cosine of an encoder's vector with the float graph's.
+    """
+
+    max_drop: float = 0.5
+    min_agreement: float = 99.5
+    min_cosine: float = 0.99
+
+
+class Verdict(Protocol):
+    """How far an int8 graph is from its float graph."""
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What grows as the graphs come closer."""
+        ...
+
+    def holds(self, limits: Limits) -> bool:
+        """Tell whether it keeps what it must."""
+        ...
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """Name and value of each fact, for people."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe it in JSON's types."""
+        ...
+
+
+class Guard(Protocol):
+    """Texts, and how what both graphs give for them is compared.
+
+    Attributes:
+        kept: What is to be kept, in one word.
+        asked: What is asked for, in words, and by which options.
+        output: The output of the graphs that is compared.
+        texts: What they are asked.
+        limits: What must be kept.
+    """
+
+    kept: str
+    output: str
+    texts: Sequence[str]
+    limits: Limits
+
+    @property
+    def asked(self) -> str:
+        """What is asked for, in words, and by which options."""
+        ...
+
+    def judge(self, expected: Values, found: Values) -> Verdict:
+        """Compare what the float graph and the int8 graph give for the texts, ``(B, D)`` each."""
+        ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from bundles import POLARITY, make_graph, write_bundle
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from twil.data.batching import Batch, pad_batch
@@ -147,6 +148,20 @@ def test_threads_come_from_the_affinity_and_not_from_the_host(folder: Path) -> N
     session = open_session(folder, provider="cpu", threads=3)
     assert session.threads == 3
     assert session._session.get_session_options().intra_op_num_threads == 3
+
+
+def test_threads_that_have_nothing_to_do_leave_the_cpu_to_others() -> None:
+    side = 1024
+    weights = numpy_helper.from_array(np.ones((side, side), np.float32), "weights")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [side, side]) for name in ("rows", "sums")]
+    product = helper.make_node("MatMul", ["rows", "weights"], ["sums"])
+    graph = helper.make_graph([product], "product", ends[:1], ends[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = runtime_module.open_graph(onnxruntime, model.SerializeToString(), CPU, threads=4)
+    session.run(None, {"rows": np.ones((side, side), np.float32)})
+    begin = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - begin < 0.01
 
 
 def test_a_missing_runtime_is_answered_with_the_install_command(

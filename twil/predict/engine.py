@@ -186,11 +186,12 @@ class Engine:
             [encoded.segment_ids[row] for row in firsts] if encoded.segment_ids else None,
             pad_id=self.bundle.manifest.pad_id,
         )
-        rows = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in sharing])
-        values = np.repeat(
-            self.session.run(batch)[output or self._output], [len(rows) for rows in sharing], axis=0
-        )
-        return OutputBatch(rows, values, np.isin(rows, firsts, invert=True))
+        values = self.session.run(batch)[output or self._output]
+        rows = np.array([row for rows in sharing for row in rows], dtype=np.int64)
+        repeated = np.array([place > 0 for rows in sharing for place in range(len(rows))], dtype=np.bool_)
+        if repeated.any():
+            values = np.repeat(values, [len(rows) for rows in sharing], axis=0)
+        return OutputBatch(rows, values, repeated)
 
     def _text(self, item: object, row: int) -> Text:
         parts = _parts(item) if self.pair else [item]

@@ -18,6 +18,9 @@ from twil.errors import MissingExtraError, ProviderError, first_line, require
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SKIP_NORM = "SkipLayerNormFusion"
 """Its operator takes a CPU several times as long as an addition and a layer norm do."""
+_SPIN_MICROSECONDS = 100
+"""For how long a graph's idle threads stay awake: longer than from one operator's work to the next one's. By
+default they stay so for much longer, and take the CPU from all else, also between calls."""
 _SILENT = 4  # ONNX Runtime's level "fatal": what goes wrong is raised, and said by twil
 
 
@@ -71,6 +74,7 @@ def open_graph(
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_MICROSECONDS))
     # Plans of memory are kept per shape, and a file's batches have hundreds.
     options.enable_mem_pattern = False
     if operators:

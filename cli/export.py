@@ -41,9 +41,14 @@ def command(
         ),
     ] = None,
     text: Annotated[str, typer.Option(help="Column of the texts in both.")] = "TEXT",
+    text_pair: Annotated[
+        str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
+    ] = None,
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
-    max_drop: Annotated[float, typer.Option(help="Points of macro-F1 that int8 may lose.")] = 0.5,
-    min_agreement: Annotated[float, typer.Option(help="Percent of labels that int8 must keep.")] = 99.5,
+    max_drop: Annotated[
+        float, typer.Option(help="Points that int8 may lose of macro-F1, or what the task is judged by.")
+    ] = 0.5,
+    min_agreement: Annotated[float, typer.Option(help="Percent of answers that int8 must keep.")] = 99.5,
     min_cosine: Annotated[
         float, typer.Option(help="Of an encoder: the least cosine of int8's vectors with fp32's.")
     ] = 0.99,
@@ -55,8 +60,9 @@ def command(
 ) -> None:
     """Export a model to ONNX and check that it computes the same.
 
-    In int8 it is refused where it does not keep its labels, or an encoder its vectors.
+    In int8 it is refused where it does not keep its answers, or an encoder its vectors.
     """
+    from twil.data.labelled import LabelledColumns
     from twil.export.bundle import export_onnx
     from twil.export.precision import choose_arithmetic
 
@@ -66,8 +72,7 @@ def command(
         precision,
         calibration=calibration,
         evaluation=evaluation,
-        text=text,
-        label=label,
+        columns=LabelledColumns(text, text_pair, label),
         max_drop=max_drop,
         min_agreement=min_agreement,
         min_cosine=min_cosine,

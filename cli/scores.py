@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from twil.cli.console import make_table
-from twil.train.metric_names import name_metric
+from twil.scoring.names import name_metric
 
 if TYPE_CHECKING:  # a command that shows no scores need not wait for scikit-learn
-    from twil.train.metrics import Report
+    from twil.scoring.metrics import Report
 
 _AVERAGES = ("macro", "micro", "weighted")
 

@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from twil.cli.console import Display, StopSignal, format_seconds, make_table
 from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
 from twil.errors import ConfigError
+from twil.scoring.names import name_metric
 from twil.train.finetune import FinetuneEvent, Finished, Started
 from twil.train.loop import Evaluated, Interrupted, StepDone
-from twil.train.metric_names import name_metric
 
 
 class TrainingView:

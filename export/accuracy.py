@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from twil.data.labelled import LabelledSet
-from twil.errors import require
-from twil.export.guard import Limits, Values
+from twil.export.guard import Items, Limits, Values
+from twil.scoring.metrics import main_metric, score_logits
+from twil.scoring.names import name_metric
 from twil.task import Task
 
 
@@ -18,24 +20,27 @@ class Accuracy:
 
     Attributes:
         rows: How many texts.
-        fp32_macro_f1: Of the float graph, in points.
-        int8_macro_f1: Of the int8 graph.
-        agreement: Rows with the same label, in percent.
+        metric: By which the task is judged.
+        fp32_score: Of the float graph, in points.
+        int8_score: Of the int8 graph.
+        agreement: Answers that are the same, in percent: labels, or yes and no to each of several. Of a
+            regression, how much of the float graph's values the int8 graph explains.
     """
 
     rows: int
-    fp32_macro_f1: float
-    int8_macro_f1: float
+    metric: str
+    fp32_score: float
+    int8_score: float
     agreement: float
 
     @property
     def drop(self) -> float:
-        """Points of macro-F1 that were lost."""
-        return self.fp32_macro_f1 - self.int8_macro_f1
+        """Points that were lost."""
+        return self.fp32_score - self.int8_score
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The share of labels kept, and between equals the points."""
+        """The share of answers kept, and between equals the points."""
         return self.agreement, -self.drop
 
     def holds(self, limits: Limits) -> bool:
@@ -45,15 +50,15 @@ class Accuracy:
     def describe(self) -> str:
         """Say it in one line."""
         return (
-            f"macro-F1 {self.int8_macro_f1:.2f} against {self.fp32_macro_f1:.2f} in fp32, "
-            f"{self.agreement:.2f}% of {self.rows:,} labels the same"
+            f"{name_metric(self.metric)} {self.int8_score:.2f} against {self.fp32_score:.2f} in fp32, "
+            f"{self.agreement:.2f}% of the answers to {self.rows:,} rows the same"
         )
 
     def facts(self) -> dict[str, str]:
         """Name and value of each fact, for people."""
         return {
-            "macro-F1 in int8": f"{self.int8_macro_f1:.2f}, in fp32 {self.fp32_macro_f1:.2f}",
-            "labels kept in int8": f"{self.agreement:.2f}% of {self.rows:,}",
+            f"{name_metric(self.metric)} in int8": f"{self.int8_score:.2f}, in fp32 {self.fp32_score:.2f}",
+            "answers kept in int8": f"{self.agreement:.2f}% on {self.rows:,} rows",
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,26 +66,26 @@ class Accuracy:
         return asdict(self)
 
 
-class LabelGuard:
-    """Holds a classifier to its labels; see `Guard`.
+class AnswerGuard:
+    """Holds a classifier to its answers; see `Guard`.
 
     Args:
-        labelled: Texts and their labels, not trained on.
-        task: Of the classifier, which gives one label.
+        labelled: Rows and what is true of them, not trained on.
+        task: Of the classifier.
         limits: What must be kept.
 
     Raises:
-        DataError: A label is none of the task's.
+        ConfigError: The task is one of pairs and the rows are not, or the other way round.
+        DataError: An answer is none of the task's.
     """
 
-    kept = "labels"
+    kept = "answers"
     output = "logits"
 
     def __init__(self, labelled: LabelledSet, task: Task, limits: Limits) -> None:
-        labelled.targets(task)
-        self.texts: Sequence[str] = labelled.texts
+        self.items: Items = labelled.rows
         self.limits = limits
-        self._truth, self._task = labelled.labels, task
+        self._targets, self._task = labelled.targets(task), task
 
     @property
     def asked(self) -> str:
@@ -91,12 +96,18 @@ class LabelGuard:
         )
 
     def judge(self, expected: Values, found: Values) -> Accuracy:
-        """Compare the labels of both graphs, from their logits, with each other and with the true ones."""
-        fp32, int8 = (self._task.decode(logits).labels for logits in (expected, found))
-        same = sum(one == other for one, other in zip(fp32, int8, strict=True))
-        return Accuracy(len(fp32), self._macro_f1(fp32), self._macro_f1(int8), 100 * same / len(fp32))
+        """Compare the answers of both graphs, from their logits, with each other and with the true ones."""
+        metric = main_metric(self._task)
+        fp32, int8 = (
+            100 * score_logits(logits, self._targets, self._task).metrics[metric]
+            for logits in (expected, found)
+        )
+        return Accuracy(len(expected), metric, fp32, int8, self._agreement(expected, found))
 
-    def _macro_f1(self, labels: Sequence[str]) -> float:
-        metrics = require("sklearn.metrics", purpose="measuring an int8 graph")
-        truth, known = self._truth, list(self._task.labels)
-        return 100 * float(metrics.f1_score(truth, labels, labels=known, average="macro", zero_division=0))
+    def _agreement(self, expected: Values, found: Values) -> float:
+        fp32, int8 = (self._task.decide(self._task.probabilities(logits)) for logits in (expected, found))
+        if self._task.kind != "regression":
+            return 100 * float((fp32 == int8).mean())
+        spread = float(np.square(fp32 - fp32.mean()).mean())
+        error = float(np.square(fp32 - int8).mean())
+        return 100 * max(0.0, 1 - error / spread) if spread else 100 * float(error == 0)

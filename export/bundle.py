@@ -238,7 +238,8 @@ def _add_text_graph(bundle: Bundle, data: Int8Data | None) -> tuple[Bundle, int]
     """Put a graph that takes texts beside the bundle's, and count the texts that it was checked on."""
     path, front = bundle.folder / TEXT_GRAPH, TextFront(bundle)
     front.join(bundle.graph, path)
-    texts = (*data.calibration, *data.guard.texts) if data else ()
+    items = (*data.calibration, *data.guard.items) if data else ()
+    texts = [item for item in items if isinstance(item, str)]
     tried = check_text_graph(bundle, path, front, texts)
     files = bundle.manifest.files | {TEXT_GRAPH: sha256(path)}
     extensions = require("onnxruntime_extensions", purpose="--text-in")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from twil.export.guard import Limits, Values
+from twil.export.guard import Items, Limits, Values
 from twil.predict.bundle import POOLED
 
 _SHORTEST = 1e-12  # a vector of nothing but zeros has no angle
@@ -67,8 +66,8 @@ class VectorGuard:
     kept = "vectors"
     output = POOLED
 
-    def __init__(self, texts: Sequence[str], limits: Limits) -> None:
-        self.texts = texts
+    def __init__(self, texts: Items, limits: Limits) -> None:
+        self.items = texts
         self.limits = limits
 
     @property

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
+Items = Sequence[str | tuple[str, str]]
+"""Texts, or pairs of them."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Limits:
     """What an int8 graph must keep.
 
     Attributes:
-        max_drop: The most points of macro-F1 that a classifier may lose.
-        min_agreement: The least share of rows with the float graph's label, in percent.
+        max_drop: The most points that a classifier may lose of the score that its task is judged by.
+        min_agreement: The least share of answers that are the float graph's, in percent.
         min_cosine: The least cosine of an encoder's vector with the float graph's.
     """
 
@@ -55,19 +57,19 @@ class Verdict(Protocol):
 
 
 class Guard(Protocol):
-    """Texts, and how what both graphs give for them is compared.
+    """Rows, and how what both graphs give for them is compared.
 
     Attributes:
         kept: What is to be kept, in one word.
         asked: What is asked for, in words, and by which options.
         output: The output of the graphs that is compared.
-        texts: What they are asked.
+        items: What they are asked.
         limits: What must be kept.
     """
 
     kept: str
     output: str
-    texts: Sequence[str]
+    items: Items
     limits: Limits
 
     @property
@@ -76,5 +78,5 @@ class Guard(Protocol):
         ...
 
     def judge(self, expected: Values, found: Values) -> Verdict:
-        """Compare what the float graph and the int8 graph give for the texts, ``(B, D)`` each."""
+        """Compare what the float graph and the int8 graph give for the rows, ``(B, D)`` each."""
         ...

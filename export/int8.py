@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from twil.data.batching import Batch, Int64Array, length_batches, pad_batch
+from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
 from twil.errors import ExportError
 from twil.export.accuracy import Accuracy
 from twil.export.calibrate import Range, find_ranges
@@ -95,7 +95,7 @@ class _Work:
         self._seen = [batch for _, batch in _make_batches(encode(tokenizer, data.calibration))]
         tensors = list(dict.fromkeys(self.graph.products.values()))
         self._ranges: Mapping[str, Range] = find_ranges(bundle.graph, tensors, self._seen)
-        self._checked = _make_batches(encode(tokenizer, data.guard.texts))
+        self._checked = _make_batches(encode(tokenizer, data.guard.items))
         self._expected = self._compute(self._fp32)
 
     def attempts(self, target: Path) -> Iterator[tuple[Collection[str], Verdict]]:
@@ -162,6 +162,6 @@ def _make_batches(encoded: Encoded) -> list[tuple[Int64Array, Batch]]:
     """Batch rows of like length, each with the numbers of its rows."""
     lengths = [len(ids) for ids in encoded.input_ids]
     return [
-        (rows, pad_batch([encoded.input_ids[row] for row in rows], pad_id=PAD_ID))
+        (rows, pad_rows(encoded.input_ids, encoded.segment_ids, rows, pad_id=PAD_ID))
         for rows in length_batches(lengths, BATCH_TOKENS)
     ]

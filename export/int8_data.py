@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from twil.data.labelled import LabelledColumns, read_labelled
+from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError
-from twil.export.accuracy import LabelGuard
+from twil.errors import ConfigError, DataError, require
+from twil.export.accuracy import AnswerGuard
 from twil.export.closeness import VectorGuard
-from twil.export.guard import Guard, Limits
+from twil.export.guard import Guard, Items, Limits
 from twil.predict.bundle import Kind
 from twil.storage import sha256
 from twil.task import Task
@@ -31,15 +32,13 @@ class Int8Options:
     Attributes:
         calibration: A file of texts like those to come; their labels are not needed.
         evaluation: A file to check it on, not trained on; of a classifier with labels.
-        text: The column of the texts in both.
-        label: The column of the labels.
+        columns: Of both; the calibration file needs no answers.
         limits: What must be kept.
     """
 
     calibration: Path
     evaluation: Path
-    text: str = "TEXT"
-    label: str = "CLASS"
+    columns: LabelledColumns = COLUMNS
     limits: Limits = field(default_factory=Limits)
 
 
@@ -53,7 +52,7 @@ class Int8Data:
         files: Name and SHA-256 of both.
     """
 
-    calibration: list[str]
+    calibration: Items
     guard: Guard
     files: dict[str, dict[str, str]]
 
@@ -66,7 +65,8 @@ def read_data(options: Int8Options, kind: Kind, task: Task | None) -> Int8Data:
         DataError: A file cannot be read, has no rows, or has a label that the model does not know.
     """
     guard = _make_guard(options, kind, task)
-    texts = _draw_texts(options.calibration, options.text, CALIBRATION_ROWS, "--calibration")
+    columns = options.columns.texts if task and task.pair else options.columns.texts[:1]
+    texts = _draw(options.calibration, columns, CALIBRATION_ROWS, "--calibration")
     files = {"calibration": options.calibration, "evaluation": options.evaluation}
     records = {name: {"file": path.name, "sha256": sha256(path)} for name, path in files.items()}
     return Int8Data(texts, guard, records)
@@ -75,25 +75,26 @@ def read_data(options: Int8Options, kind: Kind, task: Task | None) -> Int8Data:
 def _make_guard(options: Int8Options, kind: Kind, task: Task | None) -> Guard:
     """Choose what an int8 graph is held to by what it gives."""
     if kind == "encoder":
-        texts = _draw_texts(options.evaluation, options.text, CHECKED_ROWS, "--eval")
+        texts = _draw(options.evaluation, options.columns.texts[:1], CHECKED_ROWS, "--eval")
         return VectorGuard(texts, options.limits)
-    if task is None or task.kind != "class" or task.pair:
+    if task is None:
         raise ConfigError(
-            "int8 is checked by the labels of single texts, one each, or by vectors, and what is exported "
-            "gives neither: export it with --precision fp32"
+            "int8 is checked by the answers of a classifier, or by vectors, and what is exported gives "
+            "neither: export it with --precision fp32"
         )
-    labelled = read_labelled(options.evaluation, LabelledColumns(options.text, None, options.label))
-    return LabelGuard(labelled, task, options.limits)
+    require("sklearn", purpose="measuring an int8 graph")
+    return AnswerGuard(read_labelled(options.evaluation, options.columns, task.kind), task, options.limits)
 
 
-def _draw_texts(path: Path, column: str, count: int, option: str) -> list[str]:
-    """Draw some texts of a file, the same ones each time."""
-    texts: list[str] = []
-    for rows in TableReader(path, [column]):
-        texts += [text for text in rows.columns[column] if text.strip()]
-        if len(texts) >= READ_ROWS:
+def _draw(path: Path, columns: Sequence[str], count: int, option: str) -> Items:
+    """Draw some texts of a file, or pairs of them, the same ones each time."""
+    items: list[tuple[str, ...]] = []
+    for rows in TableReader(path, columns):
+        cells = zip(*(rows.columns[column] for column in columns), strict=True)
+        items += [texts for texts in cells if any(text.strip() for text in texts)]
+        if len(items) >= READ_ROWS:
             break
-    if not texts:
+    if not items:
         raise DataError(f"the file has no texts: name another ({option})", file=path)
-    chosen = np.random.default_rng(0).permutation(len(texts))[:count]
-    return [texts[index] for index in chosen]
+    chosen = [items[index] for index in np.random.default_rng(0).permutation(len(items))[:count]]
+    return [(first, second) for first, second in chosen] if len(columns) > 1 else [text for (text,) in chosen]

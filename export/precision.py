@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from twil.data.labelled import LabelledColumns
 from twil.errors import ConfigError
 from twil.export.guard import Limits
 from twil.export.int8_data import Int8Options
@@ -29,8 +30,7 @@ def choose_arithmetic(
     *,
     calibration: Path | None,
     evaluation: Path | None,
-    text: str,
-    label: str,
+    columns: LabelledColumns,
     max_drop: float,
     min_agreement: float,
     min_cosine: float,
@@ -58,4 +58,4 @@ def choose_arithmetic(
     if not -1 <= min_cosine <= 1:
         raise ConfigError("--min-cosine lies between -1 and 1")
     limits = Limits(max_drop, min_agreement, min_cosine)
-    return Arithmetic(False, Int8Options(calibration, evaluation, text, label, limits))
+    return Arithmetic(False, Int8Options(calibration, evaluation, columns, limits))

@@ -368,7 +368,7 @@ def test_ctrl_c_keeps_the_state_and_resume_finishes(
     with subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = process.stderr.readline() + "".join(
-            line for line, _ in zip(process.stderr, range(5), strict=False)
+            line for line, _ in zip(process.stderr, range(6), strict=False)
         )
         process.send_signal(signal.SIGTERM)
         process.stderr.read()

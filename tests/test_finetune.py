@@ -21,6 +21,7 @@ from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
 from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.model.classifier import make_classifier
 from twil.model.folder import load_with_tokenizer
+from twil.scoring.metrics import score_logits
 from twil.task import Task
 from twil.text.tokenizer import max_length
 from twil.train import checkpoint
@@ -29,7 +30,6 @@ from twil.train.classification import Classification, EncodedSet, encode_set
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune
 from twil.train.loop import Evaluated, Interrupted, Step, StepDone, Trainer, count_steps
-from twil.train.metrics import score_logits
 from twil.train.optimisers import make_optimiser
 from twil.train.schedules import rate
 

@@ -20,6 +20,7 @@ from twil.cli.export import command
 from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
 from twil.data.batching import pad_batch
+from twil.data.labelled import COLUMNS
 from twil.errors import ConfigError, DataError, ExportError
 from twil.export.accuracy import Accuracy
 from twil.export.bundle import export_onnx
@@ -103,7 +104,7 @@ def test_a_bundle_in_int8_is_smaller_says_how_it_was_checked_and_predicts(
     assert manifest.int8["left_in_fp32"] == []
     assert manifest.operators["MatMulIntegerToFloat"] == manifest.int8["products"] == 9
     assert report.unfused == ()
-    assert "labels the same" in report.describe_int8()
+    assert "of the answers to" in report.describe_int8()
     assert max(manifest.parity["max_difference"].values()) < 1e-4  # of the float graph
     assert (tmp_path / "int8" / GRAPH).stat().st_size < 0.7 * (tmp_path / "fp32" / GRAPH).stat().st_size
     assert fp32.manifest.int8 == {}
@@ -274,10 +275,10 @@ def test_products_are_left_in_fp32_where_labels_need_it(
 
     def judged(self: Any, expected: Any, found: Any) -> Accuracy:
         attempts.append(1)
-        return Accuracy(10, 80.0, 79.0, 99.0)
+        return Accuracy(10, "macro_f1", 80.0, 79.0, 99.0)
 
     monkeypatch.setattr(Accuracy, "holds", holds)
-    monkeypatch.setattr("twil.export.accuracy.LabelGuard.judge", judged)
+    monkeypatch.setattr("twil.export.accuracy.AnswerGuard.judge", judged)
     report = export_onnx(model_folder, tmp_path / "bundle", int8=options)
     left = report.manifest.int8["left_in_fp32"]
     assert len(left) == 2
@@ -296,7 +297,7 @@ def test_a_model_that_does_not_keep_its_labels_is_refused_and_nothing_is_left(
     model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Accuracy, "holds", lambda self, limits: False)
-    with pytest.raises(ExportError, match=r"does not keep its labels .* not even with 4 of 9 products"):
+    with pytest.raises(ExportError, match=r"does not keep its answers .* not even with 4 of 9 products"):
         export_onnx(model_folder, tmp_path / "bundle", int8=replace(options, limits=Limits()))
     assert list(tmp_path.iterdir()) == []
 
@@ -306,7 +307,7 @@ def test_a_model_that_does_not_keep_its_labels_is_refused_and_nothing_is_left(
     [(0.5, 99.5, True), (-2.0, 99.5, True), (0.51, 100.0, False), (0.0, 99.4, False)],
 )
 def test_limits_are_on_points_and_on_labels(drop: float, agreement: float, kept: bool) -> None:
-    assert Accuracy(100, 70.0, 70.0 - drop, agreement).holds(Limits(0.5, 99.5)) is kept
+    assert Accuracy(100, "macro_f1", 70.0, 70.0 - drop, agreement).holds(Limits(0.5, 99.5)) is kept
 
 
 @pytest.fixture(scope="module")
@@ -415,8 +416,7 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
         "precision": "int8",
         "calibration": Path("a"),
         "evaluation": Path("b"),
-        "text": "TEXT",
-        "label": "CLASS",
+        "columns": COLUMNS,
         "max_drop": 0.5,
         "min_agreement": 99.5,
         "min_cosine": 0.99,

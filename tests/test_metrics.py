@@ -9,9 +9,8 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from twil.errors import ConfigError
-from twil.task import Task
-from twil.train import metrics
-from twil.train.metrics import (
+from twil.scoring import metrics
+from twil.scoring.metrics import (
     check_metric,
     main_metric,
     metric_names,
@@ -19,6 +18,7 @@ from twil.train.metrics import (
     register_metric,
     score_logits,
 )
+from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original" / "losses" / "metrics.npz"
 STANCE = Task("class", ("AGAINST", "NEUTRAL", "FAVOR"), scored=("AGAINST", "FAVOR"))

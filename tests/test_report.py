@@ -26,8 +26,8 @@ from twil.config.loop import LOG
 from twil.config.training import finetune_config
 from twil.errors import ConfigError, DataError, ModelError
 from twil.page.document import write_page
+from twil.scoring.calibration import reliability
 from twil.task import Task
-from twil.train.calibration import reliability
 from twil.train.examination import Examination, examine, row_losses
 from twil.train.finetune import finetune
 from twil.train.report_charts import (

@@ -23,8 +23,9 @@ from twil.export.bundle import export_onnx
 from twil.model import heads
 from twil.model.heads import content_mask, register_head
 from twil.predict.predictor import Predictor
+from twil.scoring import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
-from twil.train import losses, metrics
+from twil.train import losses
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune
 from twil.train.losses import register_loss
@@ -306,3 +307,42 @@ def test_a_threshold_is_refused_for_three_labels(config: Any, tmp_path: Path, to
     done = twil_command("finetune", data.train, "--dev", data.dev, *start, "-o", tmp_path / "model")
     assert done.exit_code == 1
     assert "the likeliest of 3 labels, and needs no threshold" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["pair", "multi-label", "regression", "stance"])
+def test_every_kind_of_task_is_held_to_its_answers_in_int8(
+    name: str, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    answers, options, metric = TASKS[name]
+    train = write(tmp_path / "train.tsv", answers, copies=4)
+    start = [
+        "--init",
+        "tiny",
+        "--tokenizer",
+        tokenizer_file,
+        "--epochs",
+        4,
+        "--lr",
+        "1e-3",
+        "--batch-tokens",
+        64,
+    ]
+    done = twil_command("finetune", train, "--dev", train, *start, *options, "-o", tmp_path / "model")
+    assert done.exit_code == 0, done.output
+    pair = ["--text-pair", "REPLY"] if name == "pair" else []
+    files = ["--precision", "int8", "--calibration", train, "--eval", train, *pair]
+    loose = ["--max-drop", 100, "--min-agreement", 0]
+    done = twil_command("export", tmp_path / "model", "--onnx", *files, *loose, "-o", tmp_path / "bundle")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["int8"]
+    assert found["metric"] == metric
+    assert found["agreement"] > 90
+    assert abs(found["fp32_score"] - found["int8_score"]) < 10
+    if name == "regression":  # no rounded graph gives the very same numbers
+        strict = ["--max-drop", 0, "--min-agreement", 100]
+        done = twil_command(
+            "export", tmp_path / "model", "--onnx", *files, *strict, "-o", tmp_path / "strict"
+        )
+        assert done.exit_code == 1
+        assert "does not keep its answers (Pearson correlation" in done.stderr
+        assert not (tmp_path / "strict").exists()

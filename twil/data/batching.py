@@ -5,7 +5,7 @@ Every batch carries an attention mask, so that nothing a row returns depends on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,3 +99,23 @@ def pad_batch(
     if segment_ids is not None:
         segments[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in segment_ids])
     return Batch(ids, mask.astype(np.int64), segments)
+
+
+def pad_rows(
+    input_ids: Sequence[Sequence[int]],
+    segment_ids: Sequence[Sequence[int]] | None,
+    rows: Iterable[int],
+    *,
+    pad_id: int,
+) -> Batch:
+    """Pad some rows of many as `pad_batch` does.
+
+    Args:
+        input_ids: Piece ids of all rows.
+        segment_ids: Segments of all rows; none where they are all 0.
+        rows: The numbers of those in the batch.
+        pad_id: The id to pad with.
+    """
+    chosen = list(rows)
+    segments = None if segment_ids is None else [segment_ids[row] for row in chosen]
+    return pad_batch([input_ids[row] for row in chosen], segments, pad_id=pad_id)

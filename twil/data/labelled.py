@@ -38,9 +38,14 @@ class LabelledColumns:
     label: str = "CLASS"
 
     @property
+    def texts(self) -> list[str]:
+        """Those of the texts: one, or two of pairs."""
+        return [self.text] if self.text_pair is None else [self.text, self.text_pair]
+
+    @property
     def names(self) -> list[str]:
         """All of them that there are."""
-        return [name for name in (self.text, self.text_pair, self.label) if name is not None]
+        return [*self.texts, self.label]
 
 
 COLUMNS = LabelledColumns()
@@ -74,7 +79,7 @@ class LabelledSet:
         return len(self.texts)
 
     @property
-    def rows(self) -> Sequence[str] | Sequence[tuple[str, str]]:
+    def rows(self) -> Sequence[str | tuple[str, str]]:
         """What is encoded: texts, or pairs of them."""
         return self.texts if self.text_pairs is None else list(zip(self.texts, self.text_pairs, strict=True))
 

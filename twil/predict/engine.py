@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.batching import Int64Array, length_batches, pad_batch
+from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.errors import ConfigError, DataError, ModelError
 from twil.machine import available_cpus
 from twil.predict.bundle import Bundle
@@ -132,7 +132,7 @@ class Engine:
 
     def encode(self, texts: Sequence[Text]) -> Encoded:
         """Turn texts (or pairs, where the model takes them) into token ids, cut at the model's maximum."""
-        return encode(self._tokenizer, texts)  # type: ignore[arg-type]
+        return encode(self._tokenizer, texts)
 
     def encoded_windows(self, texts: Iterable[Text]) -> Iterator[Encoded]:
         """Encode texts as they come, `WINDOW_ROWS` at a time.
@@ -181,11 +181,8 @@ class Engine:
 
     def _run(self, encoded: Encoded, sharing: list[list[int]], output: str | None) -> OutputBatch:
         firsts = [rows[0] for rows in sharing]
-        batch = pad_batch(
-            [encoded.input_ids[row] for row in firsts],
-            [encoded.segment_ids[row] for row in firsts] if encoded.segment_ids else None,
-            pad_id=self.bundle.manifest.pad_id,
-        )
+        pad_id = self.bundle.manifest.pad_id
+        batch = pad_rows(encoded.input_ids, encoded.segment_ids, firsts, pad_id=pad_id)
         values = self.session.run(batch)[output or self._output]
         rows = np.array([row for rows in sharing for row in rows], dtype=np.int64)
         repeated = np.array([place > 0 for rows in sharing for place in range(len(rows))], dtype=np.bool_)

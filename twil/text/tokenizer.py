@@ -43,7 +43,7 @@ class Encoded:
     truncated: NDArray[np.bool_]
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Encoded:
+def encode(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> Encoded:
     """Turn raw texts, or pairs of them, into token ids.
 
     Args:

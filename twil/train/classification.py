@@ -15,9 +15,10 @@ from torch import Tensor
 
 from twil.config.loop import Precision
 from twil.config.training import TrainConfig
-from twil.data.batching import length_batches, pad_batch, shuffled_batches
+from twil.data.batching import length_batches, pad_rows, shuffled_batches
 from twil.data.labelled import LabelledSet
 from twil.model.twilbert import TWilBERT
+from twil.scoring.metrics import Report, metrics_of, score_logits
 from twil.task import Task
 from twil.text.tokenizer import PAD_ID, encode
 from twil.train.class_weights import class_weights
@@ -25,7 +26,6 @@ from twil.train.devices import autocast
 from twil.train.distributed import World
 from twil.train.loop import Counts, Loss, Step
 from twil.train.losses import make_loss
-from twil.train.metrics import Report, metrics_of, score_logits
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,7 @@ def collate(
     encoded: EncodedSet, rows: NDArray[np.int64], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Make the model's inputs of some rows: int64 ``(B, T)`` ids, mask and segments."""
-    ids = [encoded.input_ids[row] for row in rows]
-    segments = encoded.segment_ids and [encoded.segment_ids[row] for row in rows]
-    batch = pad_batch(ids, segments, pad_id=PAD_ID)
+    batch = pad_rows(encoded.input_ids, encoded.segment_ids, rows, pad_id=PAD_ID)
     arrays = (batch.input_ids, batch.attention_mask, batch.segment_ids)
     input_ids, mask, segment_ids = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
     return input_ids, mask, segment_ids

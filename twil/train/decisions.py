@@ -13,9 +13,9 @@ from scipy.special import log_softmax
 
 from twil.config.training import DecisionConfig
 from twil.errors import ConfigError
+from twil.scoring.calibration import expected_calibration_error
+from twil.scoring.metrics import main_metric, score_logits
 from twil.task import Task
-from twil.train.calibration import expected_calibration_error
-from twil.train.metrics import main_metric, score_logits
 
 _TEMPERATURES = (0.05, 20.0)
 

@@ -11,7 +11,7 @@ from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.errors import ModelError
 from twil.predict.bundle import is_bundle
 from twil.predict.predictor import Predictor
-from twil.train.metrics import Report, score_logits
+from twil.scoring.metrics import Report, score_logits
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from twil.errors import DataError
 from twil.model.classifier import make_classifier
 from twil.model.folder import FILES, WEIGHTS, save
 from twil.model.twilbert import parameter_count
+from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
 from twil.storage import check_vacant, sha256
 from twil.task import Task
 from twil.text.tokenizer import max_length
@@ -31,7 +32,6 @@ from twil.train.devices import choose_device
 from twil.train.distributed import World, join_world
 from twil.train.layers import freeze, layer_rates
 from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps
-from twil.train.metrics import Report, check_metric, main_metric, score_logits
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 

@@ -131,7 +131,7 @@ def encode_rows(probe: Probe, texts: Sequence[Text]) -> tuple[list[Row], NDArray
     Raises:
         DataError: A row holds something other than text.
     """
-    encoded = encode(probe.tokenizer, texts)  # type: ignore[arg-type]  # one kind or the other
+    encoded = encode(probe.tokenizer, texts)
     ids = [np.asarray(row, dtype=np.int64) for row in encoded.input_ids]
     if encoded.segment_ids is None:
         return [Row(row, np.zeros_like(row)) for row in ids], encoded.truncated

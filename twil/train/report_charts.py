@@ -18,11 +18,11 @@ from twil.page.heat import heat_map
 from twil.page.lines import Line, histogram, line_chart, point_chart
 from twil.page.numbers import format_number
 from twil.page.tables import Cell, table
-from twil.train.calibration import Reliability
+from twil.scoring.calibration import Reliability
+from twil.scoring.metrics import main_metric
+from twil.scoring.names import name_metric
 from twil.train.curves import Curves, Series, read_curves
 from twil.train.examination import Examination
-from twil.train.metric_names import name_metric
-from twil.train.metrics import main_metric
 from twil.train.run_record import RunRecord
 
 SCORES = ("accuracy", "macro_f1", "micro_f1", "jaccard", "mcc", "stance_f1", "pearson", "spearman")

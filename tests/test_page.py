@@ -206,6 +206,14 @@ class TestCharts:
         assert drawn(chart).get("class") == "wide"
         assert float(drawn(chart).get("width", "")) > 20 * 30
 
+    def test_a_table_of_more_columns_than_paper_has_room_for_lists_them(self) -> None:
+        names = [f"e{number}" for number in range(13)]
+        counts = [[2 if row == column else 0 for column in range(13)] for row in range(13)]
+        counts[0][5], counts[12] = 1234, [0] * 13
+        text = str(heat_map("t", names, counts, down="true", across="answer").numbers)
+        cells = re.findall(r"<td>([^<]*)", text)
+        assert (cells[0], cells[1], cells[12]) == ("e5 1,234, e0 2", "e1 2", "–")
+
     def test_bars_are_as_long_as_their_figures(self) -> None:
         chart = bar_chart("t", ["a", "b"], {"F1": [0.5, 1.0]}, across=Axis("score", 0, 1))
         short, long = (float(bar.get("width", "")) for bar in of_class(chart, "area"))

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from twil.page.chart import LETTER, WIDTH, Chart, cut, draw, label
 from twil.page.elements import Element
-from twil.page.numbers import format_number
+from twil.page.numbers import ABSENT, format_number
 from twil.page.tables import Cell, table
 
 _STRONGEST = 0.75  # opacity of a full share: letters on it stay readable in light and in dark
-_SMALLEST, _LARGEST = 30.0, 76.0  # sides of a cell
+_SMALLEST, _LARGEST, _TALLEST = 30.0, 76.0, 44.0  # sides of a cell
 _NAMES = 110.0  # the most room of the names
 _HEAD = 20.0
+_MOST_COLUMNS = 12
+"""A table of more columns does not go on paper: each row lists its counts in one cell."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the cells lie: the corner of the first one, and the size of each."""
+
+    left: float
+    top: float
+    wide: float
+    tall: float
+
+    def middle(self, row: int, column: int) -> tuple[float, float]:
+        return self.left + self.wide * (column + 0.5), self.top + self.tall * (row + 0.5)
 
 
 def heat_map(
@@ -39,45 +55,71 @@ def heat_map(
     left = 22 + room
     longest = max(len(format_number(count)) for row in counts for count in row)
     least = max(_SMALLEST, LETTER * longest + 6)
-    side = max(least, min(_LARGEST, (WIDTH - left - 4) / len(names)))
+    wide = max(least, min(_LARGEST, (WIDTH - left - 4) / len(names)))
     # Where columns are narrow, their names stand upright.
-    upright = any(cut(name, side - 4) != name for name in names)
-    top = _HEAD + (room if upright else 14)
-    tall = min(side, 44.0)
-    width, height = max(WIDTH, left + side * len(names) + 4), top + tall * len(names) + 4
-    middle = top + tall * len(names) / 2
-    parts = [
-        label(f"{across} →", left + side * len(names) / 2, 13, anchor="middle"),
-        Element(
-            "text", f"← {down}", text_anchor="middle", transform=f"translate(12 {middle:.2f}) rotate(-90)"
-        ),
-    ]
+    upright = any(cut(name, wide - 4) != name for name in names)
+    grid = _Grid(left, _HEAD + (room if upright else 14), wide, min(wide, _TALLEST))
+    drawing = draw(
+        title,
+        label(f"{across} →", left, 13),
+        _turned(f"← {down}", 12, grid.top, anchor="end"),
+        *_names(grid, names, room, upright=upright),
+        *_cells(grid, names, counts, wholes, down=down, across=across),
+        width=max(WIDTH, left + wide * len(names) + 4),
+        height=grid.top + grid.tall * len(names) + 4,
+    )
+    return Chart(title, drawing, _numbers(names, counts, down=down, across=across))
+
+
+def _names(grid: _Grid, names: Sequence[str], room: float, *, upright: bool) -> Iterator[Element]:
     for place, name in enumerate(names):
-        x = left + side * (place + 0.5)
+        x, y = grid.middle(place, place)
         if upright:
-            turned = f"translate({x + 4:.2f} {top - 5:.2f}) rotate(-90)"
-            parts.append(Element("g", label(name, 0, 0, room=room), transform=turned))
+            yield _turned(name, x + 4, grid.top - 5, room=room)
         else:
-            parts.append(label(name, x, top - 5, anchor="middle"))
-        parts.append(label(name, left - 5, top + tall * (place + 0.5) + 4, anchor="end", room=room))
+            yield label(name, x, grid.top - 5, anchor="middle")
+        yield label(name, grid.left - 5, y + 4, anchor="end", room=room)
+
+
+def _cells(
+    grid: _Grid,
+    names: Sequence[str],
+    counts: Sequence[Sequence[int]],
+    wholes: Sequence[int],
+    *,
+    down: str,
+    across: str,
+) -> Iterator[Element]:
     for row, (name, values, whole) in enumerate(zip(names, counts, wholes, strict=True)):
         for column, (other, count) in enumerate(zip(names, values, strict=True)):
             share = count / whole if whole else 0.0
-            told = f"{down} {name}, {across} {other}: {count:,} ({share:.1%})"
-            x, y = left + side * column, top + tall * row
-            parts += [
-                Element(
-                    "rect",
-                    Element("title", told),
-                    x=x,
-                    y=y,
-                    width=side,
-                    height=tall,
-                    class_="cell",
-                    fill_opacity=_STRONGEST * share,
-                ),
-                label(format_number(count), x + side / 2, y + tall / 2 + 4, anchor="middle"),
-            ]
-    rows: list[list[Cell]] = [[name, *values] for name, values in zip(names, counts, strict=True)]
-    drawing = draw(title, *parts, width=width, height=height)
-    return Chart(title, drawing, table([f"{down} ↓, {across} →", *names], rows))
+            x, y = grid.middle(row, column)
+            yield Element(
+                "rect",
+                Element("title", f"{down} {name}, {across} {other}: {count:,} ({share:.1%})"),
+                x=x - grid.wide / 2,
+                y=y - grid.tall / 2,
+                width=grid.wide,
+                height=grid.tall,
+                class_="cell",
+                fill_opacity=_STRONGEST * share,
+            )
+            yield label(format_number(count), x, y + 4, anchor="middle")
+
+
+def _numbers(names: Sequence[str], counts: Sequence[Sequence[int]], *, down: str, across: str) -> Element:
+    rows: list[list[Cell]]
+    if len(names) <= _MOST_COLUMNS:
+        rows = [[name, *values] for name, values in zip(names, counts, strict=True)]
+        return table([f"{down} ↓, {across} →", *names], rows)
+    rows = []
+    for name, values in zip(names, counts, strict=True):
+        ranked = sorted(zip(values, names, strict=True), key=lambda pair: -pair[0])
+        rows.append([name, ", ".join(f"{other} {count:,}" for count, other in ranked if count) or ABSENT])
+    return table([down, f"{across} and rows; others have none"], rows)
+
+
+def _turned(text: str, x: float, y: float, *, anchor: str = "start", room: float | None = None) -> Element:
+    """Write upwards."""
+    written = label(text, 0, 0, anchor=anchor, room=room)
+    return Element("g", written, transform=f"translate({x:.2f} {y:.2f}) rotate(-90)")

@@ -122,7 +122,7 @@ def write_graph(
         _trace(module.eval(), written, outputs, dummy_shape(module.model, max_length), opset)
         graph = onnx.load(written)
     _strip(graph)
-    onnx.helper.set_model_props(graph, _metadata(module.task))
+    onnx.helper.set_model_props(graph, _metadata(module))
     _save(graph, path)
 
 
@@ -190,11 +190,11 @@ def _strip(graph: Any) -> None:
         part.ClearField("metadata_props")
 
 
-def _metadata(task: Task | None) -> dict[str, str]:
+def _metadata(module: ModelGraph) -> dict[str, str]:
     """Describe the model in the graph itself, for who has nothing but that file."""
-    metadata = {VERSION_KEY: __version__}
-    if task:
-        metadata[TASK_KEY] = json.dumps(task.as_dict(), ensure_ascii=False, sort_keys=True)
+    metadata = {VERSION_KEY: __version__, **module.model.architecture.to_metadata()}
+    if module.task:
+        metadata[TASK_KEY] = json.dumps(module.task.as_dict(), ensure_ascii=False, sort_keys=True)
     return metadata
 
 

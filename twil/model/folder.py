@@ -23,14 +23,13 @@ from tokenizers import Tokenizer
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
-from twil.model.twilbert import TWilBERT
+from twil.model.twilbert import MODEL_TYPE, TWilBERT
 from twil.predict.bundle import is_bundle
 from twil.storage import atomic_folder, sha256, write_json
 from twil.text.tokenizer import load_tokenizer, save_tokenizer
 from twil.version import __version__
 
 FORMAT = 1
-MODEL_TYPE = "twilbert"
 CONFIG, WEIGHTS, TOKENIZER, RUN = "config.json", "model.safetensors", "tokenizer.json", "run.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER, RUN, LOG)
 

@@ -12,7 +12,10 @@ from twil.errors import ModelError
 from twil.model.encoder import Encoder, initialize
 from twil.model.heads import ClassifierHead, RopHead, TiedMlmHead
 from twil.model.packing import Packing
+from twil.predict.architecture import Architecture
 from twil.task import Task
+
+MODEL_TYPE = "twilbert"
 
 
 class TWilBERT(nn.Module):
@@ -39,6 +42,19 @@ class TWilBERT(nn.Module):
         for head in (self.mlm, self.rop, self.classifier):
             if head is not None:
                 initialize(head, shape.initializer_range)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is made of."""
+        shape = self.config.encoder
+        return Architecture(
+            type=MODEL_TYPE,
+            layers=shape.n_layers,
+            heads=shape.n_heads,
+            hidden=shape.hidden_size,
+            vocabulary=shape.vocab_size,
+            parameters=parameter_count(self),
+        )
 
     @property
     def task(self) -> Task:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from twil.data.batching import Batch
 from twil.errors import ConfigError, ModelError, ProviderError, first_line
 from twil.machine import available_cpus
+from twil.predict.architecture import Architecture
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
 from twil.predict.external import external_files
 from twil.predict.runtime import CPU, Obstacle, import_runtime, open_graph, open_on_cuda
@@ -34,6 +35,7 @@ class Session:
         reason: Why ``auto`` took this provider; empty where it was asked for by name.
         threads: CPU threads within one operator.
         version: Of ONNX Runtime.
+        architecture: Of the model that the graph was exported from; None where it does not say.
 
     Raises:
         ProviderError: The provider asked for, or ONNX Runtime itself, cannot be had; the message has cause
@@ -62,7 +64,9 @@ class Session:
         self._session, self.provider, self.reason = self._open(provider)
         _check_inputs(bundle, self._session.get_inputs())
         _check_outputs(bundle, self._session.get_outputs())
-        _check_task(bundle, self._session.get_modelmeta().custom_metadata_map)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        _check_task(bundle, metadata)
+        self.architecture = Architecture.from_metadata(metadata)
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """Compute every output of the graph, by name, for a batch.

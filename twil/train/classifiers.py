@@ -1,0 +1,170 @@
+"""Classifiers at work on labelled rows: model folders in torch, bundles in ONNX Runtime."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.errors import ModelError
+from twil.predict.architecture import Architecture
+from twil.predict.bundle import is_bundle, open_bundle
+from twil.predict.external import external_files
+from twil.predict.predictor import Predictor, classifier_task
+from twil.task import Task
+from twil.text.tokenizer import encode
+
+WARM_UP_ROWS = 32
+"""The first rows are answered once before the time of all is taken."""
+
+TextRows = Sequence[str] | Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a classifier says of some rows.
+
+    Attributes:
+        logits: float32 ``(rows, outputs)``, in the order of the rows.
+        truncated: Rows cut at the longest length.
+        seconds: Time of encoding and inference.
+    """
+
+    logits: NDArray[np.float32]
+    truncated: int
+    seconds: float
+
+
+class Classifier(ABC):
+    """A classifier that is ready to answer.
+
+    Attributes:
+        task: What it is asked.
+        runtime: What computes, such as ``torch on cpu``.
+        precision: Of its arithmetic.
+        architecture: What it is made of; None where a bundle does not say.
+        size: Bytes of its weights on disk.
+    """
+
+    task: Task
+    runtime: str
+    precision: str
+    architecture: Architecture | None
+    size: int
+
+    def answer(self, rows: TextRows) -> Answered:
+        """Answer rows, once the first of them have been answered for what first times take."""
+        self._compute(rows[:WARM_UP_ROWS])
+        begin = perf_counter()
+        logits, truncated = self._compute(rows)
+        return Answered(logits, truncated, perf_counter() - begin)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the weights go; nothing can be answered any more."""
+
+    @abstractmethod
+    def _compute(self, rows: TextRows) -> tuple[NDArray[np.float32], int]:
+        """Give logits, and how many rows were cut."""
+
+
+class _Folder(Classifier):
+    def __init__(self, path: Path, batch_tokens: int, device: str) -> None:
+        # Here, not above: a bundle is scored without torch.
+        from twil.model.folder import WEIGHTS, load_with_tokenizer
+        from twil.train.devices import choose_device
+
+        self._model, self._tokenizer = load_with_tokenizer(path)
+        self._batch_tokens = batch_tokens
+        self.task = self._model.task
+        place = choose_device(device, "fp32")
+        self._model.to(place)
+        self.runtime, self.precision = f"torch on {place.type}", "fp32"
+        self.architecture = self._model.architecture
+        self.size = (path / WEIGHTS).stat().st_size
+
+    def _compute(self, rows: TextRows) -> tuple[NDArray[np.float32], int]:
+        from twil.train.classification import EncodedSet, compute_logits
+
+        encoded = encode(self._tokenizer, rows)
+        truncated, targets = int(encoded.truncated.sum()), np.empty(0)  # what is true is not asked here
+        encoded_set = EncodedSet(encoded.input_ids, encoded.segment_ids, targets, truncated)
+        return compute_logits(self._model, encoded_set, self._batch_tokens), truncated
+
+    def close(self) -> None:
+        del self._model
+
+
+class _Bundle(Classifier):
+    def __init__(self, path: Path, batch_tokens: int, device: str) -> None:
+        provider: Any = device  # checked there
+        self._predictor = Predictor(path, provider=provider, batch_tokens=batch_tokens)
+        bundle, session = self._predictor.bundle, self._predictor.session
+        self.task = self._predictor.task
+        self.runtime, self.precision = f"ONNX Runtime on {session.provider}", bundle.manifest.precision
+        self.architecture = session.architecture
+        files = [bundle.graph, *(bundle.folder / name for name in external_files(bundle.graph))]
+        self.size = sum(file.stat().st_size for file in files)
+
+    def _compute(self, rows: TextRows) -> tuple[NDArray[np.float32], int]:
+        encoded = self._predictor.encode(rows)
+        return self._predictor.logits(encoded), int(encoded.truncated.sum())
+
+    def close(self) -> None:
+        self._predictor.close()
+
+
+def read_task(path: str | Path) -> Task:
+    """Read what a classifier is asked, without loading it.
+
+    Args:
+        path: A model folder or a bundle.
+
+    Raises:
+        ModelError: There is no classifier.
+    """
+    _check_folder(path)
+    if is_bundle(path):
+        return classifier_task(open_bundle(path))
+    from twil.model.folder import read_config
+
+    task = read_config(Path(path)).task
+    if task is None:
+        raise ModelError(f"{path} has no classifier yet: make one with twil finetune")
+    return task
+
+
+@contextmanager
+def open_classifier(
+    path: str | Path, *, batch_tokens: int = 1024, device: str = "auto"
+) -> Iterator[Classifier]:
+    """Give the classifier at a path; its memory is free once the block has ended.
+
+    Args:
+        path: A model folder or a bundle.
+        batch_tokens: Pieces per batch, pads included.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: There is none.
+        ProviderError: A bundle cannot run where it should.
+        MissingExtraError: What computes is not installed.
+    """
+    _check_folder(path)
+    classifier = (_Bundle if is_bundle(path) else _Folder)(Path(path), batch_tokens, device)
+    try:
+        yield classifier
+    finally:
+        classifier.close()
+
+
+def _check_folder(path: str | Path) -> None:
+    if not Path(path).is_dir():
+        raise ModelError(f"there is no model folder and no bundle {path}")

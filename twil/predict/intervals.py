@@ -58,7 +58,7 @@ class Latencies:
         """Give how many rows a second went through, where each run computes `rows`: by the whole time."""
         seconds = self.seconds.sum(axis=1)[self._drawn].sum(axis=1)  # (S,)
         work = rows * self.seconds.size
-        return _interval(work / self.seconds.sum(), work / seconds)
+        return percentile_interval(work / self.seconds.sum(), work / seconds)
 
     def speedup(self, first: Latencies) -> Interval:
         """Tell how many times as fast this is as another of the same rounds and seed: by the medians.
@@ -66,7 +66,7 @@ class Latencies:
         Unlike sums, they hardly change where something else took the processor during a few runs.
         """
         value = float(np.median(first.seconds) / np.median(self.seconds))
-        return _interval(value, first._medians / self._medians)
+        return percentile_interval(value, first._medians / self._medians)
 
     @cached_property
     def _medians(self) -> Float64Array:
@@ -75,6 +75,7 @@ class Latencies:
         return np.array([np.median(self.seconds[rounds]) for rounds in self._drawn])
 
 
-def _interval(value: float, samples: Float64Array) -> Interval:
+def percentile_interval(value: float, samples: Float64Array) -> Interval:
+    """Put a figure between the ends that hold `LEVEL` of what it was in samples ``(S,)``."""
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(value), float(low), float(high))

@@ -50,6 +50,7 @@ COMMANDS = {
     "data": "data",
     "finetune": "finetune",
     "evaluate": "evaluate",
+    "compare": "compare",
     "fill-mask": "fill_mask",
     "inspect": "inspect_model",
     "report": "report",

@@ -1,0 +1,80 @@
+"""`twil compare`: models side by side on a labelled file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, make_table, show, show_json
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="Labelled texts.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Model folders and bundles; NAME=PATH calls one otherwise.")
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What pairs are compared by, such as accuracy. [dim]\\[the task's main one][/dim]"),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Also write it: .html, .md, .json; a row for each model: .tsv, .csv. Repeatable.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="Order of the models: metric, given, name, parameters, size or time.")
+    ] = "metric",
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    resamples: Annotated[int, typer.Option(help="Samples of the bootstrap.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of these samples.")] = 0,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the outputs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
+    from twil.data.labelled import LabelledColumns
+    from twil.train.compare import compare
+    from twil.train.comparison import Comparison
+    from twil.train.comparison_files import check_output, write_comparison
+    from twil.train.comparison_tables import comparison_grids, explain_tests
+    from twil.train.contestants import name_models
+
+    for path in output or ():  # before the work, which may take long
+        check_output(path, overwrite=force)
+    with Display(quiet=quiet) as display:
+        display.update("looking at the models")
+        for event in compare(
+            file,
+            name_models(models),
+            columns=LabelledColumns(text, text_pair, label),
+            metric=metric,
+            resamples=resamples,
+            seed=seed,
+            order=sort,
+            batch_tokens=batch_tokens,
+            device=device,
+        ):
+            if not isinstance(event, Comparison):
+                display.update(f"{event.name}, {event.number} of {event.models}: {event.rows:,} rows")
+        assert isinstance(event, Comparison)
+        for path in output or ():
+            write_comparison(event, path)
+    if as_json:
+        show_json(event.as_dict())
+    else:
+        for title, columns, rows, figures in comparison_grids(event):
+            show(make_table(title, columns, rows, figures=figures))
+        if event.pairs:
+            show(explain_tests(event))
+    for path in output or ():
+        display.line(f"wrote {path}")

@@ -1,0 +1,194 @@
+"""Models side by side on one labelled file: scores, how sure they are, and which differences are real."""
+
+# R rows   S samples   M models
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.labelled import COLUMNS, LabelledColumns, LabelledSet, read_labelled
+from twil.errors import ConfigError, ModelError
+from twil.predict.intervals import percentile_interval
+from twil.task import Task
+from twil.train.classifiers import open_classifier, read_task
+from twil.train.comparison import Comparison, Entry
+from twil.train.contestants import common_task, name_models
+from twil.train.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
+from twil.train.model_pairs import compare_pairs
+from twil.train.resampling import check_comparable, comparable_metrics, resample
+
+RESAMPLES = 10_000
+FEWEST_RESAMPLES = 100
+ORDERS = ("metric", "given", "name", "parameters", "size", "time")
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model is about to answer.
+
+    Attributes:
+        name: Its name.
+        number: Which it is, from 1.
+        models: How many there are.
+        rows: How many it answers.
+    """
+
+    name: str
+    number: int
+    models: int
+    rows: int
+
+
+Event = Answering | Comparison
+
+
+def compare(
+    file: str | Path,
+    models: Mapping[str, Path] | Sequence[str | Path],
+    *,
+    columns: LabelledColumns = COLUMNS,
+    metric: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    order: str = "metric",
+    batch_tokens: int = 1024,
+    device: str = "auto",
+) -> Generator[Event, None, None]:
+    """Compare models on a labelled file, one after the other; the last event is the comparison.
+
+    Intervals and tests are of samples of the rows, the same samples for all models.
+
+    Args:
+        file: The labelled texts.
+        models: Model folders and bundles by name; or as `name_models` takes them.
+        columns: Where texts and answers stand.
+        metric: By which pairs of models are compared; the task's main one when left out.
+        resamples: How many samples are drawn.
+        seed: Of their drawing.
+        order: Of the models in the result: one of `ORDERS`.
+        batch_tokens: Pieces per batch, pads included.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: There is no model, or they are not of the same task, or an option is none.
+        DataError: The file cannot be used, or has a label that the models do not know.
+        ModelError: There is no classifier in a folder.
+        ProviderError: A bundle cannot run where it should.
+    """
+    _check_options(resamples, seed, order)
+    paths = models if isinstance(models, Mapping) else name_models(models)
+    if not paths:
+        raise ConfigError("there is nothing to compare: name model folders or bundles")
+    task = common_task({name: read_task(path) for name, path in paths.items()})
+    metric = metric or main_metric(task)
+    check_comparable(metric, task)
+    labelled = read_labelled(file, columns, task.kind)
+    targets = labelled.targets(task)
+    entries, answers = [], []
+    for number, (name, path) in enumerate(paths.items(), start=1):
+        yield Answering(name, number, len(paths), len(labelled))
+        entry, given = _answer(name, path, labelled, task, batch_tokens, device)
+        entries.append(entry)
+        answers.append(given)
+    shown = dict.fromkeys(name for name in comparable_metrics(task) if OF_LABEL not in name)
+    names = tuple(shown | {metric: None})
+    found = resample(targets, answers, task, metrics=names, samples=resamples, seed=seed)
+    places = sort_entries(entries, found.values[metric], order, higher=higher_is_better(metric))
+    yield Comparison(
+        file=Path(file),
+        rows=len(labelled),
+        task=task,
+        metric=metric,
+        resamples=resamples,
+        seed=seed,
+        entries=tuple(
+            replace(
+                entries[place],
+                intervals={
+                    name: percentile_interval(found.values[name][place], found.samples[name][place])
+                    for name in names
+                },
+            )
+            for place in places
+        ),
+        pairs=compare_pairs(
+            [entry.name for entry in entries], places, found, metric, _right(targets, answers, task)
+        ),
+    )
+
+
+def sort_entries(
+    entries: Sequence[Entry], values: NDArray[np.float64], order: str, *, higher: bool = True
+) -> list[int]:
+    """Give the places of models in an order; those that are equal in it stay as they are.
+
+    Args:
+        entries: The models.
+        values: Of the metric, ``(M,)``.
+        order: One of `ORDERS`.
+        higher: Whether a higher value is better.
+    """
+    keys: dict[str, Callable[[int], Any]] = {
+        "metric": lambda place: -values[place] if higher else values[place],
+        "given": lambda place: place,
+        "name": lambda place: entries[place].name,
+        "parameters": lambda place: getattr(entries[place].architecture, "parameters", math.inf),
+        "size": lambda place: entries[place].size,
+        "time": lambda place: entries[place].seconds,
+    }
+    return sorted(range(len(entries)), key=keys[order])
+
+
+def _answer(
+    name: str, path: Path, labelled: LabelledSet, task: Task, batch_tokens: int, device: str
+) -> tuple[Entry, NDArray[Any]]:
+    """Have one model answer all rows; its answers are given in the order of the task's labels."""
+    with open_classifier(path, batch_tokens=batch_tokens, device=device) as classifier:
+        own = classifier.task
+        answered = classifier.answer(labelled.rows)
+        if not np.isfinite(answered.logits).all():
+            raise ModelError(f"{path} gives logits that are no numbers: it cannot be compared")
+        entry = Entry(
+            name=name,
+            path=path,
+            architecture=classifier.architecture,
+            precision=classifier.precision,
+            size=classifier.size,
+            runtime=classifier.runtime,
+            seconds=answered.seconds,
+            truncated=answered.truncated,
+            report=score_logits(answered.logits, labelled.targets(own), own),
+            intervals={},
+        )
+    given = own.decide(own.probabilities(answered.logits))
+    if task.kind == "class":
+        return entry, np.array([task.labels.index(label) for label in own.labels])[given]
+    if task.kind == "multi-label":
+        return entry, given[:, [own.labels.index(label) for label in task.labels]]
+    return entry, given
+
+
+def _right(targets: NDArray[Any], answers: Sequence[NDArray[Any]], task: Task) -> NDArray[np.bool_] | None:
+    """Tell which rows each model has wholly right, bool ``(M, R)``; None of a regression."""
+    if task.kind == "regression":
+        return None
+    right = np.stack(answers) == targets
+    return np.asarray(right if task.kind == "class" else right.all(axis=2))
+
+
+def _check_options(resamples: int, seed: int, order: str) -> None:
+    if resamples < FEWEST_RESAMPLES:
+        raise ConfigError(
+            f"{resamples} samples are too few for an interval: draw {FEWEST_RESAMPLES} or more (--resamples)"
+        )
+    if seed < 0:
+        raise ConfigError(f"the seed {seed} is negative: give 0 or more")
+    if order not in ORDERS:
+        raise ConfigError(f"models cannot be sorted by '{order}': choose one of {', '.join(ORDERS)}")

@@ -1,0 +1,90 @@
+"""A comparison written to a file, whose ending decides its form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from twil.data.tables import TableWriter
+from twil.errors import ConfigError
+from twil.markdown import markdown_table
+from twil.page.document import write_page
+from twil.storage import atomic_file, check_vacant_file, write_json
+from twil.train.comparison import Comparison, Entry
+from twil.train.comparison_page import make_comparison_page
+from twil.train.comparison_tables import comparison_grids, explain_tests
+
+_DOCUMENTS = (".html", ".md", ".json")
+_TABLES = (".tsv", ".csv")
+
+
+def check_output(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a file that a comparison cannot be written to.
+
+    Raises:
+        ConfigError: The ending of its name is of no form.
+        TwilError: It is taken, or lies in no folder.
+    """
+    if Path(path).suffix.lower() not in (*_DOCUMENTS, *_TABLES):
+        raise ConfigError(
+            f"the ending of {path} does not tell what to write: use one of {', '.join(_DOCUMENTS + _TABLES)}"
+        )
+    check_vacant_file(path, overwrite=overwrite)
+
+
+def write_comparison(comparison: Comparison, path: str | Path) -> None:
+    """Write a comparison, whole or not at all.
+
+    Args:
+        comparison: What was found.
+        path: A page, Markdown or JSON of it all, or a TSV or CSV with a row for each model.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".html":
+        write_page(path, make_comparison_page(comparison))
+    elif ending == ".json":
+        write_json(path, comparison.as_dict())
+    elif ending == ".md":
+        with atomic_file(path) as temporary:
+            temporary.write_text(to_markdown(comparison), encoding="utf-8")
+    else:
+        _write_table(comparison, path)
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Lay a comparison out as Markdown."""
+    parts = [f"# Comparison on {comparison.file.name}"]
+    for title, columns, rows, figures in comparison_grids(comparison):
+        parts += [
+            f"{title[:1].upper()}{title[1:]}:",
+            "\n".join(markdown_table(columns, rows, figures=figures)),
+        ]
+    if comparison.pairs:
+        parts.append(explain_tests(comparison))
+    return "\n\n".join(parts) + "\n"
+
+
+def _write_table(comparison: Comparison, path: str | Path) -> None:
+    rows = [dict(_cells(entry)) for entry in comparison.entries]
+    names = list(rows[0])
+    with TableWriter(path, dict.fromkeys(names, str)) as table:  # as texts: a count keeps all its digits
+        table.write({name: [str(row[name]) for row in rows] for name in names})
+
+
+def _cells(entry: Entry) -> Iterator[tuple[str, str | float]]:
+    yield "model", entry.name
+    yield "path", str(entry.path)
+    made = entry.architecture
+    yield "type", made.type if made else ""
+    for name in ("layers", "heads", "hidden", "parameters", "vocabulary"):
+        yield name, getattr(made, name) if made else ""
+    yield "precision", entry.precision
+    yield "weights_bytes", entry.size
+    for metric, interval in entry.intervals.items():
+        yield metric, interval.value
+        yield f"{metric}_low", interval.low
+        yield f"{metric}_high", interval.high
+    yield "seconds", entry.seconds
+    yield "texts_per_second", entry.texts_per_second
+    yield "truncated", entry.truncated
+    yield "runtime", entry.runtime

@@ -1,0 +1,77 @@
+"""Which models take part in a comparison, and what they have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from twil.errors import ConfigError
+from twil.task import Task
+
+
+def name_models(models: Sequence[str | Path]) -> dict[str, Path]:
+    """Name models, each unlike the others.
+
+    Args:
+        models: Each a path, or a text ``NAME=PATH``. One without a name is called as its folder, or by its
+            whole path where another folder is called so too.
+
+    Raises:
+        ConfigError: Two have been given the same name.
+    """
+    parts = [_split(model) for model in models]
+    named = {name: path for name, path in parts if name}
+    if len(named) < sum(bool(name) for name, _ in parts):
+        raise ConfigError("two models have the same name: give each another (NAME=PATH)")
+    unnamed = [path for name, path in parts if not name]
+    folders = Counter(path.name for path in set(unnamed))
+    found: dict[str, Path] = {}
+    for name, path in parts:
+        short = path.name if folders[path.name] == 1 and path.name else str(path)
+        found[name or _unlike(short, {*found, *named})] = path
+    return found
+
+
+def _split(model: str | Path) -> tuple[str, Path]:
+    name, equals, path = str(model).partition("=")
+    if isinstance(model, Path) or not equals or not name or not path or Path(model).exists():
+        return "", Path(model)
+    return name, Path(path)
+
+
+def _unlike(name: str, others: Collection[str]) -> str:
+    """Number a name where others have it, too."""
+    number = 2
+    unlike = name
+    while unlike in others:
+        unlike = f"{name} #{number}"
+        number += 1
+    return unlike
+
+
+def common_task(tasks: Mapping[str, Task]) -> Task:
+    """Return what all models are asked, in the order of the first one's labels.
+
+    Raises:
+        ConfigError: One is asked something else; it is named, with its labels.
+    """
+    (first, task), *others = tasks.items()
+    for name, other in others:
+        if (other.kind, other.pair) != (task.kind, task.pair):
+            raise ConfigError(
+                f"{name} is a model for {_kind(other)}, and {first} one for {_kind(task)}: only models of "
+                "the same task can be compared"
+            )
+        if set(other.labels) != set(task.labels) and task.kind != "regression":
+            raise ConfigError(
+                f"{name} has the labels {', '.join(other.labels)}, and {first} has {', '.join(task.labels)}: "
+                "only models of the same labels can be compared"
+            )
+    scored = next((other.scored for other in tasks.values() if other.scored), ())
+    return replace(task.undecided, scored=scored)
+
+
+def _kind(task: Task) -> str:
+    return f"{task.kind} of {'pairs' if task.pair else 'single texts'}"

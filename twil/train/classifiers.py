@@ -24,7 +24,7 @@ from twil.text.tokenizer import encode
 WARM_UP_ROWS = 32
 """The first rows are answered once before the time of all is taken."""
 
-TextRows = Sequence[str] | Sequence[tuple[str, str]]
+TextRows = Sequence[str | tuple[str, str]]
 
 
 @dataclass(frozen=True)

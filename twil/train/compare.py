@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from twil.data.labelled import COLUMNS, LabelledColumns, LabelledSet, read_labelled
 from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
+from twil.scoring.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
 from twil.task import Task
 from twil.train.classifiers import open_classifier, read_task
 from twil.train.comparison import Comparison, Entry
 from twil.train.contestants import common_task, name_models
-from twil.train.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
 from twil.train.model_pairs import compare_pairs
 from twil.train.resampling import check_comparable, comparable_metrics, resample
 

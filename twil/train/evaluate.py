@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
-from twil.train.classifiers import open_classifier
 from twil.scoring.metrics import Report, score_logits
+from twil.train.classifiers import open_classifier
 
 
 @dataclass(frozen=True)

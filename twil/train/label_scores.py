@@ -1,6 +1,6 @@
 """Scores of answers by label, on many weighted samples of rows at once.
 
-They are those of `twil.train.metrics`, which takes them from scikit-learn one set of rows at a time.
+They are those of `twil.scoring.metrics`, which takes them from scikit-learn one set of rows at a time.
 """
 
 # K rows   S samples   L labels   M models   N metrics
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.scoring.metrics import AVERAGES, OF_LABEL, SCORES
 from twil.task import Task
-from twil.train.metrics import AVERAGES, OF_LABEL, SCORES
 
 Float64Array = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.predict.intervals import Interval, percentile_interval
+from twil.scoring.significance import ALPHA, holm, mcnemar, paired_bootstrap
 from twil.train.resampling import Resampled
-from twil.train.significance import ALPHA, holm, mcnemar, paired_bootstrap
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Scores of numbers, on many weighted samples of rows at once.
 
-They are those of `twil.train.metrics`, which takes them one set of rows at a time.
+They are those of `twil.scoring.metrics`, which takes them one set of rows at a time.
 """
 
 # K rows   S samples   M models   N metrics   V different values

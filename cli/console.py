@@ -108,6 +108,11 @@ def format_cell(cell: object) -> str:
     return str(cell)
 
 
+def format_spread(mean: float, sd: float | None) -> str:
+    """Write a score over several runs: its mean, and its standard deviation where there is one."""
+    return f"{mean:.4f}" if sd is None else f"{mean:.4f} ± {sd:.4f}"
+
+
 def format_seconds(seconds: float) -> str:
     """Write a duration: 12.3 s, 4 min 05 s, 1 h 02 min."""
     if seconds < 60:

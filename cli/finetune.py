@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from twil.cli.console import Display, format_seconds, show, split_names
+from twil.errors import ConfigError
 
 
 def command(
@@ -68,6 +69,12 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
     ] = None,
+    runs: Annotated[
+        int | None, typer.Option(help="Train with so many seeds and keep the best by dev.", min=1)
+    ] = None,
+    keep_runs: Annotated[
+        bool, typer.Option("--keep-runs", help="Keep the models of all runs, in OUTPUT.runs.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
@@ -108,20 +115,31 @@ def command(
         "decision": {"tune_threshold": tune_threshold, "calibrate": calibrate},
     }
     run = finetune_config(config, options, settings or ())
+    if keep_runs and runs is None:
+        raise ConfigError("--keep-runs would have no effect: only with --runs")
 
     from twil.cli.scores import report_tables
+    from twil.cli.series import SeriesView, show_series
     from twil.cli.training import TrainingView, show_decision
     from twil.train.finetune import finetune
+    from twil.train.runs import finetune_runs
 
+    choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
+    series = None
     with Display(quiet=quiet) as display:
         view = TrainingView(display)
-        events = finetune(
-            run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
-        )
-        finished = view.follow(events, resume=resume)
+        if runs is None:
+            events = finetune(run, output, should_stop=view.should_stop, **choices)
+            finished = view.follow(events, resume=resume)
+        else:
+            choices |= {"runs": runs, "keep_runs": keep_runs, "should_stop": view.should_stop}
+            series = SeriesView(view).follow(finetune_runs(run, output, **choices))
+            finished = series.best if series else None
     if finished is None:
         display.line("continue with the same command and --resume")
         raise KeyboardInterrupt
+    if series:
+        show_series(series.series)
     show_decision(finished, display)
     title = f"{'test' if finished.test else 'dev'}, best epoch {finished.best_epoch}"
     for table in report_tables(finished.test or finished.dev, title):

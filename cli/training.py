@@ -12,7 +12,7 @@ from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
 from twil.errors import ConfigError
 from twil.scoring.names import name_metric
 from twil.train.finetune import FinetuneEvent, Finished, Started
-from twil.train.loop import Evaluated, Interrupted, StepDone
+from twil.train.loop import Evaluated, LoopEvent, StepDone
 
 
 class TrainingView:
@@ -51,21 +51,26 @@ class TrainingView:
 
     def _follow(self, events: Iterable[FinetuneEvent], resume: bool) -> Finished | None:
         for event in events:
+            if isinstance(event, Finished):
+                return event
+            self.show(event)
             if isinstance(event, Started):
-                self._start(event)
                 if resume and not event.resumed:
                     self.display.warn("there was no interrupted run to continue; this is a new one")
                 if self.resumable:
                     self.stop.arm()
-            elif isinstance(event, StepDone):
-                self._step(event)
-            elif isinstance(event, Evaluated):
-                self._epoch(event)
-            elif isinstance(event, Interrupted):
-                self.display.line(f"stopped in epoch {event.epoch}, step {event.step}; the state is kept")
-            else:
-                return event
         return None
+
+    def show(self, event: Started | LoopEvent) -> None:
+        """Draw one event."""
+        if isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, StepDone):
+            self._step(event)
+        elif isinstance(event, Evaluated):
+            self._epoch(event)
+        else:
+            self.display.line(f"stopped in epoch {event.epoch}, step {event.step}; the state is kept")
 
     def _start(self, event: Started) -> None:
         rows = ", ".join(f"{name} {count:,}" for name, count in event.rows.items())
@@ -88,8 +93,13 @@ class TrainingView:
                 self.display.warn(f"texts of {name} cut at {event.max_length} pieces: {count:,}")
         warn_of_overlaps(self.display, event.pitfalls.overlaps)
         warn_of_constant(self.display, event.pitfalls.constant)
+        self.go_on(event)
+
+    def go_on(self, event: Started) -> None:
+        """Say where an interrupted run continues, and begin to measure its pace."""
         if event.resumed:
             self.display.line(f"continuing after step {event.resumed:,}")
+        self.rows = 0.0
         self.begin, self.first_step = time.monotonic(), event.resumed
 
     def _step(self, event: StepDone) -> None:

@@ -19,7 +19,7 @@ def step(number: int, *, steps: int = 20) -> StepDone:
 
 
 def evaluation(number: int) -> Evaluated:
-    return Evaluated(number, 1, 0.5, {"loss": 0.25}, best=True, last=False, seconds=3.0)
+    return Evaluated(number, 1, 0.5, {"loss": 0.25}, best=True, last=False, seconds=3.0, number=1)
 
 
 def names(path: Path) -> list[tuple[str, int]]:

@@ -56,6 +56,15 @@ def merge(value: dict[str, Any], changes: Mapping[str, Any]) -> None:
             value[key] = change
 
 
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name the values of nested sections by their whole paths, ``section.key``."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(inner, f"{name}.") if isinstance(inner, Mapping) else {name: inner}
+    return flat
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 

@@ -74,6 +74,40 @@ def save(
             shutil.copyfile(log, folder / LOG)
 
 
+def copy(source: Path, path: str | Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Copy a model folder, whole or not at all, with more to tell of how the model came to be.
+
+    Args:
+        source: The folder.
+        path: The copy.
+        run: What is to stand in its `run.json`.
+        overwrite: Replace a folder that is there.
+
+    Raises:
+        TwilError: `path` is taken.
+    """
+    with atomic_folder(path, overwrite=overwrite, own=FILES) as folder:
+        for name in FILES:
+            if name != RUN and (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        write_json(folder / RUN, run)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read how the model of a folder came to be.
+
+    Raises:
+        ModelError: The record cannot be read.
+    """
+    try:
+        value = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder / RUN} cannot be read ({error}): copy the folder again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{folder / RUN} is no record of a run: copy the folder again")
+    return value
+
+
 def load(path: str | Path) -> TWilBERT:
     """Load a model folder.
 

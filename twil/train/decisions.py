@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -58,6 +58,11 @@ class Decision:
             "before": asdict(self.before),
             "after": asdict(self.after),
         }
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any], task: Task) -> Decision:
+        """Read what `as_dict` gave, of a task that has what was tuned."""
+        return cls(task, value["metric"], Measured(**value["before"]), Measured(**value["after"]))
 
 
 def check_decision(config: DecisionConfig, task: Task) -> None:

@@ -102,6 +102,19 @@ class World:
         return nullcontext()
 
 
+def check_alone(work: str) -> None:
+    """Refuse processes that `torchrun` has started for work that they do not share.
+
+    Args:
+        work: What it is, beginning a sentence.
+
+    Raises:
+        ConfigError: There are several of them.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"{work} cannot be shared by the processes of torchrun: start it without")
+
+
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
     """Join the processes that `torchrun` has started; a process that was started alone is alone.

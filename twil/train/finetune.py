@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 
 from twil.config.loop import LOG
-from twil.config.training import FinetuneConfig
+from twil.config.training import DataConfig, FinetuneConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, check_covered, find_labels, read_labelled
 from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.errors import DataError
@@ -58,6 +58,7 @@ class Started:
         kept_classifier: Whether the classifier of the model that it starts from is trained further; otherwise
             a new one is.
         resumed: The step it continues from, 0 for a new run.
+        evaluated: The last evaluation up to there.
     """
 
     task: Task
@@ -76,6 +77,7 @@ class Started:
     processes: int
     kept_classifier: bool
     resumed: int
+    evaluated: Evaluated | None
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,8 @@ class _Run:
     ) -> None:
         self.begin = time.monotonic()
         self.config, self.output, self.checkpoints, self.world = config, output, checkpoints, world
-        self.sets = _read_sets(config)
-        self.files = _describe(self.sets)
+        self.sets = read_sets(config.data)
+        self.files = describe_sets(self.sets)
         train = self.sets["train"]
         self.task = config.data.make_task(config.data.labels or find_labels(train, config.data.kind))
         check_covered(train, self.task)
@@ -195,7 +197,7 @@ class _Run:
         if self.world.main and not resumed:
             self.checkpoints.clear()
         log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.loop.log_steps)
-        yield self._started(trainer.progress.step)
+        yield self._started(trainer)
         with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
             for event in trainer.run():
                 if isinstance(event, StepDone | Evaluated):
@@ -224,7 +226,7 @@ class _Run:
             world=self.world,
         )
 
-    def _started(self, resumed: int) -> Started:
+    def _started(self, trainer: Trainer) -> Started:
         task, weights = self.task, self.objective.weights
         counts = (
             [] if task.kind == "regression" else label_counts(self.encoded["train"].targets, task).tolist()
@@ -245,7 +247,8 @@ class _Run:
             device=self.objective.device.type,
             processes=self.world.size,
             kept_classifier=self.kept_classifier,
-            resumed=resumed,
+            resumed=trainer.progress.step,
+            evaluated=trainer.last_evaluation,
         )
 
     def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> Finished:
@@ -312,8 +315,12 @@ class _Run:
         }
 
 
-def _read_sets(config: FinetuneConfig) -> LabelledSets:
-    data = config.data
+def read_sets(data: DataConfig) -> LabelledSets:
+    """Read the labelled files of a run.
+
+    Raises:
+        DataError: One cannot be used.
+    """
     files = {"train": data.train, "dev": data.dev, "test": data.test}
     given = {name: file for name, file in files.items() if file is not None}
     for file in given.values():
@@ -323,7 +330,8 @@ def _read_sets(config: FinetuneConfig) -> LabelledSets:
     return {name: read_labelled(file, columns, data.kind) for name, file in given.items()}
 
 
-def _describe(sets: LabelledSets) -> FileRecords:
+def describe_sets(sets: LabelledSets) -> FileRecords:
+    """Say which files a run is of, in JSON's types."""
     return {
         name: {"file": str(labelled.path), "sha256": sha256(labelled.path), "rows": len(labelled)}
         for name, labelled in sets.items()

@@ -124,6 +124,7 @@ class Evaluated:
         best: Whether it is the best so far.
         last: Whether training ends with it.
         seconds: Time of training and evaluation since the last one.
+        number: Which of the run it is, from 1.
     """
 
     step: int
@@ -133,6 +134,7 @@ class Evaluated:
     best: bool
     last: bool
     seconds: float
+    number: int
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ class Trainer:
             best,
             at.finished,
             entry["seconds"],
+            at.evaluations,
         )
 
     def run(self) -> Iterator[LoopEvent]:
@@ -393,7 +396,7 @@ class Trainer:
             known = ", ".join(metrics)
             raise ConfigError(f"there is no metric '{config.metric}' on dev: choose one of {known}")
         at.evaluations, at.evaluated_step = at.evaluations + 1, at.step
-        best = bool(metrics) and _is_better(config.metric, metrics[config.metric], at.best_value)
+        best = bool(metrics) and is_better(config.metric, metrics[config.metric], at.best_value)
         if best:
             at.best_value, at.best_evaluation = metrics[config.metric], at.evaluations
             at.best_epoch, at.best_step = at.epoch, at.step
@@ -402,9 +405,8 @@ class Trainer:
         waited = at.evaluations - at.best_evaluation
         patience = config.patience if metrics else None
         at.finished = at.step >= self.steps or (patience is not None and waited >= patience)
-        done = Evaluated(
-            at.step, at.epoch, at.loss_sum / at.loss_rows, metrics, best, at.finished, at.seconds
-        )
+        loss = at.loss_sum / at.loss_rows
+        done = Evaluated(at.step, at.epoch, loss, metrics, best, at.finished, at.seconds, at.evaluations)
         entry = {"epoch": done.epoch, "step": done.step, "loss": done.loss, "seconds": done.seconds}
         at.history.append({**entry, **{f"dev_{name}": value for name, value in metrics.items()}})
         at.loss_sum, at.loss_rows, at.seconds = 0.0, 0.0, 0.0
@@ -460,7 +462,8 @@ def dev_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
     return {name.removeprefix("dev_"): value for name, value in entry.items() if name.startswith("dev_")}
 
 
-def _is_better(metric: str, value: float, best: float | None) -> bool:
+def is_better(metric: str, value: float, best: float | None) -> bool:
+    """Tell whether a value of a metric is better than the best so far, None before the first."""
     if best is None:
         return True
     return value < best if metric in LOWER_IS_BETTER else value > best

@@ -1,0 +1,58 @@
+"""What the runs of a series, or the trials of a search, must share to be continued: settings and data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from twil.config.settings import flatten
+from twil.config.training import FinetuneConfig
+from twil.errors import ConfigError
+from twil.model.folder import WEIGHTS, read_config
+from twil.storage import sha256
+from twil.text.tokenizer import load_tokenizer
+from twil.train.finetune import LabelledSets
+
+_UPKEEP = frozenset({"train.checkpoint_minutes", "train.checkpoint_steps", "train.keep", "train.log_steps"})
+_FILES = frozenset({"data.train", "data.dev", "data.test", "model.folder", "model.tokenizer"})
+
+
+def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
+    """Name the settings of a run and the contents of its files, wherever they lie.
+
+    Raises:
+        ModelError: There is no model folder, or no tokenizer, where it is to start.
+    """
+    settings = {
+        name: repr(value)
+        for name, value in flatten(config.model_dump(mode="json")).items()
+        if name not in _UPKEEP | _FILES
+    }
+    contents = {f"the {name} data": sha256(labelled.path) for name, labelled in sets.items()}
+    return settings | contents | fingerprint_start(config.model.folder, config.model.tokenizer)
+
+
+def fingerprint_start(folder: Path | None, tokenizer: Path | None) -> dict[str, str]:
+    """Name the contents of what a model starts from; raises as `fingerprint` does."""
+    if folder is not None:
+        shape = json.dumps(read_config(folder).as_dict(), sort_keys=True)
+        return {"the model": shape, "the model's weights": sha256(folder / WEIGHTS)}
+    assert tokenizer is not None
+    load_tokenizer(tokenizer)
+    return {"the tokenizer": sha256(tokenizer)}
+
+
+def read_fingerprint(path: Path) -> dict[str, Any]:
+    """Read what was written of an interrupted series.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): start anew with --force") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} does not say what was trained: start anew with --force")
+    return value

@@ -1,0 +1,263 @@
+"""Runs of the same settings with one seed after another; the best by dev is kept.
+
+While they go on, ``OUTPUT.runs`` beside the output holds the model folder of each finished run and the
+checkpoints of the one under way, so that an interrupted series loses nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from twil.config.training import FinetuneConfig
+from twil.errors import ConfigError
+from twil.interruption import check_same_settings, check_state, check_vacant_state
+from twil.model.folder import FILES, RUN, copy, read_config, read_run
+from twil.storage import check_vacant, write_json
+from twil.train.decisions import Decision
+from twil.train.distributed import check_alone
+from twil.train.finetune import Finished, Started, finetune, read_sets
+from twil.train.fingerprint import fingerprint, read_fingerprint
+from twil.train.loop import Interrupted, LoopEvent
+from twil.scoring.metrics import Report, metrics_of
+from twil.train.series import Run, Series
+
+SETTINGS = "settings.json"
+_OWN = tuple(
+    map(
+        re.compile,
+        (
+            r"seed-\d+(\.checkpoint)?",
+            r"\.seed-\d+-.*",  # left by a write that was killed
+            r"(\.\d+-[0-9a-f]{8}\.)?settings\.json",
+        ),
+    )
+)
+_LARGEST_SEED = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins, or goes on.
+
+    Attributes:
+        run: Its number, from 1, of `runs`.
+        seed: Its seed.
+    """
+
+    run: int
+    runs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunDone:
+    """A run has ended.
+
+    Attributes:
+        run: Its number, from 1, of `runs`.
+        result: What it came to.
+        kept: Whether an earlier sitting has done it.
+    """
+
+    run: int
+    runs: int
+    result: Run
+    kept: bool
+
+
+@dataclass(frozen=True)
+class SeriesFinished:
+    """The model folder of the best run is written.
+
+    Attributes:
+        series: All runs.
+        best: What the best run came to, where its folder lies now, and the time of this sitting.
+    """
+
+    series: Series
+    best: Finished
+
+
+SeriesEvent: TypeAlias = RunStarted | Started | LoopEvent | RunDone | SeriesFinished
+
+
+def finetune_runs(
+    config: FinetuneConfig,
+    output: str | Path,
+    *,
+    runs: int,
+    resume: bool = False,
+    overwrite: bool = False,
+    keep_runs: bool = False,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[SeriesEvent]:
+    """Fine-tune with several seeds and write the model folder of the best run.
+
+    The seeds are `train.seed` and those after it. The folder is that of `finetune` with this seed; its
+    `run.json` also tells of all runs, under `runs`.
+
+    Args:
+        config: Data, model and loop.
+        output: The model folder to write.
+        runs: How many.
+        resume: Continue the interrupted series of the same settings, if there is one; it may have had
+            another number of runs.
+        overwrite: Replace a model folder that is there.
+        keep_runs: Keep the model folders of all runs, in ``OUTPUT.runs``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        should_stop: Asked after every step; true keeps the state and ends with `Interrupted`.
+
+    Yields:
+        For each run `RunStarted`, the events of `finetune` where there is work left, and `RunDone`; then
+        `SeriesFinished` (or `Interrupted`).
+
+    Raises:
+        ConfigError: A setting does not fit.
+        DataError: A file cannot be used.
+        ModelError: The model cannot be loaded, or training has diverged.
+        TwilError: The output is taken.
+    """
+    begin = time.monotonic()
+    check_alone("a series of runs")
+    output = Path(output) if Path(output).name else Path(output).absolute()
+    root = runs_folder(output)
+    seeds = _seeds(config, runs)
+    check_vacant(output, overwrite=overwrite, own=FILES)
+    check_vacant_state(root, _OWN, resume=resume, overwrite=overwrite)
+    if not resume:
+        clear_runs(output)
+    _prepare(root, config)
+    done: list[Run] = []
+    try:
+        for run, seed in enumerate(seeds, start=1):
+            folder = root / f"seed-{seed}"
+            kept = (folder / RUN).is_file()
+            yield RunStarted(run, runs, seed)
+            if not kept:
+                for event in finetune(
+                    with_seed(config, seed), folder, resume=True, device=device, should_stop=should_stop
+                ):
+                    if not isinstance(event, Finished):
+                        yield event
+                    if isinstance(event, Interrupted):
+                        return
+            done.append(_describe(folder))
+            yield RunDone(run, runs, done[-1], kept)
+    finally:
+        if [entry.name for entry in root.iterdir()] == [SETTINGS]:  # nothing was done that could be kept
+            clear_runs(output)
+
+    series = Series(done[0].metric, tuple(done))
+    best = root / f"seed-{seeds[series.best]}"
+    copy(best, output, read_run(best) | {"runs": series.as_dict()}, overwrite=overwrite)
+    if not keep_runs:
+        clear_runs(output)
+    yield SeriesFinished(series, read_finished(output, seconds=time.monotonic() - begin))
+
+
+def runs_folder(output: Path) -> Path:
+    """Name the folder in which the runs of a series lie while it goes on."""
+    return output.with_name(output.name + ".runs")
+
+
+def clear_runs(output: Path) -> None:
+    """Remove all runs of a series that writes `output`.
+
+    Raises:
+        TwilError: Something else lies in their folder; nothing is removed.
+    """
+    root = runs_folder(output)
+    check_state(root, _OWN)
+    if root.is_dir():
+        shutil.rmtree(root)
+
+
+def read_series(folder: Path) -> Series:
+    """Read what the model folder of a best run tells of all runs.
+
+    Raises:
+        ModelError: It tells of none.
+    """
+    return Series.parse(read_run(folder).get("runs"), source=str(folder / RUN))
+
+
+def _seeds(config: FinetuneConfig, runs: int) -> list[int]:
+    first = config.train.seed
+    if runs < 1:
+        raise ConfigError(f"there is nothing to do in {runs} runs: give --runs 1 or more")
+    if first + runs - 1 > _LARGEST_SEED:
+        raise ConfigError(f"train.seed {first} leaves no seeds for {runs} runs: give a smaller one")
+    return [first + number for number in range(runs)]
+
+
+def read_finished(folder: Path, *, seconds: float = 0.0) -> Finished:
+    """Read what the run came to that wrote a model folder.
+
+    Args:
+        folder: The model folder.
+        seconds: The time of this sitting.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    record, task = read_run(folder), read_config(folder).task
+    assert task is not None
+    reports = {name: Report(**report) for name, report in record["results"].items()}
+    told = record["decision"]
+    return Finished(
+        folder=folder,
+        task=task,
+        metric=record["config"]["train"]["metric"],
+        best_epoch=record["best_epoch"],
+        decision=Decision.parse(told, task) if told else None,
+        dev=reports["dev"],
+        test=reports.get("test"),
+        seconds=seconds,
+    )
+
+
+def with_seed(config: FinetuneConfig, seed: int) -> FinetuneConfig:
+    """Give the settings with another seed."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+
+
+def _prepare(root: Path, config: FinetuneConfig) -> None:
+    """Make the folder of the runs, or check that those in it are of the same settings and data."""
+    settings = root / SETTINGS
+    own = fingerprint(config, read_sets(config.data))
+    if settings.is_file():
+        check_same_settings(root, read_fingerprint(settings), own)
+        for left in root.glob(".*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    else:
+        root.mkdir(exist_ok=True)
+        write_json(settings, own)
+
+
+def _describe(folder: Path) -> Run:
+    record = read_run(folder)
+    finished = read_finished(folder)
+    return Run(
+        seed=record["config"]["train"]["seed"],
+        metric=finished.metric,
+        best_epoch=finished.best_epoch,
+        dev=_scores(finished.dev, finished.metric) | _loss(record, finished.metric),
+        test=_scores(finished.test, finished.metric) if finished.test else {},
+    )
+
+
+def _scores(report: Report, metric: str) -> dict[str, float]:
+    """Give what is said of every run: the figures of its report, and the one that decides."""
+    scores = metrics_of(report)
+    return report.metrics | {name: value for name, value in scores.items() if name == metric}
+
+
+def _loss(record: dict[str, Any], metric: str) -> dict[str, float]:
+    return {metric: min(entry["dev_loss"] for entry in record["history"])} if metric == "loss" else {}

@@ -49,6 +49,7 @@ COMMANDS = {
     "import": "import_original",
     "data": "data",
     "finetune": "finetune",
+    "search": "search",
     "evaluate": "evaluate",
     "compare": "compare",
     "fill-mask": "fill_mask",

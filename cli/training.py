@@ -85,14 +85,7 @@ class TrainingView:
             self.display.table(_label_table(event))
         if event.kept_classifier:
             self.display.line("the classifier of the model is trained further")
-        for name, count in event.blank.items():
-            if count:
-                self.display.warn(f"blank lines of {name} left out: {count:,}")
-        for name, count in event.truncated.items():
-            if count:
-                self.display.warn(f"texts of {name} cut at {event.max_length} pieces: {count:,}")
-        warn_of_overlaps(self.display, event.pitfalls.overlaps)
-        warn_of_constant(self.display, event.pitfalls.constant)
+        warn_of_data(self.display, event)
         self.go_on(event)
 
     def go_on(self, event: Started) -> None:
@@ -126,6 +119,18 @@ class TrainingView:
         usual = ["pearson", "rmse"] if self.kind == "regression" else ["accuracy", "macro_f1"]
         names = dict.fromkeys([*usual, self.metric])
         return "  ".join(f"{name_metric(name)} {metrics[name]:.4f}" for name in names if name != "loss")
+
+
+def warn_of_data(display: Display, event: Started) -> None:
+    """Say what of the data is not as it might be thought."""
+    for name, count in event.blank.items():
+        if count:
+            display.warn(f"blank lines of {name} left out: {count:,}")
+    for name, count in event.truncated.items():
+        if count:
+            display.warn(f"texts of {name} cut at {event.max_length} pieces: {count:,}")
+    warn_of_overlaps(display, event.pitfalls.overlaps)
+    warn_of_constant(display, event.pitfalls.constant)
 
 
 def show_decision(finished: Finished, display: Display) -> None:

@@ -23,7 +23,19 @@ from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original"
 COMMANDS = (
-    *("demo", "vocab", "import", "finetune", "evaluate", "export", "predict", "embed", "benchmark", "doctor"),
+    *(
+        "demo",
+        "vocab",
+        "import",
+        "finetune",
+        "search",
+        "evaluate",
+        "export",
+        "predict",
+        "embed",
+        "benchmark",
+        "doctor",
+    ),
 )
 
 Run = Callable[..., tuple[int, str, str]]

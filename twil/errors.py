@@ -66,6 +66,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxruntime": "cpu",
     "onnxruntime_extensions": "text-in",
+    "optuna": "train",
     "ray": "ray",
     "safetensors": "train",
     "scipy": "train",

@@ -15,6 +15,11 @@ from typing import Any
 
 from twil.errors import TwilError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
@@ -71,6 +76,25 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(path: str | Path) -> Iterator[None]:
+    """Hold the file at `path` for this process alone; the system lets go of it however the process ends.
+
+    Raises:
+        TwilError: Another process holds it.
+    """
+    path = Path(path)
+    with path.open("ab") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TwilError(
+                    f"another process is at work in {path.parent}: wait for it, or choose another output"
+                ) from None
+        yield
 
 
 def check_vacant(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> None:

@@ -21,8 +21,6 @@ def put_together(value: dict[str, Any], options: Mapping[str, Any], overrides: I
     _give_way(value, options.get("train"))
     merge(value, options)
     for override in overrides:
-        section, key = overridden(override)
-        _give_way(value, {key: override} if section == "train" else None)
         override_value(value, override)
 
 
@@ -88,15 +86,32 @@ def override_value(value: dict[str, Any], override: str) -> None:
         ConfigError: The text has another form.
     """
     path, equals, right = override.partition("=")
-    *sections, key = path.strip().split(".")
-    if not equals or not key or not all(sections):
+    if not equals or not all(path.strip().split(".")):
         raise ConfigError(f"--set takes section.key=value, such as train.lr=3e-5, not '{override}'")
-    try:
-        parsed = tomllib.loads(f"value = {right}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = right.strip()
+    set_value(value, path.strip(), parse_value(right))
+
+
+def set_value(value: dict[str, Any], name: str, new: Any) -> None:
+    """Set one key of a nested dictionary by its whole name, ``section.key``.
+
+    How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is set last counts.
+
+    Raises:
+        ConfigError: A section of it is a plain value.
+    """
+    *sections, key = name.split(".")
+    if sections == ["train"]:
+        _give_way(value, {key: new})
     for section in sections:
         value = value.setdefault(section, {})
         if not isinstance(value, dict):
-            raise ConfigError(f"--set {override}: {section} is no section")
-    value[key] = parsed
+            raise ConfigError(f"{name} cannot be set: {section} is no section")
+    value[key] = new
+
+
+def parse_value(text: str) -> Any:
+    """Read a value as TOML (``3e-5``, ``true``, ``["a", "b"]``), or as it stands where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()

@@ -207,8 +207,21 @@ def finetune_config(
     """
     value = {"data": {}, "model": {}, **(read_toml(file) if file else {})}
     put_together(value, options, overrides)
+    return parse_finetune_config(value, source=file)
+
+
+def parse_finetune_config(value: Mapping[str, Any], *, source: Path | None = None) -> FinetuneConfig:
+    """Check the sections of a run.
+
+    Args:
+        value: The sections `data`, `model`, `train`, `optimiser` and `decision`.
+        source: The file that they come from, for errors.
+
+    Raises:
+        ConfigError: A key is unknown, or a value does not fit; all faults in one message.
+    """
     try:
         return FinetuneConfig.model_validate(value)
     except ValidationError as error:
-        source = f"{file}: " if file else ""
-        raise ConfigError(f"{source}{explain(error, FinetuneConfig)}") from error
+        where = f"{source}: " if source else ""
+        raise ConfigError(f"{where}{explain(error, FinetuneConfig)}") from error

@@ -93,21 +93,6 @@ def copy(source: Path, path: str | Path, run: Mapping[str, Any], *, overwrite: b
         write_json(folder / RUN, run)
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Read how the model of a folder came to be.
-
-    Raises:
-        ModelError: The record cannot be read.
-    """
-    try:
-        value = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder / RUN} cannot be read ({error}): copy the folder again") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{folder / RUN} is no record of a run: copy the folder again")
-    return value
-
-
 def load(path: str | Path) -> TWilBERT:
     """Load a model folder.
 

@@ -15,7 +15,7 @@ from twil.version import __version__
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
-    "train": ("onnx", "safetensors", "scikit-learn", "sentencepiece", "torch"),
+    "train": ("onnx", "optuna", "safetensors", "scikit-learn", "scipy", "sentencepiece", "torch"),
     "import": ("h5py",),
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from twil.config.training import FinetuneConfig
-from twil.errors import ConfigError
+from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.model.folder import FILES, RUN, copy, read_config, read_run
 from twil.storage import check_vacant, write_json
@@ -208,19 +208,22 @@ def read_finished(folder: Path, *, seconds: float = 0.0) -> Finished:
         ModelError: It cannot be read.
     """
     record, task = read_run(folder), read_config(folder).task
-    assert task is not None
-    reports = {name: Report(**report) for name, report in record["results"].items()}
-    told = record["decision"]
-    return Finished(
-        folder=folder,
-        task=task,
-        metric=record["config"]["train"]["metric"],
-        best_epoch=record["best_epoch"],
-        decision=Decision.parse(told, task) if told else None,
-        dev=reports["dev"],
-        test=reports.get("test"),
-        seconds=seconds,
-    )
+    try:
+        assert task is not None
+        reports = {name: Report(**report) for name, report in record["results"].items()}
+        told = record["decision"]
+        return Finished(
+            folder=folder,
+            task=task,
+            metric=record["config"]["train"]["metric"],
+            best_epoch=record["best_epoch"],
+            decision=Decision.parse(told, task) if told else None,
+            dev=reports["dev"],
+            test=reports.get("test"),
+            seconds=seconds,
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / RUN} is not what twil wrote: start anew with --force") from error
 
 
 def with_seed(config: FinetuneConfig, seed: int) -> FinetuneConfig:

@@ -1,0 +1,111 @@
+"""`twil search`: the best of many settings, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twil.cli.console import Display, format_seconds, show
+
+
+def command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    train: Annotated[Path | None, typer.Argument(help="Labelled texts to learn from.")] = None,
+    dev: Annotated[Path | None, typer.Option(help="Labelled texts that decide.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A setting with its values: a list (lr=1e-5,5e-5), a range (lr=1e-5..1e-3) or one for all "
+            "trials (epochs=5); repeatable.",
+        ),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Start from this model folder.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Or start from a fresh encoder: tiny, small, base or large.")
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Scored once, by the winner.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Dev score that decides. [dim]\\[macro_f1, for labels][/dim]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="First seed of each trial. [dim]\\[1][/dim]")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of twil finetune, also with a section search.")
+    ] = None,
+    runs: Annotated[int | None, typer.Option(help="Seeds of each trial. [dim]\\[1][/dim]")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="How many trials. [dim]\\[all combinations][/dim]")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="grid, random or tpe. [dim]\\[grid where all combinations are tried, else tpe][/dim]"
+        ),
+    ] = None,
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Let every trial run to its end.")] = False,
+    jobs: Annotated[int, typer.Option(help="Trials beside each other.", min=1)] = 1,
+    keep_trials: Annotated[
+        bool, typer.Option("--keep-trials", help="Keep the models of all trials.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted search.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Search the best settings of a classifier, each tried with several seeds."""
+    from twil.config.search import search_plan
+
+    plan = search_plan(
+        config,
+        {
+            "data": {
+                "train": train,
+                "dev": dev,
+                "test": test,
+                "text": text,
+                "text_pair": text_pair,
+                "label": label,
+                "task": task,
+            },
+            "model": {"folder": model, "init": init, "tokenizer": tokenizer},
+            "train": {"metric": metric, "seed": seed},
+        },
+        settings or (),
+        {"runs": runs, "trials": trials, "sampler": sampler, "prune": False if no_prune else None},
+    )
+
+    from twil.cli.scores import report_tables
+    from twil.cli.searching import SearchView, show_trials
+    from twil.train.search import search
+
+    with Display(quiet=quiet) as display:
+        view = SearchView(display)
+        events = search(
+            plan,
+            output,
+            jobs=jobs,
+            resume=resume,
+            overwrite=force,
+            keep_trials=keep_trials,
+            device=device,
+            should_stop=view.should_stop,
+        )
+        finished = view.follow(events, resume=resume)
+    if finished is None:
+        display.line("continue with the same command and --resume")
+        raise KeyboardInterrupt
+    show_trials(finished, plan)
+    title = f"{'test' if finished.test else 'dev'}, best run of trial {finished.best.trial}"
+    for table in report_tables(finished.test or finished.dev, title):
+        show(table)
+    display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")
+    display.line(f"train it again: twil finetune --config {finished.folder / 'best.toml'} -o MODEL")

@@ -18,13 +18,13 @@ from twil.config.training import FinetuneConfig
 from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.model.folder import FILES, RUN, copy, read_config, read_run
+from twil.scoring.metrics import Report, metrics_of
 from twil.storage import check_vacant, write_json
 from twil.train.decisions import Decision
 from twil.train.distributed import check_alone
 from twil.train.finetune import Finished, Started, finetune, read_sets
 from twil.train.fingerprint import fingerprint, read_fingerprint
 from twil.train.loop import Interrupted, LoopEvent
-from twil.scoring.metrics import Report, metrics_of
 from twil.train.series import Run, Series
 
 SETTINGS = "settings.json"

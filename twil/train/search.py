@@ -20,13 +20,13 @@ from twil.data.labelled import LabelledColumns
 from twil.errors import ConfigError, ModelError, TwilError, require
 from twil.interruption import check_same_settings
 from twil.model.folder import read_run, versions
+from twil.scoring.metrics import Report
 from twil.storage import exclusive
 from twil.train.crew import Assignment, Crew, Ended, Failed, Here, Lost, Message
 from twil.train.distributed import check_alone
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Started, describe_sets, read_sets
 from twil.train.loop import Evaluated, Interrupted, StepDone
-from twil.train.metrics import Report
 from twil.train.processes import Processes
 from twil.train.runs import RunStarted, SeriesEvent, SeriesFinished, with_seed
 from twil.train.search_check import check_plan, without_test

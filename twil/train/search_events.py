@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from twil.config.search import Plan
 from twil.config.space import Point
+from twil.scoring.metrics import Report
 from twil.train.finetune import Started
-from twil.train.metrics import Report
 from twil.train.runs import SeriesEvent
 from twil.train.trials import TrialResult
 

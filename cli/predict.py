@@ -48,7 +48,8 @@ def command(
     ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; on Ray of each worker. [dim]\\[all; on Ray 1][/dim]")
+        int | None,
+        typer.Option(min=1, help="CPU threads; on Ray of each worker. [dim]\\[all; on Ray 1][/dim]"),
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")] = "local",
     workers: Annotated[

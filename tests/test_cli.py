@@ -219,6 +219,22 @@ def test_a_wrong_file_is_one_line(run: Run, bundle: Path, labelled: Path, tmp_pa
     assert not (tmp_path / "b").exists()
 
 
+def test_an_output_that_cannot_be_written_is_one_line(run: Run, bundle: Path, labelled: Path) -> None:
+    encoder = write_bundle(labelled.parent / "encoder", None)
+    for command, model, name in (("predict", bundle, "out.tsv"), ("embed", encoder, "out.npy")):
+        fails(run(command, labelled, "-m", model, "-o", ""), "is no name for an output")
+        fails(run(command, labelled, "-m", model, "-o", labelled / name), "there is no folder")
+        fails(run(command, labelled, "-m", model, "-o", encoder), encoder.name)
+    assert {entry.name for entry in labelled.parent.iterdir()} == {labelled.name, "encoder"}
+
+
+def test_no_threads_are_wrong_usage(run: Run, bundle: Path, labelled: Path) -> None:
+    for command in ("predict", "embed"):
+        code, _, err = run(command, labelled, "-m", bundle, "-o", labelled.parent / "out", "--threads", 0)
+        assert code == 2
+        assert "--threads" in err
+
+
 def test_a_bundle_with_one_changed_byte_is_refused(
     run: Run, bundle: Path, labelled: Path, tmp_path: Path
 ) -> None:

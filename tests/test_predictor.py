@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twil.data.batching import Batch
-from twil.errors import DataError, ModelError
+from twil.errors import DataError, ModelError, ProviderError
 from twil.predict import engine as engine_module
 from twil.predict.predictor import Prediction, Predictor
 from twil.task import Task
@@ -279,6 +279,13 @@ def test_a_bundle_moved_elsewhere_predicts_the_same(tmp_path: Path, predictor: P
     write_bundle(tmp_path / "here").rename(tmp_path / "ahí 2")
     moved = Predictor(tmp_path / "ahí 2", provider="cpu")
     assert np.array_equal(moved.predict_logits(TWEETS), predictor.predict_logits(TWEETS))
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+@pytest.mark.parametrize("threads", [0, -2])
+def test_no_threads_are_refused(predictor: Predictor, threads: int, side_by_side: bool) -> None:
+    with pytest.raises(ProviderError, match=f"cannot have {threads} threads"):
+        Predictor(predictor.bundle.folder, provider="cpu", threads=threads, side_by_side=side_by_side)
 
 
 def test_threads_may_share_a_predictor(predictor: Predictor) -> None:

@@ -80,3 +80,17 @@ def test_taken_paths_are_refused(tmp_path: Path) -> None:
         check_vacant_file(tmp_path, overwrite=True)
     with pytest.raises(TwilError, match="there already"):
         check_vacant_file(tmp_path / "f")
+    with pytest.raises(TwilError, match="is no name for an output"):
+        check_vacant_file("")
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> str:
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    said = r"bundle cannot be written \(Permission denied\)"
+    with pytest.raises(TwilError, match=said), atomic_folder(tmp_path / "bundle"):
+        pass

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from twil.errors import TwilError
+from twil.errors import TwilError, first_line
 
 try:
     import fcntl
@@ -60,11 +60,14 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
         own: Names of what such a folder holds; one that holds anything else is never replaced.
 
     Raises:
-        TwilError: `path` is taken.
+        TwilError: `path` is taken, or nothing can be written there.
     """
     path = Path(path)
     check_vacant(path, overwrite=overwrite, own=own)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise TwilError(f"{path} cannot be written ({first_line(error)}): choose another folder") from error
     temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
@@ -138,12 +141,14 @@ def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def check_parent(path: str | Path) -> None:
-    """Refuse a path whose folder does not exist.
+    """Refuse a path without a name, or whose folder does not exist.
 
     Raises:
         TwilError: It names the command that makes the folder.
     """
     path = Path(path)
+    if not path.name:
+        raise TwilError(f"'{path}' is no name for an output: give it one")
     if not path.parent.is_dir():
         raise TwilError(f"there is no folder {path.parent}: make it first (mkdir -p {path.parent})")
 

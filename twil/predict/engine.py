@@ -108,8 +108,10 @@ class Engine:
         self._output = output
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
-        self.threads = threads or available_cpus()
-        self.session = Session(bundle, provider=provider, threads=1 if side_by_side else threads)
+        self.threads = available_cpus() if threads is None else threads
+        # With less than one thread there is no session, however batches are computed.
+        threads = min(1, self.threads) if side_by_side else self.threads
+        self.session = Session(bundle, provider=provider, threads=threads)
         self.workers = self.threads if side_by_side and self.session.provider == "cpu" else 1
 
     def __enter__(self) -> Self:

@@ -105,11 +105,11 @@ def predict_file(
     if shard and is_stream(source):
         raise ConfigError("a stream has no shards, as its rows cannot be counted before: name a file")
     check_on_error(on_error)
-    find_format(target, output_format)  # what is wrong with the output is told before any work
-    if not is_stream(target):
+    if not is_stream(target):  # what is wrong with the output is told before any work
         check_parent(target)
     elif resume:
         raise ConfigError("what was written to a stream cannot be continued: name an output file")
+    find_format(target, output_format)
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     texts = (text,) if text_pair is None else (text, text_pair)
     reader, found_id = open_table(

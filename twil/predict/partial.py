@@ -210,8 +210,7 @@ class PartialRun:
 
 def partial_folder(target: str | Path) -> Path:
     """Return where the state of a run with this output lies while it is not complete."""
-    target = Path(target)
-    return target.with_name(target.name + ".partial")
+    return Path(f"{Path(target)}.partial")
 
 
 def _digest(texts: Sequence[Text]) -> bytes:

@@ -223,10 +223,10 @@ def _holds_array(target: str | Path, *, tokens: bool, keep: Sequence[str]) -> bo
     if is_stream(target):
         raise ConfigError(f"vectors are written to a file: name one that ends in {' or '.join(ENDINGS)} (-o)")
     path = Path(target)
+    check_vacant_file(path, overwrite=True)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ConfigError(f"{target} cannot hold vectors: name a file that ends in {' or '.join(ENDINGS)}")
-    check_vacant_file(path, overwrite=True)
     if ending == ".npy" and (tokens or keep):
         what = "a vector for each piece (--tokens)" if tokens else "other columns (--keep)"
         raise ConfigError(f"{target} cannot hold {what}: write a .parquet")

@@ -37,6 +37,7 @@ from twil.train.report_charts import (
     together_chart,
 )
 from twil.train.report_page import make_report
+from twil.train.series import Run, Series
 
 RUNNER = CliRunner()
 APP = typer.Typer()
@@ -359,6 +360,19 @@ class TestPage:
         assert across() == "epoch"
         edit(run, change)
         assert across() == "step"
+
+    def test_several_runs_are_told_with_their_spread(self, run: Path) -> None:
+        assert "<h2>Runs</h2>" not in make_report(examine(run))
+        values = (0.5, 0.7)
+        runs = [Run(seed, "macro_f1", seed, {"macro_f1": value}, {}) for seed, value in enumerate(values, 1)]
+        edit(run, lambda record: record.update(runs=Series("macro_f1", tuple(runs)).as_dict()))
+        page = make_report(examine(run))
+        assert "the run with seed 2, of 2 the best on dev" in page
+        assert numbers(page, "mean")[-1] == "0.6000"
+        assert numbers(page, "standard deviation")[-1] == "0.1414"
+        edit(run, lambda record: record.update(runs={"metric": "macro_f1"}))
+        with pytest.raises(ModelError, match="does not tell of several runs"):
+            make_report(examine(run))
 
     @needs_browser
     @pytest.mark.parametrize("width", [390, 1200])

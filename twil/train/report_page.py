@@ -49,6 +49,7 @@ def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -
     return make_page(
         f"{examined.folder.absolute().name}: report",
         _scores(examined),
+        _runs(examined),
         _curves(examined),
         _answers(examined),
         _calibration(examined),
@@ -96,6 +97,30 @@ def _caveat(source: Source) -> Element | None:
     if source.split == "dev":
         return note("The best epoch was chosen on these rows: on others expect somewhat less.")
     return None
+
+
+def _runs(examined: Examination) -> Element | None:
+    series = examined.record.series
+    if series is None:
+        return None
+    spreads = {
+        f"{where}, {name_metric(name)}": spread[name]
+        for where, spread in (("dev", series.dev), ("test", series.test))
+        for name in dict.fromkeys((series.metric, main_metric(examined.task)))
+        if name in spread
+    }
+    rows: list[list[Cell]] = [
+        [f"seed {run.seed}", f"{run.best_epoch}", *(spread.values[place] for spread in spreads.values())]
+        for place, run in enumerate(series.runs)
+    ]
+    rows.append(["mean", "", *(spread.mean for spread in spreads.values())])
+    rows.append(["standard deviation", "", *(spread.sd for spread in spreads.values())])
+    best = series.runs[series.best].seed
+    return section(
+        "Runs",
+        paragraph(f"This is the run with seed {best}, of {len(series.runs)} the best on dev."),
+        table(["", "best epoch", *spreads], rows, figures={"best epoch"}),
+    )
 
 
 def _curves(examined: Examination) -> Element | None:

@@ -12,6 +12,7 @@ from twil.config.model import explain
 from twil.errors import ConfigError, DataError, ModelError
 from twil.model.folder import RUN, read_run
 from twil.storage import sha256
+from twil.train.series import Series
 
 SPLITS = ("dev", "test", "train")
 """The sets of a run, the first of them the one that is reported on unless another is asked for."""
@@ -63,6 +64,8 @@ class RunRecord(BaseModel):
     results: dict[str, ResultRecord] = Field(default_factory=dict)
     """By set."""
     decision: DecisionRecord | None = None
+    runs: dict[str, Any] | None = None
+    """What several runs came to, as `Series.as_dict` gives it; of one run alone there is nothing."""
     versions: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
@@ -80,6 +83,15 @@ class RunRecord(BaseModel):
                 f"{folder / RUN} is not what twil wrote ({explain(error, cls)}): copy the folder again, or "
                 "remove that file"
             ) from error
+
+    @property
+    def series(self) -> Series | None:
+        """The runs of which this one is the best, with their scores; None where there was one run alone.
+
+        Raises:
+            ModelError: What is recorded of them is not what twil wrote.
+        """
+        return None if self.runs is None else Series.parse(self.runs, source=RUN)
 
     def setting(self, section: str, key: str) -> Any:
         """Give one setting; None where it is not recorded."""

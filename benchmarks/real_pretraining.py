@@ -16,18 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training_runs import drawn_anew, read_json, resume, spread, table, twil
+
 from twil.config.loop import LOG
-from twil.config.pretraining import read_pretrain_config
 from twil.data.cleaning import fold
 from twil.data.pairs import PairReader
 from twil.machine import available_cpus, cpu_name
@@ -140,14 +138,7 @@ class Stages:
         folder = self.work / corpus
         if not folder.exists():
             twil("corpus", *texts, "--dev", 0.01, "--tokenizer", self.tokenizer, "-o", folder)
-        self.resume("pretrain", config, "--corpus", folder, *more, output=output)
-
-    def resume(self, *arguments: object, output: Path, threads: int | None = None) -> None:
-        """Run a training command to its end, from where it was interrupted; nothing where it is done."""
-        if output.exists():
-            return
-        begun = output.with_name(f"{output.name}.checkpoint").exists()
-        twil(*arguments, "-o", output, *(["--resume"] if begun else []), threads=threads)
+        resume("pretrain", config, "--corpus", folder, *more, output=output)
 
     @property
     def held_out(self) -> Path:
@@ -207,7 +198,7 @@ class Stages:
 
     def finetune(self, run: Run) -> None:
         folder = self.data / run.task
-        self.resume(
+        resume(
             *("finetune", folder / "train.tsv", "--dev", folder / "dev.tsv", "--test", folder / "test.tsv"),
             *(["--model", self.starts[run.start]] if run.start in self.starts else self.drawn_anew()),
             *(*TUNING, "--precision", "auto", "--lr", run.lr, "--seed", run.seed, "--quiet"),
@@ -216,11 +207,7 @@ class Stages:
         )
 
     def drawn_anew(self) -> list[object]:
-        """Give the options of the encoder's shape without its weights."""
-        model = read_pretrain_config(CONFIG, {}, []).model
-        changes = [f"model.encoder.{key}={value}" for key, value in model.encoder.items()]
-        options = [option for change in changes for option in ("--set", change)]
-        return ["--init", model.init, "--tokenizer", self.tokenizer, *options]
+        return drawn_anew(read_json(self.encoder / "config.json")["model"]["encoder"], self.tokenizer)
 
 
 def rows(file: Path) -> Iterator[Sequence[str]]:
@@ -228,19 +215,6 @@ def rows(file: Path) -> Iterator[Sequence[str]]:
     for chunk in PairReader(file):
         for texts in chunk.texts():
             yield [" ".join(text.split()) for text in texts]
-
-
-def twil(*arguments: object, threads: int | None = None) -> str:
-    """Run a command, its progress on stderr, and return its stdout; a failure ends the benchmark."""
-    print("$ twil", *arguments, flush=True)
-    limit = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)} if threads else {}
-    command = [sys.executable, "-m", "twil", *map(str, arguments)]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **limit}, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"twil {arguments[0]} ended with {done.returncode}")
-    return done.stdout
 
 
 def collect(stages: Stages) -> dict[str, Any]:
@@ -301,10 +275,6 @@ def share_of_tweets(kinds: dict[str, Any]) -> float:
     """Tell which part of an epoch's pieces are single tweets; pairs are read in both orders."""
     texts = float(kinds["texts"]["pieces"])
     return texts / (texts + 2 * kinds["pairs"]["pieces"])
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 PAGE = """# Pretraining on real pairs and tweets
@@ -460,15 +430,6 @@ def noise(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def listed(items: Iterable[str]) -> str:
     *others, last = items
     return f"{', '.join(others)} and {last}"
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

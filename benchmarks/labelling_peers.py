@@ -41,8 +41,8 @@ def read_labels(model: Path) -> list[str]:
     return list(config["model"]["task"]["labels"])
 
 
-def build_bert(folder: Path) -> Any:
-    """Make BERT of transformers with the weights of a model folder."""
+def build_bert(folder: Path, **options: Any) -> Any:
+    """Make BERT of transformers with the weights of a model folder; `options` go into its configuration."""
     import torch
     from safetensors.torch import load_file
     from transformers import BertConfig, BertForSequenceClassification
@@ -64,6 +64,7 @@ def build_bert(folder: Path) -> Any:
         hidden_act="gelu_pytorch_tanh",
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
+        **options,
     )
     model = BertForSequenceClassification(config)
     weights = load_file(folder / "model.safetensors")

@@ -22,9 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-import venv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from labelling_peers import MAX_LENGTH, read_labels, read_rows
+from peer_processes import ask, make_environments, python_of, ratio, run, serving, versions
 
 from twil.machine import available_cpus, cpu_name
 from twil.text.tokenizer import encode, load_tokenizer
@@ -107,10 +106,12 @@ class Way:
     precision: str = "fp32"
     whole: bool = True
 
-    def python(self, work: Path) -> str:
-        return (
-            sys.executable if self.environment == "own" else str(work / self.environment / "bin" / "python")
-        )
+    def python(self, work: Path) -> Path:
+        return Path(sys.executable) if self.environment == "own" else python_of(work, self.environment)
+
+    def serve(self, work: Path) -> list[object]:
+        """Give the command that waits for texts."""
+        return [self.python(work), PEERS, "serve", self.name, self.folder]
 
 
 @dataclass
@@ -126,24 +127,8 @@ class Measured:
     file_memory: dict[int, int] = field(default_factory=dict)
 
 
-def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command; its failure ends the benchmark with what it said."""
-    print("$", *command, flush=True)
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
-    if done.returncode:
-        raise SystemExit(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return done
-
-
 def twil(*arguments: object) -> None:
     run(sys.executable, "-m", "twil", *arguments)
-
-
-def make_environments(work: Path) -> None:
-    for name, packages in ENVIRONMENTS.items():
-        if not (work / name / "bin" / "python").exists():
-            venv.create(work / name, with_pip=True)
-        run(work / name / "bin" / "python", "-m", "pip", "install", "-q", *packages)
 
 
 def make_models(data: Path, work: Path) -> None:
@@ -182,8 +167,7 @@ def make_models(data: Path, work: Path) -> None:
 
 def convert(work: Path, way: str, source: str, target: str, *texts: Path) -> None:
     if not (work / target).exists():
-        python = work / "peers" / "bin" / "python"
-        run(python, PEERS, "make", way, work / source, work / target, *texts)
+        run(python_of(work, "peers"), PEERS, "make", way, work / source, work / target, *texts)
 
 
 def ways_of(model: str, work: Path) -> list[Way]:
@@ -232,58 +216,17 @@ def write_texts(data: Path, target: Path, rows: int) -> None:
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def serving(ways: Sequence[Way], work: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start every way as a process that waits for texts, one after another."""
-    processes = []
-    try:
-        for way in ways:
-            with (work / "serving.log").open("a") as log:
-                process = subprocess.Popen(
-                    [way.python(work), PEERS, "serve", way.name, way.folder],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                )
-            processes.append(process)
-            answer(process)
-        yield processes
-    finally:
-        for process in processes:
-            assert process.stdin
-            process.stdin.close()
-        for process in processes:
-            process.wait(60)
-
-
-def ask(process: subprocess.Popen[str], file: Path, begin: int, end: int) -> dict[str, Any]:
-    assert process.stdin
-    process.stdin.write(json.dumps([str(file), begin, end]) + "\n")
-    process.stdin.flush()
-    found: dict[str, Any] = answer(process)
-    return found
-
-
-def answer(process: subprocess.Popen[str]) -> Any:
-    assert process.stdout
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit(f"{process.args!r} ended: its errors are in serving.log of the work folder")
-    return json.loads(line)
-
-
 def measure_steady(
     ways: Sequence[Way], texts: Path, test: Path, work: Path, rounds: int, rows: int
 ) -> list[Measured]:
     measured = [Measured(way.title, way.precision) for way in ways]
     test_rows = len(read_rows(test))
-    with serving(ways, work) as processes:
+    with serving([way.serve(work) for way in ways], work / "serving.log") as processes:
         for process in processes:
-            ask(process, texts, 0, 64)  # shapes and caches warm
+            ask(process, [str(texts), 0, 64])  # shapes and caches warm
         for number in range(rounds):
             for way, process, found in zip(ways, processes, measured, strict=True):
-                said = ask(process, texts, number * rows, (number + 1) * rows)
+                said = ask(process, [str(texts), number * rows, (number + 1) * rows])
                 found.rates.append(rows / said["seconds"])
                 found.memory = said["memory"]
                 print(
@@ -291,7 +234,7 @@ def measure_steady(
                 )
         for way, process, found in zip(ways, processes, measured, strict=True):
             if way.precision == "int8" or way.name == "twil":
-                found.test_labels = ask(process, test, 0, test_rows)["labels"]
+                found.test_labels = ask(process, [str(test), 0, test_rows])["labels"]
     return measured
 
 
@@ -304,10 +247,10 @@ def measure_latency(model: str, texts: Path, work: Path) -> list[dict[str, Any]]
         Way("twil", "twil-alone", work / f"{model}-int8", "own", "int8"),
     ]
     times: list[list[float]] = [[] for _ in ways]
-    with serving(ways, work) as processes:
+    with serving([way.serve(work) for way in ways], work / "serving.log") as processes:
         for row in range(-5, LATENCY_TEXTS):  # the first ones warm up
             for process, found in zip(processes, times, strict=True):
-                seconds = ask(process, texts, max(row, 0), max(row, 0) + 1)["seconds"]
+                seconds = ask(process, [str(texts), max(row, 0), max(row, 0) + 1])["seconds"]
                 if row >= 0:
                     found.append(1000 * seconds)
     return [
@@ -447,10 +390,6 @@ def describe(
     return rows
 
 
-def ratio(own: Sequence[float], other: Sequence[float]) -> float:
-    return statistics.median(one / two for one, two in zip(own, other, strict=True))
-
-
 def render(results: dict[str, Any]) -> str:
     """Lay the results out as Markdown."""
     products = {name: value / 1e9 for name, value in results["products"].items()}
@@ -517,21 +456,6 @@ def lay_out(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def versions(work: Path) -> str:
-    """Name the peers and their versions, as their environments have them."""
-    code = (
-        "from importlib.metadata import distributions; "
-        "print('\\n'.join(d.metadata['Name'] + ' ' + d.version for d in distributions()))"
-    )
-    found: dict[str, list[str]] = {name: [] for name in SHOWN_PACKAGES}
-    for environment in ENVIRONMENTS:
-        for line in run(work / environment / "bin" / "python", "-c", code).stdout.splitlines():
-            name, number = line.split()
-            if name in found and number not in found[name]:
-                found[name].append(number)
-    return ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in found.items())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -547,7 +471,7 @@ def main() -> None:
     options = parser.parse_args()
     work: Path = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    make_environments(work)
+    make_environments(work, ENVIRONMENTS)
     make_models(options.data, work)
     texts, test = work / "texts.tsv", options.data / TASK / "test.tsv"
     write_texts(options.data, texts, max(options.file_rows, options.rounds * options.rows))
@@ -572,7 +496,7 @@ def main() -> None:
     results = {
         "twil": __version__,
         "onnxruntime": version("onnxruntime"),
-        "peers": versions(work),
+        "peers": versions(work, ENVIRONMENTS, SHOWN_PACKAGES),
         "machine": f"{cpu_name()}, {available_cpus()} CPUs",
         "length": float(lengths.mean()),
         "rounds": options.rounds,

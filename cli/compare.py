@@ -43,11 +43,11 @@ def command(
 ) -> None:
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.data.labelled import LabelledColumns
-    from twil.train.compare import compare
-    from twil.train.comparison import Comparison
-    from twil.train.comparison_files import check_output, write_comparison
-    from twil.train.comparison_tables import comparison_grids, explain_tests
-    from twil.train.contestants import name_models
+    from twil.reports.compare import compare
+    from twil.reports.comparison import Comparison
+    from twil.reports.comparison_files import check_output, write_comparison
+    from twil.reports.comparison_tables import comparison_grids, explain_tests
+    from twil.reports.contestants import name_models
 
     for path in output or ():  # before the work, which may take long
         check_output(path, overwrite=force)

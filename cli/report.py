@@ -29,9 +29,9 @@ def command(
 ) -> None:
     """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
     from twil.page.document import write_page
+    from twil.reports.examination import examine
+    from twil.reports.run_page import make_report
     from twil.storage import check_vacant_file
-    from twil.train.examination import examine
-    from twil.train.report_page import make_report
 
     folder = run if run.name else run.absolute()
     target = output or folder.with_name(f"{folder.name}.html")

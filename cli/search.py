@@ -85,7 +85,7 @@ def command(
 
     from twil.cli.scores import report_tables
     from twil.cli.searching import SearchView, show_trials
-    from twil.train.search import search
+    from twil.search.run import search
 
     with Display(quiet=quiet) as display:
         view = SearchView(display)

@@ -8,8 +8,7 @@ from twil.cli.console import Display, StopSignal, format_spread, make_table, sho
 from twil.cli.training import warn_of_data
 from twil.config.search import Plan
 from twil.config.space import Point, Value
-from twil.train.loop import StepDone
-from twil.train.search_events import (
+from twil.search.events import (
     SearchEvent,
     SearchFinished,
     SearchInterrupted,
@@ -18,7 +17,8 @@ from twil.train.search_events import (
     TrialDone,
     TrialRetried,
 )
-from twil.train.trials import TrialResult, note, rank
+from twil.search.trials import TrialResult, note, rank
+from twil.train.loop import StepDone
 
 
 class SearchView:

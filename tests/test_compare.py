@@ -25,13 +25,13 @@ from twil.predict.architecture import ARCHITECTURE_KEY, Architecture
 from twil.predict.bundle import open_bundle
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
+from twil.reports.compare import Answering, compare
+from twil.reports.comparison import Comparison, Entry
+from twil.reports.comparison_files import to_markdown, write_comparison
+from twil.reports.comparison_page import make_comparison_page
+from twil.reports.contestants import name_models
 from twil.task import Task
 from twil.train.classifiers import Answered, Classifier, open_classifier
-from twil.train.compare import Answering, compare
-from twil.train.comparison import Comparison, Entry
-from twil.train.comparison_files import to_markdown, write_comparison
-from twil.train.comparison_page import make_comparison_page
-from twil.train.contestants import name_models
 from twil.train.evaluate import evaluate
 
 STARTS = ("qué alegría", "menudo desastre", "ni frío ni calor", "otra vez lunes", "por fin vacaciones")

@@ -26,17 +26,17 @@ from twil.config.loop import LOG
 from twil.config.training import finetune_config
 from twil.errors import ConfigError, DataError, ModelError
 from twil.page.document import write_page
-from twil.scoring.calibration import reliability
-from twil.task import Task
-from twil.train.examination import Examination, examine, row_losses
-from twil.train.finetune import finetune
-from twil.train.report_charts import (
+from twil.reports.examination import Examination, examine, row_losses
+from twil.reports.run_charts import (
     answer_charts,
     calibration_charts,
     curve_charts,
     together_chart,
 )
-from twil.train.report_page import make_report
+from twil.reports.run_page import make_report
+from twil.scoring.calibration import reliability
+from twil.task import Task
+from twil.train.finetune import finetune
 from twil.train.series import Run, Series
 
 RUNNER = CliRunner()

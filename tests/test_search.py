@@ -20,13 +20,9 @@ from tuning import same_weights, tiny_options, twil_command
 from twil.config.search import Plan, search_plan
 from twil.config.training import finetune_config
 from twil.errors import ConfigError, DataError, ModelError, TwilError
-from twil.train import search as searching
-from twil.train import study
-from twil.train.classification import Classification
-from twil.train.finetune import Finished, Started, finetune
-from twil.train.loop import Evaluated, StepDone
-from twil.train.search import search
-from twil.train.search_events import (
+from twil.search import run as searching
+from twil.search import study
+from twil.search.events import (
     SearchFinished,
     SearchInterrupted,
     SearchStarted,
@@ -35,6 +31,10 @@ from twil.train.search_events import (
     TrialRetried,
     TrialStarted,
 )
+from twil.search.run import search
+from twil.train.classification import Classification
+from twil.train.finetune import Finished, Started, finetune
+from twil.train.loop import Evaluated, StepDone
 
 GRID = ("lr=1e-2,1e-4", "pooling=avg,cls")
 MakePlan = Callable[..., Plan]
@@ -230,7 +230,7 @@ def test_a_killed_search_takes_its_trial_up_again(
         "sys.path.insert(0, sys.argv[1])\n"
         "from tuning import tiny_options\n"
         "from twil.config.search import search_plan\n"
-        "from twil.train.search import TrialAdvanced, search\n"
+        "from twil.search.run import TrialAdvanced, search\n"
         "from twil.train.loop import Evaluated\n"
         "folder = Path(sys.argv[2])\n"
         "options = tiny_options(folder, Path(sys.argv[3]))\n"

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from twil.errors import ConfigError
 from twil.predict.intervals import percentile_interval
 from twil.scoring.metrics import metric_names, metrics_of, score_logits
+from twil.scoring.resampling import draw, group_rows, make_scorer, resample
 from twil.scoring.significance import EXACT_BELOW, holm, mcnemar, paired_bootstrap
 from twil.task import Task
-from twil.train.resampling import draw, group_rows, make_scorer, resample
 
 POLARITY = Task("class", ("N", "NEU", "P"))
 STANCE = Task("class", ("AGAINST", "FAVOR", "NONE"), scored=("AGAINST", "FAVOR"))

@@ -9,10 +9,10 @@ from twil.data.tables import TableWriter
 from twil.errors import ConfigError
 from twil.markdown import markdown_table
 from twil.page.document import write_page
+from twil.reports.comparison import Comparison, Entry
+from twil.reports.comparison_page import make_comparison_page
+from twil.reports.comparison_tables import comparison_grids, explain_tests
 from twil.storage import atomic_file, check_vacant_file, write_json
-from twil.train.comparison import Comparison, Entry
-from twil.train.comparison_page import make_comparison_page
-from twil.train.comparison_tables import comparison_grids, explain_tests
 
 _DOCUMENTS = (".html", ".md", ".json")
 _TABLES = (".tsv", ".csv")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from twil.predict.intervals import LEVEL, Interval
+from twil.reports.comparison import Comparison
 from twil.scoring.metrics import OF_LABEL
+from twil.scoring.model_pairs import PValue
 from twil.scoring.names import name_metric
 from twil.scoring.significance import ALPHA
-from twil.train.comparison import Comparison
-from twil.train.model_pairs import PValue
 
 SHOWN = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 """Scores of every task of labels; all others are in the JSON."""

@@ -11,8 +11,8 @@ from twil.page.document import facts, figure, figures, make_page, paragraph, sec
 from twil.page.elements import Element
 from twil.page.tables import Cell, table
 from twil.predict.intervals import LEVEL
-from twil.train.comparison import Comparison
-from twil.train.comparison_tables import (
+from twil.reports.comparison import Comparison
+from twil.reports.comparison_tables import (
     MARK,
     UNKNOWN,
     Grid,

@@ -21,8 +21,8 @@ from twil.config.loop import LOWER_IS_BETTER
 from twil.config.search import Plan
 from twil.config.space import Choices, Dimension, Point, Value
 from twil.errors import ModelError, first_line, require
+from twil.search.trials import TrialResult
 from twil.train.series import Series
-from twil.train.trials import TrialResult
 
 if TYPE_CHECKING:  # an import of half a second
     import optuna

@@ -21,16 +21,9 @@ from twil.errors import ConfigError, ModelError, TwilError, require
 from twil.interruption import check_same_settings
 from twil.model.folder import read_run, versions
 from twil.scoring.metrics import Report
-from twil.storage import exclusive
-from twil.train.crew import Assignment, Crew, Ended, Failed, Here, Lost, Message
-from twil.train.distributed import check_alone
-from twil.train.evaluate import evaluate
-from twil.train.finetune import Started, describe_sets, read_sets
-from twil.train.loop import Evaluated, Interrupted, StepDone
-from twil.train.processes import Processes
-from twil.train.runs import RunStarted, SeriesEvent, SeriesFinished, with_seed
-from twil.train.search_check import check_plan, without_test
-from twil.train.search_events import (
+from twil.search.check import check_plan, without_test
+from twil.search.crew import Assignment, Crew, Ended, Failed, Here, Lost, Message
+from twil.search.events import (
     SearchEvent,
     SearchFinished,
     SearchInterrupted,
@@ -40,9 +33,16 @@ from twil.train.search_events import (
     TrialRetried,
     TrialStarted,
 )
-from twil.train.search_folder import SearchFolder
-from twil.train.study import Study, quiet
-from twil.train.trials import TrialResult, best_of, table
+from twil.search.folder import SearchFolder
+from twil.search.processes import Processes
+from twil.search.study import Study, quiet
+from twil.search.trials import TrialResult, best_of, table
+from twil.storage import exclusive
+from twil.train.distributed import check_alone
+from twil.train.evaluate import evaluate
+from twil.train.finetune import Started, describe_sets, read_sets
+from twil.train.loop import Evaluated, Interrupted, StepDone
+from twil.train.runs import RunStarted, SeriesEvent, SeriesFinished, with_seed
 
 FORMAT = 1
 DEATHS = 2

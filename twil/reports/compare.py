@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from twil.data.labelled import COLUMNS, LabelledColumns, LabelledSet, read_labelled
 from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
+from twil.reports.comparison import Comparison, Entry
+from twil.reports.contestants import common_task, name_models
 from twil.scoring.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
+from twil.scoring.model_pairs import compare_pairs
+from twil.scoring.resampling import check_comparable, comparable_metrics, resample
 from twil.task import Task
 from twil.train.classifiers import open_classifier, read_task
-from twil.train.comparison import Comparison, Entry
-from twil.train.contestants import common_task, name_models
-from twil.train.model_pairs import compare_pairs
-from twil.train.resampling import check_comparable, comparable_metrics, resample
 
 RESAMPLES = 10_000
 FEWEST_RESAMPLES = 100

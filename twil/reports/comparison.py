@@ -12,9 +12,9 @@ from twil.machine import available_cpus, cpu_name
 from twil.predict.architecture import Architecture
 from twil.predict.intervals import LEVEL, Interval
 from twil.scoring.metrics import Report, higher_is_better
+from twil.scoring.model_pairs import Pair
 from twil.scoring.significance import ALPHA
 from twil.task import Task
-from twil.train.model_pairs import Pair
 from twil.version import __version__
 
 FORMAT = 1

@@ -16,13 +16,13 @@ from twil.config.model import ModelConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.model.folder import load_with_tokenizer
 from twil.model.twilbert import parameter_count
+from twil.reports.run_record import RunRecord, Source, find_source
 from twil.scoring.calibration import Reliability, reliability
 from twil.scoring.metrics import Report, score_logits
 from twil.task import Task
 from twil.text.tokenizer import max_length
 from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import choose_device
-from twil.train.run_record import RunRecord, Source, find_source
 
 BATCH_TOKENS = 1024
 

@@ -9,9 +9,9 @@ from typing import TypeAlias
 from twil.config.search import Plan
 from twil.config.space import Point
 from twil.scoring.metrics import Report
+from twil.search.trials import TrialResult
 from twil.train.finetune import Started
 from twil.train.runs import SeriesEvent
-from twil.train.trials import TrialResult
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Self
 
 import torch
 
-from twil.train.crew import LAST, Answer, Assignment, Ended, Lost, Message, work
+from twil.search.crew import LAST, Answer, Assignment, Ended, Lost, Message, work
 from twil.train.loop import StepDone
 
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop, and between steps that are told of

@@ -23,11 +23,11 @@ from twil.page.document import (
 from twil.page.elements import Element
 from twil.page.numbers import ABSENT, format_number
 from twil.page.tables import Cell, table
+from twil.reports.examination import Examination
+from twil.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
+from twil.reports.run_record import Source
 from twil.scoring.metrics import AVERAGES, main_metric
 from twil.scoring.names import name_metric
-from twil.train.examination import Examination
-from twil.train.report_charts import MEASURES, answer_charts, calibration_charts, curve_charts
-from twil.train.run_record import Source
 
 UNITS = {
     "class": "cross-entropy in nats",

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.predict.intervals import Interval, percentile_interval
+from twil.scoring.resampling import Resampled
 from twil.scoring.significance import ALPHA, holm, mcnemar, paired_bootstrap
-from twil.train.resampling import Resampled
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Pair:
     mcnemar: PValue | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Describe it in JSON's types; see `twil.train.comparison.Comparison`."""
+        """Describe it in JSON's types; see `twil.reports.comparison.Comparison`."""
         mcnemar = None
         if self.mcnemar:
             rows = {"first_alone_right": self.first_right, "second_alone_right": self.second_right}

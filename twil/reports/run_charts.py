@@ -18,12 +18,12 @@ from twil.page.heat import heat_map
 from twil.page.lines import Line, histogram, line_chart, point_chart
 from twil.page.numbers import format_number
 from twil.page.tables import Cell, table
+from twil.reports.examination import Examination
+from twil.reports.run_record import RunRecord
 from twil.scoring.calibration import Reliability
 from twil.scoring.metrics import main_metric
 from twil.scoring.names import name_metric
 from twil.train.curves import Curves, Series, read_curves
-from twil.train.examination import Examination
-from twil.train.run_record import RunRecord
 
 SCORES = ("accuracy", "macro_f1", "micro_f1", "jaccard", "mcc", "stance_f1", "pearson", "spearman")
 """Metrics whose curves are drawn, if the run has them."""

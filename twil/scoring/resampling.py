@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.errors import ConfigError
+from twil.scoring.label_scores import LabelScorer, label_metrics
 from twil.scoring.metrics import OF_LABEL
+from twil.scoring.value_scores import ValueScorer
 from twil.task import Task
-from twil.train.label_scores import LabelScorer, label_metrics
-from twil.train.value_scores import ValueScorer
 
 Float64Array = NDArray[np.float64]
 

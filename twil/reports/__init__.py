@@ -1,0 +1,1 @@
+"""What people read of finished models: comparisons, and the report of a run."""

@@ -1,0 +1,1 @@
+"""Settings searched for: trials of several seeds, kept on disk, in one process or several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.export.int8 import read_verdict
 from twil.export.text_in import TEXT_GRAPH
+from twil.markdown import markdown_table
 from twil.predict.bundle import Manifest
 
 CARD = "MODEL_CARD.md"
@@ -83,7 +84,7 @@ def _model(manifest: Manifest, config: ModelConfig, parameters: int) -> list[str
         facts["product-key memory"] = (
             f"{shape.memory.n_keys**2:,} slots in {len(shape.memory.layers)} layer(s)"
         )
-    return _table(("", ""), facts.items())
+    return markdown_table(("", ""), facts.items())
 
 
 def _training(run: Mapping[str, Any]) -> Iterator[str]:
@@ -99,10 +100,10 @@ def _training(run: Mapping[str, Any]) -> Iterator[str]:
             (part, Path(file["file"]).name, f"{file['rows']:,}", file["sha256"])
             for part, file in data.items()
         ]
-        yield from _table(("data", "file", "rows", "SHA-256"), files)
+        yield from markdown_table(("data", "file", "rows", "SHA-256"), files)
     yield ""
     settings = [(key, value) for key, value in config.get("train", {}).items() if value is not None]
-    yield from _table(("setting", "value"), settings)
+    yield from markdown_table(("setting", "value"), settings)
 
 
 def _scores(results: Any) -> Iterator[str]:
@@ -127,7 +128,7 @@ def _scores(results: Any) -> Iterator[str]:
             )
             for label, scores in report["labels"].items()
         ]
-        yield from _table(("label", *MEASURES, "rows"), rows)
+        yield from markdown_table(("label", *MEASURES, "rows"), rows)
 
 
 def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -157,10 +158,4 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
     if TEXT_GRAPH in manifest.files:
         facts["takes texts as they are"] = f"`{TEXT_GRAPH}`, with operators of onnxruntime-extensions"
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-    yield from _table(("", ""), facts.items())
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lay rows out as a Markdown table; what a cell holds cannot end it."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return [f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in lines]
+    yield from markdown_table(("", ""), facts.items())

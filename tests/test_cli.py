@@ -23,19 +23,8 @@ from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original"
 COMMANDS = (
-    *(
-        "demo",
-        "vocab",
-        "import",
-        "finetune",
-        "search",
-        "evaluate",
-        "export",
-        "predict",
-        "embed",
-        "benchmark",
-        "doctor",
-    ),
+    *("demo", "vocab", "import", "finetune", "search", "evaluate", "compare", "export", "predict"),
+    *("embed", "benchmark", "doctor"),
 )
 
 Run = Callable[..., tuple[int, str, str]]
@@ -312,6 +301,8 @@ def test_a_bundle_is_scored_without_torch(bundle: Path, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "labelled.tsv", [("hola", "POS"), ("adiós", "NEG")])
     done = run_without_torch(tmp_path, "evaluate", bundle, file, "--json")
     assert json.loads(done.stdout)["report"]["rows"] == 2
+    done = run_without_torch(tmp_path, "compare", file, bundle, f"again={bundle}", "--json")
+    assert [model["name"] for model in json.loads(done.stdout)["models"]] == ["bundle", "again"]
 
 
 def test_a_model_of_pairs_is_scored_on_pairs_alone(run: Run, tmp_path: Path) -> None:

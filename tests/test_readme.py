@@ -47,19 +47,8 @@ def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> 
     commands = [block.partition("\n")[0].removeprefix("$ ") for block in blocks]
     assert [command.split()[1] for command in commands] == [
         *("vocab", "corpus", "pretrain", "plot", "evaluate", "fill-mask", "inspect", "data"),
-        *(
-            "finetune",
-            "finetune",
-            "search",
-            "evaluate",
-            "report",
-            "export",
-            "export",
-            "export",
-            "predict",
-            "export",
-        ),
-        *("embed", "benchmark", "import", "doctor"),
+        *("finetune", "finetune", "search", "evaluate", "compare", "report", "export", "export", "export"),
+        *("predict", "export", "embed", "benchmark", "import", "doctor"),
     ]
     for command, block in zip(commands, blocks, strict=True):
         printed, shown = run(command, tmp_path), block.partition("\n")[2]

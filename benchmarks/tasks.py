@@ -36,9 +36,9 @@ from training_runs import drawn_anew, read_json, resume, spread, table
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
 from twil.machine import available_cpus, cpu_name
+from twil.scoring.metrics import Report, main_metric, score_logits
 from twil.task import Task
 from twil.train.decisions import decide
-from twil.train.metrics import Report, main_metric, score_logits
 from twil.version import __version__
 
 HERE = Path(__file__).parent

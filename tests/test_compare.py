@@ -192,6 +192,7 @@ class TestTasks:
         assert perfect.intervals["accuracy"] == (1, 1, 1)
         report = evaluate(other, file, device="cpu").report
         assert values_of(worse) == pytest.approx(report.metrics)
+        assert "| accuracy | Jaccard | macro precision |" in to_markdown(found)
         assert found.pairs[1].mcnemar is not None
         assert found.pairs[1].second_right == 0
 

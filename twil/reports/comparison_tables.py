@@ -10,10 +10,14 @@ from twil.scoring.metrics import OF_LABEL
 from twil.scoring.model_pairs import PValue
 from twil.scoring.names import name_metric
 from twil.scoring.significance import ALPHA
+from twil.task import TaskKind
 
-SHOWN = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
-"""Scores of every task of labels; all others are in the JSON."""
-SHOWN_NUMBERS = ("pearson", "spearman", "rmse", "mae")
+SHOWN: dict[TaskKind, tuple[str, ...]] = {
+    "class": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
+    "multi-label": ("accuracy", "jaccard", "macro_precision", "macro_recall", "macro_f1"),
+    "regression": ("pearson", "spearman", "rmse", "mae"),
+}
+"""The scores in tables, by kind of task; all others are in the JSON."""
 UNKNOWN = "–"
 MARK = "*"
 """Behind a corrected p-value that is significant."""
@@ -113,8 +117,7 @@ def pair_grid(comparison: Comparison) -> Grid:
 
 def shown_metrics(comparison: Comparison) -> list[str]:
     """Name the metrics that tables show, the one that pairs are compared by among them."""
-    shown = SHOWN_NUMBERS if comparison.task.kind == "regression" else SHOWN
-    return list(dict.fromkeys([*shown, comparison.metric]))
+    return list(dict.fromkeys([*SHOWN[comparison.task.kind], comparison.metric]))
 
 
 def call_metric(metric: str) -> str:

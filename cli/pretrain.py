@@ -38,7 +38,7 @@ def command(
     # Read when torch is imported: among several processes it would warn of what is meant to be so.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
-    from twil.cli.original import read_run
+    from twil.cli.original_pretraining import read_run
 
     main = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one speaks
     with Display(quiet=quiet or not main) as display:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from twil.config.model import ModelConfig
-from twil.config.original import read_original, read_original_pretraining
+from twil.config.original.pretraining import read_original_pretraining
+from twil.config.original.weights import read_original
 from twil.config.pretraining import PretrainConfig, pretrain_config, read_pretrain_config
 from twil.errors import ConfigError
 from twil.model.twilbert import TWilBERT, parameter_count

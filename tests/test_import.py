@@ -13,7 +13,7 @@ import torch
 from keras_files import finetuned, read_layers, write_layers
 
 from twil.cli import import_original as import_command
-from twil.config.original import read_original
+from twil.config.original.weights import read_original
 from twil.errors import ConfigError, ModelError
 from twil.model import folder as model_folders
 from twil.model.original import import_original

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from twil.config.model import EncoderConfig, ModelConfig
-from twil.config.original import OriginalConfig, read_original
+from twil.config.original.weights import OriginalConfig, read_original
 from twil.errors import ConfigError, ModelError, require
 from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import original_tokenizer, set_max_length

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from twil.cli.console import Display
-from twil.config.original import OriginalPretraining, read_original_pretraining
+from twil.config.original.pretraining import OriginalPretraining, read_original_pretraining
 from twil.config.pretraining import PretrainConfig, pretrain_config, read_pretrain_config
 from twil.errors import ConfigError
 

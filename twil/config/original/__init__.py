@@ -1,0 +1,1 @@
+"""The JSON configurations of the original TWilBERT, in twil's terms."""

@@ -6,7 +6,7 @@ Training's evaluation and prediction from ONNX both decode here, with NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, get_args
 
@@ -180,6 +180,15 @@ class Task:
             return cls(**{**value, **{key: tuple(entries) for key, entries in lists.items()}})
         except TypeError as error:
             raise fault from error
+
+
+def label_values(labels: Iterable[str]) -> list[float] | None:
+    """Read labels as numbers, such as the degrees of a scale; None where one of them is none."""
+    try:
+        values = [float(label) for label in labels]
+    except ValueError:
+        return None
+    return values if all(map(math.isfinite, values)) else None
 
 
 _LISTS: dict[str, type | tuple[type, ...]] = {"labels": str, "scored": str, "thresholds": (float, int)}

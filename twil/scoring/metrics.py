@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from twil.config.loop import LOWER_IS_BETTER
 from twil.errors import ConfigError
-from twil.task import Task
+from twil.task import Task, label_values
 
 AVERAGES = ("macro", "micro", "weighted")
 SCORES = ("precision", "recall", "f1")
@@ -173,13 +173,8 @@ def _label_scores(
 
 def _ranks(task: Task) -> NDArray[np.float64] | None:
     """Give the numbers that the labels of a ``class`` task are; None where they are names."""
-    if task.kind != "class":
-        return None
-    try:
-        ranks = np.array([float(label) for label in task.labels])
-    except ValueError:
-        return None
-    return ranks if np.isfinite(ranks).all() else None
+    values = label_values(task.labels) if task.kind == "class" else None
+    return None if values is None else np.array(values)
 
 
 def _shared(targets: NDArray[Any], answers: NDArray[Any]) -> float:

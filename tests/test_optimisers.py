@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twil.config.loop import OptimiserConfig, Schedule
+from twil.config.loop import OptimiserConfig, Schedule, noam_peak
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig
 from twil.errors import ConfigError
 from twil.model.memory import ProductKeyMemory
 from twil.model.original import import_original, keras_order
 from twil.model.twilbert import TWilBERT
 from twil.train.optimisers import Lamb, TwilbertAdam, make_optimiser, set_lr
-from twil.train.schedules import noam_peak, rate
+from twil.train.schedules import rate
 
 ORIGINAL = np.load(Path(__file__).parent / "data" / "original" / "optimizers.npz")
 OWN: list[type[torch.optim.Optimizer]] = [TwilbertAdam, Lamb]

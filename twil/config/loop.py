@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -70,3 +71,16 @@ class OptimiserConfig(Section):
     """Of the weights with two axes or more; each is the optimiser's own default when left out."""
     memory_rate: PositiveFloat = 1.0
     """Learning rate of the value tables of product-key memories, as a multiple of the others'."""
+
+
+def noam_peak(hidden_size: int, warmup_steps: float) -> float:
+    """Return the peak learning rate of the paper's own schedule, (hidden size · warm-up)^-½.
+
+    Its product with the share that `rate` gives for ``noam`` is the formula of Vaswani et al. 2017,
+    section 5.3.
+
+    Args:
+        hidden_size: Of the model.
+        warmup_steps: Optimiser steps of the warm-up; less than one counts as one.
+    """
+    return 1 / math.sqrt(hidden_size * max(warmup_steps, 1))

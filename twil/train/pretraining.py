@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
-from twil.config.loop import LOG
+from twil.config.loop import LOG, noam_peak
 from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
 from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
@@ -29,7 +29,6 @@ from twil.train.distributed import World, join_world
 from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
-from twil.train.schedules import noam_peak
 
 
 @dataclass(frozen=True)

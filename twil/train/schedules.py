@@ -14,8 +14,8 @@ def rate(schedule: Schedule, step: int, *, warmup: float, steps: int) -> float:
 
     Args:
         schedule: ``linear`` and ``cosine`` fall to 0 after the last step; ``noam`` falls with the root of
-            the step (Vaswani et al. 2017, section 5.3, scaled so that its peak is 1, see `noam_peak`);
-            ``constant`` stays.
+            the step (Vaswani et al. 2017, section 5.3, scaled so that its peak is 1, see
+            `twil.config.loop.noam_peak`); ``constant`` stays.
         step: The optimiser step, from 1.
         warmup: Steps over which the rate rises from 0.
         steps: Steps of the whole run.
@@ -30,16 +30,3 @@ def rate(schedule: Schedule, step: int, *, warmup: float, steps: int) -> float:
     if schedule == "cosine":
         return (1 - math.cos(math.pi * remaining)) / 2
     return 1.0
-
-
-def noam_peak(hidden_size: int, warmup_steps: float) -> float:
-    """Return the peak learning rate of the paper's own schedule, (hidden size · warm-up)^-½.
-
-    Its product with the share that `rate` gives for ``noam`` is the formula of Vaswani et al. 2017,
-    section 5.3.
-
-    Args:
-        hidden_size: Of the model.
-        warmup_steps: Optimiser steps of the warm-up; less than one counts as one.
-    """
-    return 1 / math.sqrt(hidden_size * max(warmup_steps, 1))

@@ -14,7 +14,11 @@ from twil.errors import ConfigError
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
     train: Annotated[
-        Path | None, typer.Argument(help="Labelled texts to learn from (TSV, CSV, JSONL, Parquet).")
+        Path | None,
+        typer.Argument(
+            help="Labelled texts to learn from (TSV, CSV, JSONL, Parquet), or a JSON file of the original "
+            "TWilBERT."
+        ),
     ] = None,
     dev: Annotated[Path | None, typer.Option(help="Labelled texts that decide the best epoch.")] = None,
     model: Annotated[Path | None, typer.Option(help="Start from this model folder.")] = None,
@@ -65,7 +69,10 @@ def command(
         str | None, typer.Option(help="temperature: probabilities that fit dev, kept with the model.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all that is random. [dim]\\[1][/dim]")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file with any of these settings, or a JSON file of the original."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
     ] = None,
@@ -81,8 +88,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Fine-tune a classifier on labelled texts."""
+    from twil.cli.original_finetuning import read_run
     from twil.cli.training import read_weights
-    from twil.config.training import finetune_config
 
     options: dict[str, dict[str, Any]] = {
         "data": {
@@ -114,19 +121,19 @@ def command(
         },
         "decision": {"tune_threshold": tune_threshold, "calibrate": calibrate},
     }
-    run = finetune_config(config, options, settings or ())
     if keep_runs and runs is None:
         raise ConfigError("--keep-runs would have no effect: only with --runs")
-
-    from twil.cli.scores import report_tables
-    from twil.cli.series import SeriesView, show_series
-    from twil.cli.training import TrainingView, show_decision
-    from twil.train.finetune import finetune
-    from twil.train.runs import finetune_runs
-
     choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
     series = None
     with Display(quiet=quiet) as display:
+        run = read_run(config, options, settings or (), display)
+
+        from twil.cli.scores import report_tables
+        from twil.cli.series import SeriesView, show_series
+        from twil.cli.training import TrainingView, show_decision
+        from twil.train.finetune import finetune
+        from twil.train.runs import finetune_runs
+
         view = TrainingView(display)
         if runs is None:
             events = finetune(run, output, should_stop=view.should_stop, **choices)

@@ -222,7 +222,7 @@ def test_the_notes_say_how_texts_are_read() -> None:
         (lambda v: v["model"].update(n_heads="many"), "n_heads"),
         (lambda v: v["task"].update(categories={"N": "none", "P": 1}), "'none'"),
         (lambda v: v["task"].update(categories={"N": None, "P": 1}), "None"),
-        (lambda v: v["task"].update(categories={"P": 1}), "at least two labels"),
+        (lambda v: v["task"].update(categories={"P": 0}), "at least two labels"),
         (lambda v: v["task"].update(categories=["P", "N"]), "list"),
         (lambda v: v["task"].update(categories={"a|b": 0, "c": 1}, multi_label=True), "multi-label"),
         (lambda v: v["finetuning"].update(collapse_mode="sum"), "pooling"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,7 +20,7 @@ from twil.config.model import (
     explain,
     preset,
 )
-from twil.config.settings import put_together, read_toml
+from twil.config.settings import overridden, put_together, read_toml
 from twil.errors import ConfigError
 from twil.task import Task, TaskKind
 
@@ -113,9 +114,22 @@ class OriginConfig(Section):
             raise ConfigError(f"model.encoder: {said}") from error
 
 
+class OriginalWeights(Section):
+    """Weights of the original TWilBERT, imported when a run starts as `twil import` does."""
+
+    weights: Path
+    """The HDF5 file that Keras wrote."""
+    config: Path
+    """The original's JSON configuration of that model."""
+    vocab: Path
+    """The original's vocabulary, one piece per line."""
+
+
 class StartConfig(OriginConfig):
     """Where a classifier starts, and what it is to be."""
 
+    original: OriginalWeights | None = None
+    """In place of a model folder or a preset."""
     tokenizer: Path | None = None
     """Of the pieces of an encoder drawn anew; a model folder has its own."""
     classifier: ClassifierChoice = ClassifierChoice()
@@ -125,14 +139,22 @@ class StartConfig(OriginConfig):
     max_length: Annotated[int, Field(ge=3)] | None = None
     """The longest row in pieces; the tokenizer's own limit when left out."""
 
+    @property
+    def source(self) -> Path | None:
+        """The folder or the file that the run starts from."""
+        return self.folder or self.tokenizer or (self.original.weights if self.original else None)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.folder is None) == (not self.is_drawn):
-            raise ValueError("give either a model folder (--model) or a preset to draw anew (--init)")
+        if [self.folder is not None, self.original is not None, self.is_drawn].count(True) != 1:
+            raise ValueError(
+                "give either a model folder (--model) or a preset to draw anew (--init), or weights of the "
+                "original (model.original)"
+            )
         if self.is_drawn and self.tokenizer is None:
             raise ValueError("a preset needs the tokenizer of its pieces (--tokenizer)")
-        if self.folder is not None and self.tokenizer is not None:
-            raise ValueError("a model folder brings its own tokenizer: leave --tokenizer out")
+        if not self.is_drawn and self.tokenizer is not None:
+            raise ValueError("a trained model brings its own tokenizer: leave --tokenizer out")
         return self
 
 
@@ -192,20 +214,29 @@ class FinetuneConfig(Section):
 
 
 def finetune_config(
-    file: Path | None, options: Mapping[str, Any], overrides: Iterable[str] = ()
+    file: Path | None,
+    options: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    held: Mapping[str, Any] | None = None,
 ) -> FinetuneConfig:
     """Put a run's options together; later ones win: the file, the options, the overrides.
 
     Args:
         file: A TOML file with the sections `data`, `model`, `train`, `optimiser` and `decision`.
-        options: Values by section and key; those that are None are left out.
+        options: Values by section and key; those that are None are left out. A model folder or a preset
+            among them takes the place of the file's weights of the original.
         overrides: Texts ``section.key=value``.
+        held: The sections, where the file is one of the original's and has been translated already.
 
     Raises:
         ConfigError: The file cannot be read, a key is unknown, or a value does not fit; all faults in
             one message.
     """
-    value = {"data": {}, "model": {}, **(read_toml(file) if file else {})}
+    given = held if held is not None else read_toml(file) if file else {}
+    value: dict[str, Any] = {"data": {}, "model": {}, **copy.deepcopy(dict(given))}
+    overrides = list(overrides)
+    _replace_original(value, options, overrides)
     put_together(value, options, overrides)
     return parse_finetune_config(value, source=file)
 
@@ -225,3 +256,11 @@ def parse_finetune_config(value: Mapping[str, Any], *, source: Path | None = Non
     except ValidationError as error:
         where = f"{source}: " if source else ""
         raise ConfigError(f"{where}{explain(error, FinetuneConfig)}") from error
+
+
+def _replace_original(value: Mapping[str, Any], options: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """Let a start that the user chooses take the place of weights that the file names."""
+    chosen = {key for key, choice in (options.get("model") or {}).items() if choice is not None}
+    chosen |= {key for section, key in map(overridden, overrides) if section == "model"}
+    if chosen & {"folder", "init"} and isinstance(value["model"], dict):
+        value["model"].pop("original", None)

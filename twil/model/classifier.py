@@ -1,4 +1,4 @@
-"""A classifier to be trained: on the encoder of a model folder, or on one drawn anew."""
+"""A classifier to be trained: on the encoder of a model folder or of the original, or on one drawn anew."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.config.training import StartConfig
 from twil.errors import ConfigError
 from twil.model.folder import load_with_tokenizer
+from twil.model.original import import_original
 from twil.model.twilbert import TWilBERT, keeps_classifier, with_heads
 from twil.task import Task
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
@@ -21,11 +22,11 @@ def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer
 
     Raises:
         ConfigError: There is no such encoder, or rows may not be that long.
-        ModelError: The folder or the tokenizer cannot be read.
+        ModelError: The folder, the original's weights or the tokenizer cannot be read.
     """
     kept = False
-    if start.folder is not None:
-        model, tokenizer = load_with_tokenizer(start.folder)
+    if not start.is_drawn:
+        model, tokenizer = _load(start)
         shape = _shape(model.config.encoder, start, start.classifier.apply(model.config.classifier), task)
         classifier = with_heads(model, shape)
         kept = keeps_classifier(model.config, shape)
@@ -40,6 +41,14 @@ def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer
         raise ConfigError(f"rows of {length} pieces do not fit: the encoder has {limit} positions")
     set_max_length(tokenizer, length)
     return classifier, tokenizer, kept
+
+
+def _load(start: StartConfig) -> tuple[TWilBERT, Tokenizer]:
+    if start.original is not None:
+        imported = import_original(start.original.weights, start.original.config, start.original.vocab)
+        return imported.model, imported.tokenizer
+    assert start.folder is not None
+    return load_with_tokenizer(start.folder)
 
 
 def _shape(

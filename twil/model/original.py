@@ -8,7 +8,7 @@ storage outside it, are refused, and the pickled or serialised parts are never o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from twil.config.model import EncoderConfig, ModelConfig
+from twil.config.original.tasks import BITS
 from twil.config.original.weights import OriginalConfig, read_original
 from twil.errors import ConfigError, ModelError, require
 from twil.model.twilbert import TWilBERT
@@ -65,9 +66,13 @@ def import_original(weights: str | Path, config: str | Path, vocabulary: str | P
     weights = Path(weights)
     tokenizer = original_tokenizer(vocabulary, max_length=DEFAULT_LENGTH)
     original = read_original(config, vocab_size=tokenizer.get_vocab_size())
+    if not original.preprocess:
+        tokenizer = original_tokenizer(vocabulary, max_length=DEFAULT_LENGTH, preprocess=False)
     set_max_length(tokenizer, original.max_length)
     layers = read_keras(weights)
-    model = TWilBERT(_model_config(original, layers, source=weights))
+    shape = _model_config(original, layers, source=weights)
+    with torch.random.fork_rng(devices=[]):  # a run that starts here draws what it would from the folder
+        model = TWilBERT(shape)
     tensors = [(name, tensor) for layer in layers for name, tensor in layer]
     fill(model, tensors, source=weights)
     _scale_queries(model, original.query_scale)
@@ -178,6 +183,11 @@ def _model_config(original: OriginalConfig, layers: list[KerasLayer], *, source:
             "(sections task and finetuning): give that file with --config"
         )
     head, task = original.classifier
+    if (
+        task.kind == "multi-label" and task.labels == BITS
+    ):  # labels without names, as many as there are outputs
+        outputs = len(layers[1][-1][1])
+        task = replace(task, labels=tuple(str(number) for number in range(1, outputs + 1)))
     return ModelConfig(encoder=original.model.encoder, classifier=head, task=task)
 
 

@@ -39,11 +39,10 @@ def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
     assert started is not None
     tried = {each.name for each in plan.space.dimensions}
     shared = fingerprint(configs[0], read_sets(configs[0].data))
-    starts = {(config.model.folder, config.model.tokenizer) for config in configs}
+    starts = {config.model.source: config.model for config in configs}
     if len(starts) > 1:
-        for folder, tokenizer in starts:
-            found = fingerprint_start(folder, tokenizer)
-            shared |= {f"{name} of {folder or tokenizer}": value for name, value in found.items()}
+        for source, start in starts.items():
+            shared |= {f"{name} of {source}": value for name, value in fingerprint_start(start).items()}
     shared = {name: value for name, value in shared.items() if name not in tried}
     search = plan.search
     shared |= {"the space": repr(plan.space.as_dict()), "--sampler": plan.sampler}

@@ -303,8 +303,8 @@ class _Run:
         }
         for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps"):
             del settings[f"train.{key}"]
-        if config.model.folder is not None:
-            settings["the weights it starts from"] = sha256(config.model.folder / WEIGHTS)
+        if weights := _start_weights(config):
+            settings["the weights it starts from"] = sha256(weights)
         return settings | {
             "the columns": repr((data.text, data.text_pair, data.label)),
             "the training data": self.files["train"]["sha256"],
@@ -313,6 +313,13 @@ class _Run:
             "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
             "the number of processes": repr(self.world.size),
         }
+
+
+def _start_weights(config: FinetuneConfig) -> Path | None:
+    """Name the file of the weights that a run starts from; None where they are drawn."""
+    if config.model.original is not None:
+        return config.model.original.weights
+    return config.model.folder and config.model.folder / WEIGHTS
 
 
 def read_sets(data: DataConfig) -> LabelledSets:

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from twil.config.settings import flatten
-from twil.config.training import FinetuneConfig
-from twil.errors import ConfigError
+from twil.config.training import FinetuneConfig, StartConfig
+from twil.errors import ConfigError, ModelError
 from twil.model.folder import WEIGHTS, read_config
 from twil.storage import sha256
 from twil.text.tokenizer import load_tokenizer
 from twil.train.finetune import LabelledSets
 
 _UPKEEP = frozenset({"train.checkpoint_minutes", "train.checkpoint_steps", "train.keep", "train.log_steps"})
-_FILES = frozenset({"data.train", "data.dev", "data.test", "model.folder", "model.tokenizer"})
+_FILES = frozenset(
+    {
+        *("data.train", "data.dev", "data.test", "model.folder", "model.tokenizer"),
+        *("model.original.weights", "model.original.config", "model.original.vocab"),
+    }
+)
 
 
 def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
@@ -30,17 +35,26 @@ def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
         if name not in _UPKEEP | _FILES
     }
     contents = {f"the {name} data": sha256(labelled.path) for name, labelled in sets.items()}
-    return settings | contents | fingerprint_start(config.model.folder, config.model.tokenizer)
+    return settings | contents | fingerprint_start(config.model)
 
 
-def fingerprint_start(folder: Path | None, tokenizer: Path | None) -> dict[str, str]:
+def fingerprint_start(start: StartConfig) -> dict[str, str]:
     """Name the contents of what a model starts from; raises as `fingerprint` does."""
-    if folder is not None:
-        shape = json.dumps(read_config(folder).as_dict(), sort_keys=True)
-        return {"the model": shape, "the model's weights": sha256(folder / WEIGHTS)}
-    assert tokenizer is not None
-    load_tokenizer(tokenizer)
-    return {"the tokenizer": sha256(tokenizer)}
+    if start.folder is not None:
+        shape = json.dumps(read_config(start.folder).as_dict(), sort_keys=True)
+        return {"the model": shape, "the model's weights": sha256(start.folder / WEIGHTS)}
+    if start.original is not None:
+        files = {
+            "the original's weights": start.original.weights,
+            "the original's configuration": start.original.config,
+            "the original's vocabulary": start.original.vocab,
+        }
+        if missing := [str(file) for file in files.values() if not file.is_file()]:
+            raise ModelError(f"there is no file {', '.join(missing)}")
+        return {name: sha256(file) for name, file in files.items()}
+    assert start.tokenizer is not None
+    load_tokenizer(start.tokenizer)
+    return {"the tokenizer": sha256(start.tokenizer)}
 
 
 def read_fingerprint(path: Path) -> dict[str, Any]:

@@ -41,6 +41,14 @@ def row_length(length: int) -> int:
     return 2 * length + 3
 
 
+def pair_note(length: int) -> str:
+    """Say how pairs are cut."""
+    return (
+        f"max_len {length}: a pair may have {row_length(length)} pieces in all, where the original cuts each "
+        f"text at {length}"
+    )
+
+
 def encoder_fields(model: Mapping[str, Any], length: int) -> dict[str, Any]:
     """Give the fields of `EncoderConfig` but the vocabulary's size.
 

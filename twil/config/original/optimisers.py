@@ -62,7 +62,7 @@ def find_optimiser(name: str | None, own: Mapping[str, OriginalOptimiser], setti
     Raises:
         ConfigError: There is no such optimiser.
     """
-    known = KERAS | own
+    known = {**KERAS, **own}
     if name is None:
         return KERAS["adam"]
     if name.lower() not in known:

@@ -18,6 +18,7 @@ from twil.config.original.model import (
     encoder_fields,
     idle_notes,
     memory_of,
+    pair_note,
     rop_fields,
     row_length,
     text_length,
@@ -188,10 +189,7 @@ def _notes(
     model: Mapping[str, Any], settings: _Pretraining, optimiser: OriginalOptimiser, length: int
 ) -> Iterator[str]:
     training = settings.training
-    yield (
-        f"max_len {length}: a pair may have {row_length(length)} pieces in all, where the "
-        f"original cuts each text at {length}"
-    )
+    yield pair_note(length)
     yield f"epochs {training.epochs}: each is whole, where the original's ends after half of the samples"
     if optimiser == LAMB:
         yield LAMB_NOTE

@@ -17,6 +17,7 @@ from twil.config.original.model import (
     row_length,
     text_length,
 )
+from twil.config.original.tasks import STANCE, order_categories, stance_labels
 from twil.task import Task, TaskKind
 
 # TWilBERT: a query batch norm that is never saved, and that divides by √(1 + ε) when predicting.
@@ -91,9 +92,14 @@ def _classifier(value: Mapping[str, Any]) -> tuple[ClassifierConfig, Task] | Non
     if "task" not in value or "finetuning" not in value:
         return None
     task, settings = value["task"], value["finetuning"]
-    categories = sorted(task["categories"].items(), key=lambda item: int(item[1]))
-    labels = tuple(str(name) for name, _ in categories)
+    if not task.get("categories"):
+        return None
+    labels = order_categories(task["categories"])
     kind: TaskKind = "multi-label" if task.get("multi_label") else "class"
     pair = bool(value.get("dataset", {}).get("aux_header"))
-    head = ClassifierConfig(pooling=settings.get("collapse_mode", "cls"))
-    return head, Task(kind, labels, pair=pair)
+    head = ClassifierConfig(
+        pooling=settings.get("collapse_mode", "cls"),
+        special_tokens=settings.get("use_special_tokens", True),
+    )
+    scored = stance_labels(labels) if task.get("stance_f1") and len(labels) > max(STANCE) else ()
+    return head, Task(kind, labels, pair=pair, scored=scored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -69,6 +70,16 @@ class Display:
     def table(self, table: RenderableType) -> None:
         """Show a table that stays."""
         self.console.print(table)
+
+
+def speaks() -> bool:
+    """Tell whether this process is the one that speaks, of those that torchrun has started together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def hush_torch() -> None:
+    """Keep torch from warning of what is meant to be so among several processes; before it is imported."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def make_table(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_seconds, show, split_names
+from twil.cli.console import Display, format_seconds, hush_torch, show, speaks, split_names
 from twil.errors import ConfigError
 
 
@@ -123,9 +123,10 @@ def command(
     }
     if keep_runs and runs is None:
         raise ConfigError("--keep-runs would have no effect: only with --runs")
+    hush_torch()
     choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
     series = None
-    with Display(quiet=quiet) as display:
+    with Display(quiet=quiet or not speaks()) as display:
         run = read_run(config, options, settings or (), display)
 
         from twil.cli.scores import report_tables
@@ -145,6 +146,8 @@ def command(
     if finished is None:
         display.line("continue with the same command and --resume")
         raise KeyboardInterrupt
+    if not speaks():
+        return
     if series:
         show_series(series.series)
     show_decision(finished, display)

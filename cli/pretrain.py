@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_bytes, format_seconds
+from twil.cli.console import Display, format_bytes, format_seconds, hush_torch, speaks
 
 
 def command(
@@ -35,13 +34,11 @@ def command(
 
     On several GPUs: torchrun --nproc-per-node N -m twil pretrain …
     """
-    # Read when torch is imported: among several processes it would warn of what is meant to be so.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    hush_torch()
 
     from twil.cli.original_pretraining import read_run
 
-    main = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one speaks
-    with Display(quiet=quiet or not main) as display:
+    with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.pretraining import PretrainingView
         from twil.train.pretraining import check_place, pretrain
 
@@ -58,7 +55,7 @@ def command(
         events = pretrain(
             run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
         )
-        if tensorboard and main:
+        if tensorboard and speaks():
             from twil.train.tensorboard import record
 
             events = record(events, tensorboard)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
 from pathlib import Path
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
+_LARGEST_KEPT = 1 << 30
 
 
 def available_cpus() -> int:
@@ -40,6 +44,23 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees, for what it takes next.
+
+    Who takes and frees large blocks again and again, as every step of training does, otherwise has the
+    system clear each of their pages anew. The peak stays what it is; less is given back after it. Only the
+    C library of most Linux systems, glibc, can be told so.
+
+    Returns:
+        Whether it could be told.
+    """
+    if platform.system() != "Linux":
+        return False
+    tell = getattr(ctypes.CDLL(None), "mallopt", None)
+    limits = {_MMAP_THRESHOLD: _LARGEST_KEPT, _TRIM_THRESHOLD: 2 * _LARGEST_KEPT - 1}
+    return tell is not None and all(tell(option, value) == 1 for option, value in limits.items())
 
 
 def _cpuinfo(key: str) -> str:

@@ -21,6 +21,7 @@ from twil.config.loop import LOWER_IS_BETTER, LoopConfig
 from twil.data.prefetch import prefetched
 from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings
+from twil.machine import keep_freed_memory
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
 from twil.train.devices import autocast, choose_precision
 from twil.train.distributed import World
@@ -239,6 +240,8 @@ class Trainer:
         Raises:
             ModelError: The loss is not finite; the weights are those before that step.
         """
+        if self.device.type == "cpu":
+            keep_freed_memory()  # every step frees its gradients and takes them again
         self.clock = self.last_save = time.monotonic()
         while not self.progress.finished:
             for event in self._epoch():

@@ -74,8 +74,8 @@ def test_an_error_in_one_of_the_batches_is_raised_and_the_rest_left_out(
 
     monkeypatch.setattr(beside.session, "run", failing)
     with pytest.raises(ModelError, match="memory ran out"):
-        beside([f"{text} {number}" for number in range(200) for text in TWEETS])
-    assert len(runs) < 200
+        beside([f"{text} {number}" for number in range(2_000) for text in TWEETS])
+    assert len(runs) < 2_000  # of over 3,000: how soon the other thread learns of it is the machine's affair
 
 
 def test_a_prediction_has_names_and_probabilities_that_sum_to_one(predictor: Predictor) -> None:

@@ -59,6 +59,7 @@ class SelfAttention(nn.Module):
         width = config.n_heads * config.head_size
         self.query_key_value = nn.Linear(config.hidden_size, 3 * width, bias=False)
         self.attend = DotProductAttention(config.n_heads)
+        self.attend_packed = packed_attention
         self.output = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor, visible: Tensor, packing: Packing | None = None) -> Tensor:
@@ -75,7 +76,7 @@ class SelfAttention(nn.Module):
         B, T, _ = hidden.shape
         mixed = self.query_key_value(hidden)  # (B, T, 3·H·K)
         if packing is not None:
-            context = packed_attention(mixed.view(T, 3, self.n_heads, self.head_size), packing)  # (T, H, K)
+            context = self.attend_packed(mixed.view(T, 3, self.n_heads, self.head_size), packing)  # (T, H, K)
             packed: Tensor = self.output(context.view(B, T, self.n_heads * self.head_size))
             return packed
         # TWilBERT: pads are not attended to; the original has no mask.

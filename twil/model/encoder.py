@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from twil.config.model import EncoderConfig, MemoryConfig
 from twil.model.attention import SelfAttention
 from twil.model.memory import ProductKeyMemory
-from twil.model.packing import Packing
+from twil.model.packing import Packing, packed_attention
 
 N_SEGMENTS = 2  # the first text and the second
 
@@ -173,6 +173,15 @@ class Encoder(nn.Module):
             hidden = block(hidden, visible)
         assert isinstance(last, Block)
         return last.first(hidden, visible)
+
+    def compile_layers(self) -> None:
+        """Compile with torch.compile, but for attention in packed rows, whose groups differ each time."""
+        # Not a decorator of the function, for which torch would import its compiler in every program.
+        attend_packed = torch.compiler.disable(packed_attention)  # type: ignore[no-untyped-call]
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.attend_packed = attend_packed
+        self.compile(dynamic=True)
 
     def reset_parameters(self) -> None:
         """Draw new weights: dense layers and embeddings as BERT does, memories as their paper does."""

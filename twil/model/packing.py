@@ -55,7 +55,6 @@ class Packing:
         return numbers.repeat_interleave(counts, output_size=self.positions.shape[0])
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # the groups differ from batch to batch
 def packed_attention(mixed: Tensor, packing: Packing) -> Tensor:
     """Let every token attend to the tokens of its own row.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import pearsonr, spearmanr
-from sklearn import metrics as sk
 
 from twil.config.loop import LOWER_IS_BETTER
 from twil.errors import ConfigError
@@ -74,8 +71,14 @@ def metric_names(task: Task) -> tuple[str, ...]:
     of_labels = (f"{score}{OF_LABEL}{label}" for label in task.labels for score in SCORES)
     extra = ["mcc"] if task.kind == "class" else []
     extra += ["stance_f1"] if task.scored else []
-    extra += _CORRELATIONS if _ranks(task) is not None else []
+    extra += _CORRELATIONS if ranks_of(task) is not None else []
     return (*_LABEL_METRICS, *extra, *_OWN, *of_labels)
+
+
+def ranks_of(task: Task) -> NDArray[np.float64] | None:
+    """Give the numbers that the labels of a ``class`` task are; None where they are names."""
+    values = label_values(task.labels) if task.kind == "class" else None
+    return None if values is None else np.array(values)
 
 
 def main_metric(task: Task) -> str:
@@ -117,15 +120,16 @@ def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task)
         targets: As `LabelledSet.targets` gives them.
         task: What was asked.
     """
+    # Here, not above: who only names metrics need not wait for scikit-learn.
+    from twil.scoring.measures import count_answers, measure_labels, measure_values
+
     scores = task.probabilities(logits)
     answers = task.decide(scores)
     own = {name: float(metric(targets, scores)) for name, metric in _OWN.items()}
     if task.kind == "regression":
-        return Report(len(targets), {**_regression(targets, answers), **own}, {}, [])
-    metrics, labels = _label_scores(targets, answers, task)
-    confusion: list[list[int]] = []
-    if task.kind == "class":
-        confusion = sk.confusion_matrix(targets, answers, labels=range(task.outputs)).tolist()
+        return Report(len(targets), {**measure_values(targets, answers), **own}, {}, [])
+    metrics, labels = measure_labels(targets, answers, task)
+    confusion = count_answers(targets, answers, task) if task.kind == "class" else []
     return Report(len(targets), {**metrics, **own}, labels, confusion)
 
 
@@ -137,72 +141,3 @@ def metrics_of(report: Report) -> dict[str, float]:
 def _of_labels(labels: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float]]:
     for label, scores in labels.items():
         yield from ((f"{score}{OF_LABEL}{label}", scores[score]) for score in SCORES)
-
-
-def _label_scores(
-    targets: NDArray[Any], answers: NDArray[Any], task: Task
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    numbers = list(range(task.outputs))
-    columns = sk.precision_recall_fscore_support(targets, answers, labels=numbers, zero_division=0)
-    labels = {
-        label: {
-            **{name: float(column[number]) for name, column in zip(SCORES, columns, strict=False)},
-            "support": int(columns[3][number]),
-        }
-        for number, label in enumerate(task.labels)
-    }
-    metrics = {"accuracy": float(sk.accuracy_score(targets, answers))}
-    for average in AVERAGES:
-        values = sk.precision_recall_fscore_support(
-            targets, answers, labels=numbers, average=average, zero_division=0
-        )
-        metrics |= {f"{average}_{name}": float(value) for name, value in zip(SCORES, values, strict=False)}
-    if task.kind == "multi-label":
-        return {**metrics, "jaccard": _shared(targets, answers)}, labels
-    metrics["jaccard"] = float(
-        sk.jaccard_score(targets, answers, labels=numbers, average="macro", zero_division=0)
-    )
-    metrics["mcc"] = float(sk.matthews_corrcoef(targets, answers))
-    if task.scored:
-        metrics["stance_f1"] = float(np.mean([labels[label]["f1"] for label in task.scored]))
-    ranks = _ranks(task)
-    if ranks is not None:
-        metrics |= _correlations(ranks[targets], ranks[answers])
-    return metrics, labels
-
-
-def _ranks(task: Task) -> NDArray[np.float64] | None:
-    """Give the numbers that the labels of a ``class`` task are; None where they are names."""
-    values = label_values(task.labels) if task.kind == "class" else None
-    return None if values is None else np.array(values)
-
-
-def _shared(targets: NDArray[Any], answers: NDArray[Any]) -> float:
-    """Average over rows the share of the labels, true or answered, that are both; 1 where there are none.
-
-    TWilBERT: the original's monitor compares the true labels with probabilities, without a threshold.
-    """
-    true, given = targets.astype(bool), answers.astype(bool)
-    both, either = (true & given).sum(axis=1), (true | given).sum(axis=1)
-    return float(np.where(either == 0, 1.0, both / np.maximum(either, 1)).mean())
-
-
-def _regression(targets: NDArray[Any], answers: NDArray[Any]) -> dict[str, float]:
-    true, given = targets.astype(np.float64), answers.astype(np.float64)
-    return {
-        **_correlations(true, given),
-        "rmse": float(sk.root_mean_squared_error(true, given)),
-        "mae": float(sk.mean_absolute_error(true, given)),
-    }
-
-
-def _correlations(true: NDArray[np.float64], given: NDArray[np.float64]) -> dict[str, float]:
-    return {"pearson": _correlate(pearsonr, true, given), "spearman": _correlate(spearmanr, true, given)}
-
-
-def _correlate(measure: Callable[..., Any], true: NDArray[np.float64], given: NDArray[np.float64]) -> float:
-    """Correlate two series; one that never changes says nothing of the other, which counts as 0."""
-    if len(true) < 2 or np.ptp(true) == 0 or np.ptp(given) == 0:
-        return 0.0
-    value = float(measure(true, given).statistic)
-    return value if math.isfinite(value) else 0.0

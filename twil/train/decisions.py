@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from twil.config.training import DecisionConfig
 from twil.errors import ConfigError
@@ -105,6 +103,10 @@ def decide(
 
 def find_temperature(logits: NDArray[np.float32], targets: NDArray[Any], task: Task) -> float:
     """Find the temperature with the least negative log-likelihood (Guo et al. 2017, section 4.2)."""
+    # Here, not above: most runs tune nothing, and need not wait for it.
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     exact = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:

@@ -182,7 +182,7 @@ class Denoising:
         self.device = next(model.parameters()).device
         self.single = DenoisingNetwork(model, rop=train.rop)
         if config.compile:
-            model.encoder.compile(dynamic=True)
+            model.encoder.compile_layers()
         self.network = world.replicate(self.single)
 
     def epoch(self, number: int) -> Sequence[Step]:

@@ -200,6 +200,15 @@ def test_frozen_parts_end_as_they_began_and_the_rest_does_not(config: Any, tmp_p
     assert {name for name in before if ".embeddings." in name or ".blocks.0." in name} == same
 
 
+def test_between_epochs_of_the_same_score_the_loss_decides(config: Any, tmp_path: Path) -> None:
+    run = config("train.lr=1e-6", "train.epochs=3", "train.metric=accuracy")  # hardly a step away
+    *_, finished = finetune(run, tmp_path / "model")
+    history = json.loads((tmp_path / "model" / "run.json").read_text())["history"]
+    assert len({entry["dev_accuracy"] for entry in history}) == 1
+    assert isinstance(finished, Finished)
+    assert finished.best_epoch == 1 + int(np.argmin([entry["dev_loss"] for entry in history])) == 3
+
+
 def test_special_tokens_can_be_left_out_of_an_average() -> None:
     ids = torch.tensor(
         [[CLS_ID, 9, 8, SEP_ID], [CLS_ID, SEP_ID, PAD_ID, PAD_ID], [CLS_ID, 7, SEP_ID, PAD_ID]]

@@ -168,6 +168,8 @@ class Progress:
     evaluations: int = 0
     evaluated_step: int = 0
     best_value: float | None = None
+    best_loss: float = math.inf
+    """On dev, which decides between equals: a score may stay where it is while the model still learns."""
     best_step: int = 0
     best_epoch: int = 0
     best_evaluation: int = 0
@@ -399,9 +401,10 @@ class Trainer:
             known = ", ".join(metrics)
             raise ConfigError(f"there is no metric '{config.metric}' on dev: choose one of {known}")
         at.evaluations, at.evaluated_step = at.evaluations + 1, at.step
-        best = bool(metrics) and is_better(config.metric, metrics[config.metric], at.best_value)
+        best = bool(metrics) and self._is_best(metrics)
         if best:
             at.best_value, at.best_evaluation = metrics[config.metric], at.evaluations
+            at.best_loss = metrics.get("loss", math.inf)
             at.best_epoch, at.best_step = at.epoch, at.step
             self.best = _copy(self.objective.model.state_dict())
         self._read_clock()
@@ -416,6 +419,12 @@ class Trainer:
         if at.position == epoch_steps:
             at.epoch, at.position = at.epoch + 1, 0
         return done
+
+    def _is_best(self, metrics: Mapping[str, float]) -> bool:
+        value, at = metrics[self.config.metric], self.progress
+        if value == at.best_value:
+            return metrics.get("loss", math.inf) < at.best_loss
+        return is_better(self.config.metric, value, at.best_value)
 
     def _wishes(self) -> tuple[bool, bool]:
         """Agree with the other processes on whether to stop, and whether to save.

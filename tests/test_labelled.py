@@ -62,6 +62,12 @@ def test_an_answer_that_is_none_of_several_labels_is_named_with_its_line(
     assert caught.value.line == line
 
 
+def test_several_labels_read_as_one_are_told_from_a_wrong_label(tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "m.tsv", "ira", "ira|miedo"))
+    with pytest.raises(DataError, match=r"'ira\|miedo' is none of .* or several a row: --task multi-label"):
+        rows.targets(Task("class", ("ira", "miedo")))
+
+
 def test_labels_of_several_cannot_be_found_where_there_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no row has a label"):
         find_labels(read_labelled(write(tmp_path / "m.tsv", "", ""), kind="multi-label"), "multi-label")

@@ -106,7 +106,9 @@ class LabelledSet:
         index = {label: number for number, label in enumerate(task.labels)}
         for label, line in zip(self.labels, self.lines, strict=True):
             if label not in index:
-                raise self._unknown(label, line, task, " (each row has one)")
+                several = LABEL_SEPARATOR in label
+                hint = ", or several a row: --task multi-label" if several else ""
+                raise self._unknown(label, line, task, f" (each row has one{hint})")
         return np.fromiter((index[label] for label in self.labels), dtype=np.int64, count=len(self))
 
     def _choices(self, task: Task) -> NDArray[np.float32]:

@@ -92,6 +92,22 @@ def test_several_labels_are_scored_row_by_row_and_label_by_label() -> None:
     assert report.confusion == []
 
 
+def test_a_task_of_one_label_is_scored_on_the_rows_that_have_it() -> None:
+    true = np.array([[1], [1], [0], [0], [0]], dtype=np.float32)
+    given = np.array([[1], [0], [1], [0], [0]], dtype=np.float32)
+    report = score_logits(given * 2 - 1, true, Task("multi-label", ("ira",)))
+    assert report.labels == {"ira": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}}
+    averages = ("macro_f1", "micro_f1", "weighted_f1", "macro_precision", "micro_recall")
+    assert [report.metrics[name] for name in averages] == [0.5] * len(averages)
+    assert report.metrics["accuracy"] == report.metrics["jaccard"] == pytest.approx(3 / 5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_row_is_scored_without_a_warning() -> None:
+    report = score_logits(np.array([[2, 1, 0]], dtype=np.float32), np.array([0]), STANCE)
+    assert (report.metrics["accuracy"], report.metrics["mcc"]) == (1, 0)
+
+
 def test_numbers_are_scored_by_correlation_and_error() -> None:
     true, given = np.array([0, 1, 2, 4], dtype=np.float32), np.array([1, 1, 2, 8], dtype=np.float32)
     report = score_logits(given[:, None], true, VALUE)

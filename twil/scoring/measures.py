@@ -28,8 +28,11 @@ def measure_labels(
     Returns:
         `Report.metrics` and `Report.labels`.
     """
-    numbers = list(range(task.outputs))
-    columns = sk.precision_recall_fscore_support(targets, answers, labels=numbers, zero_division=0)
+    numbers, true, given = list(range(task.outputs)), targets, answers
+    if task.kind == "multi-label" and task.outputs == 1:
+        # To scikit-learn a single column is that of two classes, and the label is the second of them.
+        numbers, true, given = [1], targets[:, 0], answers[:, 0]
+    columns = sk.precision_recall_fscore_support(true, given, labels=numbers, zero_division=0)
     labels = {
         label: {
             **{name: float(column[number]) for name, column in zip(SCORES, columns, strict=False)},
@@ -37,10 +40,10 @@ def measure_labels(
         }
         for number, label in enumerate(task.labels)
     }
-    metrics = {"accuracy": float(sk.accuracy_score(targets, answers))}
+    metrics = {"accuracy": float(sk.accuracy_score(true, given))}
     for average in AVERAGES:
         values = sk.precision_recall_fscore_support(
-            targets, answers, labels=numbers, average=average, zero_division=0
+            true, given, labels=numbers, average=average, zero_division=0
         )
         metrics |= {f"{average}_{name}": float(value) for name, value in zip(SCORES, values, strict=False)}
     if task.kind == "multi-label":
@@ -48,7 +51,9 @@ def measure_labels(
     metrics["jaccard"] = float(
         sk.jaccard_score(targets, answers, labels=numbers, average="macro", zero_division=0)
     )
-    metrics["mcc"] = float(sk.matthews_corrcoef(targets, answers))
+    # Scikit-learn warns of one class in all, which correlates with nothing.
+    varied = len(np.union1d(targets, answers)) > 1
+    metrics["mcc"] = float(sk.matthews_corrcoef(targets, answers)) if varied else 0.0
     if task.scored:
         metrics["stance_f1"] = float(np.mean([labels[label]["f1"] for label in task.scored]))
     ranks = ranks_of(task)

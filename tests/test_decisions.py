@@ -46,6 +46,16 @@ def test_thresholds_are_the_best_of_all_that_can_be_tried() -> None:
     assert macro(true, pair[:, 1] >= threshold) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("score", [1e-44, 1e-30, 5e-7, 0.3, 0.7, 0.99999994])
+def test_a_threshold_parts_scores_however_close_they_are(score: float) -> None:
+    for high in (np.float32(score), np.nextafter(np.float32(score), np.float32(0))):
+        scores = np.array([[high], [np.nextafter(high, np.float32(-1))]], dtype=np.float32)
+        scores = np.maximum(scores, 0)
+        thresholds = find_thresholds(scores, np.array([[1.0], [0.0]]), Task("multi-label", ("x",)))
+        task = Task("multi-label", ("x",), thresholds=thresholds)
+        assert task.decide(scores).tolist() == [[True], [not scores[1] < scores[0]]]
+
+
 def f1(true: np.ndarray, given: np.ndarray) -> float:
     return float(f1_score(true, given, zero_division=0))
 

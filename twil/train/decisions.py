@@ -148,11 +148,13 @@ def _best_threshold(scores: NDArray[np.float32], true: NDArray[np.bool_], qualit
     # Between two rows with the same score there is no threshold.
     edges = np.concatenate([[1.0], ranked, [0.0]])
     possible = np.flatnonzero(edges[:-1] > edges[1:])
-    thresholds = (edges[possible] + edges[possible + 1]) / 2
+    above, below = edges[possible], edges[possible + 1]
+    thresholds = (above + below) / 2
+    # Answers compare in float32, to which the middle of neighbours may be the lower of them.
+    thresholds = np.where(thresholds.astype(np.float32) > below, thresholds, above)
     values = quality(hits[possible], (chosen - hits)[possible], int(true.sum()), len(scores))
     best = np.flatnonzero(values >= values.max() - 1e-12)
-    threshold = thresholds[best[np.argmin(np.abs(thresholds[best] - 0.5))]]
-    return float(np.clip(threshold, 1e-6, 1 - 1e-6))
+    return float(thresholds[best[np.argmin(np.abs(thresholds[best] - 0.5))]])
 
 
 def _f1(right: Counts, wrong: Counts, true: int, rows: int) -> NDArray[np.float64]:  # noqa: ARG001

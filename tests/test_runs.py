@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tuning import same_weights, tiny_config, twil_command, write_sets
 from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.train.classification import Classification
 from twil.train.finetune import finetune
-from twil.train.loop import Evaluated, Interrupted, StepDone
+from twil.train.loop import Evaluated, Interrupted, StepDone, is_better
 from twil.train.runs import RunDone, SeriesFinished, finetune_runs, read_series
 from twil.train.series import Run as OneRun
 from twil.train.series import Series, Spread
@@ -116,6 +117,14 @@ def test_the_choice_of_the_best_run_does_not_look_at_the_test_set() -> None:
     assert Series.parse(json.loads(json.dumps(series.as_dict())), source="run.json") == series
     with pytest.raises(ModelError, match="does not tell of several runs"):
         Series.parse({"seeds": []}, source="run.json")
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "loss"])
+def test_a_score_that_is_no_number_gives_way_to_any(metric: str) -> None:
+    assert is_better(metric, math.nan, None)
+    assert is_better(metric, 0.5, math.nan)
+    assert not is_better(metric, math.nan, 0.5)
+    assert not is_better(metric, math.nan, math.nan)
 
 
 def test_the_spread_is_that_of_a_sample() -> None:

@@ -475,9 +475,12 @@ def dev_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def is_better(metric: str, value: float, best: float | None) -> bool:
-    """Tell whether a value of a metric is better than the best so far, None before the first."""
-    if best is None:
-        return True
+    """Tell whether a value of a metric is better than the best so far, None before the first.
+
+    Any number is better than none, as a metric may give of a model that has learnt nothing yet.
+    """
+    if best is None or math.isnan(best):
+        return best is None or not math.isnan(value)
     return value < best if metric in LOWER_IS_BETTER else value > best
 
 

@@ -40,6 +40,13 @@ def test_a_row_of_ones_alone_is_not_taken_for_the_label_called_1(tmp_path: Path)
     np.testing.assert_array_equal(rows.targets(task), [[1, 1, 1], [1, 0, 0]])
 
 
+def test_a_row_of_fewer_ones_than_labels_is_not_taken_for_the_label_called_1(tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "b.tsv", "1|0|1", "1|1"), kind="multi-label")
+    with pytest.raises(DataError, match=r"the label '1\|1' is none of 1, 2, 3: .*3 zeros and ones") as caught:
+        rows.targets(Task("multi-label", find_labels(rows, "multi-label")))
+    assert caught.value.line == 3
+
+
 def test_one_label_that_holds_or_not_is_a_column_of_zeros_and_ones(tmp_path: Path) -> None:
     rows = read_labelled(write(tmp_path / "b.tsv", "1", "0", "1"), kind="multi-label")
     np.testing.assert_array_equal(rows.targets(Task("multi-label", ("odio",))), [[1], [0], [1]])

@@ -170,6 +170,10 @@ def test_labels_of_a_row_are_the_same_in_any_order(tmp_path: Path) -> None:
     rows = [
         ("me enfada", "ira|asco"),
         ("me enfada", "asco | ira"),
+        ("me alegra", "3|1"),
+        ("me alegra", "1 | 3"),
+        ("me aburre", "0|1|0"),
+        ("me aburre", "0 | 1 | 0"),
         ("me da igual", ""),
         ("me da igual", "ira"),
     ]

@@ -176,7 +176,8 @@ def find_variants(tallies: Iterable[AnswerTally]) -> tuple[dict[str, int], ...]:
 
 def _unify(answer: str, kind: TaskKind) -> str:
     """Write an answer in one way, whatever the blanks in it and the order of its labels."""
-    labels = split_answer(answer, kind)
-    if kind == "multi-label" and not all(map(str.isdigit, labels)):
-        return LABEL_SEPARATOR.join(sorted(labels))
-    return answer.strip()
+    answer = answer.strip()
+    if kind != "multi-label":
+        return answer
+    names = split_labels(answer)
+    return LABEL_SEPARATOR.join(names if are_bits(names) else sorted(set(names)))

@@ -119,10 +119,11 @@ class LabelledSet:
             if are_bits(names) and len(names) == task.outputs:
                 chosen[row] = [float(bit) for bit in names]
                 continue
+            twice = are_bits(names) and len(set(names)) < len(names)  # of another task, not names
             for name in names:
-                if name not in index:
+                if twice or name not in index:
                     shape = f" (names, or {task.outputs} zeros and ones, with '{LABEL_SEPARATOR}' between)"
-                    raise self._unknown(name, line, task, shape)
+                    raise self._unknown(answer if twice else name, line, task, shape)
                 chosen[row, index[name]] = 1
         return chosen
 

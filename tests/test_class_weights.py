@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
+from twil.config.training import finetune_config
 from twil.errors import ConfigError
 from twil.task import Task
 from twil.train.class_weights import class_weights, label_counts
@@ -89,3 +90,12 @@ def test_what_cannot_be_followed_is_refused(choice: Any, said: str) -> None:
 def test_a_regression_has_no_class_weights(choice: Any) -> None:
     with pytest.raises(ConfigError, match="a regression has no labels to weigh"):
         class_weights(choice, np.zeros(3, dtype=np.float32), Task("regression", ("gracia",)))
+
+
+@pytest.mark.parametrize("held", ["balanced", {"N": 3.0}])
+def test_weights_that_are_given_last_take_the_place_of_those_of_a_file(held: Any) -> None:
+    sections = {"data": {"train": "a", "dev": "b"}, "model": {"folder": "m"}}
+    file = {**sections, "train": {"class_weights": held}}
+    for given in ("max-ratio", {"P": 2.0}):
+        config = finetune_config(None, {"train": {"class_weights": given}}, held=file)
+        assert config.train.class_weights == given

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twil.config.losses import ORIGINAL_LOSSES, LossConfig
+from twil.config.training import finetune_config
 from twil.errors import ConfigError
 from twil.task import Task, TaskKind
 from twil.train import losses, soft_metrics, standard_losses
@@ -381,6 +382,9 @@ def test_positive_weights_are_refused_where_they_have_no_meaning() -> None:
 
 def test_a_plain_text_names_the_loss() -> None:
     assert LossConfig.model_validate("focal") == LossConfig(name="focal")
+    options = {"data": {"train": "a", "dev": "b"}, "model": {"folder": "m"}, "train": {"loss": "focal"}}
+    config = finetune_config(None, options, ["train.loss.focal_gamma=1"])
+    assert config.train.loss == LossConfig(name="focal", focal_gamma=1)
 
 
 # A loss of the user's own.

@@ -153,6 +153,18 @@ def test_two_searches_give_the_same_table(
     assert len({row["train.lr"] for row in rows(tmp_path / "one")}) == options["trials"]
 
 
+def test_more_trials_than_a_range_has_numbers_repeat_some(plan: MakePlan, tmp_path: Path) -> None:
+    with study.quiet():
+        made = plan("epochs=1..3", trials=5, sampler="random")
+        trials = study.Study(tmp_path / "study.journal", made, metric="macro_f1", seed=1)
+        trials.plan_ahead()
+        points = []
+        while taken := trials.take():
+            points.append(taken[1]["train.epochs"])
+    assert len(points) == 5
+    assert set(points) == {1, 2, 3}
+
+
 def test_another_seed_draws_other_points_and_trains_with_other_seeds(plan: MakePlan, tmp_path: Path) -> None:
     drawn = []
     for seed in (1, 7):

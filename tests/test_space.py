@@ -170,3 +170,17 @@ def test_settings_written_as_toml_are_read_back_as_they_were() -> None:
     }
     assert tomllib.loads(format_toml(value)) == value
     assert tomllib.loads(format_toml({"train": {"patience": None, "lr": 0.1}})) == {"train": {"lr": 0.1}}
+
+
+def test_an_option_of_a_loss_can_be_tried_beside_its_name() -> None:
+    made = plan("loss=cross_entropy", "label_smoothing=0.1,0.2")
+    assert [made.config(point).train.loss.label_smoothing for point in made.space.grid()] == [0.1, 0.2]
+    assert made.config(next(made.space.grid())).train.loss.name == "cross_entropy"
+    with pytest.raises(ConfigError, match=r"place of train.loss.label_smoothing: try train.loss.name"):
+        plan("label_smoothing=0.1", "loss=cross_entropy,focal")
+
+
+@pytest.mark.parametrize("setting", ["loss.name=cross_entropy,focal", "class_weights=none,balanced"])
+def test_trials_of_other_losses_are_not_compared_by_their_loss(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"makes other losses, which cannot be compared"):
+        search_plan(None, {**OPTIONS, "train": {"metric": "loss"}}, [setting])

@@ -100,8 +100,10 @@ def search_plan(
     config = _parse(table, chosen, file)
     put_together(value, options, ())
     dimensions: dict[str, Dimension] = {}
+    names: set[str] = set()
     for given, values in [*flatten(config.space).items(), *map(_split_setting, settings)]:
         name = whole_name(given)
+        names.add(name)
         dimensions.pop(name, None)
         made = make_dimension(name, values)
         if isinstance(made, Choices | Range):
@@ -115,6 +117,7 @@ def search_plan(
     if {"train.epochs", "train.steps"} <= dimensions.keys():
         raise ConfigError("epochs and steps are two ways to say how long a run is: try one of them")
     _check_metric(value.get("train"), dimensions)
+    _check_parts(names, dimensions)
     space = Space(tuple(dimensions.values()))
     plan = Plan(value, space, config, *_choose(space, config), source=file)
     plan.check()
@@ -130,9 +133,16 @@ def _parse(table: Any, chosen: Mapping[str, Any], file: Path | None) -> SearchCo
 
 
 def _check_metric(train: Any, dimensions: Mapping[str, Dimension]) -> None:
-    losses = [name for name in dimensions if f"{name}.".startswith("train.loss.")]
+    losses = [name for name in dimensions if f"{name}.".startswith(("train.loss.", "train.class_weights."))]
     if losses and isinstance(train, Mapping) and train.get("metric") == "loss":
         raise ConfigError(f"{losses[0]} makes other losses, which cannot be compared: take another --metric")
+
+
+def _check_parts(names: Iterable[str], dimensions: Iterable[str]) -> None:
+    """Refuse a setting that is tried as a whole beside a part of it, which it would take the place of."""
+    for whole in dimensions:
+        if parts := [name for name in names if name.startswith(f"{whole}.")]:
+            raise ConfigError(f"{whole} would take the place of {parts[0]}: try {whole}.name instead")
 
 
 def _split_setting(text: str) -> tuple[str, str]:
@@ -159,7 +169,8 @@ def _choose(space: Space, config: SearchConfig) -> tuple[Sampler, int, str]:
     if trials is None:
         raise ConfigError("say how many trials there are to be, such as --trials 20")
     if config.sampler == "random":
-        return "random", min(trials, size or trials), "points drawn at random, no combination twice"
+        twice = "" if size is None else ", no combination twice"
+        return "random", min(trials, size or trials), f"points drawn at random{twice}"
     if config.sampler:
         return "tpe", trials, "each point chosen by those before"
     why = "a range has no end of combinations" if size is None else f"there are {size} combinations"

@@ -9,11 +9,14 @@ from typing import Any
 
 from twil.errors import ConfigError
 
+_LOSS = ["train", "loss"]
+
 
 def put_together(value: dict[str, Any], options: Mapping[str, Any], overrides: Iterable[str]) -> None:
     """Change a file's settings by options, and those by overrides ``section.key=value``.
 
     How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is given last counts.
+    Class weights are a rule or weights by label, and those that are given last count whole.
 
     Raises:
         ConfigError: An override has another form, or a section of one is a plain value in the other.
@@ -33,7 +36,7 @@ def overridden(override: str) -> tuple[str, str]:
 def _give_way(value: dict[str, Any], changes: Mapping[str, Any] | None) -> None:
     train = value.get("train")
     if changes and isinstance(train, dict):
-        for key, other in (("epochs", "steps"), ("steps", "epochs")):
+        for key, other in (("epochs", "steps"), ("steps", "epochs"), ("class_weights", "class_weights")):
             if changes.get(key) is not None:
                 train.pop(other, None)
 
@@ -94,7 +97,8 @@ def override_value(value: dict[str, Any], override: str) -> None:
 def set_value(value: dict[str, Any], name: str, new: Any) -> None:
     """Set one key of a nested dictionary by its whole name, ``section.key``.
 
-    How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is set last counts.
+    How long a run is, `train.epochs` and `train.steps` say in two ways: the one that is set last counts. A
+    loss that is there as a plain text, its name, gets its options beside it.
 
     Raises:
         ConfigError: A section of it is a plain value.
@@ -102,7 +106,9 @@ def set_value(value: dict[str, Any], name: str, new: Any) -> None:
     *sections, key = name.split(".")
     if sections == ["train"]:
         _give_way(value, {key: new})
-    for section in sections:
+    for depth, section in enumerate(sections, start=1):
+        if sections[:depth] == _LOSS and isinstance(value.get(section), str):
+            value[section] = {"name": value[section]}
         value = value.setdefault(section, {})
         if not isinstance(value, dict):
             raise ConfigError(f"{name} cannot be set: {section} is no section")

@@ -177,7 +177,7 @@ class TrainConfig(LoopConfig):
     metric: str = "auto"
     """What decides the best epoch, on dev; `auto` is macro-F1, the stances' F1, or Pearson's correlation."""
     patience: PositiveInt | None = 3
-    """Epochs without a better one before training stops."""
+    """Evaluations without a better one before training stops; there is one an epoch, or more."""
     log_steps: PositiveInt = 10
     """Steps between lines of the log."""
 

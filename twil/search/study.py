@@ -215,8 +215,10 @@ class Study:
         for number in range(trials):
             sampler = optuna.samplers.RandomSampler(seed=_seed(self.seed, number))
             study = optuna.create_study(sampler=sampler)
-            points = (dict(study.ask(self.distributions).params) for _ in range(_DRAWS))
-            drawn.append(next(point for point in points if point not in drawn))
+            points = [dict(study.ask(self.distributions).params)]
+            while points[-1] in drawn and len(points) < _DRAWS:
+                points.append(dict(study.ask(self.distributions).params))
+            drawn.append(points[-1])  # of a range of a few whole numbers there may be no other
             yield drawn[-1]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from twil.errors import ConfigError
 from twil.predict.intervals import percentile_interval
 from twil.scoring.metrics import metric_names, metrics_of, score_logits
+from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.resampling import draw, group_rows, make_scorer, resample
 from twil.scoring.significance import EXACT_BELOW, holm, mcnemar, paired_bootstrap
 from twil.task import Task
@@ -23,7 +24,8 @@ STANCE = Task("class", ("AGAINST", "FAVOR", "NONE"), scored=("AGAINST", "FAVOR")
 TWO = Task("class", ("no", "sí"))
 EMOTIONS = Task("multi-label", ("alegría", "ira", "miedo", "sorpresa"))
 VALENCE = Task("regression", ("value",))
-TASKS = (POLARITY, STANCE, TWO, EMOTIONS, VALENCE)
+HATE = Task("multi-label", ("odio",))
+TASKS = (POLARITY, STANCE, TWO, EMOTIONS, HATE, VALENCE)
 
 
 def draw_logits(task: Task, rows: int, models: int, seed: int = 0) -> tuple[NDArray[Any], list[NDArray[Any]]]:
@@ -49,7 +51,6 @@ def answers_of(task: Task, logits: Sequence[NDArray[Any]]) -> list[NDArray[Any]]
     return [task.decide(task.probabilities(part)) for part in logits]
 
 
-@pytest.mark.filterwarnings("ignore:A single label was found")  # which is meant
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.kind}-{task.outputs}-{len(task.scored)}")
 def test_every_score_of_given_samples_is_that_of_the_report(task: Task) -> None:
     targets, logits = draw_logits(task, 40, models=2)
@@ -146,17 +147,32 @@ def test_a_difference_by_chance_is_called_significant_as_often_as_alpha_says() -
         answers = [np.where(rng.random(120) < 0.75, targets, 1 - targets) for _ in range(2)]
         found = resample(targets, answers, TWO, metrics=["accuracy"], samples=400, seed=trial)
         values, samples = found.values["accuracy"], found.samples["accuracy"]
-        small += paired_bootstrap(values[0] - values[1], samples[0] - samples[1]) < 0.05
+        small += paired_bootstrap(values[0] - values[1], samples[0] - samples[1], rows=120) < 0.05
     assert 0.02 <= small / 300 <= 0.09
 
 
 def test_the_paired_bootstrap_counts_samples_as_far_off_as_the_difference() -> None:
     samples = np.array([0.0, 0.02, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, -0.01])
     # 0.05 or more away from 0.05: 0, 0.1, 0.12 and -0.01.
-    assert paired_bootstrap(0.05, samples) == pytest.approx((1 + 4) / (1 + 9))
-    assert paired_bootstrap(-0.05, -samples) == paired_bootstrap(0.05, samples)
-    assert paired_bootstrap(0.0, np.zeros(99)) == 1.0
-    assert paired_bootstrap(0.3, np.full(99, 0.3)) == pytest.approx(0.01)
+    assert paired_bootstrap(0.05, samples, rows=50) == pytest.approx((1 + 4) / (1 + 9))
+    assert paired_bootstrap(-0.05, -samples, rows=50) == paired_bootstrap(0.05, samples, rows=50)
+    assert paired_bootstrap(0.0, np.zeros(99), rows=50) == 1.0
+    assert paired_bootstrap(0.3, np.full(99, 0.3), rows=50) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_few_rows_never_make_a_difference_significant(rows: int) -> None:
+    targets = np.zeros(rows, dtype=np.int64)
+    answers = [targets, targets + 1]  # all right, and all wrong
+    task = Task("class", ("N", "P"))
+    found = resample(targets, answers, task, metrics=["accuracy"], samples=999, seed=0)
+    right = np.stack(answers) == targets
+    (pair,) = compare_pairs(["one", "other"], [0, 1], found, "accuracy", right)
+    assert pair.difference.value == 1
+    assert pair.bootstrap.p == pytest.approx(2 * 0.5**rows)
+    assert pair.mcnemar is not None
+    assert pair.bootstrap.p == pytest.approx(pair.mcnemar.p)
+    assert not pair.bootstrap.significant
 
 
 def test_mcnemar_is_exact_for_few_rows_and_corrected_for_many() -> None:

@@ -95,7 +95,7 @@ def compare_pairs(
     ]
     bootstrap = _corrected(
         [
-            paired_bootstrap(difference.value, samples[one] - samples[other])
+            paired_bootstrap(difference.value, samples[one] - samples[other], rows=found.rows)
             for difference, (one, other) in zip(differences, two, strict=True)
         ]
     )

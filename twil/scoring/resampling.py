@@ -44,10 +44,12 @@ class Resampled:
     Attributes:
         values: By metric, float64 ``(M,)``.
         samples: By metric, float64 ``(M, S)``.
+        rows: How many there are in the set, and in each sample.
     """
 
     values: dict[str, Float64Array]
     samples: dict[str, Float64Array]
+    rows: int
 
 
 def resample(
@@ -82,6 +84,7 @@ def resample(
     return Resampled(
         {name: values[:, number] for number, name in enumerate(metrics)},
         {name: scores[:, number] for number, name in enumerate(metrics)},
+        len(targets),
     )
 
 

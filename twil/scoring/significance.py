@@ -18,7 +18,7 @@ EXACT_BELOW = 25
 _ROUNDING = 1e-12  # differences of scores that are equal are not always 0
 
 
-def paired_bootstrap(difference: float, samples: NDArray[np.float64]) -> float:
+def paired_bootstrap(difference: float, samples: NDArray[np.float64], *, rows: int) -> float:
     """Return the p-value of a difference between two scores by the paired bootstrap, two-sided.
 
     Were there no difference, samples would lie around 0 as they now lie around `difference`. The p-value is
@@ -26,12 +26,17 @@ def paired_bootstrap(difference: float, samples: NDArray[np.float64]) -> float:
     16), what was observed being one of them (Davison and Hinkley 1997, section 4.2.3). One-sided, this is the
     test of Berg-Kirkpatrick, Burkett and Klein (2012): samples of more than twice the difference.
 
+    Of a few rows, samples differ too little: one row gives the same difference in all. So the p-value is
+    never below 2 / 2^rows, that of rows which all speak for one model, as each would by chance in half of
+    the cases.
+
     Args:
         difference: Of the scores on all rows.
         samples: Of the scores on the same samples of rows, float64 ``(S,)``.
+        rows: How many there are.
     """
     as_far = np.abs(samples - difference) >= abs(difference) - _ROUNDING
-    return float((1 + np.count_nonzero(as_far)) / (1 + len(samples)))
+    return max(float((1 + np.count_nonzero(as_far)) / (1 + len(samples))), 2.0 ** (1 - rows))
 
 
 def mcnemar(first: int, second: int) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, make_table, show, show_json
+from twil.cli.console import Display, make_table, read_names, show, show_json
 
 
 def command(
@@ -33,6 +33,14 @@ def command(
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    map_labels: Annotated[
+        list[str] | None,
+        typer.Option(help="What models' labels are called in the file: LABEL_1=positive,…"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of the file.")] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(min=0, help="Shuffle the rows first. [dim]\\[in their order][/dim]")
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Samples of the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of these samples.")] = 0,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
@@ -42,7 +50,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
-    from twil.data.labelled import LabelledColumns
+    from twil.data.labelled import LabelledColumns, Sample
     from twil.reports.compare import compare
     from twil.reports.comparison import Comparison
     from twil.reports.comparison_files import check_output, write_comparison
@@ -57,6 +65,8 @@ def command(
             file,
             name_models(models),
             columns=LabelledColumns(text, text_pair, label),
+            sample=Sample(limit, shuffle_seed),
+            map_labels=read_names(map_labels),
             metric=metric,
             resamples=resamples,
             seed=seed,

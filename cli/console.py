@@ -14,6 +14,8 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 
+from twil.errors import ConfigError
+
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.progress import Progress
 
@@ -164,6 +166,21 @@ def show_json(value: Any) -> None:
 def split_names(text: str | None) -> list[str] | None:
     """Read an option that lists names with commas between them; None where it was not given."""
     return [name.strip() for name in text.split(",")] if text else None
+
+
+def read_names(entries: Sequence[str] | None) -> dict[str, str]:
+    """Read an option that gives labels other names, ``OLD=NEW`` each, with commas between several.
+
+    Raises:
+        ConfigError: One has another form, or a label is named twice.
+    """
+    found: dict[str, str] = {}
+    for entry in (part.strip() for whole in entries or () for part in whole.split(",")):
+        old, equals, new = (part.strip() for part in entry.partition("="))
+        if not (old and equals and new) or old in found:
+            raise ConfigError(f"--map-labels takes OLD=NEW,… with each label once, not '{entry}'")
+        found[old] = new
+    return found
 
 
 class StopSignal:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds, show, show_json
+from twil.cli.console import Display, format_seconds, read_names, show, show_json
 from twil.errors import ConfigError
 
 PRETRAINED = "--mlm, --rop or --pll"
@@ -34,7 +34,14 @@ def command(
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Pretrained: the first line is a row; columns are 1, 2, …")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Pretrained: read so many rows only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(min=0, help="Shuffle the rows first. [dim]\\[in their order][/dim]")
+    ] = None,
+    map_labels: Annotated[
+        list[str] | None,
+        typer.Option(help="What the model's labels are called in the file: LABEL_1=positive,…"),
+    ] = None,
     masking: Annotated[
         str | None, typer.Option(help="With --mlm: span or token. [dim]\\[span][/dim]")
     ] = None,
@@ -54,12 +61,18 @@ def command(
     objectives = [name for name, asked in {"mlm": mlm, "rop": rop, "pll": pll}.items() if asked]
     if objectives:
         _refuse(
-            {"--text": text, "--text-pair": text_pair, "--label": label},
+            {
+                "--shuffle-seed": shuffle_seed,
+                "--map-labels": map_labels,
+                "--text": text,
+                "--text-pair": text_pair,
+                "--label": label,
+            },
             f"a classifier's scores, not with {PRETRAINED}",
         )
     else:
         columns = {"--first": first, "--second": second, "--no-header": no_header or None}
-        _refuse({**columns, "--limit": limit}, PRETRAINED)
+        _refuse(columns, PRETRAINED)
     if not mlm:
         _refuse({"--masking": masking, "--budget": budget, "--max-span": max_span, "--seed": seed}, "--mlm")
     if masking == "token":
@@ -88,7 +101,7 @@ def command(
             )
         else:
             from twil.cli.scores import report_tables
-            from twil.data.labelled import LabelledColumns
+            from twil.data.labelled import LabelledColumns, Sample
             from twil.train.evaluate import evaluate
 
             display.update(f"evaluating {model} on {file}")
@@ -96,6 +109,8 @@ def command(
                 model,
                 file,
                 columns=LabelledColumns(text or "TEXT", text_pair, label or "CLASS"),
+                sample=Sample(limit, shuffle_seed),
+                map_labels=read_names(map_labels),
                 batch_tokens=batch_tokens,
                 device=device,
             )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display
+from twil.cli.console import Display, read_names
 from twil.errors import ConfigError
 
 
@@ -45,6 +45,10 @@ def command(
         str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
     ] = None,
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    map_labels: Annotated[
+        list[str] | None,
+        typer.Option(help="What the model's labels are to be called: LABEL_1=positive,…"),
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(help="Points that int8 may lose of macro-F1, or what the task is judged by.")
     ] = 0.5,
@@ -83,6 +87,7 @@ def command(
             model,
             output,
             head=head,  # type: ignore[arg-type]  # checked there
+            map_labels=read_names(map_labels),
             pooling=pooling,  # type: ignore[arg-type]  # checked there
             optimize=optimize,
             fp16=fp16,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_seconds, hush_torch, show, speaks, split_names
+from twil.cli.console import Display, format_seconds, hush_torch, read_names, show, speaks, split_names
 from twil.errors import ConfigError
 
 
@@ -21,7 +21,9 @@ def command(
         ),
     ] = None,
     dev: Annotated[Path | None, typer.Option(help="Labelled texts that decide the best epoch.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Start from this model folder.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Start from this model folder, or a model of the hub.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option(help="Or start from a fresh encoder: tiny, small, base or large.")
     ] = None,
@@ -35,6 +37,19 @@ def command(
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Label names in their order, separated by commas. [dim]\\[found][/dim]")
+    ] = None,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="Train the model's own classifier further, not a new one.")
+    ] = False,
+    map_labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --keep-head: what the model's labels are called in the file: LABEL_1=positive,…"
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each file.")] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(min=0, help="Shuffle each file's rows first. [dim]\\[in their order][/dim]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many epochs. [dim]\\[10][/dim]")] = None,
     lr: Annotated[
@@ -101,11 +116,15 @@ def command(
             "label": label,
             "task": task,
             "labels": split_names(labels),
+            "limit": limit,
+            "shuffle_seed": shuffle_seed,
         },
         "model": {
             "folder": model,
             "init": init,
             "tokenizer": tokenizer,
+            "keep_head": keep_head or None,
+            "map_labels": read_names(map_labels) or None,
             "classifier": {"pooling": pooling},
         },
         "train": {

@@ -21,7 +21,7 @@ def command(
     """Import weights of the original TWilBERT."""
     from twil.model.folder import FILES, save
     from twil.model.original import import_original
-    from twil.model.twilbert import parameter_count
+    from twil.model.text_model import parameter_count
     from twil.storage import check_vacant, sha256
 
     with Display(quiet=quiet) as display:

@@ -25,13 +25,18 @@ from twil.export.text_check import check_text_graph
 from twil.export.text_in import TEXT_GRAPH, TextFront, check_single
 from twil.export.verify import verify
 from twil.model import folder as model_folders
-from twil.model.twilbert import parameter_count
+from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.storage import atomic_folder, check_vacant, sha256
-from twil.text.tokenizer import PAD_ID, max_length, save_tokenizer, set_max_length
+from twil.text.special import find_special
+from twil.text.tokenizer import max_length, save_tokenizer, set_max_length
 
 FILES = (GRAPH, WEIGHTS, TEXT_GRAPH, TOKENIZER, MANIFEST, CARD)
 """What a bundle may hold."""
+
+
+NO_NAMES: Mapping[str, str] = {}
+"""Labels are called as the model calls them."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def export_onnx(
     bundle_folder: str | Path,
     *,
     head: Kind | None = None,
+    map_labels: Mapping[str, str] = NO_NAMES,
     pooling: Pooling | None = None,
     optimize: bool = False,
     fp16: bool = False,
@@ -119,6 +125,7 @@ def export_onnx(
         bundle_folder: The bundle to write.
         head: What to export of the model; when left out, the classifier where there is one, else the
             encoder.
+        map_labels: What labels of a classifier are to be called.
         pooling: Of an encoder; its classifier's, or `ENCODER_POOLING`, when left out. A classifier has its
             own.
         optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
@@ -141,27 +148,35 @@ def export_onnx(
     if fp16 and int8:
         raise ConfigError("a graph is in half precision or in 8 bits: choose one")
     started = time.perf_counter()
-    source, target = Path(model_folder), Path(bundle_folder)
+    target = Path(bundle_folder)
     require("onnx", purpose="export")
     require("onnxruntime", purpose="checking an export")
     check_vacant(target, overwrite=overwrite, own=FILES)
-    model, tokenizer = model_folders.load_with_tokenizer(source)
+    described = model_folders.describe(model_folder)
+    source = described.folder
+    model, tokenizer = model_folders.load_with_tokenizer(model_folder)
     head = choose_head(model, head)
+    if map_labels:
+        model.set_task(model.task.renamed(map_labels))
     pooling = choose_pooling(model, head, pooling)
-    task = model.config.task if head == "classifier" else None
+    task = model.own_task if head == "classifier" else None
     if text_in:
         require("onnxruntime_extensions", purpose="--text-in")
         check_single(task)
     data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
-    model = fuse(model) if optimize else model
+    expected: Mapping[str, int] = {}
+    if optimize:
+        if not isinstance(model, TWilBERT):
+            raise ConfigError("only a TWilBERT model has fused operators: leave --optimize out")
+        expected, model = fusions(model), fuse(model)
     module = make_graph(model, pooling, head)
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
-        longest = _write_tokenizer(source, tokenizer, temporary, model.config.encoder.max_positions)
+        longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
         write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)
         manifest = Manifest(
             kind=head,
             max_length=longest,
-            pad_id=PAD_ID,
+            pad_id=find_special(tokenizer, source=str(source)).pad,
             precision="fp32",
             pooling=pooling or "",
             task=task,
@@ -174,19 +189,19 @@ def export_onnx(
             temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), module).as_dict())
         )
         if data:
-            bundle = _to_int8(bundle, data, model.config.encoder.vocab_size)
+            bundle = _to_int8(bundle, data, model.vocab_size)
         if fp16:
-            bundle = _to_fp16(bundle, model.config.encoder.vocab_size)
+            bundle = _to_fp16(bundle, model.vocab_size)
         texts_read = 0
         if text_in:
             bundle, texts_read = _add_text_graph(bundle, data)
         manifest = replace(bundle.manifest, operators=count_operators(bundle.graph))
         manifest.write(temporary)
         # The card is no part of what the manifest signs: its owner may add to it.
-        write_card(temporary, target.name, manifest, model.config, parameter_count(model), run)
+        write_card(temporary, target.name, manifest, model.facts, run)
         manifest = open_bundle(temporary).manifest  # as a reader will see it
         size = sum(file.stat().st_size for file in temporary.iterdir())
-    unfused = tuple(_unfused(manifest, fusions(model) if optimize else {}))
+    unfused = tuple(_unfused(manifest, expected))
     return ExportReport(target, manifest, size, time.perf_counter() - started, unfused, texts_read)
 
 
@@ -247,15 +262,18 @@ def _add_text_graph(bundle: Bundle, data: Int8Data | None) -> tuple[Bundle, int]
     return Bundle(bundle.folder, replace(bundle.manifest, files=files, versions=versions)), tried
 
 
-def _write_tokenizer(source: Path, tokenizer: Tokenizer, target: Path, positions: int) -> int:
+def _write_tokenizer(
+    described: model_folders.Description, tokenizer: Tokenizer, target: Path, positions: int
+) -> int:
     """Write the tokenizer, truncating at what the encoder takes, and return that length."""
     cut = max_length(tokenizer)
-    if cut is not None and cut <= positions:
-        shutil.copyfile(source / model_folders.TOKENIZER, target / TOKENIZER)
+    if described.written_here and cut is not None and cut <= positions:
+        shutil.copyfile(described.folder / model_folders.TOKENIZER, target / TOKENIZER)
         return cut
-    set_max_length(tokenizer, positions)
+    longest = min(cut or positions, positions)
+    set_max_length(tokenizer, longest)
     save_tokenizer(tokenizer, target / TOKENIZER)
-    return positions
+    return longest
 
 
 def _versions() -> dict[str, str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.export.int8 import read_verdict
 from twil.export.text_in import TEXT_GRAPH
@@ -18,7 +17,7 @@ MEASURES = ("precision", "recall", "f1")
 
 
 def write_card(
-    folder: Path, name: str, manifest: Manifest, config: ModelConfig, parameters: int, run: Mapping[str, Any]
+    folder: Path, name: str, manifest: Manifest, facts: Mapping[str, str], run: Mapping[str, Any]
 ) -> None:
     """Write the card of the bundle that lies in a folder.
 
@@ -26,8 +25,7 @@ def write_card(
         folder: The bundle's.
         name: What the card is headed with.
         manifest: The bundle's.
-        config: Of the model that was exported.
-        parameters: How many that has.
+        facts: Of the model that was exported, as `TextModel.facts` gives them.
         run: What is recorded of its making, as `read_run` gives it.
 
     Raises:
@@ -35,7 +33,7 @@ def write_card(
     """
     sections = (
         (f"# {name}", iter([_purpose(manifest)])),
-        ("## Model", _model(manifest, config, parameters)),
+        ("## Model", _model(manifest, facts)),
         ("## Training", _training(run)),
         ("## Scores", _scores(run.get("results") if manifest.task else None)),
         ("## Export", _export(folder, manifest)),
@@ -67,24 +65,9 @@ def _purpose(manifest: Manifest) -> str:
     return f"{gives[task.kind]} to {'pairs of texts' if task.pair else 'texts'}. {reads}"
 
 
-def _model(manifest: Manifest, config: ModelConfig, parameters: int) -> list[str]:
-    shape = config.encoder
-    facts = {
-        "architecture": "TWilBERT encoder",
-        "layers": f"{shape.n_layers}{' with shared weights' if shape.share_layers else ''}",
-        "hidden size": f"{shape.hidden_size:,}",
-        "attention heads": f"{shape.n_heads} of {shape.head_size}",
-        "embedding size": f"{shape.embedding_size or shape.hidden_size:,}",
-        "vocabulary": f"{shape.vocab_size:,} pieces",
-        "parameters": f"{parameters:,}",
-    }
-    if manifest.pooling:
-        facts["pooling"] = manifest.pooling
-    if shape.memory:
-        facts["product-key memory"] = (
-            f"{shape.memory.n_keys**2:,} slots in {len(shape.memory.layers)} layer(s)"
-        )
-    return markdown_table(("", ""), facts.items())
+def _model(manifest: Manifest, facts: Mapping[str, str]) -> list[str]:
+    pooling = {"pooling": manifest.pooling} if manifest.pooling else {}
+    return markdown_table(("", ""), (dict(facts) | pooling).items())
 
 
 def _training(run: Mapping[str, Any]) -> Iterator[str]:

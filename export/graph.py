@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from twil.config.model import ModelConfig, Pooling
+from twil.config.model import Pooling
 from twil.errors import ConfigError, ExportError, first_line, require
 from twil.export.optimise import DOMAIN, is_fused
-from twil.model.heads import TiedMlmHead, pool
-from twil.model.twilbert import TWilBERT
+from twil.model.heads import pool
+from twil.model.text_model import TextModel
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
 from twil.task import Task
 from twil.version import __version__
@@ -40,7 +40,7 @@ VERSION_KEY = "twil.version"
 class ClassifierGraph(nn.Module):
     """What a classifier's graph computes: logits, and what they mean for its kind of task."""
 
-    def __init__(self, model: TWilBERT) -> None:
+    def __init__(self, model: TextModel) -> None:
         super().__init__()
         self.model = model
         self.task: Task = model.task
@@ -61,7 +61,7 @@ class EncoderGraph(nn.Module):
 
     task = None
 
-    def __init__(self, model: TWilBERT, pooling: Pooling) -> None:
+    def __init__(self, model: TextModel, pooling: Pooling) -> None:
         super().__init__()
         self.model = model
         self.pooling = pooling
@@ -79,7 +79,7 @@ class FillMaskGraph(nn.Module):
 
     task = None
 
-    def __init__(self, model: TWilBERT) -> None:
+    def __init__(self, model: TextModel) -> None:
         super().__init__()
         self.model = model
 
@@ -126,13 +126,13 @@ def write_graph(
     _save(graph, path)
 
 
-def dummy_shape(model: TWilBERT, max_length: int) -> tuple[int, int]:
+def dummy_shape(model: TextModel, max_length: int) -> tuple[int, int]:
     """Choose batch and length to trace with, such that neither can be taken for a size of the model.
 
     Both are at least 2 and equal to no size of the model; where there is a choice, they divide none, so
     that no product of sizes is taken for a product of axes.
     """
-    constants = _integers(model.config) | {
+    constants = _integers(model.description) | {
         size for tensor in model.state_dict().values() for size in tensor.shape
     }
 
@@ -180,7 +180,7 @@ def _trace(
 
 
 def _has_tied_head(module: nn.Module) -> bool:
-    return isinstance(module, FillMaskGraph) and isinstance(module.model.mlm, TiedMlmHead)
+    return isinstance(module, FillMaskGraph) and module.model.ties_mlm
 
 
 def _strip(graph: Any) -> None:
@@ -217,10 +217,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _integers(config: ModelConfig) -> set[int]:
-    """Collect the sizes that a configuration names."""
+def _integers(description: Mapping[str, Any]) -> set[int]:
+    """Collect the sizes that a description names."""
     found: set[int] = set()
-    ahead: list[Any] = [config.model_dump()]
+    ahead: list[Any] = [description]
     while ahead:
         value = ahead.pop()
         if isinstance(value, Mapping):

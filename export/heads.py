@@ -7,14 +7,14 @@ from typing import get_args
 from twil.config.model import Pooling
 from twil.errors import ConfigError, ModelError
 from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph
-from twil.model.twilbert import TWilBERT
+from twil.model.text_model import TextModel
 from twil.predict.bundle import Kind
 
 ENCODER_POOLING: Pooling = "avg"
 """How rows become vectors, where neither a classifier nor the user says so."""
 
 
-def choose_head(model: TWilBERT, wanted: str | None) -> Kind:
+def choose_head(model: TextModel, wanted: str | None) -> Kind:
     """Choose what to export: what is wanted, else the classifier where there is one, else the encoder.
 
     Raises:
@@ -23,22 +23,22 @@ def choose_head(model: TWilBERT, wanted: str | None) -> Kind:
     """
     if wanted not in (None, *get_args(Kind)):
         raise ConfigError(f"there is no head '{wanted}': choose one of {', '.join(get_args(Kind))}")
-    if wanted == "classifier" and model.classifier is None:
+    if wanted == "classifier" and model.own_task is None:
         raise ModelError(
             "this model has no classifier to export: make one with twil finetune, or export its vectors with "
             "--head encoder"
         )
-    if wanted == "fill-mask" and model.mlm is None:
+    if wanted == "fill-mask" and not model.has_mlm:
         raise ModelError(
             "this model has no masked-language head, so it fills no masks: give a model that was pretrained "
             "with one, as twil pretrain or twil import wrote it"
         )
     if wanted is None:
-        return "encoder" if model.classifier is None else "classifier"
+        return "encoder" if model.own_task is None else "classifier"
     return wanted  # type: ignore[return-value]  # one of them
 
 
-def choose_pooling(model: TWilBERT, head: Kind, wanted: Pooling | None) -> Pooling | None:
+def choose_pooling(model: TextModel, head: Kind, wanted: Pooling | None) -> Pooling | None:
     """Choose how rows become vectors; None where they do not.
 
     Raises:
@@ -50,7 +50,7 @@ def choose_pooling(model: TWilBERT, head: Kind, wanted: Pooling | None) -> Pooli
         if wanted is not None:
             raise ConfigError("masks are filled token by token, without pooling: leave the pooling out")
         return None
-    own = model.classifier.pooling if model.classifier else ENCODER_POOLING
+    own = model.pooling or ENCODER_POOLING
     if head == "classifier" and wanted is not None:
         raise ConfigError(
             f"this model is a classifier, trained with {own} pooling: leave the pooling out, or export its "
@@ -59,7 +59,7 @@ def choose_pooling(model: TWilBERT, head: Kind, wanted: Pooling | None) -> Pooli
     return wanted or own
 
 
-def make_graph(model: TWilBERT, pooling: Pooling | None, head: Kind) -> ModelGraph:
+def make_graph(model: TextModel, pooling: Pooling | None, head: Kind) -> ModelGraph:
     """Make the module that computes what is exported, and nothing else."""
     if head == "classifier":
         return ClassifierGraph(model)

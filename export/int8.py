@@ -22,7 +22,7 @@ from twil.export.int8_data import Int8Data
 from twil.export.quantise import FloatGraph
 from twil.predict.bundle import GRAPH, Bundle
 from twil.predict.session import Session
-from twil.text.tokenizer import PAD_ID, Encoded, encode, load_tokenizer
+from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
 
@@ -91,11 +91,11 @@ class _Work:
         self.parts = [*self.graph.products, *self.graph.tables]
         self._bundle, self._guard = bundle, data.guard
         self._fp32 = Session(bundle, provider="cpu")
-        tokenizer = load_tokenizer(bundle.tokenizer)
-        self._seen = [batch for _, batch in _make_batches(encode(tokenizer, data.calibration))]
+        tokenizer, pad = load_tokenizer(bundle.tokenizer), bundle.manifest.pad_id
+        self._seen = [batch for _, batch in _make_batches(encode(tokenizer, data.calibration), pad)]
         tensors = list(dict.fromkeys(self.graph.products.values()))
         self._ranges: Mapping[str, Range] = find_ranges(bundle.graph, tensors, self._seen)
-        self._checked = _make_batches(encode(tokenizer, data.guard.items))
+        self._checked = _make_batches(encode(tokenizer, data.guard.items), pad)
         self._expected = self._compute(self._fp32)
 
     def attempts(self, target: Path) -> Iterator[tuple[Collection[str], Verdict]]:
@@ -158,10 +158,10 @@ def _spread_out(items: Sequence[T], count: int) -> Sequence[T]:
     return items[:: -(-len(items) // count)]
 
 
-def _make_batches(encoded: Encoded) -> list[tuple[Int64Array, Batch]]:
+def _make_batches(encoded: Encoded, pad_id: int) -> list[tuple[Int64Array, Batch]]:
     """Batch rows of like length, each with the numbers of its rows."""
     lengths = [len(ids) for ids in encoded.input_ids]
     return [
-        (rows, pad_rows(encoded.input_ids, encoded.segment_ids, rows, pad_id=PAD_ID))
+        (rows, pad_rows(encoded.input_ids, encoded.segment_ids, rows, pad_id=pad_id))
         for rows in length_batches(lengths, BATCH_TOKENS)
     ]

@@ -78,7 +78,7 @@ def verify(bundle: Bundle, module: ModelGraph) -> Parity:
     """
     check_structure(bundle)
     random = np.random.default_rng(SEED)
-    batches = list(probe_batches(bundle, random, vocab_size=module.model.config.encoder.vocab_size))
+    batches = list(probe_batches(bundle, random, vocab_size=module.model.vocab_size))
     # All of torch's work comes first: ONNX Runtime's threads spin for a while, and would hold it up.
     expected = [_reference(module, batch) for batch in batches]
     session = open_exported(bundle)
@@ -151,7 +151,7 @@ def _hold_to_model(
             return replace(comparison, tied_rows=tied)
         _check_tied(comparison, apart & ~tied_rows(module, batch), shape_of(batch))
         tied += int(apart.sum())
-        batch = _redraw(random, batch, apart, module.model.config.encoder.vocab_size)
+        batch = _redraw(random, batch, apart, module.model.vocab_size)
         reference = _reference(module, batch)
     raise rejected(
         f"it cannot be checked on a batch of {shape_of(batch)}: of {DRAWS} draws none agrees with the model, "

@@ -198,7 +198,7 @@ def test_a_wrong_file_is_one_line(run: Run, bundle: Path, labelled: Path, tmp_pa
     fails(run("predict", labelled, "-m", bundle, "-o", tmp_path / "no" / "out.tsv"), "mkdir -p")
     fails(run("predict", labelled, "-m", bundle, "--provider", "cuda", "-o", out), "CUDA")
     fails(run("evaluate", tmp_path, labelled), "is no model folder")
-    fails(run("evaluate", tmp_path / "none", labelled), "no model folder and no bundle")
+    fails(run("evaluate", tmp_path / "none", labelled), "there is no model folder")
     fails(run("export", bundle, "--onnx", "-o", tmp_path / "b"), "is a bundle: give the model folder")
     fails(run("predict", tmp_path, "-m", bundle, "-o", out), "is a folder")
     fails(run("evaluate", bundle, labelled), "labelled.tsv, line 2: the label 'P' is none of NEG, NEU, POS")

@@ -235,7 +235,8 @@ class TestModels:
         from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
         from twil.export.bundle import export_onnx
         from twil.model.folder import save
-        from twil.model.twilbert import TWilBERT, parameter_count
+        from twil.model.text_model import parameter_count
+        from twil.model.twilbert import TWilBERT
 
         torch.manual_seed(0)
         shape = EncoderConfig(
@@ -430,7 +431,7 @@ class TestCommand:
         fails(run(dev, a, pairs, *target), "pairs is a model for class of pairs")
         fails(run(dev, a, encoder, *target), "encoder is an encoder")
         fails(run(dev, a, tmp_path, *target), "is no model folder")
-        fails(run(dev, a, tmp_path / "none", *target), "there is no model folder and no bundle", "none")
+        fails(run(dev, a, tmp_path / "none", *target), "there is no model folder", "none")
         fails(run(dev, two, *target), "dev.tsv, line", "the label 'NEU' is none of NEG, POS")
         fails(run(dev, a, "--label", "ETIQUETA", *target), "ETIQUETA", "CLASS")
         fails(run(dev, pairs, *target), "the model reads pairs", "--text-pair")

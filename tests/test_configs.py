@@ -16,7 +16,8 @@ from twil.config.original.pretraining import read_original_pretraining
 from twil.config.original.weights import read_original
 from twil.config.pretraining import PretrainConfig, pretrain_config, read_pretrain_config
 from twil.errors import ConfigError
-from twil.model.twilbert import TWilBERT, parameter_count
+from twil.model.text_model import parameter_count
+from twil.model.twilbert import TWilBERT
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PIECES = 30_002  # of the original's vocabulary

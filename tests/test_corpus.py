@@ -27,7 +27,7 @@ from twil.data.hashing import hash_texts
 from twil.data.pieces import PieceStore, PieceWriter, piece_type
 from twil.data.spool import DiskArray
 from twil.errors import ConfigError, DataError, ModelError, TwilError
-from twil.text.tokenizer import SEP, original_tokenizer, save_tokenizer
+from twil.text.tokenizer import OWN_SPECIAL, SEP, original_tokenizer, save_tokenizer
 
 Pair = tuple[str, str, str, str]
 PAIRS: list[Pair] = [
@@ -123,7 +123,8 @@ def test_long_rows_are_cut_as_the_tokenizer_cuts_them_and_counted(
 def test_a_separator_that_a_text_holds_does_not_move_the_border(tokenizer: Tokenizer) -> None:
     tokenizer.add_special_tokens([AddedToken(SEP, special=True, normalized=False)])
     pairs = [("hola [SEP] qué tal estás", "muy bien [SEP]"), ("y tú qué haces", "nada")]
-    rows = encoded_rows(tokenizer.encode_batch_fast(pairs), np.uint16, pairs=True, held_out=False)
+    encodings = tokenizer.encode_batch_fast(pairs)
+    rows = encoded_rows(encodings, np.uint16, OWN_SPECIAL, pairs=True, held_out=False)
     expected = [pieces_of(tokenizer, *pair) for pair in pairs]
     assert rows.lengths.tolist() == [[len(part) for part in row] for row in expected]
     assert rows.pieces.tolist() == [id_ for row in expected for part in row for id_ in part]

@@ -310,7 +310,8 @@ def make_trainer(config: FinetuneConfig, folder: Path, **train: Any) -> tuple[Tr
     start = config.model.model_copy(
         update={"classifier": config.model.classifier.model_copy(update={"dropout": 0.0})}
     )
-    model, tokenizer, _ = make_classifier(start, task)
+    made = make_classifier(start, task)
+    model, tokenizer = made.model, made.tokenizer
     from twil.data.labelled import read_labelled
 
     encoded = encode_set(read_labelled(config.data.train), tokenizer, task)

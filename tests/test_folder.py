@@ -78,7 +78,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut config": (lambda f: truncate(f / "config.json"), "config.json cannot be read"),
     "another model": (
         lambda f: change_config(f, lambda v: v.update(model_type="bert")),
-        "does not describe a twilbert model",
+        "lack embeddings",
     ),
     "a newer format": (lambda f: change_config(f, lambda v: v.update(format=99)), "update twil"),
     "another shape": (

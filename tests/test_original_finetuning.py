@@ -256,7 +256,7 @@ def test_noam_sets_the_rate(write: Write) -> None:
 def test_layers_that_are_not_trained_are_frozen(write: Write, layers: Any, frozen: str | None) -> None:
     run = translated(write(finetuning__finetune_all=..., finetuning__trainable_layers=layers))
     assert run.train.freeze == frozen
-    model = make_classifier(run.model, Task("class", ("N", "P")))[0]
+    model = make_classifier(run.model, Task("class", ("N", "P"))).model
     if frozen is not None:
         freeze(model, frozen)
 
@@ -384,7 +384,8 @@ def test_files_are_found_in_the_working_directory_and_else_beside_the_configurat
 def test_the_start_has_the_weights_and_the_tokenizer_that_import_gives(write: Write) -> None:
     torch.manual_seed(0)
     path = write(representation__preprocessing=False)
-    model, tokenizer, kept = make_classifier(translated(path).model, Task("class", ("N", "P")))
+    made = make_classifier(translated(path).model, Task("class", ("N", "P")))
+    model, tokenizer, kept = made.model, made.tokenizer, made.kept
     imported = import_original(CASE / "weights.hdf5", path, VOCAB)
     ours, theirs = model.encoder.state_dict(), imported.model.encoder.state_dict()
     assert ours.keys() == theirs.keys()
@@ -405,7 +406,8 @@ def test_the_classifier_of_fine_tuned_weights_is_trained_further(
     write_layers(tmp_path / "weights.hdf5", layers)
     path = write(**of_several()) if several else write(task__stance_f1=True)
     run = translated(path)
-    model, _, kept = make_classifier(run.model, run.data.make_task(labels))
+    made = make_classifier(run.model, run.data.make_task(labels))
+    model, kept = made.model, made.kept
     assert kept
     assert model.classifier is not None
     assert torch.equal(model.classifier.output.bias, bias)

@@ -377,7 +377,9 @@ def test_the_command_shows_scores_beside_their_baselines(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--limit", "3"], "--limit would have no effect: only with --mlm, --rop or --pll"),
+        (["--no-header"], "--no-header would have no effect: only with --mlm, --rop or --pll"),
+        (["--mlm", "--shuffle-seed", "3"], "--shuffle-seed would have no effect"),
+        (["--mlm", "--map-labels", "A=B"], "--map-labels would have no effect"),
         (["--rop", "--budget", "0.2"], "--budget would have no effect: only with --mlm"),
         (["--rop", "--label", "CLASS"], "--label would have no effect: only with a classifier's scores"),
         (["--mlm", "--masking", "token", "--max-span", "2"], "--max-span would have no effect"),

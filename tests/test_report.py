@@ -208,11 +208,10 @@ class TestCharts:
         self, examined: Examination, task: Task, scores: list[list[float]], targets: list[Any]
     ) -> Examination:
         values = np.array(scores, dtype=np.float32)
-        shape = examined.config.model_copy(update={"task": task})
         answers = task.decode(np.log(values / (1 - values)) if task.kind == "multi-label" else values).labels
         return replace(
             examined,
-            config=shape,
+            task=task,
             scores=values,
             targets=np.array(targets, dtype=np.float32),
             answers=answers,

@@ -74,6 +74,7 @@ EXTRAS = {
     "sklearn": "train",
     "tensorboard": "tensorboard",
     "torch": "train",
+    "transformers": "hub",
 }
 """The extra that brings each optional module."""
 

@@ -109,6 +109,22 @@ class Task:
         """The same question without what was tuned on the answers of one model: thresholds, temperature."""
         return replace(self, thresholds=(), temperature=1.0)
 
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Give the same task with other names for some labels.
+
+        Args:
+            names: The new names by the old ones.
+
+        Raises:
+            ConfigError: There is no such label, or two would be called alike.
+        """
+        if unknown := [label for label in names if label not in self.labels]:
+            raise ConfigError(
+                f"{', '.join(unknown)} cannot be called otherwise: the labels are {', '.join(self.labels)}"
+            )
+        labels = tuple(names.get(label, label) for label in self.labels)
+        return replace(self, labels=labels, scored=tuple(names.get(label, label) for label in self.scored))
+
     def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Turn logits ``(rows, outputs)`` into scores float32 ``(rows, outputs)``."""
         logits = np.asarray(logits, dtype=np.float32)

@@ -46,6 +46,10 @@ class DataConfig(Section):
     """What is asked of a row: one label, any number of labels, a number, or a stance."""
     labels: tuple[str, ...] | None = None
     """Label names in the order of the outputs; found in `train` and sorted when left out."""
+    limit: PositiveInt | None = None
+    """The most rows of each file; all when left out."""
+    shuffle_seed: Annotated[int, Field(ge=0)] | None = None
+    """Shuffle each file's rows with it before `limit` counts; in their order when left out."""
     scored: tuple[str, ...] | None = None
     """Of a stance: the labels whose mean F1 counts; `STANCES` when left out."""
 
@@ -136,6 +140,10 @@ class StartConfig(OriginConfig):
     input_dropout: Probability | None = None
     output_dropout: Probability | None = None
     """Dropouts of the encoder during this run; the model's own when left out."""
+    keep_head: bool = False
+    """Train the folder's own classifier further, whose labels must be those of the data."""
+    map_labels: dict[str, str] = Field(default_factory=dict)
+    """What a kept classifier's labels are called in the data."""
     max_length: Annotated[int, Field(ge=3)] | None = None
     """The longest row in pieces; the tokenizer's own limit when left out."""
 
@@ -153,6 +161,12 @@ class StartConfig(OriginConfig):
             )
         if self.is_drawn and self.tokenizer is None:
             raise ValueError("a preset needs the tokenizer of its pieces (--tokenizer)")
+        if self.keep_head and self.folder is None:
+            raise ValueError("keep_head: only a model folder has a classifier to keep")
+        if self.map_labels and not self.keep_head:
+            raise ValueError(
+                "map_labels would have no effect: only with keep_head, on a classifier's own labels"
+            )
         if not self.is_drawn and self.tokenizer is not None:
             raise ValueError("a trained model brings its own tokenizer: leave --tokenizer out")
         return self

@@ -31,7 +31,8 @@ from twil.data.tables import OnError
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.storage import atomic_folder, check_vacant, sha256, write_json
-from twil.text.tokenizer import UNK_ID, load_tokenizer, max_length, save_tokenizer, set_max_length
+from twil.text.special import find_special
+from twil.text.tokenizer import load_tokenizer, max_length, save_tokenizer, set_max_length
 from twil.version import __version__
 
 RULES = {
@@ -245,6 +246,7 @@ class _Build:
         self.rows = 0
         self._spool = spool
         self._tokenizer = tokenizer
+        self._special = find_special(tokenizer, source="the tokenizer")
         self._sources = sources
         self._drop_duplicates = drop_duplicates
         self._counts = {kind: Counter[str]() for kind in KINDS}
@@ -319,7 +321,11 @@ class _Build:
 
     def _store(self, source: _Source, keys: RowKeys, encoding: Future[list[Encoding]]) -> None:
         rows = encoded_rows(
-            encoding.result(), self._spool.piece_type, pairs=source.reader.pairs, held_out=source.dev
+            encoding.result(),
+            self._spool.piece_type,
+            self._special,
+            pairs=source.reader.pairs,
+            held_out=source.dev,
         )
         self._spool.append(rows, keys)
         self._spooled[source.kind] += len(rows.fates)
@@ -328,7 +334,12 @@ class _Build:
         with ExitStack() as stack:
             outputs = {
                 part: stack.enter_context(
-                    _PartWriter(folder / part_file(part, kind), KINDS[kind], self._spool.piece_type)
+                    _PartWriter(
+                        folder / part_file(part, kind),
+                        KINDS[kind],
+                        self._spool.piece_type,
+                        self._special.unknown,
+                    )
                 )
                 for part in PARTS
             }
@@ -351,14 +362,16 @@ class _PartWriter(PieceWriter):
         unknown: Pieces that stand for what is not in the vocabulary.
     """
 
-    def __init__(self, path: Path, columns: int, pieces: PieceType) -> None:
+    def __init__(self, path: Path, columns: int, pieces: PieceType, unknown: int | None) -> None:
         super().__init__(path, columns, pieces)
         self.truncated = self.unknown = 0
+        self._unknown_piece = unknown
 
     def write_rows(self, rows: EncodedRows) -> None:
         """Append rows as one batch."""
         self.truncated += int(rows.truncated.sum())
-        self.unknown += int((rows.pieces == UNK_ID).sum())
+        if self._unknown_piece is not None:
+            self.unknown += int((rows.pieces == self._unknown_piece).sum())
         self.write(rows.pieces, rows.lengths[:, : self.columns])
 
     def counts(self) -> dict[str, int | str]:

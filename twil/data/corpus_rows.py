@@ -17,7 +17,7 @@ from tokenizers import Encoding
 from twil.data.identifiers import RowKeys
 from twil.data.pieces import PieceArray, PieceType
 from twil.data.spool import DiskArray, DiskReader
-from twil.text.tokenizer import SEP_ID
+from twil.text.special import SpecialPieces
 
 
 class Fate(IntEnum):
@@ -56,17 +56,18 @@ class EncodedRows:
 
 
 def encoded_rows(
-    encodings: Sequence[Encoding], pieces: PieceType, *, pairs: bool, held_out: bool
+    encodings: Sequence[Encoding], pieces: PieceType, special: SpecialPieces, *, pairs: bool, held_out: bool
 ) -> EncodedRows:
     """Turn what the tokenizer gives into arrays.
 
     Args:
         encodings: Of pairs or of single texts.
         pieces: The type of the ids.
+        special: The special pieces around the texts.
         pairs: Which of both.
         held_out: Whether the rows go to dev.
     """
-    flat, lengths = _unframe(encodings, pieces, pairs=pairs)
+    flat, lengths = _unframe(encodings, pieces, special, pairs=pairs)
     # The tokenizer may find nothing to read where there are characters.
     empty = (lengths[:, : 1 + pairs] == 0).any(axis=1)
     return EncodedRows(
@@ -170,9 +171,11 @@ class SpoolReader:
 
 
 def _unframe(
-    encodings: Sequence[Encoding], pieces: PieceType, *, pairs: bool
+    encodings: Sequence[Encoding], pieces: PieceType, special: SpecialPieces, *, pairs: bool
 ) -> tuple[PieceArray, NDArray[np.int32]]:
-    """Take the special pieces off ([CLS] first [SEP], or [CLS] first [SEP] second [SEP]).
+    """Take the special pieces off: [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
+
+    Some families put two in the middle.
 
     Returns:
         The ids of all texts, and their lengths int32 ``(rows, 2)``.
@@ -184,18 +187,29 @@ def _unframe(
     lengths = np.zeros((len(encodings), 2), np.int32)
     kept = np.ones(len(flat), np.bool_)
     kept[begins] = kept[ends - 1] = False
-    borders = _borders(encodings, flat, begins) if pairs else ends - 1
-    kept[borders] = False
+    borders, between = ends - 1, 1
+    if pairs:
+        borders, between = _borders(encodings, flat, begins, special), special.between
+    for place in range(between):
+        kept[borders + place] = False
     lengths[:, 0] = borders - begins - 1
-    lengths[:, 1] = np.maximum(ends - borders - 2, 0)
+    lengths[:, 1] = np.maximum(ends - borders - between - 1, 0)
     return flat[kept], lengths
 
 
-def _borders(encodings: Sequence[Encoding], flat: PieceArray, begins: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the [SEP] between the texts of each pair."""
-    separators = np.flatnonzero(flat == SEP_ID)
-    if len(separators) == 2 * len(encodings):
-        return separators[::2]
-    # A tokenizer of another maker may find the piece in a text; the segments are sure, and cost more.
-    firsts = np.fromiter((row.type_ids.index(1) for row in encodings), np.int64, len(encodings))
-    return begins + firsts - 1
+def _borders(
+    encodings: Sequence[Encoding], flat: PieceArray, begins: NDArray[np.int64], special: SpecialPieces
+) -> NDArray[np.int64]:
+    """Find the (first) [SEP] between the texts of each pair."""
+    separators = np.flatnonzero(flat == special.sep)
+    if len(separators) == (special.between + 1) * len(encodings):
+        return separators[:: special.between + 1]
+    # A tokenizer of another maker may find the piece in a text; whose each is, is sure, and costs more.
+    firsts = np.fromiter((_second(row) for row in encodings), np.int64, len(encodings))
+    return begins + firsts - special.between
+
+
+def _second(row: Encoding) -> int:
+    """Find where the second text of a pair begins, or would."""
+    owners = row.sequence_ids
+    return owners.index(1) if 1 in owners else len(owners) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,26 @@ class LabelledColumns:
         return [*self.texts, self.label]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Some of a file's rows.
+
+    Attributes:
+        limit: The most rows; all when left out.
+        seed: Rows are shuffled with it first, as the datasets library does; in their order when left out.
+    """
+
+    limit: int | None = None
+    seed: int | None = None
+
+    def choose(self, rows: int) -> list[int]:
+        """Choose from so many rows, in the order in which they are to stand."""
+        order = np.arange(rows) if self.seed is None else np.random.default_rng(self.seed).permutation(rows)
+        chosen: list[int] = order[: self.limit].tolist()
+        return chosen
+
+
+WHOLE = Sample()
 COLUMNS = LabelledColumns()
 """What they are called where nobody says otherwise."""
 
@@ -82,6 +102,20 @@ class LabelledSet:
     def rows(self) -> Sequence[str | tuple[str, str]]:
         """What is encoded: texts, or pairs of them."""
         return self.texts if self.text_pairs is None else list(zip(self.texts, self.text_pairs, strict=True))
+
+    def sample(self, sample: Sample) -> LabelledSet:
+        """Take some of the rows."""
+        if sample == WHOLE:
+            return self
+        rows = sample.choose(len(self))
+        pairs = self.text_pairs
+        return replace(
+            self,
+            texts=[self.texts[row] for row in rows],
+            text_pairs=None if pairs is None else [pairs[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            lines=[self.lines[row] for row in rows],
+        )
 
     def targets(self, task: Task) -> NDArray[Any]:
         """Turn the answers into what a model of a task is to give.
@@ -148,14 +182,15 @@ class LabelledSet:
 
 
 def read_labelled(
-    path: str | Path, columns: LabelledColumns = COLUMNS, kind: TaskKind = "class"
+    path: str | Path, columns: LabelledColumns = COLUMNS, kind: TaskKind = "class", sample: Sample = WHOLE
 ) -> LabelledSet:
-    """Read a labelled file whole.
+    """Read a labelled file.
 
     Args:
         path: A table of any format that `TableReader` reads.
         columns: Where texts and answers stand.
         kind: Of the task: a row of a ``multi-label`` task may have no label.
+        sample: Which of its rows are kept.
 
     Raises:
         DataError: The file cannot be read, has no rows, or a row has no answer.
@@ -180,7 +215,7 @@ def read_labelled(
     if not texts:
         raise DataError("the file has no rows: nothing can be learnt or measured", file=path)
     second = pairs if columns.text_pair is not None else None
-    return LabelledSet(Path(path), columns, texts, second, labels, lines, blank)
+    return LabelledSet(Path(path), columns, texts, second, labels, lines, blank).sample(sample)
 
 
 def find_labels(labelled: LabelledSet, kind: TaskKind = "class") -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Tokenizer
 
-from twil.text.tokenizer import UNK_ID, encode, load_tokenizer, max_length, set_max_length
+from twil.text.special import find_special
+from twil.text.tokenizer import encode, load_tokenizer, max_length, set_max_length
 
 Unit = Literal["pieces", "characters"]
 PERCENTILES = (50, 90, 95, 99)
@@ -59,6 +60,7 @@ class PieceCounter:
         if longest is not None:
             set_max_length(self.tokenizer, longest)
         self.longest = max_length(self.tokenizer)
+        self.unknown = find_special(self.tokenizer, source=str(path)).unknown
         self.tokenizer.no_truncation()
 
 
@@ -92,7 +94,10 @@ class LengthTally:
         self._lengths.update(map(len, encoded))
         framed = tokenizer.num_special_tokens_to_add(is_pair=pairs is not None)
         self._pieces += sum(map(len, encoded)) - framed * len(encoded)
-        self._count_unknown(tokenizer, [row for row, ids in zip(rows, encoded, strict=True) if UNK_ID in ids])
+        unknown = self._counter.unknown
+        if unknown is not None:
+            lacking = [row for row, ids in zip(rows, encoded, strict=True) if unknown in ids]
+            self._count_unknown(tokenizer, unknown, lacking)
 
     def lengths(self) -> Lengths:
         """Sum up; there must be a row."""
@@ -114,14 +119,14 @@ class LengthTally:
             unknown_parts=dict(self._parts.most_common(_SHOWN_WORDS)),
         )
 
-    def _count_unknown(self, tokenizer: Tokenizer, rows: list[Any]) -> None:
+    def _count_unknown(self, tokenizer: Tokenizer, unknown: int, rows: list[Any]) -> None:
         """Count unknown pieces; what they stand for is known only to the slower encoding of their rows."""
         for row, encoding in zip(rows, tokenizer.encode_batch(rows), strict=True):
             for place, piece in enumerate(encoding.ids):
-                if piece != UNK_ID:
+                if piece != unknown:
                     continue
                 self._unknown += 1
-                text = row if isinstance(row, str) else row[encoding.type_ids[place]]
+                text = row if isinstance(row, str) else row[encoding.sequence_ids[place] or 0]
                 begin, end = encoding.offsets[place]
                 self._parts[text[begin:end]] += 1
         if len(self._parts) > 2 * _MOST_WORDS:

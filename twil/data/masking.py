@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from twil.config.pretraining import MaskingConfig
 from twil.data.batching import Int64Array
-from twil.text.tokenizer import MASK_ID, SPECIAL
+from twil.text.special import SpecialPieces
+from twil.text.tokenizer import OWN_SPECIAL, SPECIAL
 
 FIRST_ID = len(SPECIAL)
-"""The first id that is no special piece: from here on pieces can be masked, or stand for masked ones."""
+"""The first id that is no special piece in twil's own vocabularies."""
 _SLACK = 1e-9  # 0.07 · 100 is 7.000000000000001 in floating point, and must not become 8
 
 
@@ -40,6 +41,7 @@ def mask(
     config: MaskingConfig,
     vocab_size: int,
     rng: np.random.Generator,
+    special: SpecialPieces = OWN_SPECIAL,
 ) -> Masked:
     """Mask the same share of every row: ⌈budget · n⌉ of its n pieces that are not special.
 
@@ -52,8 +54,9 @@ def mask(
         config: Spans or single pieces, and what they become.
         vocab_size: Pieces of the tokenizer; those drawn at random come from all but the special ones.
         rng: Decides everything that is random.
+        special: The pieces that are never masked, and that none becomes, but for the mask itself.
     """
-    places = np.flatnonzero(ids >= FIRST_ID)  # (P,) where the pieces are that can be masked
+    places = np.flatnonzero(special.ordinary(ids))  # (P,) where the pieces are that can be masked
     rows = np.repeat(np.arange(len(lengths)), lengths)[places]
     counts = np.bincount(rows, minlength=len(lengths))
     budgets = np.clip(np.ceil(config.budget * counts - _SLACK).astype(np.int64), counts > 0, counts)
@@ -63,7 +66,7 @@ def mask(
     else:
         chosen = _spans(places, rows, order, counts, budgets, config.max_span, rng)
     positions = places[chosen]
-    return Masked(_replace(ids, positions, config, vocab_size, rng), positions, ids[positions])
+    return Masked(_replace(ids, positions, config, vocab_size, rng, special), positions, ids[positions])
 
 
 def _first(order: Int64Array, counts: Int64Array, budgets: Int64Array) -> NDArray[np.bool_]:
@@ -120,11 +123,14 @@ def _replace(
     config: MaskingConfig,
     vocab_size: int,
     rng: np.random.Generator,
+    special: SpecialPieces,
 ) -> Int64Array:
     """Put [MASK] or a random piece in the place of masked ones; each is drawn by itself, also in a span."""
     replaced = ids.copy()
     draw = rng.random(len(positions))
     at_random = positions[(draw >= config.mask) & (draw < config.mask + config.random)]
-    replaced[positions[draw < config.mask]] = MASK_ID
-    replaced[at_random] = rng.integers(FIRST_ID, max(vocab_size, FIRST_ID + 1), size=len(at_random))
+    assert special.mask is not None
+    replaced[positions[draw < config.mask]] = special.mask
+    ordinary = max(vocab_size - len(special.ids), 1)
+    replaced[at_random] = special.skip(rng.integers(0, ordinary, size=len(at_random)))
     return replaced

@@ -19,7 +19,8 @@ from twil.data.batching import length_batches
 from twil.data.corpus import Part
 from twil.data.masking import mask
 from twil.data.permutation import Permutation
-from twil.text.tokenizer import CLS_ID, SEP_ID
+from twil.text.special import SpecialPieces
+from twil.text.tokenizer import OWN_SPECIAL
 
 Int64Array = NDArray[np.int64]
 
@@ -84,9 +85,20 @@ class Samples:
         vocab_size: Pieces of the vocabulary.
         rop: See each pair in both orders, with the order's label; otherwise once, as it stands.
         seed: Decides order and masks.
+        special: The special pieces of the vocabulary.
     """
 
-    def __init__(self, part: Part, masking: MaskingConfig, *, vocab_size: int, rop: bool, seed: int) -> None:
+    def __init__(
+        self,
+        part: Part,
+        masking: MaskingConfig,
+        *,
+        vocab_size: int,
+        rop: bool,
+        seed: int,
+        special: SpecialPieces = OWN_SPECIAL,
+    ) -> None:
+        self.special = special
         self.part, self.masking, self.vocab_size, self.seed = part, masking, vocab_size, seed
         self.orders = 2 if rop else 1
         self.rop = rop
@@ -108,7 +120,7 @@ class Samples:
         order = Permutation(len(self), (self.seed, _ORDER, epoch))
         rows = self._rows(order(np.arange(start, min(stop, len(self)), dtype=np.int64)))
         rng = np.random.default_rng([self.seed, _MASKS, epoch, start])
-        masked = mask(rows.input_ids, rows.lengths, self.masking, self.vocab_size, rng)
+        masked = mask(rows.input_ids, rows.lengths, self.masking, self.vocab_size, rng, self.special)
         rows.targets[masked.positions] = masked.targets
         return PieceRows(masked.input_ids, rows.segment_ids, rows.targets, rows.lengths, rows.order)
 
@@ -119,11 +131,11 @@ class Samples:
             assert self.part.pairs is not None
             pieces, lengths = self.part.pairs.pieces(pairs // self.orders)
             reversed_ = pairs % self.orders == 1
-            parts.append(frame_pairs(pieces, lengths, reversed_, rop=self.rop))
+            parts.append(frame_pairs(pieces, lengths, reversed_, rop=self.rop, special=self.special))
         if len(texts):
             assert self.part.texts is not None
             pieces, lengths = self.part.texts.pieces(texts)
-            parts.append(frame_texts(pieces, lengths[:, 0]))
+            parts.append(frame_texts(pieces, lengths[:, 0], self.special))
         rows = join(parts)
         return rows.take(np.argsort(-rows.lengths, kind="stable"))
 
@@ -177,7 +189,12 @@ def micro_batches(
 
 
 def frame_pairs(
-    pieces: Int64Array, lengths: Int64Array, reversed_: NDArray[np.bool_], *, rop: bool
+    pieces: Int64Array,
+    lengths: Int64Array,
+    reversed_: NDArray[np.bool_],
+    *,
+    rop: bool,
+    special: SpecialPieces = OWN_SPECIAL,
 ) -> PieceRows:
     """Put pairs between special pieces: [CLS] first [SEP] second [SEP].
 
@@ -186,33 +203,36 @@ def frame_pairs(
         lengths: int64 ``(R, 2)``.
         reversed_: bool ``(R,)``: put the reply first.
         rop: Whether the rows' order is to be predicted.
+        special: The pieces around them, of which some families put two between the texts.
     """
     tweet, reply = lengths[:, 0], lengths[:, 1]
     first, second = np.where(reversed_, reply, tweet), np.where(reversed_, tweet, reply)
-    sizes = first + second + 3
+    sizes = first + second + 2 + special.between
+    seconds = first + 1 + special.between  # where the second text begins in its row
     starts = np.cumsum(sizes) - sizes
-    ids = np.full(int(sizes.sum()), SEP_ID, dtype=np.int64)
-    ids[starts] = CLS_ID
+    ids = np.full(int(sizes.sum()), special.sep, dtype=np.int64)
+    ids[starts] = special.cls
     begins = np.cumsum(tweet + reply) - (tweet + reply)  # of each row in `pieces`
     ids[ranges(starts + 1, first)] = pieces[ranges(begins + np.where(reversed_, tweet, 0), first)]
-    ids[ranges(starts + first + 2, second)] = pieces[ranges(begins + np.where(reversed_, 0, tweet), second)]
+    ids[ranges(starts + seconds, second)] = pieces[ranges(begins + np.where(reversed_, 0, tweet), second)]
     segments = np.zeros_like(ids)
-    segments[ranges(starts + first + 2, second + 1)] = 1
+    segments[ranges(starts + seconds, second + 1)] = 1
     order = np.where(reversed_, REPLY_FIRST, TWEET_FIRST) if rop else np.full(len(sizes), NO_ORDER)
     return PieceRows(ids, segments, np.full_like(ids, NOT_MASKED), sizes, order.astype(np.int64))
 
 
-def frame_texts(pieces: Int64Array, lengths: Int64Array) -> PieceRows:
+def frame_texts(pieces: Int64Array, lengths: Int64Array, special: SpecialPieces = OWN_SPECIAL) -> PieceRows:
     """Put single texts between special pieces: [CLS] text [SEP].
 
     Args:
         pieces: int64, the texts' pieces, one behind the other.
         lengths: int64 ``(R,)``.
+        special: The pieces around them.
     """
     sizes = lengths + 2
     starts = np.cumsum(sizes) - sizes
-    ids = np.full(int(sizes.sum()), SEP_ID, dtype=np.int64)
-    ids[starts] = CLS_ID
+    ids = np.full(int(sizes.sum()), special.sep, dtype=np.int64)
+    ids[starts] = special.cls
     ids[ranges(starts + 1, lengths)] = pieces
     order = np.full(len(sizes), NO_ORDER, dtype=np.int64)
     return PieceRows(ids, np.zeros_like(ids), np.full_like(ids, NOT_MASKED), sizes, order)

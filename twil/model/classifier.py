@@ -2,53 +2,132 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from tokenizers import Tokenizer
 
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.config.training import StartConfig
 from twil.errors import ConfigError
-from twil.model.folder import load_with_tokenizer
+from twil.model.folder import Description, describe, load_with_tokenizer
 from twil.model.original import import_original
+from twil.model.text_model import TextModel
 from twil.model.twilbert import TWilBERT, keeps_classifier, with_heads
 from twil.task import Task
-from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
+from twil.text.tokenizer import check_own, load_tokenizer, max_length, set_max_length
 
 
-def make_classifier(start: StartConfig, task: Task) -> tuple[TWilBERT, Tokenizer, bool]:
-    """Make the classifier that a run starts from, and its tokenizer with the run's longest length.
+@dataclass(frozen=True)
+class MadeClassifier:
+    """A classifier that a run starts from.
 
-    Returns:
-        Both, and whether the head of a model folder is kept.
+    Attributes:
+        model: With its task: that of the data, with the labels in the order of a head that is kept.
+        tokenizer: Its tokenizer, with the run's longest length.
+        kept: Whether the head of a model folder is kept.
+    """
+
+    model: TextModel
+    tokenizer: Tokenizer
+    kept: bool
+
+
+def make_classifier(start: StartConfig, task: Task) -> MadeClassifier:
+    """Make the classifier that a run starts from.
+
+    Args:
+        start: Where from.
+        task: What the data ask.
 
     Raises:
-        ConfigError: There is no such encoder, or rows may not be that long.
+        ConfigError: There is no such encoder, it cannot have such a head, or rows may not be that long.
         ModelError: The folder, the original's weights or the tokenizer cannot be read.
+        MissingExtraError: The transformers library is needed and not installed.
     """
-    kept = False
-    if not start.is_drawn:
-        model, tokenizer = _load(start)
-        shape = _shape(model.config.encoder, start, start.classifier.apply(model.config.classifier), task)
-        classifier = with_heads(model, shape)
-        kept = keeps_classifier(model.config, shape)
-    else:
-        assert start.tokenizer is not None
-        tokenizer = load_tokenizer(start.tokenizer)
-        encoder = start.draw(vocab_size=tokenizer.get_vocab_size())
-        classifier = TWilBERT(_shape(encoder, start, start.classifier.apply(None), task))
-    limit = classifier.config.encoder.max_positions
-    length = start.max_length or min(limit, max_length(tokenizer) or limit)
+    made = _make(start, task)
+    limit = made.model.max_positions
+    length = start.max_length or min(limit, max_length(made.tokenizer) or limit)
     if length > limit:
         raise ConfigError(f"rows of {length} pieces do not fit: the encoder has {limit} positions")
-    set_max_length(tokenizer, length)
-    return classifier, tokenizer, kept
+    set_max_length(made.tokenizer, length)
+    return made
 
 
-def _load(start: StartConfig) -> tuple[TWilBERT, Tokenizer]:
+def _make(start: StartConfig, task: Task) -> MadeClassifier:
+    if start.is_drawn:
+        return _draw(start, task)
     if start.original is not None:
         imported = import_original(start.original.weights, start.original.config, start.original.vocab)
-        return imported.model, imported.tokenizer
+        return _put_head(start, imported.model, imported.tokenizer, task)
     assert start.folder is not None
-    return load_with_tokenizer(start.folder)
+    described = describe(start.folder)
+    if start.keep_head:
+        task = kept_task(described, start, task)
+    if described.twilbert is None:
+        return _take_from_library(start, described, task)
+    model, tokenizer = load_with_tokenizer(described.folder)
+    assert isinstance(model, TWilBERT)
+    if start.map_labels:
+        model.set_task(model.task.renamed(start.map_labels))
+    made = _put_head(start, model, tokenizer, task)
+    if start.keep_head and not made.kept:
+        raise ConfigError(
+            "keep_head: another pooling or another head would be a new classifier: leave them out"
+        )
+    return made
+
+
+def _draw(start: StartConfig, task: Task) -> MadeClassifier:
+    assert start.tokenizer is not None
+    tokenizer = load_tokenizer(start.tokenizer)
+    check_own(tokenizer, start.tokenizer)
+    encoder = start.draw(vocab_size=tokenizer.get_vocab_size())
+    shape = _shape(encoder, start, start.classifier.apply(None), task)
+    return MadeClassifier(TWilBERT(shape), tokenizer, kept=False)
+
+
+def _put_head(start: StartConfig, model: TWilBERT, tokenizer: Tokenizer, task: Task) -> MadeClassifier:
+    shape = _shape(model.config.encoder, start, start.classifier.apply(model.config.classifier), task)
+    return MadeClassifier(with_heads(model, shape), tokenizer, keeps_classifier(model.config, shape))
+
+
+def _take_from_library(start: StartConfig, described: Description, task: Task) -> MadeClassifier:
+    from twil.model.hub.reading import make_hub_classifier
+
+    chosen = start.classifier.model_dump(exclude_none=True)
+    dropouts = {"input_dropout": start.input_dropout, "output_dropout": start.output_dropout}
+    chosen |= {name: value for name, value in dropouts.items() if value is not None}
+    if chosen:
+        raise ConfigError(
+            f"model: {', '.join(chosen)} would have no effect: {start.folder} is a model of the transformers "
+            "library, whose classifier and dropout are its own"
+        )
+    if start.keep_head:
+        model, tokenizer = load_with_tokenizer(described.folder)
+        model.set_task(task)
+    else:
+        model, tokenizer = make_hub_classifier(described.folder, task)
+    return MadeClassifier(model, tokenizer, start.keep_head)
+
+
+def kept_task(described: Description, start: StartConfig, task: Task) -> Task:
+    """Give the data's task with its labels in the order of a folder's own classifier.
+
+    Raises:
+        ConfigError: The folder has no classifier, or one that is asked something else; both are told.
+    """
+    if described.task is None:
+        raise ConfigError(f"keep_head: {start.folder} has no classifier to keep: leave it out")
+    own = described.task.undecided.renamed(start.map_labels)
+    if own.kind != task.kind:
+        raise ConfigError(f"keep_head: {start.folder} is a {own.kind} model, and the data are of {task.kind}")
+    if set(own.labels) != set(task.labels) and task.kind != "regression":
+        raise ConfigError(
+            f"keep_head: {start.folder} has the labels {', '.join(own.labels)}, and the data have "
+            f"{', '.join(task.labels)}: tie them to each other (--map-labels "
+            f"{own.labels[0]}={task.labels[0]},…), or leave keep_head out for a new classifier"
+        )
+    return replace(task, labels=own.labels)
 
 
 def _shape(

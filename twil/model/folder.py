@@ -2,14 +2,17 @@
 
 It is a plain folder that can be copied anywhere. `config.json` holds the SHA-256 of the tokenizer that
 the weights were trained with, and a folder whose tokenizer is another is refused.
+
+A folder of the transformers library is a model folder too, and so is the name of a model on the hub.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +20,32 @@ import numpy
 import safetensors
 import tokenizers
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
+from twil.model.hub.description import HubDescription
+from twil.model.hub.download import download, is_hub_name
+from twil.model.hub.model import HubModel
+from twil.model.hub.pieces import SETTINGS
+from twil.model.text_model import TextModel
 from twil.model.twilbert import MODEL_TYPE, TWilBERT
+from twil.model.twilbert_folder import FORMAT, read_json, read_shape, read_weights, write_weights
 from twil.predict.bundle import is_bundle
 from twil.storage import atomic_folder, sha256, write_json
-from twil.text.tokenizer import load_tokenizer, save_tokenizer
+from twil.task import Task
+from twil.text.tokenizer import check_own, load_tokenizer, save_tokenizer
 from twil.version import __version__
 
-FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER, RUN = "config.json", "model.safetensors", "tokenizer.json", "run.json"
-FILES = (CONFIG, WEIGHTS, TOKENIZER, RUN, LOG)
+FILES = (CONFIG, WEIGHTS, TOKENIZER, SETTINGS, RUN, LOG)
+_TOKENIZER_HASH = "tokenizer_sha256"
 
 
 def save(
     path: str | Path,
-    model: TWilBERT,
+    model: TextModel,
     tokenizer: Tokenizer,
     run: Mapping[str, Any],
     *,
@@ -58,17 +67,21 @@ def save(
         ModelError: The tokenizer has more pieces than the model.
     """
     pieces = tokenizer.get_vocab_size(with_added_tokens=True)
-    if pieces > model.config.encoder.vocab_size:
+    if pieces > model.vocab_size:
         raise ModelError(
-            f"the tokenizer has {pieces} pieces and the model {model.config.encoder.vocab_size}: "
-            "they do not belong together"
+            f"the tokenizer has {pieces} pieces and the model {model.vocab_size}: they do not belong together"
         )
     with atomic_folder(path, overwrite=overwrite, own=FILES) as folder:
         save_tokenizer(tokenizer, folder / TOKENIZER)
-        header = {"format": FORMAT, "model_type": MODEL_TYPE, "tokenizer_sha256": sha256(folder / TOKENIZER)}
-        write_json(folder / CONFIG, header | {"model": model.config.as_dict()})
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        header = {"format": FORMAT, _TOKENIZER_HASH: sha256(folder / TOKENIZER)}
+        if isinstance(model, TWilBERT):
+            shape = {"model_type": MODEL_TYPE, "model": model.config.as_dict()}
+            write_json(folder / CONFIG, header | shape)
+            write_weights(folder / WEIGHTS, model)
+        elif isinstance(model, HubModel):
+            from twil.model.hub.writing import write_hub
+
+            write_hub(folder, model, tokenizer, header)
         write_json(folder / RUN, {**run, "versions": versions()})
         if log is not None:
             shutil.copyfile(log, folder / LOG)
@@ -93,61 +106,109 @@ def copy(source: Path, path: str | Path, run: Mapping[str, Any], *, overwrite: b
         write_json(folder / RUN, run)
 
 
-def load(path: str | Path) -> TWilBERT:
-    """Load a model folder.
+def load(path: str | Path) -> TextModel:
+    """Load a model.
+
+    Args:
+        path: A model folder, a folder of the transformers library, or the name of a model on the hub.
 
     Returns:
         The model on the CPU, in evaluation mode, float32.
 
     Raises:
         ModelError: It is no model folder, or its parts do not belong together.
+        MissingExtraError: It is a model of the transformers library, which is not installed.
     """
-    folder = Path(path)
-    with torch.device("meta"):  # no weights are drawn that would be overwritten
-        model = TWilBERT(read_config(folder))
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{folder / WEIGHTS} cannot be read ({error}): copy the folder again") from error
-    _check_fit(model, weights, source=folder / WEIGHTS)
-    model.load_state_dict(weights, assign=True)
-    return model.float().eval()
+    return load_with_tokenizer(path)[0]
 
 
-def load_with_tokenizer(path: str | Path) -> tuple[TWilBERT, Tokenizer]:
-    """Load a model folder and its tokenizer; raises as `load` does."""
-    return load(path), load_tokenizer(Path(path) / TOKENIZER)
+def load_with_tokenizer(path: str | Path) -> tuple[TextModel, Tokenizer]:
+    """Load a model and its tokenizer, which cuts rows at what the model reads; raises as `load` does."""
+    described = describe(path)
+    if described.twilbert is not None:
+        tokenizer = load_tokenizer(described.folder / TOKENIZER)
+        check_own(tokenizer, described.folder / TOKENIZER)
+        return read_weights(described.twilbert, described.folder / WEIGHTS), tokenizer
+    from twil.model.hub.reading import read_hub
+
+    return read_hub(described.folder)
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Read the shape of the model in `folder` and check that its tokenizer is the one it was trained with.
+@dataclass(frozen=True)
+class Description:
+    """What a model folder says of its model, read without its weights.
+
+    Attributes:
+        folder: Where it lies.
+        task: What its classifier is asked; None without one.
+        shape: All that is told of the model, in JSON's types.
+        twilbert: The shape of a TWilBERT model; None of any other.
+        written_here: Whether twil wrote the folder, and `tokenizer.json` is what it reads with.
+    """
+
+    folder: Path
+    task: Task | None
+    shape: dict[str, Any]
+    twilbert: ModelConfig | None
+    written_here: bool
+
+
+def describe(path: str | Path) -> Description:
+    """Read what a model folder says of its model, and check that its tokenizer is that of its weights.
 
     Raises:
         ModelError: It is no model folder, or its parts do not belong together.
         ConfigError: Its configuration does not describe a model.
     """
-    if not folder.is_dir():
-        raise ModelError(f"there is no model folder {folder}")
+    folder = locate(path)
     if is_bundle(folder):
-        raise ModelError(f"{folder} is a bundle: give the model folder that it was exported from")
-    for name in (CONFIG, WEIGHTS, TOKENIZER):
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"{folder} is no model folder (it has no {name}): make one with twil pretrain, "
-                "twil import or twil finetune"
-            )
-    path = folder / CONFIG
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
-    if not isinstance(value, dict) or value.get("model_type") != MODEL_TYPE:
-        raise ModelError(f"{path} does not describe a {MODEL_TYPE} model: give a folder that twil wrote")
-    if value.get("format") != FORMAT:
-        raise ModelError(f"{path} has format {value.get('format')}, this twil reads {FORMAT}: update twil")
-    if sha256(folder / TOKENIZER) != value.get("tokenizer_sha256"):
-        raise ModelError(f"{folder / TOKENIZER} is not the tokenizer of this model: copy the folder again")
-    return ModelConfig.parse(value.get("model"), source=str(path))
+        raise ModelError(f"{path} is a bundle: give the model folder that it was exported from")
+    if not (folder / CONFIG).is_file():
+        raise _incomplete(path, CONFIG)
+    value = read_json(folder / CONFIG)
+    if value.get("model_type") == MODEL_TYPE:
+        for name in (WEIGHTS, TOKENIZER):
+            if not (folder / name).is_file():
+                raise _incomplete(path, name)
+        shape = read_shape(folder / CONFIG, value)
+        _check_tokenizer(folder, value)
+        return Description(folder, shape.task, shape.as_dict(), shape, written_here=True)
+    hub = HubDescription.read(folder)
+    if hub.own:
+        _check_tokenizer(folder, hub.own)
+    if not weights_files(folder):
+        raise _incomplete(path, WEIGHTS)
+    return Description(folder, hub.task, hub.config, None, written_here=bool(hub.own))
+
+
+def locate(path: str | Path) -> Path:
+    """Find a model folder: where the path says, else on the hub, downloaded once.
+
+    Raises:
+        ModelError: There is none.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not is_hub_name(str(path)):
+        raise ModelError(f"there is no model folder {path}")
+    return download(str(path))
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """List the files of a model's weights."""
+    safe = sorted(folder.glob("model*.safetensors"))
+    return safe or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def weights_hash(path: str | Path) -> str:
+    """Give the SHA-256 of a model's weights; of several files that of their hashes.
+
+    Raises:
+        ModelError: There is no such model folder.
+    """
+    hashes = [sha256(file) for file in weights_files(locate(path))]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -160,23 +221,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): copy the folder again, or remove it") from error
-    return run if isinstance(run, dict) else {}
-
-
-def _check_fit(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source: Path) -> None:
-    wanted = model.state_dict()
-    faults = [f"{name} is missing" for name in wanted.keys() - weights.keys()]
-    faults += [f"{name} is left over" for name in weights.keys() - wanted.keys()]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & weights.keys()
-        if weights[name].shape != wanted[name].shape
-    ]
-    if faults:
-        raise ModelError(f"{source} does not fit the model: {'; '.join(sorted(faults)[:5])}")
+        return read_json(path)
+    except ModelError as error:
+        raise ModelError(f"{error}, or remove it") from error
 
 
 def versions() -> dict[str, str]:
@@ -189,3 +236,16 @@ def versions() -> dict[str, str]:
         "safetensors": safetensors.__version__,
         "numpy": numpy.__version__,
     }
+
+
+def _incomplete(path: str | Path, missing: str) -> ModelError:
+    return ModelError(
+        f"{path} is no model folder (it has no {missing}): make one with twil pretrain, twil import or "
+        "twil finetune, or give a folder of the transformers library"
+    )
+
+
+def _check_tokenizer(folder: Path, header: Mapping[str, Any]) -> None:
+    path = folder / TOKENIZER
+    if not path.is_file() or sha256(path) != header.get(_TOKENIZER_HASH):
+        raise ModelError(f"{path} is not the tokenizer of this model: copy the folder again")

@@ -4,21 +4,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from twil.config.model import ModelConfig
+from twil.config.model import ModelConfig, Pooling
 from twil.errors import ModelError
 from twil.model.encoder import Encoder, initialize
 from twil.model.heads import ClassifierHead, RopHead, TiedMlmHead
 from twil.model.packing import Packing
+from twil.model.text_model import TextModel, parameter_count
 from twil.predict.architecture import Architecture
 from twil.task import Task
 
 MODEL_TYPE = "twilbert"
 
 
-class TWilBERT(nn.Module):
+class TWilBERT(TextModel):
     """BERT for Spanish Twitter (González, Hurtado and Pla 2020), with any of its heads.
 
     Args:
@@ -57,29 +60,71 @@ class TWilBERT(nn.Module):
         )
 
     @property
-    def task(self) -> Task:
-        """What the classifier is asked.
+    def max_positions(self) -> int:
+        """The longest row in pieces, special ones included."""
+        return self.config.encoder.max_positions
 
-        Raises:
-            ModelError: The model has no classifier.
-        """
-        if self.config.task is None:
-            raise ModelError("this model has no classifier yet: make one with twil finetune")
+    @property
+    def description(self) -> dict[str, Any]:
+        """The shape, the heads and the task in JSON's types."""
+        return self.config.as_dict()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader of its card or report is told of the shape, in words."""
+        shape = self.config.encoder
+        facts = {
+            "architecture": "TWilBERT encoder",
+            "layers": f"{shape.n_layers}{' with shared weights' if shape.share_layers else ''}",
+            "hidden size": f"{shape.hidden_size:,}",
+            "attention heads": f"{shape.n_heads} of {shape.head_size}",
+            "embedding size": f"{shape.embedding_size or shape.hidden_size:,}",
+            "vocabulary": f"{shape.vocab_size:,} pieces",
+            "parameters": f"{parameter_count(self):,}",
+        }
+        if shape.memory:
+            slots, layers = shape.memory.n_keys**2, len(shape.memory.layers)
+            facts["product-key memory"] = f"{slots:,} slots in {layers} layer(s)"
+        return facts
+
+    @property
+    def own_task(self) -> Task | None:
+        """What the classifier is asked; None without a classifier."""
         return self.config.task
+
+    def set_task(self, task: Task) -> None:
+        """Ask the same classifier under other names, or decide its answers otherwise."""
+        self.config = self.config.model_copy(update={"task": task})
+
+    @property
+    def has_mlm(self) -> bool:
+        """Whether there is a masked-language head."""
+        return self.mlm is not None
+
+    @property
+    def ties_mlm(self) -> bool:
+        """Whether that head's weights are the token embeddings."""
+        return isinstance(self.mlm, TiedMlmHead)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How its classifier makes one vector of a row; None without one."""
+        return self.config.classifier.pooling if self.config.classifier else None
+
+    @property
+    def depths(self) -> list[nn.Module]:
+        """The encoder's parts from the bottom: the embeddings, then each layer."""
+        encoder = self.encoder
+        return [encoder.embeddings, *(encoder.blocks[block] for block in encoder.plan)]
+
+    def compile_layers(self) -> None:
+        """Compile the encoder with torch.compile."""
+        self.encoder.compile_layers()
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None
     ) -> Tensor:
-        """Compute hidden states.
-
-        Args:
-            input_ids: int64 ``(B, T)``, T at most the encoder's `max_positions`.
-            attention_mask: int64 ``(B, T)``, 0 on pads; all 1 when left out.
-            segment_ids: int64 ``(B, T)``, 1 on the second text; all 0 when left out.
-
-        Returns:
-            float ``(B, T, D)``.
-        """
+        """Compute hidden states float ``(B, T, D)``, as `TextModel.encode` says."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if segment_ids is None:
@@ -90,17 +135,7 @@ class TWilBERT(nn.Module):
     def encode_packed(
         self, input_ids: Tensor, segment_ids: Tensor, packing: Packing, attention_mask: Tensor | None = None
     ) -> Tensor:
-        """Compute hidden states of rows that lie one behind the other.
-
-        Args:
-            input_ids: int64 ``(N,)``, each row at most `max_positions` long.
-            segment_ids: int64 ``(N,)``.
-            packing: Where the rows lie.
-            attention_mask: int64 ``(N,)``, 0 on rows of pads that fill a batch up; all 1 when left out.
-
-        Returns:
-            float ``(N, D)``.
-        """
+        """Compute hidden states float ``(N, D)`` of packed rows, as `TextModel.encode_packed` says."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         hidden: Tensor = self.encoder(input_ids[None], attention_mask[None], segment_ids[None], packing)[0]
@@ -118,17 +153,6 @@ class TWilBERT(nn.Module):
             tied: Tensor = self.mlm(hidden, self.encoder.embeddings.token.weight)
             return tied
         logits: Tensor = self.mlm(hidden)
-        return logits
-
-    def rop_logits(self, hidden: Tensor) -> Tensor:
-        """Map hidden states float ``(B, T, D)`` to reply-order logits ``(B, 2)``.
-
-        Raises:
-            ModelError: The model has no such head.
-        """
-        if self.rop is None:
-            raise ModelError("this model has no reply-order head")
-        logits: Tensor = self.rop(hidden)
         return logits
 
     def forward(
@@ -183,8 +207,3 @@ def keeps_classifier(old: ModelConfig, new: ModelConfig) -> bool:
     assert new.task is not None
     heads = [config.model_copy(update={"dropout": 0.0}) for config in (old.classifier, new.classifier)]
     return old.task.undecided == new.task.undecided and heads[0] == heads[1]
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Count the trainable numbers of a model, shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())

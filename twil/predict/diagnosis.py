@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "gpu": ("onnxruntime-gpu",),
     "train": ("onnx", "optuna", "safetensors", "scikit-learn", "scipy", "sentencepiece", "torch"),
     "import": ("h5py",),
+    "hub": ("transformers",),
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
     "ray": ("ray",),

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.labelled import COLUMNS, LabelledColumns, LabelledSet, read_labelled
+from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
 from twil.reports.comparison import Comparison, Entry
-from twil.reports.contestants import common_task, name_models
+from twil.reports.contestants import check_used, common_task, name_models, own_names
 from twil.scoring.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
 from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.resampling import check_comparable, comparable_metrics, resample
 from twil.task import Task
-from twil.train.classifiers import open_classifier, read_task
+from twil.train.classifiers import NO_NAMES, open_classifier, read_task
 
 RESAMPLES = 10_000
 FEWEST_RESAMPLES = 100
@@ -54,6 +54,8 @@ def compare(
     models: Mapping[str, Path] | Sequence[str | Path],
     *,
     columns: LabelledColumns = COLUMNS,
+    sample: Sample = WHOLE,
+    map_labels: Mapping[str, str] = NO_NAMES,
     metric: str | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -69,6 +71,8 @@ def compare(
         file: The labelled texts.
         models: Model folders and bundles by name; or as `name_models` takes them.
         columns: Where texts and answers stand.
+        sample: Which rows are taken.
+        map_labels: What labels of models are called in the file; each is of one model or of more.
         metric: By which pairs of models are compared; the task's main one when left out.
         resamples: How many samples are drawn.
         seed: Of their drawing.
@@ -86,20 +90,23 @@ def compare(
     paths = models if isinstance(models, Mapping) else name_models(models)
     if not paths:
         raise ConfigError("there is nothing to compare: name model folders or bundles")
-    task = common_task({name: read_task(path) for name, path in paths.items()})
+    tasks = {name: read_task(path) for name, path in paths.items()}
+    names = {name: own_names(own, map_labels) for name, own in tasks.items()}
+    check_used(map_labels, names.values())
+    task = common_task({name: own.renamed(names[name]) for name, own in tasks.items()})
     metric = metric or main_metric(task)
     check_comparable(metric, task)
-    labelled = read_labelled(file, columns, task.kind)
+    labelled = read_labelled(file, columns, task.kind, sample)
     targets = labelled.targets(task)
     entries, answers = [], []
     for number, (name, path) in enumerate(paths.items(), start=1):
         yield Answering(name, number, len(paths), len(labelled))
-        entry, given = _answer(name, path, labelled, task, batch_tokens, device)
+        entry, given = _answer(name, path, names[name], labelled, task, batch_tokens, device)
         entries.append(entry)
         answers.append(given)
     shown = dict.fromkeys(name for name in comparable_metrics(task) if OF_LABEL not in name)
-    names = tuple(shown | {metric: None})
-    found = resample(targets, answers, task, metrics=names, samples=resamples, seed=seed)
+    measured = tuple(shown | {metric: None})
+    found = resample(targets, answers, task, metrics=measured, samples=resamples, seed=seed)
     places = sort_entries(entries, found.values[metric], order, higher=higher_is_better(metric))
     yield Comparison(
         file=Path(file),
@@ -113,7 +120,7 @@ def compare(
                 entries[place],
                 intervals={
                     name: percentile_interval(found.values[name][place], found.samples[name][place])
-                    for name in names
+                    for name in measured
                 },
             )
             for place in places
@@ -147,10 +154,16 @@ def sort_entries(
 
 
 def _answer(
-    name: str, path: Path, labelled: LabelledSet, task: Task, batch_tokens: int, device: str
+    name: str,
+    path: Path,
+    names: Mapping[str, str],
+    labelled: LabelledSet,
+    task: Task,
+    batch_tokens: int,
+    device: str,
 ) -> tuple[Entry, NDArray[Any]]:
     """Have one model answer all rows; its answers are given in the order of the task's labels."""
-    with open_classifier(path, batch_tokens=batch_tokens, device=device) as classifier:
+    with open_classifier(path, map_labels=names, batch_tokens=batch_tokens, device=device) as classifier:
         own = classifier.task
         answered = classifier.answer(labelled.rows)
         if not np.isfinite(answered.logits).all():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +49,22 @@ def _unlike(name: str, others: Collection[str]) -> str:
         unlike = f"{name} #{number}"
         number += 1
     return unlike
+
+
+def own_names(task: Task, names: Mapping[str, str]) -> dict[str, str]:
+    """Give those of other names for labels that are for a model's own."""
+    return {label: name for label, name in names.items() if label in task.labels}
+
+
+def check_used(names: Mapping[str, str], used: Iterable[Mapping[str, str]]) -> None:
+    """Refuse another name for a label that no model has.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    known = {label for own in used for label in own}
+    if unknown := [label for label in names if label not in known]:
+        raise ConfigError(f"{', '.join(unknown)} cannot be called otherwise: no model has such a label")
 
 
 def common_task(tasks: Mapping[str, Task]) -> Task:

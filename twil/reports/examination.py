@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.config.model import ModelConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.model.folder import load_with_tokenizer
-from twil.model.twilbert import parameter_count
 from twil.reports.run_record import RunRecord, Source, find_source
 from twil.scoring.calibration import Reliability, reliability
 from twil.scoring.metrics import Report, score_logits
@@ -34,8 +32,8 @@ class Examination:
     Attributes:
         folder: The model's.
         record: What the run recorded of itself.
-        config: The shape of the model, and its task.
-        parameters: Its trainable numbers.
+        task: What the model is asked.
+        facts: Of its shape, as `TextModel.facts` gives them.
         max_length: Its longest row in pieces.
         source: The file.
         labelled: Its rows.
@@ -48,8 +46,8 @@ class Examination:
 
     folder: Path
     record: RunRecord
-    config: ModelConfig
-    parameters: int
+    task: Task
+    facts: dict[str, str]
     max_length: int
     source: Source
     labelled: LabelledSet
@@ -58,12 +56,6 @@ class Examination:
     scores: NDArray[np.float32]
     answers: list[str]
     report: Report
-
-    @property
-    def task(self) -> Task:
-        """What the model is asked."""
-        assert self.config.task is not None
-        return self.config.task
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
@@ -117,8 +109,8 @@ def examine(
     return Examination(
         folder=folder,
         record=record,
-        config=model.config,
-        parameters=parameter_count(model),
+        task=task,
+        facts=model.facts | ({"pooling": model.pooling} if model.pooling else {}),
         max_length=max_length(tokenizer) or 0,
         source=source,
         labelled=labelled,

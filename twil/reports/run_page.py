@@ -239,20 +239,14 @@ def _data(examined: Examination) -> Element:
 
 
 def _model(examined: Examination) -> Element:
-    task, encoder = examined.task, examined.config.encoder
+    task = examined.task
     kind = f"{'stance' if task.scored else task.kind} of {', '.join(task.labels)}"
     told: list[tuple[str, Cell]] = [
         ("task", kind),
         ("input", "pairs of texts" if task.pair else "single texts"),
-        ("parameters", examined.parameters),
-        ("layers", encoder.n_layers),
-        ("hidden size", encoder.hidden_size),
-        ("heads", f"{encoder.n_heads} of size {encoder.head_size}"),
-        ("vocabulary", encoder.vocab_size),
+        *examined.facts.items(),
         ("longest row", f"{examined.max_length} pieces"),
     ]
-    if examined.config.classifier:
-        told.append(("pooling", examined.config.classifier.pooling))
     if examined.record.versions:
         versions = ", ".join(f"{name} {version}" for name, version in examined.record.versions.items())
         told.append(("trained with", versions))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from twil.data.batching import Int64Array
-from twil.errors import ConfigError, DataError
-from twil.text.tokenizer import CLS_ID, MASK, MASK_ID, SEP_ID, UNK, UNK_ID, encode, max_length
+from twil.errors import ConfigError, DataError, ModelError
+from twil.text.special import SpecialPieces, find_special
+from twil.text.tokenizer import MASK, encode, max_length
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ class MaskedTexts:
         input_ids: The ids of each row, special pieces included; every [MASK] is one of them.
         asked: Per row the places of its masks, int64 ``(M,)``.
         truncated: Whether the end of the text (without masks) was left out; bool ``(rows,)``.
+        mask: How the tokenizer calls its mask, as it stands in the texts.
     """
 
     texts: tuple[str, ...]
     input_ids: list[list[int]]
     asked: list[Int64Array]
     truncated: NDArray[np.bool_]
+    mask: str = MASK
 
 
 @dataclass(frozen=True)
@@ -84,25 +87,31 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
 
     Args:
         tokenizer: One that cuts rows at what the model reads.
-        texts: Each with one [MASK] or more.
+        texts: Each with one [MASK] or more, which may also be called as the tokenizer calls its own.
 
     Raises:
+        ModelError: The tokenizer has no mask.
         DataError: A text has no [MASK], one that lies behind the longest row, or is not Unicode.
     """
+    special = find_special(tokenizer, source="the tokenizer")
+    if special.mask is None:
+        raise ModelError("the tokenizer of this model has no mask to fill: give another model")
+    mask = str(tokenizer.id_to_token(special.mask))
+    texts = [text.replace(MASK, mask) for text in texts]
     for number, text in enumerate(texts, start=1):
-        if MASK not in text:
+        if mask not in text:
             raise DataError(
                 f"text {number} has no {MASK}: put it where a piece is to be found ({_cut(text)})"
             )
-    rows, truncated = _encode(tokenizer, texts)
-    asked = [np.flatnonzero(np.asarray(ids) == MASK_ID) for ids in rows]
+    rows, truncated = _encode(tokenizer, texts, special, mask)
+    asked = [np.flatnonzero(np.asarray(ids) == special.mask) for ids in rows]
     for number, (text, places) in enumerate(zip(texts, asked, strict=True), start=1):
-        if len(places) < text.count(MASK):
+        if len(places) < text.count(mask):
             raise DataError(
                 f"{MASK} {len(places) + 1} of text {number} lies behind the longest row that the model "
                 f"reads ({max_length(tokenizer)} pieces): shorten the text ({_cut(text)})"
             )
-    return MaskedTexts(tuple(texts), rows, asked, np.array(truncated, dtype=np.bool_))
+    return MaskedTexts(tuple(texts), rows, asked, np.array(truncated, dtype=np.bool_), mask)
 
 
 def rank_pieces(logits: NDArray[np.float32], k: int) -> TopPieces:
@@ -145,13 +154,16 @@ def fill_texts(tokenizer: Tokenizer, masked: MaskedTexts, best: Sequence[TopPiec
         best: For each text the pieces for its masks.
     """
     used = {int(piece) for found in best for piece in np.unique(found.pieces)}
-    surfaces = {piece: _surface(tokenizer, piece) for piece in used}
+    special = find_special(tokenizer, source="the tokenizer")
+    surfaces = {piece: _surface(tokenizer, piece, special) for piece in used}
     return [
         FilledText(
             text=text,
             masks=tuple(
                 tuple(
-                    Fill(spell(tokenizer, piece), probability, _fill(text, place, surfaces[piece]))
+                    Fill(
+                        spell(tokenizer, piece), probability, _fill(text, masked.mask, place, surfaces[piece])
+                    )
                     for piece, probability in zip(pieces, probabilities, strict=True)
                 )
                 for place, (pieces, probabilities) in enumerate(
@@ -164,8 +176,11 @@ def fill_texts(tokenizer: Tokenizer, masked: MaskedTexts, best: Sequence[TopPiec
     ]
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-    if tokenizer.encode(MASK, add_special_tokens=False).ids == [MASK_ID]:
+def _encode(
+    tokenizer: Tokenizer, texts: Sequence[str], special: SpecialPieces, mask: str
+) -> tuple[list[list[int]], list[bool]]:
+    assert special.mask is not None
+    if tokenizer.encode(mask, add_special_tokens=False).ids == [special.mask]:
         whole = encode(tokenizer, texts)
         return whole.input_ids, whole.truncated.tolist()
     # A tokenizer of original weights takes [MASK] for punctuation and a word.
@@ -173,26 +188,28 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[list[list[int]]
     assert longest is not None
     rows, truncated = [], []
     for text in texts:
-        parts = encode(tokenizer, text.split(MASK))
+        parts = encode(tokenizer, text.split(mask))
         pieces = parts.input_ids[0][1:-1]
         for part in parts.input_ids[1:]:
-            pieces += [MASK_ID, *part[1:-1]]
+            pieces += [special.mask, *part[1:-1]]
         kept = pieces[: longest - tokenizer.num_special_tokens_to_add(is_pair=False)]
-        rows.append([CLS_ID, *kept, SEP_ID])
+        rows.append([special.cls, *kept, special.sep])
         truncated.append(len(kept) < len(pieces) or bool(parts.truncated.any()))
     return rows, truncated
 
 
-def _surface(tokenizer: Tokenizer, piece: int) -> str:
+def _surface(tokenizer: Tokenizer, piece: int, special: SpecialPieces) -> str:
     """Spell a piece as it stands in a text, with a blank before it where it begins a word."""
     # Alone, a piece would lose its blank; behind another one it keeps it.
-    return tokenizer.decode([UNK_ID, piece], skip_special_tokens=False).removeprefix(UNK)
+    before = special.sep if special.unknown is None else special.unknown
+    decoded: str = tokenizer.decode([before, piece], skip_special_tokens=False)
+    return decoded.removeprefix(str(tokenizer.id_to_token(before)))
 
 
-def _fill(text: str, place: int, surface: str) -> str:
+def _fill(text: str, mask: str, place: int, surface: str) -> str:
     """Put a piece in the place of one [MASK], counted from 0; blanks before it are the piece's own."""
-    parts = text.split(MASK)
-    before, after = MASK.join(parts[: place + 1]).rstrip(), MASK.join(parts[place + 1 :])
+    parts = text.split(mask)
+    before, after = mask.join(parts[: place + 1]).rstrip(), mask.join(parts[place + 1 :])
     return (before + surface if before else surface.lstrip()) + after
 
 

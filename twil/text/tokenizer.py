@@ -19,10 +19,21 @@ from tokenizers.processors import TemplateProcessing
 from twil.errors import ConfigError, DataError, ModelError
 from twil.storage import atomic_file
 from twil.text.normalization import original_normalizer
+from twil.text.special import SpecialPieces, find_special
 
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")  # ids 0 to 4 of every vocabulary
 PAD, UNK, MASK, CLS, SEP = SPECIAL
 PAD_ID, UNK_ID, MASK_ID, CLS_ID, SEP_ID = range(len(SPECIAL))
+OWN_SPECIAL = SpecialPieces(
+    pad=PAD_ID,
+    cls=CLS_ID,
+    sep=SEP_ID,
+    between=1,
+    unknown=UNK_ID,
+    mask=MASK_ID,
+    ids=tuple(range(len(SPECIAL))),
+)
+"""Those of twil's own vocabularies."""
 
 _LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
 
@@ -139,7 +150,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """Load a `tokenizer.json`. Rows come unpadded, whatever padding the file asks of other programs.
 
     Raises:
-        ModelError: The file is absent or not a tokenizer, or its special pieces are not those of twil.
+        ModelError: The file is absent or not a tokenizer, or does not frame texts as encoders want them.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,7 +160,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
-    _check_special(tokenizer, path)
+    find_special(tokenizer, source=str(path))
     return tokenizer
 
 
@@ -158,14 +169,19 @@ def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
 
     The file asks for padding on the right, so that other programs that read it pad as in training.
     """
+    pad = find_special(tokenizer, source="the tokenizer").pad
     padded = Tokenizer.from_str(tokenizer.to_str())
-    padded.enable_padding(direction="right", pad_id=PAD_ID, pad_token=PAD)
+    padded.enable_padding(direction="right", pad_id=pad, pad_token=tokenizer.id_to_token(pad))
     with atomic_file(path) as temporary:
         padded.save(str(temporary))
 
 
-def _check_special(tokenizer: Tokenizer, path: Path) -> None:
-    """Refuse a tokenizer that training and prediction, which count on these ids and this frame, misread."""
+def check_own(tokenizer: Tokenizer, path: Path) -> None:
+    """Refuse a tokenizer whose special pieces are not twil's own, with which TWilBERT reads.
+
+    Raises:
+        ModelError: It is another.
+    """
     text, pair = tokenizer.encode(""), tokenizer.encode("", "")
     framed = (text.ids, pair.ids, pair.type_ids) == ([CLS_ID, SEP_ID], [CLS_ID, SEP_ID, SEP_ID], [0, 0, 1])
     if not framed or [tokenizer.token_to_id(piece) for piece in SPECIAL] != list(range(len(SPECIAL))):

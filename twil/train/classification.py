@@ -17,9 +17,10 @@ from twil.config.loop import Precision
 from twil.config.training import TrainConfig
 from twil.data.batching import length_batches, pad_rows, shuffled_batches
 from twil.data.labelled import LabelledSet
-from twil.model.twilbert import TWilBERT
+from twil.model.text_model import TextModel
 from twil.scoring.metrics import Report, metrics_of, score_logits
 from twil.task import Task
+from twil.text.special import find_special
 from twil.text.tokenizer import PAD_ID, encode
 from twil.train.class_weights import class_weights
 from twil.train.devices import autocast
@@ -37,12 +38,14 @@ class EncodedSet:
         segment_ids: Segments of each row of a set of pairs.
         targets: As `LabelledSet.targets` gives them.
         truncated: How many rows were cut at the longest length.
+        pad_id: The piece that fills rows up.
     """
 
     input_ids: list[list[int]]
     segment_ids: list[list[int]] | None
     targets: NDArray[Any]
     truncated: int
+    pad_id: int = PAD_ID
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -58,8 +61,17 @@ def encode_set(labelled: LabelledSet, tokenizer: Tokenizer, task: Task) -> Encod
         DataError: An answer is none of the task's.
     """
     targets = labelled.targets(task)
-    encoded = encode(tokenizer, labelled.rows)
-    return EncodedSet(encoded.input_ids, encoded.segment_ids, targets, int(encoded.truncated.sum()))
+    return encode_rows(labelled.rows, targets, tokenizer)
+
+
+def encode_rows(
+    rows: Sequence[str | tuple[str, str]], targets: NDArray[Any], tokenizer: Tokenizer
+) -> EncodedSet:
+    """Turn texts or pairs, and what is true of them, into token ids."""
+    encoded = encode(tokenizer, rows)
+    pad_id = find_special(tokenizer, source="the tokenizer").pad
+    truncated = int(encoded.truncated.sum())
+    return EncodedSet(encoded.input_ids, encoded.segment_ids, targets, truncated, pad_id)
 
 
 class Classification:
@@ -75,7 +87,7 @@ class Classification:
 
     def __init__(
         self,
-        model: TWilBERT,
+        model: TextModel,
         train: EncodedSet,
         dev: EncodedSet,
         config: TrainConfig,
@@ -136,7 +148,7 @@ def collate(
     encoded: EncodedSet, rows: NDArray[np.int64], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Make the model's inputs of some rows: int64 ``(B, T)`` ids, mask and segments."""
-    batch = pad_rows(encoded.input_ids, encoded.segment_ids, rows, pad_id=PAD_ID)
+    batch = pad_rows(encoded.input_ids, encoded.segment_ids, rows, pad_id=encoded.pad_id)
     arrays = (batch.input_ids, batch.attention_mask, batch.segment_ids)
     input_ids, mask, segment_ids = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
     return input_ids, mask, segment_ids
@@ -144,7 +156,7 @@ def collate(
 
 @torch.inference_mode()
 def compute_logits(
-    model: TWilBERT,
+    model: TextModel,
     encoded: EncodedSet,
     batch_tokens: int,
     precision: Precision = "fp32",

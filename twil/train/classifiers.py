@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ from twil.predict.bundle import is_bundle, open_bundle
 from twil.predict.external import external_files
 from twil.predict.predictor import Predictor, classifier_task
 from twil.task import Task
-from twil.text.tokenizer import encode
 
 WARM_UP_ROWS = 32
 """The first rows are answered once before the time of all is taken."""
+
+NO_NAMES: Mapping[str, str] = {}
+"""Labels are called as the model calls them."""
 
 TextRows = Sequence[str | tuple[str, str]]
 
@@ -78,7 +80,7 @@ class Classifier(ABC):
 class _Folder(Classifier):
     def __init__(self, path: Path, batch_tokens: int, device: str) -> None:
         # Here, not above: a bundle is scored without torch.
-        from twil.model.folder import WEIGHTS, load_with_tokenizer
+        from twil.model.folder import load_with_tokenizer, locate, weights_files
         from twil.train.devices import choose_device
 
         self._model, self._tokenizer = load_with_tokenizer(path)
@@ -88,15 +90,13 @@ class _Folder(Classifier):
         self._model.to(place)
         self.runtime, self.precision = f"torch on {place.type}", "fp32"
         self.architecture = self._model.architecture
-        self.size = (path / WEIGHTS).stat().st_size
+        self.size = sum(file.stat().st_size for file in weights_files(locate(path)))
 
     def _compute(self, rows: TextRows) -> tuple[NDArray[np.float32], int]:
-        from twil.train.classification import EncodedSet, compute_logits
+        from twil.train.classification import compute_logits, encode_rows
 
-        encoded = encode(self._tokenizer, rows)
-        truncated, targets = int(encoded.truncated.sum()), np.empty(0)  # what is true is not asked here
-        encoded_set = EncodedSet(encoded.input_ids, encoded.segment_ids, targets, truncated)
-        return compute_logits(self._model, encoded_set, self._batch_tokens), truncated
+        encoded = encode_rows(rows, np.empty(0), self._tokenizer)  # what is true is not asked here
+        return compute_logits(self._model, encoded, self._batch_tokens), encoded.truncated
 
     def close(self) -> None:
         del self._model
@@ -130,12 +130,11 @@ def read_task(path: str | Path) -> Task:
     Raises:
         ModelError: There is no classifier.
     """
-    _check_folder(path)
     if is_bundle(path):
         return classifier_task(open_bundle(path))
-    from twil.model.folder import read_config
+    from twil.model.folder import describe
 
-    task = read_config(Path(path)).task
+    task = describe(path).task
     if task is None:
         raise ModelError(f"{path} has no classifier yet: make one with twil finetune")
     return task
@@ -143,28 +142,29 @@ def read_task(path: str | Path) -> Task:
 
 @contextmanager
 def open_classifier(
-    path: str | Path, *, batch_tokens: int = 1024, device: str = "auto"
+    path: str | Path,
+    *,
+    map_labels: Mapping[str, str] = NO_NAMES,
+    batch_tokens: int = 1024,
+    device: str = "auto",
 ) -> Iterator[Classifier]:
     """Give the classifier at a path; its memory is free once the block has ended.
 
     Args:
         path: A model folder or a bundle.
+        map_labels: Other names for some of its labels.
         batch_tokens: Pieces per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
+        ConfigError: `map_labels` names a label that it does not have.
         ModelError: There is none.
         ProviderError: A bundle cannot run where it should.
         MissingExtraError: What computes is not installed.
     """
-    _check_folder(path)
     classifier = (_Bundle if is_bundle(path) else _Folder)(Path(path), batch_tokens, device)
     try:
+        classifier.task = classifier.task.renamed(map_labels)
         yield classifier
     finally:
         classifier.close()
-
-
-def _check_folder(path: str | Path) -> None:
-    if not Path(path).is_dir():
-        raise ModelError(f"there is no model folder and no bundle {path}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from twil.config.pretraining import PretrainLoopConfig
 from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, Steps, frame_texts, micro_batches
 from twil.model.packing import Packing
-from twil.model.twilbert import TWilBERT
+from twil.model.text_model import TextModel
 from twil.text.tokenizer import PAD_ID
 from twil.train.devices import autocast
 from twil.train.distributed import World
@@ -51,20 +51,20 @@ class DenoisingBatch:
     order: Tensor
 
     @classmethod
-    def of(cls, rows: PieceRows, *, packed: bool) -> DenoisingBatch:
+    def of(cls, rows: PieceRows, *, packed: bool, pad_id: int = PAD_ID) -> DenoisingBatch:
         """Lay out rows on the host."""
         ids, segments, targets = map(torch.from_numpy, (rows.input_ids, rows.segment_ids, rows.targets))
         lengths, order = rows.lengths.tolist(), torch.from_numpy(rows.order)
         packing = None
         if packed:
             fill = -len(ids) % PIECES_GRAIN
-            ids, segments = F.pad(ids, (0, fill), value=PAD_ID), F.pad(segments, (0, fill))
+            ids, segments = F.pad(ids, (0, fill), value=pad_id), F.pad(segments, (0, fill))
             mask = (torch.arange(len(ids)) < len(ids) - fill).long()
             packing = Packing.of(lengths + _cut(fill, max(lengths)))
             first = packing.offsets[: len(lengths)].long()
         else:
             visible = torch.arange(max(lengths)) < torch.from_numpy(rows.lengths)[:, None]  # (B, T)
-            ids = torch.full(visible.shape, PAD_ID).masked_scatter_(visible, ids)
+            ids = torch.full(visible.shape, pad_id).masked_scatter_(visible, ids)
             segments = torch.zeros_like(ids).masked_scatter_(visible, segments)
             targets = torch.full(visible.shape, NOT_MASKED).masked_scatter_(visible, targets).flatten()
             mask, first = visible.long(), torch.arange(len(lengths)) * visible.shape[1]
@@ -106,7 +106,7 @@ class DenoisingNetwork(nn.Module):
         rop: Whether that order is learned.
     """
 
-    def __init__(self, model: TWilBERT, *, rop: bool) -> None:
+    def __init__(self, model: TextModel, *, rop: bool) -> None:
         super().__init__()
         self.model, self.rop = model, rop
 
@@ -169,7 +169,7 @@ class Denoising:
 
     def __init__(
         self,
-        model: TWilBERT,
+        model: TextModel,
         train: Samples,
         dev: Samples | None,
         config: PretrainLoopConfig,
@@ -179,10 +179,11 @@ class Denoising:
     ) -> None:
         self.model, self.train, self.dev, self.config = model, train, dev, config
         self.dev_rows, self.world = dev_rows, world
+        self.special = train.special
         self.device = next(model.parameters()).device
         self.single = DenoisingNetwork(model, rop=train.rop)
         if config.compile:
-            model.encoder.compile_layers()
+            model.compile_layers()
         self.network = world.replicate(self.single)
 
     def epoch(self, number: int) -> Sequence[Step]:
@@ -234,7 +235,9 @@ class Denoising:
         for batch in micro_batches(
             rows, self.config.batch_tokens, rank=self.world.rank, world_size=self.world.size
         ):
-            tensors = DenoisingBatch.of(batch, packed=self.config.packed).to(self.device)
+            tensors = DenoisingBatch.of(batch, packed=self.config.packed, pad_id=self.special.pad).to(
+                self.device
+            )
             with autocast(self.device, self.config.precision):
                 sums += self.single(tensors).double()
         self.model.train()
@@ -245,8 +248,10 @@ class Denoising:
 
     def _step(self, batches: Sequence[PieceRows]) -> Step:
         # A process without a row takes part all the same, or the others would wait for it.
-        layouts = batches or [frame_texts(np.empty(0, np.int64), np.zeros(1, np.int64))]
-        tensors = [DenoisingBatch.of(rows, packed=self.config.packed) for rows in layouts]
+        layouts = batches or [frame_texts(np.empty(0, np.int64), np.zeros(1, np.int64), self.special)]
+        tensors = [
+            DenoisingBatch.of(rows, packed=self.config.packed, pad_id=self.special.pad) for rows in layouts
+        ]
         if self.device.type == "cuda":
             tensors = [batch.pin() for batch in tensors]
         counts = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
+from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
 from twil.scoring.metrics import Report, score_logits
-from twil.train.classifiers import open_classifier
+from twil.train.classifiers import NO_NAMES, open_classifier
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ def evaluate(
     file: str | Path,
     *,
     columns: LabelledColumns = COLUMNS,
+    sample: Sample = WHOLE,
+    map_labels: Mapping[str, str] = NO_NAMES,
     batch_tokens: int = 1024,
     device: str = "auto",
 ) -> Evaluation:
@@ -46,16 +49,19 @@ def evaluate(
         path: A model folder or a bundle.
         file: The labelled texts.
         columns: Where they and their answers stand.
+        sample: Which rows are taken.
+        map_labels: What the model's labels are called in the file.
         batch_tokens: Pieces per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
+        ConfigError: `map_labels` names a label that the model does not have.
         DataError: The file cannot be used, or has a label that the model does not know.
         ModelError: There is no classifier at `path`.
     """
-    with open_classifier(path, batch_tokens=batch_tokens, device=device) as classifier:
+    with open_classifier(path, map_labels=map_labels, batch_tokens=batch_tokens, device=device) as classifier:
         task, runtime = classifier.task, classifier.runtime
-        labelled = read_labelled(file, columns, task.kind)
+        labelled = read_labelled(file, columns, task.kind, sample)
         targets = labelled.targets(task)
         answered = classifier.answer(labelled.rows)
     report = score_logits(answered.logits, targets, task)

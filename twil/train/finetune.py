@@ -14,12 +14,12 @@ import torch
 
 from twil.config.loop import LOG
 from twil.config.training import DataConfig, FinetuneConfig
-from twil.data.labelled import LabelledColumns, LabelledSet, check_covered, find_labels, read_labelled
+from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_covered, find_labels, read_labelled
 from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.errors import DataError
 from twil.model.classifier import make_classifier
-from twil.model.folder import FILES, WEIGHTS, save
-from twil.model.twilbert import parameter_count
+from twil.model.folder import FILES, save, weights_hash
+from twil.model.text_model import parameter_count
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
 from twil.storage import check_vacant, sha256
 from twil.task import Task
@@ -178,7 +178,9 @@ class _Run:
             check_metric(config.train.metric, self.task)
         check_decision(config.decision, self.task)
         torch.manual_seed(config.train.seed)
-        self.model, self.tokenizer, self.kept_classifier = make_classifier(config.model, self.task)
+        made = make_classifier(config.model, self.task)
+        self.model, self.tokenizer, self.kept_classifier = made.model, made.tokenizer, made.kept
+        self.task = self.model.task
         if config.train.freeze is not None:
             freeze(self.model, config.train.freeze)
         self.encoded = {name: encode_set(rows, self.tokenizer, self.task) for name, rows in self.sets.items()}
@@ -255,7 +257,7 @@ class _Run:
         logits = {name: self.objective.logits(rows) for name, rows in self.encoded.items() if name != "train"}
         decision = decide(self.config.decision, logits["dev"], self.encoded["dev"].targets, self.task)
         task = decision.task if decision else self.task
-        self.model.config = self.model.config.model_copy(update={"task": task})
+        self.model.set_task(task)
         reports = {
             name: score_logits(found, self.encoded[name].targets, task) for name, found in logits.items()
         }
@@ -303,23 +305,19 @@ class _Run:
         }
         for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps"):
             del settings[f"train.{key}"]
-        if weights := _start_weights(config):
-            settings["the weights it starts from"] = sha256(weights)
+        if config.model.original is not None:
+            settings["the weights it starts from"] = sha256(config.model.original.weights)
+        elif config.model.folder is not None:
+            settings["the weights it starts from"] = weights_hash(config.model.folder)
         return settings | {
             "the columns": repr((data.text, data.text_pair, data.label)),
+            "the rows": repr((data.limit, data.shuffle_seed)),
             "the training data": self.files["train"]["sha256"],
             "the dev data": self.files["dev"]["sha256"],
-            "the model": json.dumps(self.model.config.as_dict(), sort_keys=True),
+            "the model": json.dumps(self.model.description, sort_keys=True),
             "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
             "the number of processes": repr(self.world.size),
         }
-
-
-def _start_weights(config: FinetuneConfig) -> Path | None:
-    """Name the file of the weights that a run starts from; None where they are drawn."""
-    if config.model.original is not None:
-        return config.model.original.weights
-    return config.model.folder and config.model.folder / WEIGHTS
 
 
 def read_sets(data: DataConfig) -> LabelledSets:
@@ -333,8 +331,11 @@ def read_sets(data: DataConfig) -> LabelledSets:
     for file in given.values():
         if str(file) == "-" or (file.exists() and not file.is_file()):
             raise DataError("training data must be a regular file, whose hash is recorded", file=file)
-    columns = LabelledColumns(data.text, data.text_pair, data.label)
-    return {name: read_labelled(file, columns, data.kind) for name, file in given.items()}
+    columns, sample = (
+        LabelledColumns(data.text, data.text_pair, data.label),
+        Sample(data.limit, data.shuffle_seed),
+    )
+    return {name: read_labelled(file, columns, data.kind, sample) for name, file in given.items()}
 
 
 def describe_sets(sets: LabelledSets) -> FileRecords:

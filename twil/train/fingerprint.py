@@ -9,7 +9,7 @@ from typing import Any
 from twil.config.settings import flatten
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.errors import ConfigError, ModelError
-from twil.model.folder import WEIGHTS, read_config
+from twil.model.folder import describe, weights_hash
 from twil.storage import sha256
 from twil.text.tokenizer import load_tokenizer
 from twil.train.finetune import LabelledSets
@@ -41,8 +41,8 @@ def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
 def fingerprint_start(start: StartConfig) -> dict[str, str]:
     """Name the contents of what a model starts from; raises as `fingerprint` does."""
     if start.folder is not None:
-        shape = json.dumps(read_config(start.folder).as_dict(), sort_keys=True)
-        return {"the model": shape, "the model's weights": sha256(start.folder / WEIGHTS)}
+        shape = json.dumps(describe(start.folder).shape, sort_keys=True)
+        return {"the model": shape, "the model's weights": weights_hash(start.folder)}
     if start.original is not None:
         files = {
             "the original's weights": start.original.weights,

@@ -145,7 +145,7 @@ def inspect_row(
 def _guess(probe: Probe, row: Row, rng: np.random.Generator) -> Iterator[Guess]:
     (masked,), targets = mask_rows(probe, [row], MaskingConfig(), rng)
     log_probs = score_pieces(probe, [masked], targets).log_probs
-    best = top_pieces(probe, [masked], min(TOP, probe.model.config.encoder.vocab_size))
+    best = top_pieces(probe, [masked], min(TOP, probe.model.vocab_size))
     for place, target, log_prob, pieces, probabilities in zip(
         masked.asked, targets, log_probs, best.pieces, best.probabilities, strict=True
     ):

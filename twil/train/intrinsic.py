@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from twil.config.pretraining import MaskingConfig
 from twil.data.batching import Int64Array
-from twil.data.masking import FIRST_ID
 from twil.data.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
 from twil.errors import ConfigError, DataError
@@ -265,7 +264,7 @@ class _Mlm:
         masked, targets = mask_rows(self._probe, whole, self._masking, self._rng)
         scores = score_pieces(self._probe, masked, targets)
         pieces = np.concatenate([row.input_ids for row in whole])
-        self._pieces.add(pieces[pieces >= FIRST_ID])
+        self._pieces.add(pieces[self._probe.special.ordinary(pieces)])
         self._targets.add(targets)
         self._log_prob += float(scores.log_probs.sum())
         self._right += int((scores.guesses == targets).sum())

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-
-from torch import nn
+from collections.abc import Collection
 
 from twil.errors import ConfigError
-from twil.model.twilbert import TWilBERT
+from twil.model.text_model import TextModel
 
 EMBEDDINGS = "embeddings"
 _LAYERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
-def freeze(model: TWilBERT, parts: str) -> None:
+def freeze(model: TextModel, parts: str) -> None:
     """Keep parts of the encoder as they are.
 
     Args:
@@ -26,12 +24,12 @@ def freeze(model: TWilBERT, parts: str) -> None:
     """
     depths = {depth for part in parts.split(",") for depth in _depths(part.strip(), model)}
     _check_separate(model, depths)
-    for depth, module in enumerate(_modules(model)):
+    for depth, module in enumerate(model.depths):
         if depth in depths:
             module.requires_grad_(requires_grad=False)
 
 
-def layer_rates(model: TWilBERT, decay: float) -> dict[str, float]:
+def layer_rates(model: TextModel, decay: float) -> dict[str, float]:
     """Give learning rates that become smaller from layer to layer downwards (Howard and Ruder 2018).
 
     The heads learn at the run's rate, the topmost layer at `decay` times that, and so on to the embeddings.
@@ -46,7 +44,7 @@ def layer_rates(model: TWilBERT, decay: float) -> dict[str, float]:
     Raises:
         ConfigError: The layers share their weights.
     """
-    modules = list(_modules(model))
+    modules = list(model.depths)
     if len({id(module) for module in modules}) < len(modules):
         raise ConfigError("train.layer_decay: the layers of this encoder share their weights and their rate")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -57,17 +55,10 @@ def layer_rates(model: TWilBERT, decay: float) -> dict[str, float]:
     }
 
 
-def _modules(model: TWilBERT) -> Iterator[nn.Module]:
-    """Give the encoder's parts from the bottom: the embeddings, then each layer."""
-    encoder = model.encoder
-    yield encoder.embeddings
-    yield from (encoder.blocks[block] for block in encoder.plan)
-
-
-def _depths(part: str, model: TWilBERT) -> range:
+def _depths(part: str, model: TextModel) -> range:
     if part == EMBEDDINGS:
         return range(1)
-    layers, found = model.config.encoder.n_layers, _LAYERS.fullmatch(part)
+    layers, found = len(model.depths) - 1, _LAYERS.fullmatch(part)
     if found is not None:
         first, last = int(found[1]), int(found[2] or found[1])
         if first <= last < layers:
@@ -78,11 +69,11 @@ def _depths(part: str, model: TWilBERT) -> range:
     )
 
 
-def _check_separate(model: TWilBERT, depths: Collection[int]) -> None:
+def _check_separate(model: TextModel, depths: Collection[int]) -> None:
     """Refuse to treat some layers otherwise than others with the same weights."""
     treated: dict[int, set[bool]] = {}
-    for layer, block in enumerate(model.encoder.plan):
-        treated.setdefault(block, set()).add(layer + 1 in depths)
+    for depth, module in enumerate(model.depths):
+        treated.setdefault(id(module), set()).add(depth in depths)
     if any(len(answers) > 1 for answers in treated.values()):
         raise ConfigError(
             "train.freeze: the layers of this encoder share their weights, and can only be frozen together"

@@ -33,7 +33,7 @@ def open_measured(opening: Opening) -> Subject:
     threads = opening.threads or available_cpus()
     torch.set_num_threads(threads)
     model.to(device)
-    compute = model if model.classifier is not None else model.encode
+    compute = model.encode if model.own_task is None else model
 
     def run(batch: Batch) -> object:
         arrays = (batch.input_ids, batch.attention_mask, batch.segment_ids)
@@ -48,9 +48,9 @@ def open_measured(opening: Opening) -> Subject:
         reason=auto if opening.provider == "auto" else "",
         device=torch.cuda.get_device_name() if device.type == "cuda" else "",
         precision="fp32",
-        kind="classifier" if model.classifier is not None else "encoder",
+        kind="encoder" if model.own_task is None else "classifier",
         threads=threads,
-        max_length=model.config.encoder.max_positions,
+        max_length=model.max_positions,
         pieces=tokenizer.get_vocab_size(with_added_tokens=True),
     )
     return Subject(run, facts)

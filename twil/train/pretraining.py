@@ -18,10 +18,12 @@ from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
 from twil.errors import ConfigError, ModelError
 from twil.machine import peak_memory
-from twil.model.folder import FILES, WEIGHTS, load_with_tokenizer, save
-from twil.model.twilbert import TWilBERT, parameter_count, with_heads
-from twil.storage import check_vacant, sha256
-from twil.text.tokenizer import max_length, set_max_length
+from twil.model.folder import FILES, load_with_tokenizer, save, weights_hash
+from twil.model.text_model import TextModel, parameter_count
+from twil.model.twilbert import TWilBERT, with_heads
+from twil.storage import check_vacant
+from twil.text.special import find_special
+from twil.text.tokenizer import check_own, max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.denoising import Denoising
 from twil.train.devices import Arithmetic, choose_device, choose_precision
@@ -166,7 +168,7 @@ class _Run:
         self.objective = self._objective()
         _check_metric(config.train.metric, self.objective.measured)
         self.steps = count_steps(self.objective, config.train)
-        self.loop = resolve(config.train, self.steps, self.model.config.encoder.hidden_size)
+        self.loop = resolve(config.train, self.steps, self.model.architecture.hidden)
 
     def events(
         self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
@@ -212,6 +214,7 @@ class _Run:
                 vocab_size=self.tokenizer.get_vocab_size(),
                 rop=rop,
                 seed=config.train.seed,
+                special=find_special(self.tokenizer, source="the tokenizer"),
             )
             for part in (corpus.train, corpus.dev)
             if part is not None
@@ -296,18 +299,18 @@ class _Run:
         for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps", "precision"):
             del settings[f"train.{key}"]
         if self.config.model.folder is not None:
-            settings["the weights it starts from"] = sha256(self.config.model.folder / WEIGHTS)
+            settings["the weights it starts from"] = weights_hash(self.config.model.folder)
         return settings | {
             "data.dev_rows": repr(self.config.data.dev_rows),
             "train.precision": self.precision,
             "the corpus": self.corpus.sha256,
-            "the model": json.dumps(self.model.config.as_dict(), sort_keys=True),
+            "the model": json.dumps(self.model.description, sort_keys=True),
             "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
             "the number of processes": repr(self.world.size),
         }
 
 
-def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokenizer, tuple[str, ...]]:
+def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Tokenizer, tuple[str, ...]]:
     """Make the model that a run starts from, and its tokenizer with the corpus's longest length.
 
     Returns:
@@ -318,21 +321,26 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokeni
         ModelError: The model folder cannot be read, or has another tokenizer than the corpus.
     """
     rop = learns_order(config, corpus)
+    model: TextModel
     tokenizer, new = corpus.tokenizer, []
     if config.model.folder is None:
-        shape = config.model.shape(vocab_size=tokenizer.get_vocab_size(), rop=rop)
-        model = TWilBERT(shape)
+        check_own(tokenizer, corpus.path)
+        model = TWilBERT(config.model.shape(vocab_size=tokenizer.get_vocab_size(), rop=rop))
     else:
         start, tokenizer = load_with_tokenizer(config.model.folder)
         _check_same_pieces(tokenizer, corpus, config.model.folder)
-        head = start.config.rop or (config.model.rop if rop else None)
-        changes = {"mlm": True, "rop": head, "classifier": None, "task": None}
-        model = with_heads(start, start.config.model_copy(update=changes))
-        new = [] if start.config.mlm else ["mlm"]
-        new += ["rop"] if head and not start.config.rop else []
+        if isinstance(start, TWilBERT):
+            head = start.config.rop or (config.model.rop if rop else None)
+            changes = {"mlm": True, "rop": head, "classifier": None, "task": None}
+            model = with_heads(start, start.config.model_copy(update=changes))
+            new = [] if start.has_mlm else ["mlm"]
+            new += ["rop"] if head and not start.rop else []
+        else:
+            _check_adaptable(start, config.model.folder, rop=rop)
+            model = start
     if model.rop is not None and not rop:
         model.rop.requires_grad_(requires_grad=False)  # kept as it is
-    limit = model.config.encoder.max_positions
+    limit = model.max_positions
     if corpus.max_length > limit:
         longer = "" if config.model.folder else ", or set model.encoder.max_positions"
         raise ConfigError(
@@ -341,6 +349,20 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TWilBERT, Tokeni
         )
     set_max_length(tokenizer, corpus.max_length)
     return model, tokenizer, tuple(new)
+
+
+def _check_adaptable(model: TextModel, folder: Path, *, rop: bool) -> None:
+    """Refuse to train what a model of the transformers library has no head for."""
+    if not model.has_mlm:
+        raise ModelError(
+            f"{folder} has no masked-language head to train further: give the model as it was pretrained, "
+            "not a classifier made of it"
+        )
+    if rop:
+        raise ConfigError(
+            f"{folder} has no head for the order of replies, which TWilBERT alone has: learn masked pieces "
+            "alone (--set objective.rop=false)"
+        )
 
 
 def learns_order(config: PretrainConfig, corpus: Corpus) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from twil.data.batching import Int64Array, length_batches, pad_batch
 from twil.data.masking import mask
 from twil.errors import ConfigError, ModelError
 from twil.model.folder import load_with_tokenizer
-from twil.model.twilbert import TWilBERT
+from twil.model.text_model import TextModel
 from twil.text.cloze import TopPieces, check_count, rank_pieces, spell
-from twil.text.tokenizer import MASK_ID, PAD_ID, encode, max_length, set_max_length
+from twil.text.special import SpecialPieces, find_special
+from twil.text.tokenizer import encode, max_length, set_max_length
 from twil.train.devices import choose_device
 
 Text = str | tuple[str, str]
@@ -47,10 +49,15 @@ class Probe:
     """
 
     path: Path
-    model: TWilBERT
+    model: TextModel
     tokenizer: Tokenizer
     device: torch.device
     batch_tokens: int
+
+    @cached_property
+    def special(self) -> SpecialPieces:
+        """The special pieces of the tokenizer."""
+        return find_special(self.tokenizer, source=str(self.path))
 
     def spell(self, piece: int) -> str:
         """Give the piece that an id stands for."""
@@ -110,13 +117,14 @@ def open_probe(
         raise ConfigError(f"a batch cannot have {batch_tokens} pieces: ask for at least one")
     place = choose_device(device, "fp32")
     model, tokenizer = load_with_tokenizer(path)
-    for wanted, head, name in ((mlm, model.mlm, "masked-language"), (rop, model.rop, "reply-order")):
-        if wanted and head is None:
+    heads = (mlm, model.has_mlm, "masked-language"), (rop, model.rop is not None, "reply-order")
+    for wanted, there, name in heads:
+        if wanted and not there:
             raise ModelError(
                 f"{path} has no {name} head: give a model that was pretrained with one, as twil pretrain "
                 "or twil import wrote it (a fine-tuned classifier has none)"
             )
-    limit = model.config.encoder.max_positions
+    limit = model.max_positions
     set_max_length(tokenizer, min(limit, max_length(tokenizer) or limit))
     return Probe(Path(path), model.to(place).eval(), tokenizer, place, batch_tokens)
 
@@ -149,7 +157,7 @@ def mask_rows(
     """
     lengths = np.array([len(row.input_ids) for row in rows], dtype=np.int64)
     ids = np.concatenate([row.input_ids for row in rows])
-    masked = mask(ids, lengths, masking, probe.tokenizer.get_vocab_size(), rng)
+    masked = mask(ids, lengths, masking, probe.tokenizer.get_vocab_size(), rng, probe.special)
     ends = np.cumsum(lengths)
     asked = np.split(masked.positions, np.searchsorted(masked.positions, ends[:-1]))
     return [
@@ -184,7 +192,7 @@ def top_pieces(probe: Probe, rows: Sequence[Row], k: int) -> TopPieces:
     Raises:
         ConfigError: The vocabulary does not have `k` pieces, or `k` is none.
     """
-    check_count(k, probe.model.config.encoder.vocab_size)
+    check_count(k, probe.model.vocab_size)
     count = sum(len(row.asked) for row in rows)
     pieces = np.empty((count, k), dtype=np.int64)
     probabilities = np.empty((count, k), dtype=np.float64)
@@ -205,8 +213,10 @@ def pseudo_log_likelihoods(probe: Probe, rows: Sequence[Row]) -> Iterator[list[N
         Some rows at a time, in their order, for each the log-probabilities float64 ``(T - 2,)`` of its
         pieces from the first to the last, without [CLS] and the final [SEP].
     """
+    mask = probe.special.mask
+    assert mask is not None  # of a model that fills it
     for group in _groups(rows, _GROUP_BATCHES * probe.batch_tokens):
-        copies = [_masked(row, place) for row in group for place in range(1, len(row.input_ids) - 1)]
+        copies = [_masked(row, place, mask) for row in group for place in range(1, len(row.input_ids) - 1)]
         targets = np.concatenate([row.input_ids[1:-1] for row in group])
         log_probs = score_pieces(probe, copies, targets).log_probs
         ends = np.cumsum([len(row.input_ids) - 2 for row in group])
@@ -256,15 +266,17 @@ def _piece_logits(probe: Probe, rows: Sequence[Row]) -> Iterator[tuple[Int64Arra
 
 def _hidden(probe: Probe, rows: Sequence[Row]) -> Tensor:
     batch = pad_batch(
-        [row.input_ids.tolist() for row in rows], [row.segment_ids.tolist() for row in rows], pad_id=PAD_ID
+        [row.input_ids.tolist() for row in rows],
+        [row.segment_ids.tolist() for row in rows],
+        pad_id=probe.special.pad,
     )
     arrays = (batch.input_ids, batch.attention_mask, batch.segment_ids)
     return probe.model.encode(*(torch.from_numpy(array).to(probe.device) for array in arrays))
 
 
-def _masked(row: Row, place: int) -> Row:
+def _masked(row: Row, place: int, mask: int) -> Row:
     masked = row.input_ids.copy()
-    masked[place] = MASK_ID
+    masked[place] = mask
     return replace(row, input_ids=masked, asked=np.array([place], dtype=np.int64))
 
 

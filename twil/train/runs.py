@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from twil.config.training import FinetuneConfig
 from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings, check_state, check_vacant_state
-from twil.model.folder import FILES, RUN, copy, read_config, read_run
+from twil.model.folder import FILES, RUN, copy, describe, read_run
 from twil.scoring.metrics import Report, metrics_of
 from twil.storage import check_vacant, write_json
 from twil.train.decisions import Decision
@@ -207,7 +207,7 @@ def read_finished(folder: Path, *, seconds: float = 0.0) -> Finished:
     Raises:
         ModelError: It cannot be read.
     """
-    record, task = read_run(folder), read_config(folder).task
+    record, task = read_run(folder), describe(folder).task
     try:
         assert task is not None
         reports = {name: Report(**report) for name, report in record["results"].items()}

@@ -1,0 +1,133 @@
+"""Tiny models of the transformers library, with random weights, as their authors would have saved them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import EXAMPLES
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+FAMILIES = ("bert", "distilbert", "roberta", "camembert", "xlm-roberta", "electra")
+ANGLED = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+SQUARE = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCABULARY, POSITIONS, HIDDEN, HEADS, LAYERS = 400, 64, 32, 4, 2
+
+
+def library() -> Any:
+    """Give the transformers library, or skip the test that wants it."""
+    return pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
+
+
+def texts() -> list[str]:
+    """Give the example tweets."""
+    with (EXAMPLES / "tweets_train.tsv").open(encoding="utf-8") as file:
+        return [row["TEXT"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+def make_pieces(family: str) -> Any:
+    """Make a tokenizer of the library of a family's kind."""
+    transformers = library()
+    if family in ("bert", "distilbert", "electra"):
+        trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trained.train_from_iterator(
+            texts(),
+            trainers.WordPieceTrainer(
+                vocab_size=VOCABULARY, special_tokens=list(SQUARE), show_progress=False
+            ),
+        )
+        return transformers.BertTokenizer(vocab=trained.get_vocab(), do_lower_case=True)
+    if family == "roberta":
+        trained = Tokenizer(models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trained.train_from_iterator(
+            texts(),
+            trainers.BpeTrainer(
+                vocab_size=VOCABULARY,
+                special_tokens=list(ANGLED),
+                initial_alphabet=alphabet,
+                show_progress=False,
+            ),
+        )
+        told = json.loads(trained.to_str())["model"]
+        merges = [tuple(pair) for pair in told["merges"]]
+        return transformers.RobertaTokenizer(vocab=told["vocab"], merges=merges)
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trained.train_from_iterator(
+        texts(),
+        trainers.UnigramTrainer(
+            vocab_size=VOCABULARY, special_tokens=list(ANGLED), unk_token="<unk>", show_progress=False
+        ),
+    )
+    pieces = [(piece, score) for piece, score in json.loads(trained.to_str())["model"]["vocab"]]
+    kind = transformers.CamembertTokenizer if family == "camembert" else transformers.XLMRobertaTokenizer
+    return kind(vocab=pieces)
+
+
+def make_config(family: str, pieces: Any, **more: Any) -> Any:
+    """Make the configuration of a tiny model of a family."""
+    transformers = library()
+    kinds = {
+        "bert": transformers.BertConfig,
+        "distilbert": transformers.DistilBertConfig,
+        "roberta": transformers.RobertaConfig,
+        "camembert": transformers.CamembertConfig,
+        "xlm-roberta": transformers.XLMRobertaConfig,
+        "electra": transformers.ElectraConfig,
+    }
+    sizes: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 2 * HIDDEN,
+    }
+    if family == "distilbert":
+        sizes = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": 2 * HIDDEN}
+    if family == "electra":
+        sizes["embedding_size"] = HIDDEN // 2
+    # RoBERTa and its kin count positions from behind the pad's.
+    ahead = pieces.pad_token_id + 1 if family in ("roberta", "camembert", "xlm-roberta") else 0
+    if ahead:
+        sizes["type_vocab_size"] = 1
+    return kinds[family](
+        vocab_size=len(pieces),
+        max_position_embeddings=POSITIONS + ahead,
+        pad_token_id=pieces.pad_token_id,
+        bos_token_id=pieces.cls_token_id,
+        eos_token_id=pieces.sep_token_id,
+        initializer_range=0.3,  # logits of different texts differ
+        **sizes,
+        **more,
+    )
+
+
+def make_hub_folder(folder: Path, family: str, head: str = "mlm", *, seed: int = 1, **more: Any) -> Path:
+    """Write a tiny model of a family.
+
+    Args:
+        folder: Where.
+        family: One of `FAMILIES`.
+        head: ``mlm``, ``classifier`` or ``none``.
+        seed: Of the weights.
+        **more: Of the configuration, such as `id2label`.
+    """
+    import torch
+
+    transformers = library()
+    pieces = make_pieces(family)
+    torch.manual_seed(seed)
+    kinds = {
+        "mlm": transformers.AutoModelForMaskedLM,
+        "classifier": transformers.AutoModelForSequenceClassification,
+        "none": transformers.AutoModel,
+    }
+    network = kinds[head].from_config(make_config(family, pieces, **more))
+    network.save_pretrained(folder)
+    pieces.save_pretrained(folder)
+    return folder

@@ -1,0 +1,126 @@
+"""What a transformers folder says of its model, read from `config.json` without the library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twil.errors import ConfigError, ModelError
+from twil.task import Task, TaskKind
+
+CONFIG = "config.json"
+OWN = "twil"
+"""Where twil writes in that file what the library has no place for."""
+
+CLASSIFIER = "ForSequenceClassification"
+_MLM = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
+_GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_KINDS: dict[str, TaskKind] = {
+    "single_label_classification": "class",
+    "multi_label_classification": "multi-label",
+    "regression": "regression",
+}
+
+
+@dataclass(frozen=True)
+class HubDescription:
+    """What `config.json` says.
+
+    Attributes:
+        path: The file.
+        config: All of it.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> HubDescription:
+        """Read the file.
+
+        Raises:
+            ModelError: It cannot be read, or describes no encoder.
+        """
+        path = folder / CONFIG
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
+        if not isinstance(value, dict) or not isinstance(value.get("model_type"), str):
+            raise ModelError(f"{path} does not say which type of model it describes: copy the folder again")
+        described = cls(path, value)
+        described.check_reads()
+        return described
+
+    @property
+    def architecture(self) -> str:
+        """The name of the network's class; empty where it is not told."""
+        named = self.config.get("architectures")
+        return str(named[0]) if isinstance(named, list) and named else ""
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the folder holds a trained classifier."""
+        return self.architecture.endswith(CLASSIFIER)
+
+    @property
+    def may_have_mlm(self) -> bool:
+        """Whether the folder may hold a masked-language head."""
+        return self.architecture.endswith(_MLM) and not self.architecture.endswith(CLASSIFIER)
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """What twil wrote; empty where it did not."""
+        value = self.config.get(OWN)
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def task(self) -> Task | None:
+        """What the classifier is asked; None without one.
+
+        Raises:
+            ModelError: The labels do not describe a task.
+        """
+        if not self.is_classifier:
+            return None
+        try:
+            if self.own.get("task") is not None:
+                return Task.from_dict(self.own["task"])
+            return Task(self._kind, self._labels)
+        except ConfigError as error:
+            raise ModelError(f"{self.path}: {error}") from error
+
+    def check_reads(self) -> None:
+        """Refuse a model that writes texts.
+
+        Raises:
+            ModelError: It is one.
+        """
+        decodes = self.config.get("is_encoder_decoder") or self.config.get("is_decoder")
+        if decodes or (self.architecture.endswith(_GENERATIVE) and not self.architecture.endswith(_MLM)):
+            kind = self.architecture or self.config["model_type"]
+            raise ModelError(
+                f"{self.path} describes a generative model ({kind}), and twil reads encoders: give one that "
+                "was trained to fill masks, such as BERT, RoBERTa or DistilBERT"
+            )
+
+    @property
+    def _kind(self) -> TaskKind:
+        told = self.config.get("problem_type")
+        if told is not None and told not in _KINDS:
+            raise ModelError(f"{self.path}: there is no problem_type {told!r}")
+        return _KINDS[told] if told else "regression" if len(self._labels) == 1 else "class"
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        names = self.config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+        try:
+            places = {int(place): str(name) for place, name in names.items()}
+        except (AttributeError, ValueError) as error:
+            raise ModelError(f"{self.path}: id2label does not name the outputs") from error
+        if sorted(places) != list(range(len(places))):
+            raise ModelError(f"{self.path}: id2label does not name the outputs from 0 onwards")
+        return tuple(places[place] for place in sorted(places))

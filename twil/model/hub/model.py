@@ -1,0 +1,236 @@
+"""An encoder of the transformers library, with one of its heads, as a model of twil."""
+
+# B batch   T tokens   N tokens of all rows   D hidden   P vocabulary   L outputs
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from twil.config.model import Pooling
+from twil.errors import ConfigError, ModelError
+from twil.model.hub.library import import_transformers
+from twil.model.packing import Packing
+from twil.model.text_model import TextModel, parameter_count
+from twil.predict.architecture import Architecture
+from twil.task import Task
+
+HubHead = Literal["classifier", "mlm", "none"]
+
+_PASSING = frozenset({"_name_or_path", "architectures", "dtype", "transformers_version", "twil"})
+"""What a configuration says of how it was written, not of the model."""
+
+
+class HubModel(TextModel):
+    """A network of the transformers library.
+
+    Args:
+        network: For sequence classification, for masked language modelling, or bare.
+        head: Which of these it is.
+        task: What its classifier is asked.
+        longest: The most pieces that its tokenizer is meant to give, if it says so.
+    """
+
+    def __init__(
+        self, network: Any, head: HubHead, task: Task | None = None, longest: int | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+        self._task = task
+        self.takes_segments = "token_type_ids" in inspect.signature(self.encoder.forward).parameters and (
+            getattr(network.config, "type_vocab_size", 0) > 1
+        )
+        self._longest = min(filter(None, (_positions(self.encoder), longest)))
+
+    @property
+    def encoder(self) -> Any:
+        """The network without its head."""
+        return self.network.base_model
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is made of."""
+        config = self.network.config
+        return Architecture(
+            type=config.model_type,
+            layers=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            hidden=config.hidden_size,
+            vocabulary=self.network.get_input_embeddings().num_embeddings,
+            parameters=parameter_count(self),
+        )
+
+    @property
+    def max_positions(self) -> int:
+        """The longest row in pieces, special ones included."""
+        return self._longest
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The shape, the head and the task in JSON's types."""
+        config = {
+            name: value for name, value in self.network.config.to_dict().items() if name not in _PASSING
+        }
+        return {**config, "head": self.head, "task": self._task and self._task.as_dict()}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader of its card or report is told of the shape, in words."""
+        made = self.architecture
+        return {
+            "architecture": type(self.network).__name__,
+            "layers": str(made.layers),
+            "hidden size": f"{made.hidden:,}",
+            "attention heads": str(made.heads),
+            "vocabulary": f"{made.vocabulary:,} pieces",
+            "parameters": f"{made.parameters:,}",
+        }
+
+    @property
+    def own_task(self) -> Task | None:
+        """What the classifier is asked; None without a classifier."""
+        return self._task
+
+    def set_task(self, task: Task) -> None:
+        """Ask the same classifier under other names, or decide its answers otherwise."""
+        self._task = task
+
+    @property
+    def has_mlm(self) -> bool:
+        """Whether there is a masked-language head."""
+        return self.head == "mlm"
+
+    @property
+    def ties_mlm(self) -> bool:
+        """Whether that head's weights are the token embeddings."""
+        output = self.network.get_output_embeddings() if self.has_mlm else None
+        return output is not None and output.weight is self.network.get_input_embeddings().weight
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """None: its classifier makes one vector of a row in its own way."""
+        return None
+
+    @property
+    def depths(self) -> list[nn.Module]:
+        """The encoder's parts from the bottom: the embeddings, then each layer.
+
+        Raises:
+            ConfigError: Its layers cannot be told apart.
+        """
+        embeddings = getattr(self.encoder, "embeddings", None)
+        count = self.network.config.num_hidden_layers
+        stacks = [
+            part for part in self.encoder.modules() if isinstance(part, nn.ModuleList) and len(part) == count
+        ]
+        if not isinstance(embeddings, nn.Module) or not stacks:
+            raise ConfigError(
+                f"the layers of {type(self.network).__name__} cannot be told apart: leave train.freeze and "
+                "train.layer_decay out"
+            )
+        return [embeddings, *stacks[0]]
+
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None
+    ) -> Tensor:
+        """Compute hidden states float ``(B, T, D)``, as `TextModel.encode` says."""
+        output = self.encoder(**self._inputs(input_ids, attention_mask, segment_ids))
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def encode_packed(
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        packing: Packing,
+        attention_mask: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Compute hidden states float ``(N, D)`` of packed rows, as `TextModel.encode_packed` says.
+
+        These encoders know no packed rows, so the rows are padded on the way through.
+        """
+        lengths = list(packing.lengths)
+
+        def rows(values: Tensor) -> Tensor:
+            return pad_sequence(list(torch.split(values, lengths)), batch_first=True)  # (B, T)
+
+        # Rows of nothing but pads may look at themselves: what sees nothing at all may have no gradient.
+        visible = rows(torch.ones_like(input_ids))
+        packed: Tensor = self.encode(rows(input_ids), visible, rows(segment_ids))[visible != 0]
+        return packed
+
+    def mlm_logits(self, hidden: Tensor) -> Tensor:
+        """Map hidden states float ``(…, D)`` to logits over the vocabulary ``(…, P)``.
+
+        Raises:
+            ModelError: The model has no such head.
+        """
+        if not self.has_mlm:
+            raise ModelError("this model has no masked-language head")
+        flat = hidden.reshape(1, -1, hidden.shape[-1])  # (1, M, D)
+        logits: Tensor = _head_of(self.network, flat)(flat.new_zeros(flat.shape[:2], dtype=torch.long)).logits
+        return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None
+    ) -> Tensor:
+        """Compute the classifier's logits float ``(B, L)``; arguments as for `encode`.
+
+        Raises:
+            ModelError: The model has no classifier.
+        """
+        if self.head != "classifier":
+            raise ModelError("this model has no classifier yet: make one with twil finetune")
+        logits: Tensor = self.network(**self._inputs(input_ids, attention_mask, segment_ids)).logits
+        return logits
+
+    def compile_layers(self) -> None:
+        """Compile the encoder with torch.compile."""
+        self.encoder.compile(dynamic=True)
+
+    def _inputs(
+        self, input_ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None
+    ) -> dict[str, Tensor]:
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.takes_segments and segment_ids is not None:
+            inputs["token_type_ids"] = segment_ids
+        elif segment_ids is not None and torch.jit.is_tracing():
+            # A graph loses an input that nothing reads, and those of all models are to have the same.
+            inputs["input_ids"] = input_ids + segment_ids * 0
+        return inputs
+
+
+class _Given(nn.Module):
+    """Stands in an encoder's place, and gives hidden states that are there already."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        output = import_transformers().modeling_outputs.BaseModelOutput
+        return output(last_hidden_state=self.hidden)
+
+
+def _head_of(network: Any, hidden: Tensor) -> Any:
+    """Give a network whose encoder is `_Given`: the weights of its head are the network's own."""
+    head = copy.copy(network)
+    head._modules = network._modules | {network.base_model_prefix: _Given(hidden)}
+    return head
+
+
+def _positions(encoder: Any) -> int | None:
+    """Give the most pieces that an encoder has positions for; None where it sets no bound."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding):
+        # RoBERTa and its kin count positions from behind the pad's.
+        return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return getattr(encoder.config, "max_position_embeddings", None)

@@ -1,0 +1,70 @@
+"""The tokenizer of a transformers folder as one `tokenizer.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from twil.errors import ModelError, first_line
+from twil.model.hub.library import hushed
+from twil.storage import write_json
+from twil.text.special import find_special
+
+TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+
+_LONGEST = 1_000_000
+"""What the library writes for "no bound" is far above; what means a bound is below."""
+
+
+def read_pieces(folder: Path) -> tuple[Tokenizer, int | None]:
+    """Read a folder's tokenizer as the library does, and the longest row that it is meant to give.
+
+    Raises:
+        ModelError: There is none, or none that the tokenizers library can run, or it is of another kind.
+        MissingExtraError: transformers is not installed.
+    """
+    with hushed() as library:
+        try:
+            found = library.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # whatever the files of others lead to
+            raise ModelError(
+                f"the tokenizer of {folder} cannot be read by transformers {library.__version__} "
+                f"({first_line(error)}): give a model with a tokenizer.json"
+            ) from error
+    if not found.is_fast:
+        raise ModelError(
+            f"{folder} has a tokenizer in Python alone ({type(found).__name__}), which nothing else can run: "
+            "give a model with a tokenizer.json"
+        )
+    tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    find_special(tokenizer, source=f"the tokenizer of {folder}")
+    return tokenizer, found.model_max_length if found.model_max_length < _LONGEST else None
+
+
+def write_settings(path: Path, tokenizer: Tokenizer, *, longest: int, segments: bool) -> None:
+    """Write what the transformers library needs beside a `tokenizer.json` to open it."""
+    special = find_special(tokenizer, source="the tokenizer")
+    names: dict[str, Any] = {
+        "pad_token": special.pad,
+        "cls_token": special.cls,
+        "sep_token": special.sep,
+        "unk_token": special.unknown,
+        "mask_token": special.mask,
+    }
+    inputs = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    write_json(
+        path,
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": longest,
+            "model_input_names": inputs,
+            "clean_up_tokenization_spaces": False,
+            **{name: tokenizer.id_to_token(piece) for name, piece in names.items() if piece is not None},
+        },
+    )

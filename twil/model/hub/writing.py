@@ -1,0 +1,37 @@
+"""From a model of the transformers library to a folder that twil and the library both open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from twil.model.hub.description import OWN
+from twil.model.hub.library import hushed
+from twil.model.hub.model import HubModel
+from twil.model.hub.pieces import SETTINGS, write_settings
+from twil.model.hub.reading import ask
+from twil.text.tokenizer import max_length
+
+_ONE_FILE = "10TB"  # the library parts larger weights into several files
+
+
+def write_hub(folder: Path, model: HubModel, tokenizer: Tokenizer, header: Mapping[str, Any]) -> None:
+    """Write `config.json`, `model.safetensors` and `tokenizer_config.json` beside the tokenizer.
+
+    Args:
+        folder: Where `tokenizer.json` lies already.
+        model: Shape, weights and task.
+        tokenizer: The tokenizer of its pieces.
+        header: What twil asks for when it reads the folder.
+    """
+    task, config = model.own_task, model.network.config
+    if task is not None:
+        ask(config, task)
+    setattr(config, OWN, {**header, "task": task and task.as_dict()})
+    with hushed():
+        model.network.save_pretrained(folder, max_shard_size=_ONE_FILE)
+    longest = max_length(tokenizer) or model.max_positions
+    write_settings(folder / SETTINGS, tokenizer, longest=longest, segments=model.takes_segments)

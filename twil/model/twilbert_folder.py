@@ -1,0 +1,83 @@
+"""How a TWilBERT model lies in a model folder: what `config.json` says, and the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+from twil.config.model import ModelConfig
+from twil.errors import ModelError
+from twil.model.twilbert import TWilBERT
+
+FORMAT = 1
+
+
+def write_weights(path: Path, model: TWilBERT) -> None:
+    """Write the weights of a model."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def read_weights(config: ModelConfig, path: Path) -> TWilBERT:
+    """Make a model of its shape and the file of its weights.
+
+    Raises:
+        ModelError: The file cannot be read, or does not fit.
+    """
+    with torch.device("meta"):  # no weights are drawn that would be overwritten
+        model = TWilBERT(config)
+    try:
+        weights = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
+    _check_fit(model, weights, source=path)
+    model.load_state_dict(weights, assign=True)
+    return model.float().eval()
+
+
+def read_shape(path: Path, value: Mapping[str, Any]) -> ModelConfig:
+    """Read the shape of a model.
+
+    Args:
+        path: The file, for errors.
+        value: What it says.
+
+    Raises:
+        ModelError: It is of another format.
+        ConfigError: It does not describe a model.
+    """
+    if value.get("format") != FORMAT:
+        raise ModelError(f"{path} has format {value.get('format')}, this twil reads {FORMAT}: update twil")
+    return ModelConfig.parse(value.get("model"), source=str(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds settings by name; empty where it holds something else.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _check_fit(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source: Path) -> None:
+    wanted = model.state_dict()
+    faults = [f"{name} is missing" for name in wanted.keys() - weights.keys()]
+    faults += [f"{name} is left over" for name in weights.keys() - wanted.keys()]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(wanted[name].shape)}"
+        for name in wanted.keys() & weights.keys()
+        if weights[name].shape != wanted[name].shape
+    ]
+    if faults:
+        raise ModelError(f"{source} does not fit the model: {'; '.join(sorted(faults)[:5])}")

@@ -63,7 +63,7 @@ def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> 
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, stdout=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("name", ["corpus", "end_to_end", "fidelity", "predict", "pretrain"])
+@pytest.mark.parametrize("name", ["corpus", "end_to_end", "fidelity", "finetune", "predict", "pretrain"])
 def test_figures_of_the_readme_are_those_that_a_script_wrote(name: str) -> None:
     results = (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8")
     assert results.partition("\n\n")[2].strip() in README

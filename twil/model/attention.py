@@ -87,7 +87,9 @@ class SelfAttention(nn.Module):
         """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and at no other."""
         width = self.n_heads * self.head_size
         weights = self.query_key_value.weight
-        query = F.linear(hidden[:, :1], weights[:width])  # (B, 1, H·K)
-        key, value = F.linear(hidden, weights[width:]).chunk(2, dim=-1)  # each (B, T, H·K)
+        # Split once, not sliced: the gradient of a slice is as large as the whole.
+        for_query, for_both = weights.split([width, 2 * width])
+        query = F.linear(hidden[:, :1], for_query)  # (B, 1, H·K)
+        key, value = F.linear(hidden, for_both).chunk(2, dim=-1)  # each (B, T, H·K)
         output: Tensor = self.output(self.attend(query, key, value, visible))  # (B, 1, D)
         return output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from twil.reports.compare import Answering, compare
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_files import to_markdown, write_comparison
 from twil.reports.comparison_page import make_comparison_page
+from twil.reports.comparison_tables import speed_grid
 from twil.reports.contestants import name_models
 from twil.task import Task
 from twil.train.classifiers import Answered, Classifier, open_classifier
@@ -245,7 +247,7 @@ class TestModels:
         model = TWilBERT(ModelConfig(encoder=shape, classifier=ClassifierConfig(), task=POLARITY))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
-        save(tmp_path / "model", model, make_tokenizer(40), {})
+        save(tmp_path / "model", model, make_tokenizer(40), {"seconds": 150})
         export_onnx(tmp_path / "model", tmp_path / "bundle", optimize=True)
         file = label_by(tmp_path / "bundle", tmp_path / "dev.tsv", wrong=2)
         found = found_by(file, [tmp_path / "model", tmp_path / "bundle"])
@@ -256,6 +258,8 @@ class TestModels:
         assert one.architecture == Architecture("twilbert", 1, 2, 16, len(PIECES), parameter_count(model))
         assert one.size == (tmp_path / "model" / "model.safetensors").stat().st_size
         assert other.size == (tmp_path / "bundle" / "model.onnx").stat().st_size
+        assert (one.trained, other.trained) == (150.0, None)  # a bundle does not say
+        assert [row[2] for row in speed_grid(found).rows] == ["2.5 min", "–"]
         assert evaluate(tmp_path / "model", file).report == one.report
 
     @pytest.mark.parametrize(
@@ -400,6 +404,11 @@ class TestCommand:
             assert part in done.stdout
         assert all(file.stat().st_size for file in files)
         assert f"wrote {files[0]}" in done.stderr
+
+    def test_precision_and_recall_are_of_the_label_whose_f1_is_asked_for(self, folder: Path) -> None:
+        done = run(folder / "dev.tsv", folder / "a", "--metric", "f1:POS", "--resamples", FEW)
+        header = next(line for line in done.stdout.splitlines() if "accuracy" in line)
+        assert re.split(r"  +", header.strip())[2:] == ["accuracy", "precision:POS", "recall:POS", "f1:POS"]
 
     def test_json_is_all_that_is_printed(self, folder: Path) -> None:
         done = run(folder / "dev.tsv", folder / "a", "--json", "--quiet", "--resamples", FEW)

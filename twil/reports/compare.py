@@ -17,12 +17,13 @@ from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sam
 from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
 from twil.reports.comparison import Comparison, Entry
+from twil.reports.comparison_tables import shown_metrics
 from twil.reports.contestants import check_used, common_task, name_models, own_names
 from twil.scoring.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
 from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.resampling import check_comparable, comparable_metrics, resample
 from twil.task import Task
-from twil.train.classifiers import NO_NAMES, open_classifier, read_task
+from twil.train.classifiers import NO_NAMES, open_classifier, read_task, training_seconds
 
 RESAMPLES = 10_000
 FEWEST_RESAMPLES = 100
@@ -104,8 +105,8 @@ def compare(
         entry, given = _answer(name, path, names[name], labelled, task, batch_tokens, device)
         entries.append(entry)
         answers.append(given)
-    shown = dict.fromkeys(name for name in comparable_metrics(task) if OF_LABEL not in name)
-    measured = tuple(shown | {metric: None})
+    plain = (name for name in comparable_metrics(task) if OF_LABEL not in name)
+    measured = tuple(dict.fromkeys([*plain, *shown_metrics(task, metric)]))
     found = resample(targets, answers, task, metrics=measured, samples=resamples, seed=seed)
     places = sort_entries(entries, found.values[metric], order, higher=higher_is_better(metric))
     yield Comparison(
@@ -175,6 +176,7 @@ def _answer(
             precision=classifier.precision,
             size=classifier.size,
             runtime=classifier.runtime,
+            trained=training_seconds(path),
             seconds=answered.seconds,
             truncated=answered.truncated,
             report=score_logits(answered.logits, labelled.targets(own), own),

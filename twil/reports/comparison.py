@@ -31,6 +31,7 @@ class Entry:
         precision: Of its arithmetic.
         size: Bytes of its weights on disk.
         runtime: What computed.
+        trained: Seconds that its training took; None where that is not recorded, as of a bundle.
         seconds: Time of encoding and inference, of all rows.
         truncated: Rows cut at its longest length.
         report: All scores, in the order of its own labels.
@@ -43,6 +44,7 @@ class Entry:
     precision: str
     size: int
     runtime: str
+    trained: float | None
     seconds: float
     truncated: int
     report: Report
@@ -62,6 +64,7 @@ class Entry:
             "precision": self.precision,
             "weights_bytes": self.size,
             "runtime": self.runtime,
+            "training_seconds": self.trained,
             "seconds": self.seconds,
             "texts_per_second": self.texts_per_second,
             "truncated": self.truncated,
@@ -87,6 +90,7 @@ class Comparison:
         bootstrap   {level: of the intervals, resamples, seed, alpha: below it a corrected p is significant}
         models      [one for each, in order]
             name, path, precision, weights_bytes, runtime, seconds, texts_per_second, truncated
+            training_seconds  or null
             architecture  {type, layers, heads, hidden, vocabulary, parameters}, or null
             metrics       {name: {value, low, high}}
             report        {rows, metrics, labels, confusion}

@@ -84,6 +84,7 @@ def _cells(entry: Entry) -> Iterator[tuple[str, str | float]]:
         yield metric, interval.value
         yield f"{metric}_low", interval.low
         yield f"{metric}_high", interval.high
+    yield "training_seconds", "" if entry.trained is None else entry.trained
     yield "seconds", entry.seconds
     yield "texts_per_second", entry.texts_per_second
     yield "truncated", entry.truncated

@@ -48,7 +48,7 @@ def make_comparison_page(comparison: Comparison) -> str:
 
 def _scores(comparison: Comparison) -> Element:
     main = comparison.metric
-    metrics = dict.fromkeys([main, *shown_metrics(comparison)])
+    metrics = dict.fromkeys([main, *shown_metrics(comparison.task, comparison.metric)])
     charts = []
     for metric in metrics:
         intervals = [NamedInterval(entry.name, *entry.intervals[metric]) for entry in comparison.entries]

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from twil.predict.intervals import LEVEL, Interval
 from twil.reports.comparison import Comparison
-from twil.scoring.metrics import OF_LABEL
+from twil.scoring.metrics import OF_LABEL, SCORES
 from twil.scoring.model_pairs import PValue
 from twil.scoring.names import name_metric
+from twil.scoring.resampling import comparable_metrics
 from twil.scoring.significance import ALPHA
-from twil.task import TaskKind
+from twil.task import Task, TaskKind
 
 SHOWN: dict[TaskKind, tuple[str, ...]] = {
     "class": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
@@ -60,7 +61,7 @@ def model_grid(comparison: Comparison) -> Grid:
 
 def score_grid(comparison: Comparison) -> Grid:
     """Give the scores that matter most with their intervals, and which differences are significant."""
-    metrics = shown_metrics(comparison)
+    metrics = shown_metrics(comparison.task, comparison.metric)
     numbers = {entry.name: f"{number}" for number, entry in enumerate(comparison.entries, start=1)}
     columns = ["#", "model", *map(call_metric, metrics)]
     rows = [
@@ -85,6 +86,7 @@ def speed_grid(comparison: Comparison) -> Grid:
         [
             f"{number}",
             entry.name,
+            UNKNOWN if entry.trained is None else _format_time(entry.trained),
             f"{entry.seconds:,.2f} s",
             f"{entry.texts_per_second:,.0f}",
             f"{entry.truncated:,}",
@@ -92,9 +94,10 @@ def speed_grid(comparison: Comparison) -> Grid:
         ]
         for number, entry in enumerate(comparison.entries, start=1)
     ]
-    figures = ["time", "texts/s", "cut texts"]
+    figures = ["training", "time", "texts/s", "cut texts"]
     columns = ["#", "model", *figures, "runtime"]
-    return Grid("encoding and inference, after a warm-up", columns, rows, ["#", *figures])
+    title = "training, as its run recorded it; encoding and inference, after a warm-up"
+    return Grid(title, columns, rows, ["#", *figures])
 
 
 def pair_grid(comparison: Comparison) -> Grid:
@@ -115,9 +118,19 @@ def pair_grid(comparison: Comparison) -> Grid:
     return Grid(f"differences of {call_metric(comparison.metric)}", columns, rows, figures)
 
 
-def shown_metrics(comparison: Comparison) -> list[str]:
-    """Name the metrics that tables show, the one that pairs are compared by among them."""
-    return list(dict.fromkeys([*SHOWN[comparison.task.kind], comparison.metric]))
+def shown_metrics(task: Task, metric: str) -> list[str]:
+    """Name the metrics that tables show, the one that pairs are compared by among them.
+
+    Where that one is of a label, such as ``f1:P``, precision and recall are of that label, too.
+    """
+    _, of, label = metric.partition(OF_LABEL)
+    if of and f"f1{OF_LABEL}{label}" in comparable_metrics(task):
+        return list(dict.fromkeys(["accuracy", *(f"{name}{OF_LABEL}{label}" for name in SCORES), metric]))
+    return list(dict.fromkeys([*SHOWN[task.kind], metric]))
+
+
+def _format_time(seconds: float) -> str:
+    return f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:,.1f} s"
 
 
 def call_metric(metric: str) -> str:

@@ -121,6 +121,16 @@ class _Bundle(Classifier):
         self._predictor.close()
 
 
+def training_seconds(path: str | Path) -> float | None:
+    """Give the time that a model folder records of its training; None where there is no record."""
+    if is_bundle(path):
+        return None
+    from twil.model.folder import locate, read_run
+
+    seconds = read_run(locate(path)).get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
 def read_task(path: str | Path) -> Task:
     """Read what a classifier is asked, without loading it.
 

@@ -61,9 +61,10 @@ class Classifier(ABC):
     architecture: Architecture | None
     size: int
 
-    def answer(self, rows: TextRows) -> Answered:
+    def answer(self, rows: TextRows, *, warm_up: bool = True) -> Answered:
         """Answer rows, once the first of them have been answered for what first times take."""
-        self._compute(rows[:WARM_UP_ROWS])
+        if warm_up:
+            self._compute(rows[:WARM_UP_ROWS])
         begin = perf_counter()
         logits, truncated = self._compute(rows)
         return Answered(logits, truncated, perf_counter() - begin)

@@ -11,6 +11,8 @@ import typer
 from twil.cli.console import Display, format_bytes, format_seconds, make_table, show
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from twil.data.corpus_building import Progress, Summary
 
 
@@ -19,7 +21,9 @@ def command(
         list[Path], typer.Argument(help="Tweet–reply pairs or single texts, in any mix and format.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The corpus folder to write.")],
-    tokenizer: Annotated[Path, typer.Option(help="The tokenizer.json.")] = Path("tokenizer.json"),
+    tokenizer: Annotated[
+        Path, typer.Option(help="The tokenizer.json, or the model (a folder or of the hub) to train further.")
+    ] = Path("tokenizer.json"),
     first: Annotated[
         str | None,
         typer.Option(help="Column of the tweets, or of single texts. [dim]\\[ORIG_TEXT; TEXT][/dim]"),
@@ -72,8 +76,18 @@ def command(
         seed=seed,
     )
     with Display(quiet=quiet) as display:
-        events = build_corpus(files, output, tokenizer, options, dev_files=dev_files or (), overwrite=force)
+        pieces = _find_pieces(tokenizer)
+        events = build_corpus(files, output, pieces, options, dev_files=dev_files or (), overwrite=force)
         follow(events, display)
+
+
+def _find_pieces(source: Path) -> Path | Tokenizer:
+    """Take a tokenizer's file as it is, and the tokenizer of a model."""
+    if source.is_file() or source.suffix == ".json":
+        return source
+    from twil.model.folder import load_pieces
+
+    return load_pieces(source)
 
 
 def follow(events: Iterable[Progress | Summary], display: Display) -> None:

@@ -71,6 +71,7 @@ def command(
         for event in predict_file(texts / "to_predict.tsv", folder / "bundle", folder / "predictions.tsv"):
             if isinstance(event, Summary):
                 show_summary(display, event)
+        assert finished.dev is not None
         title = f"{finished.dev.rows} tweets kept apart, epoch {finished.best_epoch}"
         tables = report_tables(finished.dev, title)
         tables.append(_lay_out_predictions(texts / "to_predict.tsv", folder / "predictions.tsv"))

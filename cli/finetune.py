@@ -20,7 +20,9 @@ def command(
             "TWilBERT."
         ),
     ] = None,
-    dev: Annotated[Path | None, typer.Option(help="Labelled texts that decide the best epoch.")] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="Labelled texts that decide the best epoch; else the last is kept.")
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Start from this model folder, or a model of the hub.")
     ] = None,
@@ -51,7 +53,9 @@ def command(
     shuffle_seed: Annotated[
         int | None, typer.Option(min=0, help="Shuffle each file's rows first. [dim]\\[in their order][/dim]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many epochs. [dim]\\[10][/dim]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="At most so many epochs. [dim]\\[10][/dim]")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate. [dim]\\[5e-5; fresh encoder: 5e-4][/dim]")
     ] = None,
@@ -170,7 +174,8 @@ def command(
     if series:
         show_series(series.series)
     show_decision(finished, display)
-    title = f"{'test' if finished.test else 'dev'}, best epoch {finished.best_epoch}"
-    for table in report_tables(finished.test or finished.dev, title):
+    report = finished.test or finished.dev
+    epoch = f"{'best' if finished.dev else 'last'} epoch {finished.best_epoch}"
+    for table in report_tables(report, f"{'test' if finished.test else 'dev'}, {epoch}") if report else ():
         show(table)
     display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")

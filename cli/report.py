@@ -15,7 +15,12 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. [dim]\\[RUN.html][/dim]")
     ] = None,
-    split: Annotated[str, typer.Option(help="The set of the run to report on: dev, test or train.")] = "dev",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="The set of the run to report on: dev, test or train. [dim]\\[dev, else test][/dim]"
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Another labelled file to report on, of the same columns.")
     ] = None,

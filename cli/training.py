@@ -85,6 +85,8 @@ class TrainingView:
             self.display.table(_label_table(event))
         if event.kept_classifier:
             self.display.line("the classifier of the model is trained further")
+        if "dev" not in event.rows:
+            self.display.line("no dev file: nothing decides the best epoch, and the last one is kept")
         warn_of_data(self.display, event)
         self.go_on(event)
 
@@ -107,9 +109,10 @@ class TrainingView:
 
     def _epoch(self, event: Evaluated) -> None:
         metrics = event.metrics
+        dev = f"dev loss {metrics['loss']:.4f}  {self._scores(metrics)}  " if metrics else ""
+        best = "  best so far" if event.best else ""
         self.display.line(
-            f"epoch {event.epoch}  loss {event.loss:.4f}  dev loss {metrics['loss']:.4f}  "
-            f"{self._scores(metrics)}  {format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
+            f"epoch {event.epoch}  loss {event.loss:.4f}  {dev}{format_seconds(event.seconds)}{best}"
         )
         if event.last and event.epoch < self.epochs:
             self.display.line("no better epoch for a while: training ends (train.patience)")

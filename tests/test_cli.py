@@ -338,7 +338,7 @@ def test_a_run_can_be_told_by_its_file_alone(
     fails(
         run("finetune", "-o", tmp_path / "other", "--init", "tiny"),
         "data.train: is missing",
-        "data.dev: is missing",
+        "data.train: is missing",
     )
 
 

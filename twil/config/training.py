@@ -36,7 +36,8 @@ class DataConfig(Section):
     """The labelled files and their columns."""
 
     train: Path
-    dev: Path
+    dev: Path | None = None
+    """What decides the best epoch; without it, the last one is kept."""
     test: Path | None = None
     text: str = "TEXT"
     text_pair: str | None = None
@@ -175,6 +176,8 @@ class StartConfig(OriginConfig):
 class TrainConfig(LoopConfig):
     """The training loop of a fine-tuning run."""
 
+    epochs: Annotated[int, Field(ge=0)] = 10
+    """At most so many; none takes a kept classifier as it is."""
     batch_tokens: PositiveInt = 1024
     """Pieces of a micro-batch, pads included."""
     accumulation: PositiveInt = 1
@@ -213,6 +216,18 @@ class FinetuneConfig(Section):
     train: TrainConfig = TrainConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     decision: DecisionConfig = DecisionConfig()
+
+    @model_validator(mode="after")
+    def _check_dev(self) -> Self:
+        wanting = [f"decision.{name}" for name, value in self.decision if value is not None]
+        wanting += [f"train.{name}" for name in ("metric", "patience") if name in self.train.model_fields_set]
+        if self.data.dev is None and wanting:
+            raise ValueError(f"{', '.join(wanting)} would have no effect: only with data.dev (--dev)")
+        if self.train.epochs == 0 and not self.model.keep_head:
+            raise ValueError(
+                "train.epochs: without training a new classifier says nothing: keep_head keeps one"
+            )
+        return self
 
     def resolve(self, steps: int, metric: str) -> TrainConfig:
         """Give the loop's options with what was left to be found out.

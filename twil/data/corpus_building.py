@@ -137,7 +137,7 @@ Event = Progress | Summary
 def build_corpus(
     files: Sequence[str | Path],
     target: str | Path,
-    tokenizer: str | Path,
+    tokenizer: str | Path | Tokenizer,
     options: CorpusOptions = CorpusOptions(),
     *,
     dev_files: Sequence[str | Path] = (),
@@ -151,7 +151,7 @@ def build_corpus(
     Args:
         files: Tables of pairs or of single texts, in any mix.
         target: The folder to write.
-        tokenizer: The `tokenizer.json`.
+        tokenizer: The `tokenizer.json`, or a tokenizer that is loaded already.
         options: How it is made.
         dev_files: Tables that are held out as they are. They are read first: a row that repeats one of
             theirs is left out of what is learned from.
@@ -170,7 +170,7 @@ def build_corpus(
     if dev_files and options.dev:
         raise ConfigError("either a share is held out (--dev) or files are (--dev-files): choose one")
     check_vacant(target, overwrite=overwrite, own=FILES)
-    encoder = _load_tokenizer(tokenizer, options.max_length)
+    encoder = _open_tokenizer(tokenizer, options.max_length)
     sources = _open_sources(files, dev_files, options)
     share = 0.0 if dev_files else DEV_SHARE if options.dev is None else options.dev
     with (
@@ -390,12 +390,13 @@ def _texts(rows: PairRows) -> list[str] | list[tuple[str, str]]:
     return rows.first if rows.second is None else list(zip(rows.first, rows.second, strict=True))
 
 
-def _load_tokenizer(path: str | Path, length: int | None) -> Tokenizer:
-    tokenizer = load_tokenizer(path)
+def _open_tokenizer(source: str | Path | Tokenizer, length: int | None) -> Tokenizer:
+    tokenizer = source if isinstance(source, Tokenizer) else load_tokenizer(source)
     if length is not None:
         set_max_length(tokenizer, length)
     elif max_length(tokenizer) is None:
-        raise ConfigError(f"{path} does not say how long a row may be: choose a length (--max-length)")
+        name = "the tokenizer" if isinstance(source, Tokenizer) else source
+        raise ConfigError(f"{name} does not say how long a row may be: choose a length (--max-length)")
     return tokenizer
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ class SelfAttention(nn.Module):
         width = self.n_heads * self.head_size
         weights = self.query_key_value.weight
         # Split once, not sliced: the gradient of a slice is as large as the whole.
-        for_query, for_both = weights.split([width, 2 * width])
+        for_query, for_both = torch.split(weights, [width, 2 * width])
         query = F.linear(hidden[:, :1], for_query)  # (B, 1, H·K)
         key, value = F.linear(hidden, for_both).chunk(2, dim=-1)  # each (B, T, H·K)
         output: Tensor = self.output(self.attend(query, key, value, visible))  # (B, 1, D)

@@ -134,6 +134,16 @@ def load_with_tokenizer(path: str | Path) -> tuple[TextModel, Tokenizer]:
     return read_hub(described.folder)
 
 
+def load_pieces(path: str | Path) -> Tokenizer:
+    """Load the tokenizer of a model alone; raises as `load` does."""
+    described = describe(path)
+    if described.written_here:
+        return load_tokenizer(described.folder / TOKENIZER)
+    from twil.model.hub.reading import read_hub_pieces
+
+    return read_hub_pieces(described.folder)
+
+
 @dataclass(frozen=True)
 class Description:
     """What a model folder says of its model, read without its weights.

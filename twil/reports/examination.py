@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
+from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.model.folder import load_with_tokenizer
 from twil.reports.run_record import RunRecord, Source, find_source
 from twil.scoring.calibration import Reliability, reliability
@@ -79,13 +79,13 @@ class Examination:
 
 
 def examine(
-    folder: str | Path, *, split: str = "dev", data: str | Path | None = None, device: str = "auto"
+    folder: str | Path, *, split: str | None = None, data: str | Path | None = None, device: str = "auto"
 ) -> Examination:
     """Let the model of a run answer a labelled file again.
 
     Args:
         folder: The model folder.
-        split: Which of the files that the run recorded.
+        split: Which of the files that the run recorded; dev, or test where there is none, when left out.
         data: Another file in its place, of the same columns.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -101,7 +101,7 @@ def examine(
     source = find_source(folder, record, split=split, data=data)
     columns = {key: record.setting("data", key) for key in ("text", "text_pair", "label")}
     given = LabelledColumns(**{key: str(name) for key, name in columns.items() if name})
-    labelled = read_labelled(source.path, given, task.kind)
+    labelled = read_labelled(source.path, given, task.kind, _sample(record, source))
     encoded = encode_set(labelled, tokenizer, task)
     model.to(choose_device(device, "fp32"))
     logits = compute_logits(model, encoded, BATCH_TOKENS)
@@ -120,6 +120,13 @@ def examine(
         answers=decoded.labels,
         report=score_logits(logits, encoded.targets, task),
     )
+
+
+def _sample(record: RunRecord, source: Source) -> Sample:
+    """Tell which rows of a file the run took; of one that it did not know, all are taken."""
+    if source.split is None:
+        return WHOLE
+    return Sample(record.setting("data", "limit"), record.setting("data", "shuffle_seed"))
 
 
 def row_losses(scores: NDArray[np.float32], targets: NDArray[Any], task: Task) -> NDArray[np.float64]:

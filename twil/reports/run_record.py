@@ -114,7 +114,7 @@ class Source:
     sha256: str
 
 
-def find_source(folder: Path, record: RunRecord, *, split: str, data: str | Path | None) -> Source:
+def find_source(folder: Path, record: RunRecord, *, split: str | None, data: str | Path | None) -> Source:
     """Find the file to examine a run on, and which of the run's sets it is.
 
     Raises:
@@ -129,6 +129,7 @@ def find_source(folder: Path, record: RunRecord, *, split: str, data: str | Path
         found = sha256(path)
         known = [name for name in SPLITS if name in record.data and record.data[name].sha256 == found]
         return Source(path, known[0] if known else None, found)
+    split = split or next((name for name in SPLITS if name in record.data), SPLITS[0])
     if split not in SPLITS:
         raise ConfigError(f"there is no set '{split}': choose one of {', '.join(SPLITS)}")
     if split not in record.data:

@@ -9,6 +9,7 @@ from twil.config.search import Plan
 from twil.config.training import FinetuneConfig
 from twil.train.finetune import Started, finetune, read_sets
 from twil.train.fingerprint import fingerprint, fingerprint_start
+from twil.train.runs import check_decided
 
 
 def without_test(config: FinetuneConfig) -> FinetuneConfig:
@@ -26,6 +27,7 @@ def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
         TwilError: As `twil.train.finetune.finetune` does before it trains.
     """
     configs = [plan.config(point) for point in plan.space.probes()]
+    check_decided(configs[0], "the best trial")
     started: Started | None = None
     with tempfile.TemporaryDirectory() as nowhere:
         for config in configs:

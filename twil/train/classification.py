@@ -80,7 +80,7 @@ class Classification:
     Args:
         model: A model with a classifier, on the device to train on.
         train: What it learns from.
-        dev: What decides the best epoch.
+        dev: What decides the best epoch, if anything does.
         config: Batch size, seed, loss and precision count.
         world: The processes that share each step.
     """
@@ -89,7 +89,7 @@ class Classification:
         self,
         model: TextModel,
         train: EncodedSet,
-        dev: EncodedSet,
+        dev: EncodedSet | None,
         config: TrainConfig,
         world: World | None = None,
     ) -> None:
@@ -127,6 +127,8 @@ class Classification:
 
     def evaluate(self) -> Mapping[str, float]:
         """Score the model on dev; `loss` is the mean of what is made small, over all of dev at once."""
+        if self.dev is None:
+            return {}
         self.world.share(self.model.buffers())  # statistics differ between processes, and one's are kept
         logits = compute_logits(
             self.model, self.dev, self.config.batch_tokens, self.config.precision, self.world

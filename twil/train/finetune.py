@@ -88,9 +88,9 @@ class Finished:
         folder: Where.
         task: What was learned, with what was tuned on dev.
         metric: What decided the best epoch.
-        best_epoch: The epoch whose weights it holds.
+        best_epoch: The epoch whose weights it holds; the last one where there is no dev to choose by.
         decision: What was tuned on dev when training was done, if anything.
-        dev: Scores on dev.
+        dev: Scores on dev; None without one.
         test: Scores on the test set, measured once; None without one.
         seconds: Time of this sitting.
     """
@@ -100,7 +100,7 @@ class Finished:
     metric: str
     best_epoch: int
     decision: Decision | None
-    dev: Report
+    dev: Report | None
     test: Report | None
     seconds: float
 
@@ -108,7 +108,7 @@ class Finished:
 FinetuneEvent: TypeAlias = Started | LoopEvent | Finished
 
 
-LabelledSets: TypeAlias = dict[str, LabelledSet]  # train, dev and perhaps test
+LabelledSets: TypeAlias = dict[str, LabelledSet]  # train, perhaps dev and test
 FileRecords: TypeAlias = dict[str, dict[str, Any]]  # name, SHA-256 and rows of each
 
 
@@ -185,7 +185,7 @@ class _Run:
             freeze(self.model, config.train.freeze)
         self.encoded = {name: encode_set(rows, self.tokenizer, self.task) for name, rows in self.sets.items()}
         self.objective = Classification(
-            self.model.to(device), self.encoded["train"], self.encoded["dev"], config.train, world
+            self.model.to(device), self.encoded["train"], self.encoded.get("dev"), config.train, world
         )
         self.steps = count_steps(self.objective, config.train)
         self.loop = config.resolve(self.steps, main_metric(self.task))
@@ -255,7 +255,9 @@ class _Run:
 
     def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> Finished:
         logits = {name: self.objective.logits(rows) for name, rows in self.encoded.items() if name != "train"}
-        decision = decide(self.config.decision, logits["dev"], self.encoded["dev"].targets, self.task)
+        decision = None
+        if "dev" in logits:
+            decision = decide(self.config.decision, logits["dev"], self.encoded["dev"].targets, self.task)
         task = decision.task if decision else self.task
         self.model.set_task(task)
         reports = {
@@ -270,9 +272,9 @@ class _Run:
             folder=self.output,
             task=task,
             metric=self.loop.metric,
-            best_epoch=trainer.progress.best_epoch,
+            best_epoch=_kept_epoch(trainer),
             decision=decision,
-            dev=reports["dev"],
+            dev=reports.get("dev"),
             test=reports.get("test"),
             seconds=time.monotonic() - self.begin,
         )
@@ -288,7 +290,7 @@ class _Run:
             "parameters": parameter_count(self.model),
             "processes": self.world.size,
             "steps": trainer.progress.step,
-            "best_epoch": trainer.progress.best_epoch,
+            "best_epoch": _kept_epoch(trainer),
             "seconds": trainer.progress.total_seconds,
             "history": trainer.progress.history,
             "decision": decision and decision.as_dict(),
@@ -313,11 +315,17 @@ class _Run:
             "the columns": repr((data.text, data.text_pair, data.label)),
             "the rows": repr((data.limit, data.shuffle_seed)),
             "the training data": self.files["train"]["sha256"],
-            "the dev data": self.files["dev"]["sha256"],
+            "the dev data": self.files["dev"]["sha256"] if "dev" in self.files else "",
             "the model": json.dumps(self.model.description, sort_keys=True),
             "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
             "the number of processes": repr(self.world.size),
         }
+
+
+def _kept_epoch(trainer: Trainer) -> int:
+    """Tell which epoch's weights are kept: the best one's, else the last one's."""
+    history = trainer.progress.history
+    return trainer.progress.best_epoch or (history[-1]["epoch"] if history else 0)
 
 
 def read_sets(data: DataConfig) -> LabelledSets:

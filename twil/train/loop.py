@@ -245,6 +245,7 @@ class Trainer:
         if self.device.type == "cpu":
             keep_freed_memory()  # every step frees its gradients and takes them again
         self.clock = self.last_save = time.monotonic()
+        self.progress.finished = self.progress.finished or self.steps == 0
         while not self.progress.finished:
             for event in self._epoch():
                 yield event

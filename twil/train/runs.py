@@ -129,6 +129,7 @@ def finetune_runs(
     output = Path(output) if Path(output).name else Path(output).absolute()
     root = runs_folder(output)
     seeds = _seeds(config, runs)
+    check_decided(config, "the best of several runs")
     check_vacant(output, overwrite=overwrite, own=FILES)
     check_vacant_state(root, _OWN, resume=resume, overwrite=overwrite)
     if not resume:
@@ -188,6 +189,16 @@ def read_series(folder: Path) -> Series:
     return Series.parse(read_run(folder).get("runs"), source=str(folder / RUN))
 
 
+def check_decided(config: FinetuneConfig, what: str) -> None:
+    """Refuse to choose among models without a set that decides.
+
+    Raises:
+        ConfigError: There is no dev set.
+    """
+    if config.data.dev is None:
+        raise ConfigError(f"{what} is chosen by its scores on dev: name that file (--dev)")
+
+
 def _seeds(config: FinetuneConfig, runs: int) -> list[int]:
     first = config.train.seed
     if runs < 1:
@@ -218,7 +229,7 @@ def read_finished(folder: Path, *, seconds: float = 0.0) -> Finished:
             metric=record["config"]["train"]["metric"],
             best_epoch=record["best_epoch"],
             decision=Decision.parse(told, task) if told else None,
-            dev=reports["dev"],
+            dev=reports.get("dev"),
             test=reports.get("test"),
             seconds=seconds,
         )
@@ -247,6 +258,7 @@ def _prepare(root: Path, config: FinetuneConfig) -> None:
 def _describe(folder: Path) -> Run:
     record = read_run(folder)
     finished = read_finished(folder)
+    assert finished.dev is not None
     return Run(
         seed=record["config"]["train"]["seed"],
         metric=finished.metric,

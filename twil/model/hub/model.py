@@ -202,7 +202,7 @@ class HubModel(TextModel):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.takes_segments and segment_ids is not None:
             inputs["token_type_ids"] = segment_ids
-        elif segment_ids is not None and torch.jit.is_tracing():
+        elif segment_ids is not None and torch.onnx.is_in_onnx_export():
             # A graph loses an input that nothing reads, and those of all models are to have the same.
             inputs["input_ids"] = input_ids + segment_ids * 0
         return inputs

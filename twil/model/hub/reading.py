@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 
 from twil.errors import ModelError, first_line
@@ -40,6 +41,16 @@ def read_hub(folder: Path) -> tuple[HubModel, Tokenizer]:
     else:
         model = _read_without_classifier(folder, config, longest, mlm=described.may_have_mlm)
     return model, _fit(tokenizer, model, folder)
+
+
+def read_hub_pieces(folder: Path) -> Tokenizer:
+    """Read the tokenizer of a folder alone, which cuts rows at what the model reads; raises as `read_hub`."""
+    described = HubDescription.read(folder)
+    tokenizer, longest = _read_tokenizer(described)
+    config = _read_config(described)
+    with hushed() as library, torch.device("meta"):  # its shape alone is wanted
+        model = HubModel(library.AutoModel.from_config(config), "none", longest=longest)
+    return _fit(tokenizer, model, folder)
 
 
 def make_hub_classifier(folder: Path, task: Task) -> tuple[HubModel, Tokenizer]:

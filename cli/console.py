@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 
+from twil.cli.visible import visible
 from twil.errors import ConfigError
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
@@ -39,7 +39,7 @@ class Display:
         if self.console.is_terminal and live and not quiet:
             from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-            columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (TextColumn("{task.description}", markup=False), TimeElapsedColumn())
             self.live = Progress(*columns, console=self.console, transient=True)
         self.last_plain = time.monotonic()
 
@@ -56,14 +56,14 @@ class Display:
     def update(self, text: str) -> None:
         """Show where the work stands; the next update takes its place."""
         if self.live:
-            self.live.update(self.live.task_ids[0], description=escape(text))
+            self.live.update(self.live.task_ids[0], description=visible(text))
         elif time.monotonic() - self.last_plain >= PLAIN_SECONDS:
             self.last_plain = time.monotonic()
             self.line(text)
 
     def line(self, text: str, style: str | None = None) -> None:
         """Say something that stays."""
-        self.console.print(escape(text), style=style)
+        self.console.print(visible(text), style=style, markup=False)
 
     def warn(self, text: str) -> None:
         """Say something that the user should act on."""
@@ -105,11 +105,11 @@ def make_table(
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
         right = column in figures or any(isinstance(row[number], int | float) for row in rows)
-        table.add_column(escape(column), justify="right" if right else "left", overflow="fold")
+        table.add_column(Text(visible(column)), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(format_cell(cell)) for cell in row))
+        table.add_row(*(Text(visible(format_cell(cell))) for cell in row))
     # Not the table's own title, which would be folded where the table is narrow.
-    return Group(Text(title, style="bold"), table)
+    return Group(Text(visible(title), style="bold"), table)
 
 
 def format_cell(cell: object) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import make_table, show, show_json
+from twil.cli.visible import visible
 
 
 def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -39,6 +40,6 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             )
         )
     for fault in found.faults:
-        typer.secho(f"fault: {fault}", fg="red", err=True)
+        typer.secho(visible(f"fault: {fault}"), fg="red", err=True)
     if found.faults:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from twil.cli.console import Display, make_table, show, show_json
+from twil.cli.visible import visible
 
 if TYPE_CHECKING:
     from twil.train.inspection import Guess, Inspection, Verdict
@@ -45,7 +46,7 @@ def command(
     if as_json:
         show_json(found.as_dict())
         return
-    show(Text(f"{file}, row {found.row} ({found.place}), seed {seed}", style="bold"))
+    show(Text(visible(f"{file}, row {found.row} ({found.place}), seed {seed}"), style="bold"))
     show(_lay_out_pieces(found))
     show(_lay_out_guesses(found.guesses))
     if found.order is not None:
@@ -62,11 +63,11 @@ def _lay_out_pieces(found: Inspection) -> Text:
         line.append(" " if place else "")
         guess = guesses.get(place)
         if guess is None:
-            line.append(piece)
+            line.append(visible(piece))
         elif guess.right:
-            line.append(f"⟦{piece} ✓⟧", RIGHT)
+            line.append(visible(f"⟦{piece} ✓⟧"), RIGHT)
         else:
-            line.append(f"⟦{piece} ✗ {guess.best[0][0]}⟧", WRONG)
+            line.append(visible(f"⟦{piece} ✗ {guess.best[0][0]}⟧"), WRONG)
     return line
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from twil.cli.visible import visible
 from twil.errors import TwilError, missing_extra
 from twil.version import __version__
 
@@ -105,7 +106,7 @@ def main() -> None:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    print(f"twil: {text}", file=sys.stderr)  # noqa: T201 (the one place that speaks for errors)
+    print(visible(f"twil: {text}"), file=sys.stderr)  # noqa: T201 (the one place that speaks for errors)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from twil.cli.console import fits, make_table, show
 from twil.cli.pitfalls import NEARLY
+from twil.cli.visible import visible
 
 if TYPE_CHECKING:
     from twil.data.overview import FileOverview, Overview
@@ -40,7 +41,7 @@ def show_overview(found: Overview) -> None:
     unknown = sum((Counter(file.lengths.unknown_parts) for file in found.files), Counter[str]())
     if unknown:
         shown = (f"{part} {count:,}" for part, count in unknown.most_common(_MOST_PARTS))
-        show(Text(f"what the vocabulary lacks most often: {', '.join(shown)}"))
+        show(Text(visible(f"what the vocabulary lacks most often: {', '.join(shown)}")))
 
 
 def _lay_out_rows(files: Sequence[FileOverview]) -> RenderableType:

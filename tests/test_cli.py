@@ -17,7 +17,9 @@ import pytest
 from bundles import write_bundle
 from conftest import write_rows
 
+from twil.cli.console import Display, make_table, show
 from twil.cli.main import main
+from twil.cli.visible import visible
 from twil.errors import TwilError
 from twil.task import Task
 
@@ -435,3 +437,35 @@ def test_a_reader_that_leaves_early_ends_predict_quietly(bundle: Path, tmp_path:
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
     assert process.returncode == 1
+
+
+STEERING = "\x1b]0;título\x07 \x1b[2J\x9b31m [red]:fire:[/red] \u202eatras\\"
+WRITTEN_OUT = r"\x1b]0;título\x07 \x1b[2J\x9b31m [red]:fire:[/red] \u202eatras" + "\\"
+
+
+def test_what_would_steer_a_terminal_is_written_out_and_other_text_stays(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert visible("¡ñandú! 👨‍👩‍👧 [MASK]\\n ⟦x⟧") == "¡ñandú! 👨‍👩‍👧 [MASK]\\n ⟦x⟧"
+    assert visible("dos\nlíneas\ty\r\ud83d") == r"dos\nlíneas\ty\r\ud83d"
+    display = Display()
+    display.line(STEERING)
+    display.warn(STEERING)
+    display.table(make_table(STEERING, [STEERING, "n"], [[STEERING, 1]]))
+    show(make_table(STEERING, [STEERING, "n"], [[STEERING, 1]]))
+    out, err = capfd.readouterr()
+    assert (out.count(WRITTEN_OUT), err.count(WRITTEN_OUT)) == (3, 5)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out + err)
+
+
+def test_labels_and_names_cannot_steer_a_terminal_and_stay_what_they_are_in_json(
+    run: Run, tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "data.tsv", [("hola \x1b[2J", "\x1b[31mP"), ("adiós", "N")] * 2)
+    code, out, err = run("data", source)
+    assert (code, "\x1b" in out + err, r"\x1b[31mP" in out) == (0, False, True)
+    code, out, _ = run("data", source, "--json")
+    assert (code, r'"\u001b[31mP": 2' in out) == (0, True)
+    code, out, err = run("predict", tmp_path / "no\x1b[31m.tsv", "-m", tmp_path)
+    assert (code, out, err.count("\n"), "\x1b" in err) == (1, "", 1, False)
+    assert r"no\x1b[31m.tsv: there is no such file" in err

@@ -153,6 +153,13 @@ def show_decision(finished: Finished, display: Display) -> None:
         f"tuned on dev: {'; '.join(tuned)}; {name_metric(decision.metric)} {before.score:.4f} → "
         f"{after.score:.4f}, calibration error {before.calibration_error:.4f} → {after.calibration_error:.4f}"
     )
+    if decision.bound is not None:
+        why = (
+            "on dev nearly equal probabilities would be as good, so the model tells the labels hardly apart"
+            if decision.bound > 1
+            else "the answers on dev are nearly all right, and it cannot tell how sure they may be"
+        )
+        display.warn(f"the temperature ended at its bound of {decision.bound:g}: {why}")
 
 
 def read_weights(text: str | None) -> str | dict[str, float] | None:

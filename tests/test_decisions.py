@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.metrics import f1_score
 
+from twil.cli.console import Display
+from twil.cli.training import show_decision
 from twil.config.training import DecisionConfig
 from twil.errors import ConfigError
 from twil.task import Task
-from twil.train.decisions import check_decision, decide, find_temperature, find_thresholds
+from twil.train.decisions import Decision, check_decision, decide, find_temperature, find_thresholds
 
 CLASS = Task("class", ("a", "b", "c"))
 BINARY = Task("class", ("no", "sí"))
@@ -101,3 +105,29 @@ def test_a_decision_is_better_on_dev_and_says_by_how_much() -> None:
 def test_what_a_task_does_not_have_cannot_be_tuned(config: DecisionConfig, task: Task, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_decision(config, task)
+
+
+@pytest.mark.parametrize(
+    ("flip", "bound", "said"),
+    [
+        (True, 20.0, "bound of 20: on dev nearly equal probabilities would be as good"),
+        (False, 0.05, "bound of 0.05: the answers on dev are nearly all right"),
+        (None, None, None),
+    ],
+)
+def test_a_temperature_that_ended_at_a_bound_is_said_in_a_note(
+    flip: bool | None, bound: float | None, said: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    targets = np.arange(60) % 3
+    given = targets if flip is None else (targets + flip) % 3
+    logits = 2 * np.eye(3, dtype=np.float32)[given]
+    if flip is None:
+        logits[:20] = 2 * np.eye(3, dtype=np.float32)[(targets[:20] + 1) % 3]  # a third is wrong
+    decision = decide(DecisionConfig(calibrate="temperature"), logits, targets, CLASS)
+    assert decision is not None
+    assert decision.bound == bound
+    assert Decision.parse(decision.as_dict(), decision.task).bound == bound
+    show_decision(SimpleNamespace(decision=decision), Display())  # type: ignore[arg-type]
+    notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (said is not None)
+    assert all(str(said) in note for note in notes)

@@ -47,6 +47,11 @@ class Decision:
     before: Measured
     after: Measured
 
+    @property
+    def bound(self) -> float | None:
+        """The end of the range that the temperature was looked for in, where it ended there."""
+        return self.task.temperature if self.task.temperature in _TEMPERATURES else None
+
     def as_dict(self) -> dict[str, Any]:
         """Describe it in JSON's types."""
         return {
@@ -116,7 +121,12 @@ def find_temperature(logits: NDArray[np.float32], targets: NDArray[Any], task: T
         return float(-log_softmax(scaled, axis=1)[np.arange(len(targets)), targets].mean())
 
     low, high = np.log(_TEMPERATURES)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+    found = float(minimize_scalar(loss, bounds=(low, high), method="bounded").x)
+    # The search comes near an end of its range and never reaches it.
+    for end, log_end in zip(_TEMPERATURES, (low, high), strict=True):
+        if loss(log_end) <= loss(found):
+            return end
+    return float(np.exp(found))
 
 
 def find_thresholds(scores: NDArray[np.float32], targets: NDArray[Any], task: Task) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""`twil embed`: vectors for a file of any size."""
+"""`twil embed`: vectors for files of any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from twil.cli.rows import follow, start_quickly
 
 
 def command(
-    file: Annotated[str, typer.Argument(help="TSV, CSV, JSONL, Parquet or text; - is standard input.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="TSV, CSV, JSONL, Parquet, text, of one kind and the same columns; - is standard input."
+        ),
+    ],
     model: Annotated[Path, typer.Option("--model", "-m", help="The bundle of an encoder.")],
     output: Annotated[str, typer.Option("--output", "-o", help="An array (.npy) or a table (.parquet).")],
     tokens: Annotated[
@@ -23,6 +28,10 @@ def command(
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
     ] = None,
+    file_column: Annotated[
+        str | None,
+        typer.Option(help="A column of this name for each row's file, into Parquet."),
+    ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Another column to repeat, into Parquet; repeatable.")
     ] = None,
@@ -31,36 +40,46 @@ def command(
         bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
     ] = False,
     input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="One part of the rows only, as 2/8 is the second of eight.")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all it may use][/dim]")
     ] = None,
     provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Give an interrupted run up.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
-    """Give every row of a file its vector."""
+    """Give every row of a file, or of several in their order, its vector."""
     start_quickly(threads)
 
+    from twil.data.shards import Shard
     from twil.predict.vectors import VectorSummary, embed_file
 
     with Display(quiet=quiet) as display:
         events = embed_file(
-            file,
+            files,
             model,
             output,
             tokens=tokens,
             normalize=normalize,
             text=text,
             id_column=id_column,
+            file_column=file_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there
             header=False if no_header else None,
             input_format=input_format,
+            shard=Shard.parse(shard) if shard else None,
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,
             batch_tokens=batch_tokens,
+            resume=resume,
+            overwrite=force,
         )
-        summary = follow(display, events, output, made="vector")
+        summary = follow(display, events, output, resume=resume, made="vector")
         assert isinstance(summary, VectorSummary)
         if summary.ids:
             display.line(f"the ids of the rows are in {summary.ids}")

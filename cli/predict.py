@@ -1,4 +1,4 @@
-"""`twil predict`: labels and probabilities for a file of any size."""
+"""`twil predict`: labels and probabilities for files of any size."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from twil.cli.rows import follow, start_quickly
 
 
 def command(
-    file: Annotated[
-        str,
+    files: Annotated[
+        list[str],
         typer.Argument(
-            help="TSV, CSV, JSONL, Parquet, text; - is standard input. On Ray also folders, patterns, URLs."
+            help="TSV, CSV, JSONL, Parquet, text, of one kind and the same columns; - is standard input. "
+            "On Ray also folders, patterns, URLs."
         ),
     ],
     model: Annotated[Path, typer.Option("--model", "-m", help="The bundle.")],
@@ -36,6 +37,9 @@ def command(
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
     ] = None,
+    file_column: Annotated[
+        str | None, typer.Option(help="A column of this name for each row's file.")
+    ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Another column to repeat; repeatable.")] = None,
     on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
     no_header: Annotated[
@@ -44,7 +48,7 @@ def command(
     input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
     output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Predict one part of the table only, as 2/8 is the second of eight.")
+        str | None, typer.Option(help="Predict one part of the rows only, as 2/8 is the second of eight.")
     ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
     threads: Annotated[
@@ -61,11 +65,12 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Give an interrupted run or a folder up.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
-    """Label every row of a file."""
+    """Label every row of a file, or of several in their order."""
     if engine != "local" or workers is not None:
         label_on_cluster(
             engine,
             {
+                "--file-column": file_column,
                 "--no-header": no_header,
                 "--input-format": input_format,
                 "--output-format": output_format,
@@ -73,7 +78,7 @@ def command(
                 "--resume": resume,
             },
             quiet=quiet,
-            source=file,
+            source=files,
             model=model,
             target=output,
             text=text,
@@ -95,12 +100,13 @@ def command(
 
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
         events = predict_file(
-            file,
+            files,
             model,
             output,
             text=text,
             text_pair=text_pair,
             id_column=id_column,
+            file_column=file_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there
             header=False if no_header else None,

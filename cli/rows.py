@@ -62,7 +62,8 @@ def follow(
 def _show_start(display: Display, started: Started) -> None:
     """Say where the model runs, and what is not as it might be thought."""
     why = f" ({started.reason})" if started.reason else ""
-    display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads")
+    files = f", {started.files:,} files" if started.files > 1 else ""
+    display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads{files}")
     if started.precision == "fp16" and started.provider == "cpu":
         display.warn("the bundle is in fp16, which GPUs compute faster and CPUs slower: export fp32 or int8")
     if started.resumed:
@@ -112,5 +113,5 @@ def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
         yield
     except BaseException:
         if folder.exists() and not before:
-            display.line(f"what was predicted is kept in {folder}: continue with --resume")
+            display.line(f"what is done is kept in {folder}: continue with --resume")
         raise

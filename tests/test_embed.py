@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +21,13 @@ from bundles import HIDDEN, make_graph, make_tokenizer, write_bundle
 from onnx import numpy_helper
 
 from twil.data import row_groups, streams
+from twil.data.shards import Shard
 from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.predict import partial, windows
 from twil.predict import vectors as vectors_module
-from twil.predict import windows
 from twil.predict.embedder import Embedder, Tokens
 from twil.predict.events import Progress, Started
+from twil.predict.partial import PartialRun, partial_folder
 from twil.predict.vectors import VectorSummary, embed_file
 from twil.text.tokenizer import encode
 
@@ -51,7 +54,7 @@ def write_tweets(path: Path, texts: Sequence[str]) -> Path:
     return write(path, "ID\tTEXT\n" + "".join(f"t{row}\t{text}\n" for row, text in enumerate(texts)))
 
 
-def run(source: Path, model: Path | Embedder, target: Path | str, **options: object) -> VectorSummary:
+def run(source: Any, model: Path | Embedder, target: Path | str, **options: object) -> VectorSummary:
     *_, last = embed_file(source, model, target, **options)  # type: ignore[arg-type]
     assert isinstance(last, VectorSummary)
     return last
@@ -228,6 +231,7 @@ class TestBadRows:
         ("out", {}, "cannot hold vectors"),
         ("out.npy", {"tokens": True}, r"a vector for each piece \(--tokens\): write a \.parquet"),
         ("out.npy", {"keep": ["TEXT"]}, r"other columns \(--keep\): write a \.parquet"),
+        ("out.npy", {"file_column": "file"}, r"other columns \(--file-column\): write a \.parquet"),
         ("out.npy", {"on_error": "drop"}, "choose one of fail, skip, mark"),
         ("none/out.npy", {}, "there is no folder"),
         ("folder.npy", {}, "is a folder"),
@@ -319,6 +323,7 @@ def test_memory_does_not_grow_with_the_table(
 ) -> None:
     monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 12)
     monkeypatch.setattr(row_groups, "_GROUP_BYTES", 1 << 14)
+    monkeypatch.setattr(partial, "PART_BYTES", 1 << 14)
 
     def peak(rows: int) -> int:
         source = write_tweets(tmp_path / f"{rows}.tsv", [f"hola {row % 7}" for row in range(rows)])
@@ -358,8 +363,200 @@ def test_the_command_ends_with_one_line_for_a_classifier(tmp_path: Path) -> None
     assert not (tmp_path / "out.npy").exists()
 
 
+class TestSeveralFiles:
+    """Three tables whose windows of five rows begin in one and end in another; the second has a bad row."""
+
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> list[Path]:
+        paths = [write_tweets(tmp_path / f"{place}.tsv", [f"{t} {place}" for t in TWEETS]) for place in "ab"]
+        return [*paths, write(tmp_path / "c.tsv", BROKEN)]
+
+    @pytest.mark.parametrize(("name", "tokens"), [("npy", False), ("parquet", False), ("parquet", True)])
+    @pytest.mark.parametrize("count", [1, 2, 5])
+    def test_shards_are_together_the_whole_to_the_last_digit(
+        self, embedder: Embedder, paths: list[Path], tmp_path: Path, name: str, tokens: bool, count: int
+    ) -> None:
+        options = {"tokens": tokens, "window_rows": 5, "on_error": "mark"}
+        whole = run(paths, embedder, tmp_path / f"whole.{name}", **options)
+        parts, rows = [], 0
+        for number in range(1, count + 1):
+            parts.append(tmp_path / f"part-{number}.{name}")
+            rows += run(paths, embedder, parts[-1], shard=Shard(number, count), **options).rows
+        assert rows == whole.rows == 12
+        if name == "npy":
+            joined = np.concatenate([np.load(part) for part in parts])
+            assert joined.tobytes() == np.load(tmp_path / "whole.npy").tobytes()
+            ids = "".join(part.with_suffix(".ids.txt").read_text(encoding="utf-8") for part in parts)
+            assert ids == (tmp_path / "whole.ids.txt").read_text(encoding="utf-8")
+        else:
+            table = pa.concat_tables([pq.read_table(part) for part in parts])
+            assert table.equals(pq.read_table(tmp_path / "whole.parquet"))
+
+    def test_a_column_tells_from_which_file_a_row_came(
+        self, embedder: Embedder, paths: list[Path], tmp_path: Path
+    ) -> None:
+        run(paths, embedder, tmp_path / "out.parquet", file_column="vector", on_error="skip")
+        table = pq.read_table(tmp_path / "out.parquet")
+        assert table.column_names == ["ID", "vector", "predicted_vector"]
+        assert table["vector"].to_pylist() == [str(paths[0])] * 4 + [str(paths[1])] * 4 + [str(paths[2])] * 3
+
+    def test_no_input_is_replaced_and_a_stream_has_no_shards(
+        self, embedder: Embedder, paths: list[Path], tmp_path: Path
+    ) -> None:
+        paths.append(write(tmp_path / "out.ids.txt", "hola\n"))
+        with pytest.raises(DataError, match=r"out\.ids\.txt: the output would replace its input"):
+            run(paths, embedder, tmp_path / "out.npy", id_column="TEXT", input_format="txt")
+        with pytest.raises(ConfigError, match="a stream has no shards"):
+            run("-", embedder, tmp_path / "out.npy", shard=Shard(1, 2))
+
+
+class TestInterruptedRuns:
+    """Work that was stopped goes on where it stopped, and its output is the same to the byte."""
+
+    @pytest.fixture(autouse=True)
+    def _keep_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(partial, "KEEP_SECONDS", 0.0)
+
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> list[Path]:
+        texts = [f"{text} {row}" for row, text in enumerate(TWEETS * 40)]
+        paths = [write_tweets(tmp_path / "a.tsv", texts[:70]), write_tweets(tmp_path / "b.tsv", texts[70:])]
+        lines = paths[1].read_text(encoding="utf-8").splitlines()
+        lines[7] += "\tde más"
+        write(paths[1], "\n".join([*lines, ""]))
+        return paths
+
+    @pytest.mark.parametrize(("name", "tokens"), [("npy", False), ("parquet", False), ("parquet", True)])
+    @pytest.mark.parametrize("windows_kept", [1, 4, 7])
+    @pytest.mark.parametrize("shard", [None, Shard(2, 2)])
+    def test_an_output_is_the_same_however_the_work_was_interrupted(
+        self,
+        embedder: Embedder,
+        paths: list[Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        tokens: bool,
+        windows_kept: int,
+        shard: Shard | None,
+    ) -> None:
+        options = {"tokens": tokens, "window_rows": 10, "on_error": "mark", "shard": shard}
+        whole, part = tmp_path / f"whole.{name}", tmp_path / f"part.{name}"
+        expected = run(paths, embedder, whole, **options)
+        append = PartialRun.append
+        kept: list[int] = []
+
+        def dying(self: PartialRun, *arguments: Any) -> None:
+            append(self, *arguments)
+            kept.append(1)
+            if len(kept) == windows_kept:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PartialRun, "append", dying)
+            with pytest.raises(KeyboardInterrupt):
+                run(paths, embedder, part, **options)
+        assert not part.exists()
+        write(tmp_path / f".1-0123abcd.{part.name}", "of a run that was killed")
+        with pytest.raises(ConfigError, match=r"part\..*\.partial: continue it with --resume"):
+            run(paths, embedder, part, **options)
+        found = run(paths, embedder, part, resume=True, **options)
+        assert found.continued == 10 * windows_kept
+        counts = ("rows", "truncated", "empty", "repeated", "marked", "first_errors")
+        assert [getattr(found, count) for count in counts] == [getattr(expected, count) for count in counts]
+        assert part.read_bytes() == whole.read_bytes()
+        left = {file.name for file in tmp_path.iterdir()} - {"a.tsv", "b.tsv", whole.name, part.name}
+        assert left == ({"whole.ids.txt", "part.ids.txt"} if name == "npy" else set())
+
+    def test_vectors_of_another_kind_are_not_mixed_in(
+        self, bundle: Path, paths: list[Path], tmp_path: Path
+    ) -> None:
+        target = tmp_path / "out.parquet"
+        with pytest.raises(DataError, match="line 8"):  # after what came before was computed, and kept
+            run(paths, bundle, target, window_rows=10)
+        kept = {"window_rows": 10, "resume": True, "on_error": "skip"}
+        with pytest.raises(ConfigError, match=r"other settings \(--normalize\)"):
+            run(paths, bundle, target, normalize=True, **kept)
+        with pytest.raises(ConfigError, match=r"other settings \(--tokens\)"):
+            run(paths, bundle, target, tokens=True, **kept)
+        with pytest.raises(ConfigError, match="read other texts behind its first 0 rows"):
+            run(paths[::-1], bundle, target, **kept)
+        assert run(paths, bundle, target, **kept).continued > 0
+        assert not partial_folder(target).exists()
+
+    def test_what_is_held_until_it_is_kept_has_a_bound(
+        self, embedder: Embedder, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(partial, "KEEP_SECONDS", 1000.0)
+        monkeypatch.setattr(partial, "PART_BYTES", 3 * 10 * HIDDEN * 4)
+        sizes: list[int] = []
+        savez = np.savez
+
+        def counting(file: Any, **columns: Any) -> None:
+            sizes.append(len(columns["values"]))
+            savez(file, **columns)
+
+        monkeypatch.setattr(np, "savez", counting)
+        run(paths, embedder, tmp_path / "out.npy", window_rows=10, on_error="skip")
+        assert sizes == [30, 30, 39, 30, 30]  # a bad row has no vector, so its part waits for one window more
+
+
+PROGRAM = """
+from twil.cli.main import main
+from twil.predict import partial, vectors
+partial.KEEP_SECONDS = 0.0
+embed_file = vectors.embed_file
+vectors.embed_file = lambda *a, **k: embed_file(*a, **k, window_rows=50)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "more"),
+    [
+        (signal.SIGTERM, "out.npy", []),
+        (signal.SIGTERM, "out.parquet", ["--tokens"]),
+        (signal.SIGKILL, "out.parquet", []),
+    ],
+)
+def test_a_process_that_is_stopped_in_the_middle_goes_on(
+    bundle: Path, tmp_path: Path, number: signal.Signals, name: str, more: list[str]
+) -> None:
+    def start(target: Path, *options: object) -> subprocess.Popen[str]:
+        arguments = ["embed", *paths, "-m", bundle, "-o", target, "--threads", 1, *more, *options]
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)], stderr=subprocess.PIPE, text=True
+        )
+
+    paths = [
+        write_tweets(tmp_path / f"{place}.tsv", [f"hola {place} {row}" for row in range(2_000)])
+        for place in range(2)
+    ]
+    target = tmp_path / name
+    process = start(target)
+    deadline = time.monotonic() + 60
+    while len(list(partial_folder(target).glob("rows-*.npz"))) < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number], said
+    assert not target.exists()
+    if number == signal.SIGTERM:
+        assert "is kept in" in " ".join(said.split())
+    again = start(target, "--resume")
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert "rows whose answers the interrupted run had kept: " in " ".join(said.split())
+    run(paths, bundle, tmp_path / f"whole-{name}", threads=1, window_rows=50, tokens=bool(more))
+    assert target.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+    assert not partial_folder(target).exists()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_process_that_is_stopped_leaves_nothing(
+def test_a_process_that_is_stopped_soon_leaves_nothing(
     bundle: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", [f"hola {row}" for row in range(100_000)])

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 
+from twil.data.shards import Shard
 from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.predict import partial
 from twil.predict.events import Started, Summary
 from twil.predict.files import predict_file
+from twil.predict.inputs import Sources
 from twil.predict.partial import PartialRun, partial_folder
 from twil.predict.predictor import Predictor
 
@@ -55,7 +57,7 @@ def write_rows(path: Path, *, rows: int = ROWS, seed: int = 3) -> Path:
     return path
 
 
-def run(source: Path, predictor: Predictor, target: Path, **options: Any) -> list[Any]:
+def run(source: Sources, predictor: Predictor, target: Path, **options: Any) -> list[Any]:
     return list(predict_file(source, predictor, target, window_rows=WINDOW, **options))
 
 
@@ -63,7 +65,9 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-def interrupt_after(windows: int, source: Path, predictor: Predictor, target: Path, **options: Any) -> None:
+def interrupt_after(
+    windows: int, source: Sources, predictor: Predictor, target: Path, **options: Any
+) -> None:
     """Run until so many windows are kept, and drop the run there."""
     append = PartialRun.append
     kept: list[int] = []
@@ -161,6 +165,55 @@ def test_other_texts_model_or_settings_are_not_mixed_in(
         run(source, smaller, target, resume=True)
     more = Predictor(bundle, threads=3, side_by_side=True)  # each batch is still computed by one of them
     assert run(source, more, target, resume=True)[-1].continued == 4 * WINDOW
+
+
+class TestSeveralFiles:
+    """Four tables of 130 rows, thus windows of 50 rows that begin in one and end in another."""
+
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> list[Path]:
+        return [write_rows(tmp_path / f"in-{seed}.tsv", rows=130, seed=seed) for seed in range(4)]
+
+    @pytest.mark.parametrize("windows", [1, 3, 9])
+    def test_an_output_is_the_same_wherever_the_work_was_interrupted(
+        self, paths: list[Path], predictor: Predictor, tmp_path: Path, windows: int
+    ) -> None:
+        run(paths, predictor, tmp_path / "whole.tsv", file_column="file")
+        interrupt_after(windows, paths, predictor, tmp_path / "part.tsv", file_column="file")
+        *_, summary = run(paths, predictor, tmp_path / "part.tsv", file_column="file", resume=True)
+        assert (summary.continued, summary.rows) == (windows * WINDOW, 520)
+        assert (tmp_path / "part.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+
+    def test_a_shard_goes_on_and_counts_its_own_rows(
+        self, paths: list[Path], predictor: Predictor, tmp_path: Path
+    ) -> None:
+        shard = Shard(2, 3)  # rows 173 to 345 of windows that begin with row 150
+        run(paths, predictor, tmp_path / "whole.tsv", shard=shard)
+        interrupt_after(2, paths, predictor, tmp_path / "part.tsv", shard=shard)
+        *_, summary = run(paths, predictor, tmp_path / "part.tsv", shard=shard, resume=True)
+        assert (summary.continued, summary.rows) == (250 - 173, 346 - 173)
+        assert (tmp_path / "part.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+        interrupt_after(2, paths, predictor, tmp_path / "part.tsv", shard=shard)
+        with pytest.raises(ConfigError, match="read other texts behind its first 0 rows"):
+            run(paths, predictor, tmp_path / "part.tsv", shard=Shard(3, 3), resume=True)
+
+    @pytest.mark.parametrize("change", ["order", "left out", "text", "one more"])
+    def test_a_run_over_other_files_is_not_continued(
+        self, paths: list[Path], predictor: Predictor, tmp_path: Path, change: str
+    ) -> None:
+        interrupt_after(6, paths, predictor, tmp_path / "out.tsv")
+        first, second, third, fourth = paths
+        if change == "text":
+            write_rows(third, rows=130, seed=9)
+        given = {
+            "order": [first, third, second, fourth],
+            "left out": [first, third, fourth],
+            "text": paths,
+            "one more": [first, write_rows(tmp_path / "more.tsv", rows=9), second, third, fourth],
+        }[change]
+        with pytest.raises(ConfigError, match=r"read other texts .* the same files in the same order"):
+            run(given, predictor, tmp_path / "out.tsv", resume=True)
+        run(given, predictor, tmp_path / "out.tsv", overwrite=True)
 
 
 @pytest.mark.parametrize("fault", ["part", "gone", "settings", "half"])

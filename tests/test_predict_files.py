@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import pytest
 from bundles import POLARITY, write_bundle
 
 from twil.data import streams
+from twil.data.tables import TableWriter
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import files as files_module
 from twil.predict import partial, windows
@@ -55,7 +57,7 @@ def read_tsv(path: Path) -> tuple[list[str], list[list[str]]]:
     return header.split("\t"), [row.split("\t") for row in rows]
 
 
-def run(source: Path | str, model: Path | Predictor, target: Path | str, **options: object) -> Summary:
+def run(source: Any, model: Path | Predictor, target: Path | str, **options: object) -> Summary:
     *_, last = predict_file(source, model, target, **options)  # type: ignore[arg-type]
     assert isinstance(last, Summary)
     return last
@@ -505,6 +507,159 @@ def test_rows_from_a_pipe_are_answered_before_more_come(predictor: Predictor) ->
     process.stdin.close()
     assert [line.split("\t")[0] for line in process.stdout] == ["3"]
     assert process.wait(timeout=30) == 0
+
+
+class TestSeveralFiles:
+    """Three tables are read one behind another as if they were one."""
+
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> list[Path]:
+        texts = [[f"{text} {place}" for text in TWEETS] for place in range(3)]
+        return [write_tweets(tmp_path / f"{place}.tsv", texts[place]) for place in range(3)]
+
+    def test_they_give_the_output_of_their_rows_in_one(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        rows = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+        write(tmp_path / "one.tsv", "\n".join(["ID\tTEXT", *rows, ""]))
+        one = run(tmp_path / "one.tsv", predictor, tmp_path / "expected.tsv", window_rows=5)
+        several = run(paths, predictor, tmp_path / "out.tsv", window_rows=5)
+        assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "expected.tsv").read_bytes()
+        assert (several.rows, several.repeated) == (one.rows, one.repeated) == (12, 0)
+
+    def test_retweets_are_found_across_files(self, predictor: Predictor, tmp_path: Path) -> None:
+        paths = [write_tweets(tmp_path / f"{name}.tsv", ["RT: gol", name]) for name in "abc"]
+        assert run(paths, predictor, tmp_path / "out.tsv").repeated == 2
+
+    def test_the_start_tells_how_many_they_are(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        started, *_ = predict_file(paths, predictor, tmp_path / "out.tsv")
+        assert isinstance(started, Started)
+        assert started.files == 3
+
+    def test_a_column_tells_from_which_file_a_row_came(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        run(paths, predictor, tmp_path / "out.tsv", file_column="label", keep=["TEXT"], window_rows=7)
+        header, rows = read_tsv(tmp_path / "out.tsv")
+        assert header == ["ID", "label", "TEXT", "predicted_label", "NEG", "NEU", "POS"]
+        assert [row[1] for row in rows] == [str(path) for path in paths for _ in TWEETS]
+        with pytest.raises(ConfigError, match=r"0\.tsv has a column 'TEXT': call that of the files"):
+            run(paths, predictor, tmp_path / "out.tsv", file_column="TEXT")
+
+    def test_a_bad_row_is_named_with_its_file(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        paths[1].write_bytes(BROKEN)
+        with pytest.raises(DataError, match=r"1\.tsv, line 3: 4 fields, expected 2"):
+            run(paths, predictor, tmp_path / "out.tsv")
+        assert not (tmp_path / "out.tsv").exists()
+        summary = run(paths, predictor, tmp_path / "out.tsv", on_error="mark")
+        header, rows = read_tsv(tmp_path / "out.tsv")
+        assert (summary.rows, summary.marked, header[-1]) == (13, 2, "error")
+        assert rows[5][-1] == f"{paths[1]}, line 3: 4 fields, expected 2" == summary.first_errors[0]
+        summary = run(paths, predictor, tmp_path / "out.tsv", on_error="skip")
+        assert (summary.rows, summary.skipped) == (11, 2)
+
+    @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "txt", "tsv.gz"])
+    def test_they_may_be_of_any_format(self, predictor: Predictor, tmp_path: Path, ending: str) -> None:
+        paths = []
+        for place in range(3):
+            paths.append(tmp_path / f"{place}.{ending}")
+            with TableWriter(paths[-1], {"TEXT": str}) as writer:
+                writer.write({"TEXT": [f"{text} {place}" for text in TWEETS]})
+        assert run(paths, predictor, tmp_path / "out.tsv").rows == 12
+        texts = [f"{text} {place}" for place in range(3) for text in TWEETS]
+        assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, texts)
+
+    def test_tables_of_nothing_but_a_header_add_nothing(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        nothing = [write(tmp_path / f"nothing-{place}.tsv", "TEXT\tID\n") for place in range(2)]
+        assert run([nothing[0], *paths, nothing[1]], predictor, tmp_path / "out.tsv").rows == 12
+        assert run(nothing, predictor, tmp_path / "out.tsv").rows == 0
+
+    def test_keys_that_are_not_read_may_differ_from_one_jsonl_to_another(
+        self, predictor: Predictor, tmp_path: Path
+    ) -> None:
+        first = write(tmp_path / "a.jsonl", '{"id": 1, "TEXT": "uno", "lang": "es"}\n')
+        second = write(tmp_path / "b.jsonl", '{"TEXT": "dos", "id": 2, "place": null}\n')
+        run([first, second], predictor, tmp_path / "out.tsv")
+        assert [row[0] for row in read_tsv(tmp_path / "out.tsv")[1]] == ["1", "2"]
+        without = write(tmp_path / "c.jsonl", '{"TEXT": "tres"}\n')
+        with pytest.raises(DataError, match=r"c\.jsonl: lacks the column 'id', unlike .*a\.jsonl"):
+            run([first, without], predictor, tmp_path / "out.tsv")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("x.tsv", "ID\tTEXT\tDATE\n1\thola\thoy\n", r"x\.tsv: has the column 'DATE', unlike .*0\.tsv"),
+            ("x.tsv", "TEXT\nhola\n", r"x\.tsv: lacks the column 'ID', unlike .*0\.tsv"),
+            ("x.tsv", "ID\tTWEET\n1\thola\n", r"x\.tsv: no column 'TEXT': the columns are ID, TWEET"),
+            ("x.csv", "ID,TEXT\n1,hola\n", r"x\.csv: is csv, and .*0\.tsv is tsv: .* have one format"),
+            ("x.tsv", "", r"x\.tsv: is empty"),
+            ("x.doc", "", r"x\.doc: the ending of its name does not tell its format"),
+            (None, "", r"0\.tsv: is named twice, and its rows would be there twice: name it once"),
+            ("none.tsv", None, r"none\.tsv: there is no such file"),
+            ("folder", None, r"folder: is a folder"),
+            ("-", None, "- is a stream, which is read alone: save it to a file first"),
+        ],
+    )
+    def test_one_that_does_not_fit_is_told_before_the_model_is_loaded(
+        self, paths: list[Path], tmp_path: Path, name: str | None, content: str | None, said: str
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        more = paths[0] if name is None else "-" if name == "-" else tmp_path / name
+        if name and content is not None:
+            write(tmp_path / name, content)
+        before = set(tmp_path.iterdir())
+        with pytest.raises(TwilError, match=said) as caught:
+            run([*paths, more], tmp_path / "no bundle", tmp_path / "out.tsv")
+        assert "\n" not in str(caught.value)
+        assert set(tmp_path.iterdir()) == before
+
+    def test_a_file_by_another_name_is_the_same_file(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "link.tsv").symlink_to(paths[1])
+        with pytest.raises(DataError, match=r"link\.tsv: is the same file as .*1\.tsv"):
+            run([*paths, tmp_path / "link.tsv"], predictor, tmp_path / "out.tsv")
+
+    def test_none_of_them_is_replaced(self, predictor: Predictor, paths: list[Path]) -> None:
+        with pytest.raises(DataError, match=r"2\.tsv: the output would replace its input"):
+            run(paths, predictor, paths[2])
+        with pytest.raises(ConfigError, match="there is no table to read"):
+            run([], predictor, paths[2].with_name("out.tsv"))
+
+    def test_the_command_takes_them_and_their_shards(self, bundle: Path, paths: list[Path]) -> None:
+        def labelled(*options: str) -> list[str]:
+            arguments = [*map(str, paths), "-m", str(bundle), "--file-column", "file", "-q", *options]
+            command = [sys.executable, "-m", "twil", "predict", *arguments]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+        header, *rows = labelled()
+        assert (header, len(rows)) == ("ID\tfile\tlabel\tNEG\tNEU\tPOS", 12)
+        assert [labelled("--shard", f"{number}/2")[1:] for number in (1, 2)] == [rows[:6], rows[6:]]
+
+    def test_memory_does_not_grow_with_their_number(
+        self, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(partial, "PART_ROWS", 500)
+        texts = [f"hola {row % 7}" for row in range(200)]
+        paths = [write_tweets(tmp_path / f"{place}.tsv", texts) for place in range(60)]
+
+        def peak(count: int) -> int:
+            tracemalloc.start()
+            try:
+                summary = run(paths[:count], predictor, tmp_path / "out.tsv", window_rows=150)
+                assert summary.rows == count * len(texts)
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        peak(1)  # what is allocated only once
+        assert peak(60) <= 1.5 * peak(8)
 
 
 def test_memory_does_not_grow_with_the_table(

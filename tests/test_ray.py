@@ -62,8 +62,8 @@ def write_table(path: Path, texts: list[Any], first: int = 0, **columns: list[An
     return path
 
 
-def run(source: Path | str, model: Path, target: Path | str, **options: Any) -> ClusterSummary:
-    *_, last = predict_on_ray(str(source), model, str(target), **options)
+def run(source: Any, model: Path, target: Path | str, **options: Any) -> ClusterSummary:
+    *_, last = predict_on_ray(source, model, str(target), **options)
     assert isinstance(last, ClusterSummary)
     return last
 
@@ -118,6 +118,18 @@ def test_a_pattern_of_tables_gives_the_rows_of_the_local_engine_in_their_order(
     assert len(parts) == summary.parts > 3
     assert_same(pa.concat_tables(map(pq.read_table, parts)), pa.concat_tables(expected))
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
+
+
+def test_several_sources_come_in_their_order_and_none_twice(
+    cluster: Any, bundle: Path, tmp_path: Path
+) -> None:
+    tables = [write_table(tmp_path / f"{name}.parquet", tweets(9, place)) for place, name in enumerate("bca")]
+    run(tables, bundle, tmp_path / "out")
+    expected = [local(table, bundle, tmp_path / "local.parquet") for table in tables]
+    parts = sorted((tmp_path / "out").iterdir())
+    assert_same(pa.concat_tables(map(pq.read_table, parts)), pa.concat_tables(expected))
+    with pytest.raises(DataError, match=r"c\.parquet: is named twice"):
+        run([tables[1], tmp_path / "?.parquet"], bundle, tmp_path / "other")
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not show its processes")

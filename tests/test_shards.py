@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bundles import write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from twil.data.shards import Shard
-from twil.data.tables import TableReader
+from twil.data.table_sets import TableSet
+from twil.data.tables import OnError
 from twil.errors import ConfigError, DataError
+from twil.predict.engine import OutputBatch
+from twil.predict.events import Summary
 from twil.predict.files import predict_file
 from twil.predict.predictor import Predictor
+from twil.text.tokenizer import Encoded
 
 ROWS = [(str(number), f"otro martes más, y van {number}") for number in range(23)]
 
@@ -52,19 +59,19 @@ def write_table(folder: Path, ending: str) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl", "parquet", "tsv.gz"])
-@pytest.mark.parametrize("chunk_rows", [3, 4096])
-def test_every_row_is_in_one_shard_of_a_table(tmp_path: Path, ending: str, chunk_rows: int) -> None:
+@pytest.mark.parametrize("size", [3, 4096])
+def test_every_row_is_in_one_shard_of_a_table(tmp_path: Path, ending: str, size: int) -> None:
     path = write_table(tmp_path, ending)
     found = []
     for number in range(1, 6):
-        reader = TableReader(path, ["ID", "TEXT"], chunk_rows=chunk_rows)
-        assert reader.count_rows() == len(ROWS)
-        reader.restrict(Shard(number, 5).rows(len(ROWS)))
-        for rows in reader:
+        tables = TableSet([path], ["ID", "TEXT"])
+        assert tables.count_rows() == len(ROWS)
+        for window in tables.windows(size, Shard(number, 5).rows(len(ROWS))):
+            rows = window.rows
             assert [int(number) for number in rows.columns["ID"]] == [
                 line - rows.numbers[0] + int(rows.columns["ID"][0]) for line in rows.numbers
             ]
-            found += list(zip(rows.columns["ID"], rows.columns["TEXT"], strict=True))
+            found += list(zip(rows.columns["ID"][window.own], rows.columns["TEXT"][window.own], strict=True))
     assert found == ROWS
 
 
@@ -72,26 +79,57 @@ def test_a_bad_row_is_met_by_its_own_shard_alone(tmp_path: Path) -> None:
     path = tmp_path / "tweets.tsv"
     path.write_text("ID\tTEXT\n1\tvaya día\n2\tsin\tmás\n3\tbuenas\n4\tadiós\n", encoding="utf-8")
 
-    def read(number: int, on_error: str) -> TableReader:
-        reader = TableReader(path, ["ID"], on_error=on_error)
-        reader.restrict(Shard(number, 2).rows(reader.count_rows()))
-        return reader
+    def read(number: int, on_error: OnError) -> tuple[TableSet, list[list[str]]]:
+        tables = TableSet([path], ["ID"], on_error=on_error)
+        wanted = Shard(number, 2).rows(tables.count_rows())
+        return tables, [window.rows.columns["ID"][window.own] for window in tables.windows(4096, wanted)]
 
-    assert [rows.columns["ID"] for rows in read(2, "fail")] == [["3", "4"]]
+    assert read(2, "fail")[1] == [["3", "4"]]
     with pytest.raises(DataError, match="line 3"):
-        list(read(1, "fail"))
-    skipping = read(1, "skip")
-    assert ([rows.columns["ID"] for rows in skipping], skipping.skipped) == ([["1"]], 1)
-    (marked,) = read(1, "mark")
-    assert list(marked.errors) == [1]
-    (within,) = _restricted(path, range(1, 3))
-    assert list(within.errors) == [0]
+        read(1, "fail")
+    skipping, found = read(1, "skip")
+    assert (found, skipping.skipped) == ([["1"]], 1)
+    for number, counted in ((1, 1), (2, 0)):
+        assert read(number, "mark")[0].skipped == counted
+    assert read(2, "skip")[1] == [["3", "4"]]
 
 
-def _restricted(path: Path, rows: range) -> TableReader:
-    reader = TableReader(path, ["ID"], on_error="mark")
-    reader.restrict(rows)
-    return reader
+class Fussy(Predictor):
+    """Says of a text what depends on all texts beside it, as numbers of a graph may in their last digits."""
+
+    def gather(self, encoded: Encoded, batches: Iterable[OutputBatch]) -> NDArray[np.float32]:
+        logits = super().gather(encoded, batches)
+        return np.asarray(logits + logits.sum(axis=0) / 1000, dtype=np.float32)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 30])
+def test_outputs_of_all_shards_one_after_another_are_that_of_the_tables_to_the_byte(
+    tmp_path: Path, count: int
+) -> None:
+    predictor = Fussy(write_bundle(tmp_path / "bundle"), provider="cpu")
+    paths = []
+    for place, (start, stop) in enumerate(((0, 4), (4, 4), (4, 20), (20, 23))):
+        paths.append(tmp_path / f"{place}.tsv")
+        lines = ["ID\tTEXT", *map("\t".join, ROWS[start:stop]), ""]
+        lines[2:2] = ["0\tde\tmás"] * (place == 2)
+        paths[-1].write_text("\n".join(lines), encoding="utf-8")
+
+    def run(target: Path, shard: Shard | None = None) -> tuple[Summary, list[str]]:
+        *_, summary = predict_file(paths, predictor, target, shard=shard, window_rows=5, on_error="mark")
+        assert isinstance(summary, Summary)
+        return summary, target.read_text(encoding="utf-8").splitlines(keepends=True)
+
+    whole, expected = run(tmp_path / "whole.tsv")
+    found, summaries = expected[:1], []
+    for number in range(1, count + 1):
+        summary, (header, *lines) = run(tmp_path / "part.tsv", Shard(number, count))
+        assert (header, len(lines)) == (expected[0], summary.rows)
+        found += lines
+        summaries.append(summary)
+    assert "".join(found) == "".join(expected)
+    for name in ("rows", "repeated", "empty", "truncated", "marked"):
+        assert sum(getattr(summary, name) for summary in summaries) == getattr(whole, name)
+    assert whole.rows == len(ROWS) + 1
 
 
 def test_predictions_of_all_shards_are_those_of_the_table(tmp_path: Path) -> None:

@@ -32,6 +32,23 @@ class Rows:
     columns: dict[str, list[str]]
     errors: dict[int, str] = field(default_factory=dict)
 
+    def part(self, start: int, stop: int) -> Rows:
+        """Return the rows from one index to before another."""
+        return Rows(
+            self.numbers[start:stop],
+            {name: cells[start:stop] for name, cells in self.columns.items()},
+            {row - start: problem for row, problem in self.errors.items() if start <= row < stop},
+        )
+
+
+def without_errors(rows: Rows) -> Rows:
+    """Leave out the bad rows."""
+    kept = [index for index in range(len(rows.numbers)) if index not in rows.errors]
+    return Rows(
+        [rows.numbers[index] for index in kept],
+        {name: [cells[index] for index in kept] for name, cells in rows.columns.items()},
+    )
+
 
 class Source(Protocol):
     """Where rows come from.

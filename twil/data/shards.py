@@ -1,4 +1,4 @@
-"""A table shared out among processes: each takes the rows of its shard, and no row is taken twice or left."""
+"""Tables shared out among processes: each takes the rows of its shard, and no row is taken twice or left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twil.errors import ConfigError
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a table, as equal as can be; one after another they are the table.
+    """One of several parts of some rows, as equal as can be; one after another they are the whole.
 
     Attributes:
         number: Which one, counted from 1.
@@ -45,6 +45,6 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
     def rows(self, total: int) -> range:
-        """Tell which rows are in it, counted from 0, of a table of so many."""
+        """Tell which rows are in it, counted from 0, of so many."""
         begin, end = (number * total // self.count for number in (self.number - 1, self.number))
         return range(begin, end)

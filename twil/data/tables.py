@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from twil.data.formats import TEXT_COLUMN, find_format
-from twil.data.rows import Cells, Rows
+from twil.data.rows import Cells, Rows, without_errors
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import open_source
 from twil.data.streams import open_output
@@ -44,6 +44,7 @@ class TableReader:
         path: The table.
         format: Its format, such as ``tsv``.
         names: The columns found.
+        columns: Those of them that are read.
         unit: What `Rows.numbers` count: ``line``, or ``row`` where a table has no lines.
         skipped: Bad rows met so far in this pass, left out or marked.
         first_errors: What was wrong with the first of them.
@@ -76,19 +77,17 @@ class TableReader:
         self.skipped = 0
         self.first_errors: list[str] = []
         found = [name for name in optional if name in self.names]
-        self._columns = tuple(dict.fromkeys(self.names if columns is None else (*columns, *found)))
+        self.columns = tuple(dict.fromkeys(self.names if columns is None else (*columns, *found)))
         self._on_error = on_error
         self._chunk_rows = chunk_rows
-        self._rows: range | None = None
-        for name in self._columns:
+        for name in self.columns:
             if name not in self.names:
                 raise DataError(_missing_column(name, self.names), file=path)
 
     def __iter__(self) -> Iterator[Rows]:
         self.skipped = 0
         self.first_errors = []
-        runs = self._source.read(self._columns, self._chunk_rows)
-        for rows in runs if self._rows is None else _within(runs, self._rows):
+        for rows in self._source.read(self.columns, self._chunk_rows):
             if not rows.errors:
                 yield rows
                 continue
@@ -104,10 +103,6 @@ class TableReader:
             DataError: Damage makes the rest unreadable.
         """
         return sum(len(rows.numbers) for rows in self._source.read((), self._chunk_rows))
-
-    def restrict(self, rows: range) -> None:
-        """Give these rows only, counted from 0 with the bad ones among them, and say nothing of others."""
-        self._rows = rows
 
     def _count(self, rows: Rows) -> None:
         for index in sorted(rows.errors):
@@ -199,36 +194,6 @@ class TableWriter:
         if self._sink is None:
             raise ValueError("a TableWriter is written to inside its with block")
         return self._sink
-
-
-def _within(runs: Iterable[Rows], wanted: range) -> Iterator[Rows]:
-    """Yield the rows whose place in the table is wanted, and read no further than the last of them."""
-    first = 0
-    for rows in runs:
-        end = first + len(rows.numbers)
-        if first < wanted.stop and end > wanted.start:
-            part = slice(max(0, wanted.start - first), wanted.stop - first)
-            yield Rows(
-                rows.numbers[part],
-                {name: cells[part] for name, cells in rows.columns.items()},
-                {
-                    index - part.start: problem
-                    for index, problem in rows.errors.items()
-                    if part.start <= index < part.stop
-                },
-            )
-        if end >= wanted.stop:
-            return
-        first = end
-
-
-def without_errors(rows: Rows) -> Rows:
-    """Leave out the bad rows."""
-    kept = [index for index in range(len(rows.numbers)) if index not in rows.errors]
-    return Rows(
-        [rows.numbers[index] for index in kept],
-        {name: [cells[index] for index in kept] for name, cells in rows.columns.items()},
-    )
 
 
 def _missing_column(name: str, names: Sequence[str]) -> str:

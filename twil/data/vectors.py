@@ -37,6 +37,14 @@ class RowVectors:
     missing: NDArray[np.bool_]
     pieces: Sequence[Sequence[str]] | None = None
 
+    def part(self, rows: slice) -> RowVectors:
+        """Return those of some rows."""
+        if self.pieces is None:
+            return RowVectors(self.values[rows], self.missing[rows])
+        ends = np.cumsum([0, *map(len, self.pieces)])
+        values = self.values[ends[rows.start] : ends[rows.stop]]
+        return RowVectors(values, self.missing[rows], self.pieces[rows])
+
 
 class VectorWriter(Protocol):
     """Where vectors go."""

@@ -10,16 +10,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Answers:
-    """What is known of some rows once they were predicted.
+    """What is known of some rows once they were computed.
 
     Attributes:
-        logits: float32 ``(rows, outputs)``.
+        values: The logits of a row, its vector, or a vector for each of its pieces, row after row; float32
+            ``(rows or pieces, D)``.
         truncated: Whether the text was longer than the model reads; bool ``(rows,)``.
         empty: Whether the text held nothing to read; bool ``(rows,)``.
-        repeated: Whether the row has the pieces of an earlier one, and its logits; bool ``(rows,)``.
+        repeated: Whether the row has the pieces of an earlier one, and its values; bool ``(rows,)``.
     """
 
-    logits: NDArray[np.float32]
+    values: NDArray[np.float32]
     truncated: NDArray[np.bool_]
     empty: NDArray[np.bool_]
     repeated: NDArray[np.bool_]
+
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return len(self.truncated)

@@ -17,13 +17,13 @@ from twil.data.tables import OnError, TableWriter, without_errors
 from twil.errors import DataError, MissingExtraError, TwilError
 from twil.predict.columns import good_rows, output_cells, output_columns
 from twil.predict.engine import WINDOW_ROWS, Text
+from twil.predict.inputs import chosen_texts, open_tables
 from twil.predict.parts import Output, local_copy, part_name
 from twil.predict.predictor import Predictor
 from twil.predict.session import ProviderChoice
-from twil.predict.windows import chosen_texts, open_table
 from twil.text.tokenizer import bound_threads
 
-_FILE, _NUMBER, _UNIT, _ERROR = "file", "number", "unit", "error"
+_FILE, _NUMBER, _ERROR = "file", "number", "error"
 _CELL = "cell {}"  # by its place, as a column may have any name
 
 
@@ -74,12 +74,12 @@ def read_blocks(tables: Any, job: Job) -> Iterator[Any]:
     """
     for table in tables.to_pylist():
         with local_copy(table["path"]) as path:
-            reader, found_id = open_table(
+            opened, found_id = open_tables(
                 path,
                 job.texts,
                 job.id_column if job.id_asked else None,
                 job.keep,
-                {"on_error": "fail" if job.on_error == "fail" else "mark", "chunk_rows": WINDOW_ROWS},
+                on_error="fail" if job.on_error == "fail" else "mark",
             )
             if found_id != job.id_column:
                 raise DataError(
@@ -87,10 +87,9 @@ def read_blocks(tables: Any, job: Job) -> Iterator[Any]:
                     f"{job.id_column}: name one that all have (--id)",
                     file=path,
                 )
-            unit = reader.unit
-            yield _block(table["file"], unit, Rows([], {name: [] for name in job.columns}), job)
-            for rows in reader:
-                yield _block(table["file"], unit, rows, job)
+            yield _block(table["file"], Rows([], {name: [] for name in job.columns}), job)
+            for window in opened.windows(WINDOW_ROWS):
+                yield _block(table["file"], window.rows, job)
 
 
 class BlockPredictor:
@@ -129,7 +128,7 @@ class BlockPredictor:
         if not block.num_rows:
             return pa.Table.from_pylist([])
         job, predictor = self._job, self._predictor
-        file, unit, rows = _rows(block, job)
+        file, rows = _rows(block, job)
         bad, name = len(rows.errors), part_name(file, rows.numbers[0])
         if job.on_error == "skip":
             rows = without_errors(rows)
@@ -142,7 +141,6 @@ class BlockPredictor:
                 rows,
                 job.repeated,
                 logits,
-                unit=unit,
                 errors=job.on_error == "mark",
             )
             write_part(self._output, name, self._columns, cells)
@@ -176,12 +174,11 @@ def write_part(output: Output, name: str, columns: Mapping[str, type], cells: Ma
         output.write(name, part)
 
 
-def _block(file: int, unit: str, rows: Rows, job: Job) -> Any:
+def _block(file: int, rows: Rows, job: Job) -> Any:
     numbers = len(rows.numbers)
     columns = {
         _FILE: pa.array([file] * numbers, pa.int64()),
         _NUMBER: pa.array(rows.numbers, pa.int64()),
-        _UNIT: pa.array([unit] * numbers, pa.string()),
         _ERROR: pa.array([rows.errors.get(row) for row in range(numbers)], pa.string()),
     }
     cells = {
@@ -191,9 +188,9 @@ def _block(file: int, unit: str, rows: Rows, job: Job) -> Any:
     return pa.table(columns | cells)
 
 
-def _rows(block: Any, job: Job) -> tuple[int, str, Rows]:
-    """Return the number of the table that a block is of, what its rows are counted in, and the rows."""
+def _rows(block: Any, job: Job) -> tuple[int, Rows]:
+    """Return the number of the table that a block is of, and its rows."""
     columns = {name: block[_CELL.format(place)].to_pylist() for place, name in enumerate(job.columns)}
     errors = {row: error for row, error in enumerate(block[_ERROR].to_pylist()) if error is not None}
     rows = Rows(block[_NUMBER].to_pylist(), columns, errors)
-    return block[_FILE][0].as_py(), block[_UNIT][0].as_py(), rows
+    return block[_FILE][0].as_py(), rows

@@ -55,7 +55,6 @@ def output_cells(
     repeated: Sequence[str],
     logits: NDArray[np.float32],
     *,
-    unit: str,
     errors: bool,
 ) -> dict[str, Cells]:
     """Lay rows and their logits out by the columns that `output_columns` names; bad rows have no prediction.
@@ -63,10 +62,9 @@ def output_cells(
     Args:
         task: What the model was asked.
         columns: What `output_columns` gave.
-        rows: Rows of the input.
+        rows: Rows of the input, as a `TableWindow` has them.
         repeated: Columns of the input.
         logits: Those of the good rows, in their order; float32 ``(good rows, outputs)``.
-        unit: What the numbers of the rows count.
         errors: Whether a last column says what is wrong with bad rows.
     """
     good = good_rows(rows)
@@ -79,7 +77,7 @@ def output_cells(
     cells: list[Cells] = [rows.columns[name] for name in repeated]
     cells += predicted_cells(task, Decoded(labels, scores))
     if errors:
-        cells.append(error_cells(rows, unit))
+        cells.append(error_cells(rows))
     return dict(zip(columns, cells, strict=True))
 
 
@@ -88,12 +86,9 @@ def good_rows(rows: Rows) -> list[int]:
     return [row for row in range(len(rows.numbers)) if row not in rows.errors]
 
 
-def error_cells(rows: Rows, unit: str) -> list[str]:
+def error_cells(rows: Rows) -> list[str]:
     """Say of each row what is wrong with it; nothing of a good one."""
-    return [
-        f"{unit} {number}: {rows.errors[row]}" if row in rows.errors else ""
-        for row, number in enumerate(rows.numbers)
-    ]
+    return [rows.errors.get(row, "") for row in range(len(rows.numbers))]
 
 
 def _predicted_columns(task: Task, *, errors: bool) -> Iterator[tuple[str, type]]:

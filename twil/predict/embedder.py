@@ -106,8 +106,12 @@ class Embedder(Engine):
 
     def vectors(self, encoded: Encoded) -> Vectors:
         """Compute the vectors, float32 ``(rows, width)``, of encoded texts in their order."""
+        return self.gather(encoded, self.output_batches(encoded))
+
+    def gather(self, encoded: Encoded, batches: Iterable[OutputBatch]) -> Vectors:
+        """Lay the vectors of texts out in the order of the encoded texts: float32 ``(rows, width)``."""
         vectors = np.empty((len(encoded.input_ids), self.width), dtype=np.float32)
-        for batch in self.output_batches(encoded):
+        for batch in batches:
             vectors[batch.rows] = batch.values
         return self.finished(vectors)
 

@@ -11,7 +11,7 @@ from twil.predict.session import Provider
 
 @dataclass(frozen=True)
 class Started:
-    """The table and the model are open, and the first rows come next.
+    """The tables and the model are open, and the first rows come next.
 
     Attributes:
         model: The bundle's folder.
@@ -22,6 +22,7 @@ class Started:
         columns: The columns of the output.
         id_column: That of them which names the rows; None where only their order tells them apart.
         resumed: Whether an interrupted run is continued.
+        files: How many tables are read.
     """
 
     model: Path
@@ -32,6 +33,7 @@ class Started:
     columns: tuple[str, ...]
     id_column: str | None
     resumed: bool
+    files: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The answers of a run that is not complete, kept beside its output, so that it can go on where it stopped.
 
-Kept are answers, not rows of the output: a run that goes on reads the table anew and predicts only the
+Kept are answers, not rows of the output: a run that goes on reads the tables anew and computes only the
 windows whose answers it lacks. What columns are repeated, in which format, and what bad rows lead to may
-thus change in between; what an answer depends on may not.
+thus change in between; what an answer depends on may not. The texts of every window are held to those it
+was answered for, so that no table can be another, be left out or come in another order unnoticed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ import numpy as np
 from twil.errors import ConfigError, ModelError, TwilError, first_line
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.predict.answers import Answers
-from twil.predict.engine import Text
+from twil.predict.engine import Engine, Text
 from twil.storage import atomic_file, remove_leftovers, write_json
+from twil.version import __version__
 
 KEEP_SECONDS = 10.0
 """How much work a killed run loses; one that takes less leaves no trace."""
 PART_ROWS = 1 << 16
 """Rows whose answers are held in memory at most, but for the last window."""
+PART_BYTES = 1 << 25
+"""The same of what these answers take, as vectors do."""
 
 _SETTINGS = "run.json"
 _PART = re.compile(r"rows-(\d{6})\.npz")
@@ -49,7 +53,6 @@ class PartialRun:
 
     Attributes:
         root: The folder.
-        continued: Rows whose answers were taken from it.
 
     Raises:
         ConfigError: An interrupted run lies there.
@@ -58,7 +61,7 @@ class PartialRun:
 
     def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
         self.root = partial_folder(target)
-        self.continued = 0
+        self._taken = 0
         self._target = target
         self._resume = resume
         check_vacant_state(self.root, _OWN, resume=resume, overwrite=overwrite)
@@ -68,11 +71,12 @@ class PartialRun:
         self._kept: Iterator[tuple[bytes, Answers]] = iter(())
         self._begin = self._last = perf_counter()
 
-    def open(self, settings: Mapping[str, str]) -> bool:
+    def open(self, settings: Mapping[str, str], *, beside: Path | None = None) -> bool:
         """Take up what an interrupted run kept, or give it up; tell whether there was anything.
 
         Args:
             settings: What its answers depend on besides the texts.
+            beside: What is written together with the output.
 
         Raises:
             ConfigError: It had other settings.
@@ -80,7 +84,8 @@ class PartialRun:
         """
         self._settings = dict(settings)
         if self.root.exists():
-            remove_leftovers(self._target)  # of the output, where the run was killed
+            for output in (self._target, *([beside] if beside else [])):
+                remove_leftovers(output)  # where the run was killed
         numbers = self._numbers() if self._resume else []
         if not numbers:
             self.clear()
@@ -105,10 +110,10 @@ class PartialRun:
         digest, answers = window
         if digest != _digest(texts):
             raise ConfigError(
-                f"the run in {self.root} read other texts behind its first {self.continued:,} rows: "
-                "give the same table, or start anew with --force"
+                f"the run in {self.root} read other texts behind its first {self._taken:,} rows: "
+                "give the same files in the same order, or start anew with --force"
             )
-        self.continued += len(texts)
+        self._taken += len(texts)
         return answers
 
     def append(self, texts: Sequence[Text], answers: Answers) -> None:
@@ -118,8 +123,9 @@ class PartialRun:
             TwilError: They cannot be written; what was kept before stays.
         """
         self._pending.append((_digest(texts), answers))
-        rows = sum(len(answers.logits) for _, answers in self._pending)
-        if perf_counter() - self._last >= KEEP_SECONDS or rows >= PART_ROWS:
+        rows = sum(answers.rows for _, answers in self._pending)
+        size = sum(answers.values.nbytes for _, answers in self._pending)
+        if perf_counter() - self._last >= KEEP_SECONDS or rows >= PART_ROWS or size >= PART_BYTES:
             self._write()
 
     def clear(self) -> None:
@@ -156,8 +162,9 @@ class PartialRun:
                 np.savez(
                     temporary,
                     digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1),
-                    rows=np.array([len(answers.logits) for answers in windows]),
-                    logits=np.concatenate([answers.logits for answers in windows]),
+                    rows=np.array([answers.rows for answers in windows]),
+                    lengths=np.array([len(answers.values) for answers in windows]),
+                    values=np.concatenate([answers.values for answers in windows]),
                     truncated=np.concatenate([answers.truncated for answers in windows]),
                     empty=np.concatenate([answers.empty for answers in windows]),
                     repeated=np.concatenate([answers.repeated for answers in windows]),
@@ -177,10 +184,9 @@ class PartialRun:
         for number in range(1, parts + 1):
             try:
                 with np.load(self._at(number)) as part:
+                    columns = [np.split(part["values"], np.cumsum(part["lengths"])[:-1])]
                     ends = np.cumsum(part["rows"])[:-1]
-                    columns = [
-                        np.split(part[name], ends) for name in ("logits", "truncated", "empty", "repeated")
-                    ]
+                    columns += [np.split(part[name], ends) for name in ("truncated", "empty", "repeated")]
                     windows = deque(zip(map(bytes, part["digests"]), *columns, strict=True))
             except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
                 raise self._damaged(first_line(error)) from error
@@ -206,6 +212,27 @@ class PartialRun:
 
     def _at(self, number: int) -> Path:
         return self.root / f"rows-{number:06d}.npz"
+
+
+def run_settings(engine: Engine, window_rows: int, **more: object) -> dict[str, str]:
+    """Say what decides every digit of the answers to some texts.
+
+    Args:
+        engine: What computes them.
+        window_rows: Rows of a window.
+        more: What else is asked for, by the names of its options.
+    """
+    session = engine.session
+    return {
+        "the model": json.dumps(engine.bundle.manifest.files, sort_keys=True),
+        "the provider": session.provider,
+        "threads within an operator": str(session.threads),
+        "--batch-tokens": str(engine.batch_tokens),
+        "the rows of a window": str(window_rows),
+        "the version of twil": __version__,
+        "the version of ONNX Runtime": session.version,
+        **{f"--{name}": str(value) for name, value in more.items()},
+    }
 
 
 def partial_folder(target: str | Path) -> Path:

@@ -14,7 +14,7 @@ from twil.data.formats import TEXT_COLUMN
 from twil.errors import DataError, ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.columns import output_columns, predicted_cells
-from twil.predict.engine import Engine, EngineOptions, Text
+from twil.predict.engine import Engine, EngineOptions, OutputBatch, Text
 from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import MASK, Encoded
 
@@ -127,8 +127,12 @@ class Predictor(Engine):
 
     def logits(self, encoded: Encoded) -> NDArray[np.float32]:
         """Compute the logits, float32 ``(rows, outputs)``, of encoded texts in their order."""
+        return self.gather(encoded, self.output_batches(encoded))
+
+    def gather(self, encoded: Encoded, batches: Iterable[OutputBatch]) -> NDArray[np.float32]:
+        """Lay logits out in the order of the encoded texts: float32 ``(rows, outputs)``."""
         logits = np.empty((len(encoded.input_ids), self.task.outputs), dtype=np.float32)
-        for batch in self.output_batches(encoded):
+        for batch in batches:
             logits[batch.rows] = batch.values
         return logits
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +25,10 @@ from twil.predict.bundle import MANIFEST, Bundle, open_bundle
 from twil.predict.columns import output_columns
 from twil.predict.engine import BATCH_TOKENS
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress
+from twil.predict.inputs import Sources, check_on_error, check_texts, open_tables, source_paths
 from twil.predict.parts import Output, check_output, find_files, local_copy, output_folder, part_name
 from twil.predict.predictor import classifier_task
 from twil.predict.session import ProviderChoice
-from twil.predict.windows import check_on_error, check_texts, open_table
 
 BLOCK_BYTES = 2 << 20
 """About how much text is predicted at a time, and written as a part: some ten thousand tweets."""
@@ -36,7 +37,7 @@ _PURPOSE = "--engine ray"
 
 
 def predict_on_ray(
-    source: str,
+    source: Sources,
     model: str | Path,
     target: str,
     *,
@@ -58,7 +59,8 @@ def predict_on_ray(
     columns; those of a part are in their order, and sorted by name the parts are.
 
     Args:
-        source: A table, a folder of tables or a pattern, as a path that all machines share or as a URL.
+        source: A table, a folder of tables or a pattern, as a path that all machines share or as a URL; or
+            several of them, whose tables come in this order.
         model: A bundle on this machine.
         target: The folder of Parquet files, as a path that all machines share or as a URL.
         text: The column with the text.
@@ -91,9 +93,11 @@ def predict_on_ray(
     texts = (text,) if text_pair is None else (text, text_pair)
     check_texts(bundle, task, texts)
     check_output(target, overwrite=overwrite)
-    files = find_files(source)
+    files = [file for path in source_paths(source) for file in find_files(str(path))]
+    if twice := [file for file, count in Counter(files).items() if count > 1]:
+        raise DataError("is named twice, and its rows would be there twice: name it once", file=twice[0])
     with local_copy(files[0]) as path:  # what its first lines tell is told before any work
-        _, found_id = open_table(path, texts, id_column, keep, {})
+        _, found_id = open_tables(path, texts, id_column, keep)
     job = Job(texts, found_id, id_column is not None, tuple(keep), on_error, provider, threads, batch_tokens)
     columns = output_columns(task, job.repeated, errors=on_error == "mark")
     begin = perf_counter()

@@ -1,35 +1,37 @@
-"""A table in, the vectors of its texts out, in constant memory."""
+"""Tables in, the vectors of their texts out, in constant memory."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.data.shards import Shard
 from twil.data.streams import is_stream
-from twil.data.tables import TEXT_COLUMN, OnError, Rows
+from twil.data.tables import TEXT_COLUMN, OnError
 from twil.data.vectors import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
 from twil.errors import ConfigError, DataError
 from twil.predict.bundle import POOLED, TOKENS
-from twil.predict.columns import ERROR_COLUMN, error_cells, free_name, good_rows
+from twil.predict.columns import ERROR_COLUMN, error_cells, free_name
 from twil.predict.embedder import Embedder
-from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS, OutputBatch
+from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS
 from twil.predict.events import Progress, Started, Summary
-from twil.predict.session import ProviderChoice
-from twil.predict.windows import (
-    Tally,
-    Window,
-    announced,
-    begun_ahead,
-    cancelled_pool,
+from twil.predict.inputs import (
+    Sources,
     check_on_error,
+    check_shard,
     check_target,
-    open_table,
+    open_tables,
     repeated_columns,
+    shard_rows,
 )
+from twil.predict.partial import PartialRun, run_settings
+from twil.predict.session import ProviderChoice
+from twil.predict.windows import Window, announced, cancelled_pool
+from twil.predict.work import Work
 from twil.storage import check_vacant_file
 
 VECTOR_COLUMN, PIECES_COLUMN, VECTORS_COLUMN = "vector", "pieces", "vectors"
@@ -52,7 +54,7 @@ class VectorSummary(Summary):
 
 
 def embed_file(
-    source: str | Path,
+    source: Sources,
     model: str | Path | Embedder,
     target: str | Path,
     *,
@@ -60,54 +62,67 @@ def embed_file(
     normalize: bool = False,
     text: str = TEXT_COLUMN,
     id_column: str | None = None,
+    file_column: str | None = None,
     keep: Sequence[str] = (),
     on_error: OnError = "fail",
     header: bool | None = None,
     input_format: str | None = None,
+    shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
     provider: ProviderChoice = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> Generator[Started | Progress | VectorSummary, None, None]:
-    """Compute the vectors of every row of a table, and tell on the way how far it is.
+    """Compute the vectors of every row of a table, or of several, and tell on the way how far it is.
 
     A ``.npy`` holds float32 ``(rows, width)`` in the order of the input; the ids stand as lines in a file
     beside it, ``vectors.ids.txt`` for ``vectors.npy``. A ``.parquet`` holds the id, the kept columns, and
     the vector as a list of fixed size in `vector`; or the pieces in `pieces` and a vector for each in
     `vectors`. Where a column of the input has one of these names, the one that is made begins with
-    `predicted_`. The output appears under its name once it is complete, and not at all otherwise.
+    `predicted_`. The output appears under its name once it is complete. What an interrupted run keeps, and
+    how several tables and shards are read, is as in `predict_file`; the vectors lie in ``TARGET.partial`` a
+    second time while a long run is under way.
 
     Args:
-        source: The table, or ``-`` for standard input.
+        source: The table, ``-`` for standard input, or several tables.
         model: An encoder's bundle, or an embedder made of one.
         target: Where the vectors go: a ``.npy`` or a ``.parquet``.
         tokens: Give a vector for each piece, not one a row (Parquet only).
         normalize: Give every vector the length 1 (with a bundle; an embedder says so itself).
         text: The column with the text.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
+        file_column: A column for the path of each row's table, as it is given in `source` (Parquet only).
         keep: Columns of the input to repeat (Parquet only).
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps it without
             a vector (NaN in an array; in Parquet null, and a column `error` says what is wrong).
         header: False when the first line of a TSV or CSV is a row; its columns are called 1, 2, ...
         input_format: The format of `source`, where the ending of its name does not tell.
+        shard: Give the rows of this part of the tables only, each with the vector of a run over all.
         window_rows: Rows held in memory, and sorted by length, at a time; fewer where their vectors are many.
         provider: Where to run (with a bundle; an embedder has its own).
         threads: CPU threads (with a bundle); a batch is computed on each.
         batch_tokens: Pieces of a batch, pads included (with a bundle).
+        resume: Continue the interrupted run with this output, if there is one.
+        overwrite: Give an interrupted run with this output up.
 
     Yields:
         `Started`, then `Progress` a few times a second, and last `VectorSummary`.
 
     Raises:
-        ConfigError: `on_error` is unknown, or the target cannot hold what is asked for.
+        ConfigError: `on_error` is unknown, the target cannot hold what is asked for, or an interrupted run
+            lies beside it that is neither continued nor given up, or had other settings or texts.
         DataError: The table cannot be read as asked, or its output not be written or would replace it.
         ModelError: The bundle is damaged, or is a classifier's.
         ProviderError: The provider asked for cannot be had.
     """
+    check_shard(shard, source)
     check_on_error(on_error)
-    array = _holds_array(target, tokens=tokens, keep=keep)
-    options = {"format": input_format, "header": header, "on_error": on_error, "chunk_rows": window_rows}
-    reader, found_id = open_table(source, (text,), id_column, keep, options)
+    array = _holds_array(target, tokens=tokens, more={"--keep": keep, "--file-column": file_column})
+    state = PartialRun(Path(target), resume=resume, overwrite=overwrite)
+    options = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
+    tables, found_id = open_tables(source, (text,), id_column, keep, **options)
     check_target(source, target)
     ids = _ids_file(source, Path(target), found_id) if array else None
     embedder = (
@@ -122,104 +137,75 @@ def embed_file(
             normalize=normalize,
         )
     )
-    texts = list(repeated_columns(found_id, keep))
+    wanted = shard_rows(shard, tables)
+    repeated = list(repeated_columns(found_id, file_column, keep))
     made = [
-        free_name(name, texts) for name in ((PIECES_COLUMN, VECTORS_COLUMN) if tokens else (VECTOR_COLUMN,))
+        free_name(name, repeated)
+        for name in ((PIECES_COLUMN, VECTORS_COLUMN) if tokens else (VECTOR_COLUMN,))
     ]
-    errors = free_name(ERROR_COLUMN, texts)
+    errors = free_name(ERROR_COLUMN, repeated)
     if on_error == "mark" and not array:
-        texts.append(errors)
-    work = _Work(embedder, text, tokens=tokens)
+        repeated.append(errors)
+    width = embedder.token_width if tokens else embedder.width
+    longest = embedder.bundle.manifest.max_length if tokens else 1
+    size = min(window_rows, max(1, _HELD_BYTES // (4 * longest * width)))
+    settings = run_settings(embedder, size, tokens=tokens, normalize=embedder.normalize)
+    resumed = state.open(settings, beside=ids)
+    gather = embedder.gather_tokens if tokens else embedder.gather
+    output = TOKENS if tokens else POOLED
+    work = Work(embedder, (text,), gather, state, output=output, pieces=tokens)
     session = embedder.session
-    yield announced(embedder, () if array else (*texts, *made), found_id, resumed=False)
+    yield announced(embedder, tables, () if array else (*repeated, *made), found_id, resumed=resumed)
     writer: VectorWriter = (
-        ArrayWriter(target, work.width, ids=ids, id_column=found_id)
+        ArrayWriter(target, width, ids=ids, id_column=found_id)
         if array
-        else VectorTableWriter(target, texts, made, work.width)
+        else VectorTableWriter(target, repeated, made, width)
     )
-    with cancelled_pool(embedder.workers) as pool, writer:
-        parts = (part for rows in reader for part in _parts(rows, work.most_rows))
-        for window in begun_ahead(map(work.open, parts), source, embedder, pool, work.output):
-            vectors = yield from work.finish(window)
-            writer.write({**window.rows.columns, errors: error_cells(window.rows, reader.unit)}, vectors)
+    with state, cancelled_pool(embedder.workers) as pool, writer:
+        for window in work.windows(tables, size, wanted, pool):
+            values = (yield from work.finish(window)).values
+            cells = {**window.rows.columns, errors: error_cells(window.rows)}
+            pieces = None
+            if tokens:
+                assert window.encoded is not None
+                pieces = embedder.pieces(window.encoded)
+            writer.write(
+                {name: column[window.own] for name, column in cells.items()},
+                _row_vectors(window, values, pieces).part(window.own),
+            )
     yield VectorSummary(
-        **work.tally.sum_up(reader, on_error),
-        continued=0,
+        **work.tally.sum_up(tables, on_error),
         altered=writer.altered,
         provider=session.provider,
-        width=work.width,
+        width=width,
         ids=ids,
     )
 
 
-class _Work:
-    """The rows of one table on their way to their vectors.
+def _row_vectors(
+    window: Window, values: NDArray[np.float32], pieces: Sequence[list[str]] | None
+) -> RowVectors:
+    """Give every row of a window its vectors, and the bad ones none."""
+    missing = np.ones(len(window.rows.numbers), dtype=np.bool_)
+    missing[window.good] = False
+    if pieces is not None:
+        named: list[list[str]] = [[] for _ in missing]
+        for row, names in zip(window.good, pieces, strict=True):
+            named[row] = names
+        return RowVectors(values, missing, named)
+    vectors = np.zeros((len(missing), values.shape[1]), dtype=np.float32)
+    vectors[window.good] = values
+    return RowVectors(vectors, missing)
 
-    Attributes:
-        output: The output of the graph that is used.
-        width: Numbers of a vector.
-        most_rows: Rows whose vectors may be held at a time.
-        tally: What became of the rows so far.
+
+def _holds_array(target: str | Path, *, tokens: bool, more: Mapping[str, object]) -> bool:
+    """Tell whether an array is written, once the output can hold what is asked for.
+
+    Args:
+        target: The output.
+        tokens: Whether it is to hold a vector for each piece.
+        more: Other columns that it is to hold, by their options.
     """
-
-    def __init__(self, embedder: Embedder, text: str, *, tokens: bool) -> None:
-        self.output = TOKENS if tokens else POOLED
-        self.width = embedder.token_width if tokens else embedder.width
-        longest = embedder.bundle.manifest.max_length if tokens else 1
-        self.most_rows = max(1, _HELD_BYTES // (4 * longest * self.width))
-        self.tally = Tally()
-        self._embedder = embedder
-        self._text = text
-        self._tokens = tokens
-
-    def open(self, rows: Rows) -> Window:
-        """Turn the texts of some rows into pieces."""
-        good = good_rows(rows)
-        texts = [rows.columns[self._text][row] for row in good]
-        return Window(rows, good, list(texts), self._embedder.encode(texts))
-
-    def finish(self, window: Window) -> Generator[Progress, None, RowVectors]:
-        """Await the vectors of some rows, and tell now and then how far it is."""
-        encoded = window.encoded
-        assert encoded is not None
-        self.tally.rows += len(window.rows.errors)
-        batches = []
-        for future in window.batches:
-            batches.append(future.result())
-            yield from self.tally.count(len(batches[-1].rows))
-        window.batches.clear()
-        self.tally.note(encoded.truncated, self._embedder.is_empty(encoded), _repeated(batches))
-        missing = np.ones(len(window.rows.numbers), dtype=np.bool_)
-        missing[window.good] = False
-        if self._tokens:
-            pieces: list[list[str]] = [[] for _ in missing]
-            for row, names in zip(window.good, self._embedder.pieces(encoded), strict=True):
-                pieces[row] = names
-            return RowVectors(self._embedder.gather_tokens(encoded, batches), missing, pieces)
-        vectors = np.zeros((len(missing), self.width), dtype=np.float32)
-        places = np.flatnonzero(~missing)
-        for batch in batches:
-            vectors[places[batch.rows]] = batch.values
-        return RowVectors(self._embedder.finished(vectors), missing)
-
-
-def _repeated(batches: Iterable[OutputBatch]) -> NDArray[np.bool_]:
-    return np.concatenate([np.zeros(0, dtype=np.bool_), *(batch.repeated for batch in batches)])
-
-
-def _parts(rows: Rows, most: int) -> Iterator[Rows]:
-    """Cut a run of rows into runs of at most so many."""
-    for start in range(0, len(rows.numbers), most):
-        part = slice(start, start + most)
-        yield Rows(
-            rows.numbers[part],
-            {name: cells[part] for name, cells in rows.columns.items()},
-            {row - start: said for row, said in rows.errors.items() if start <= row < start + most},
-        )
-
-
-def _holds_array(target: str | Path, *, tokens: bool, keep: Sequence[str]) -> bool:
-    """Tell whether an array is written, once the output can hold what is asked for."""
     if is_stream(target):
         raise ConfigError(f"vectors are written to a file: name one that ends in {' or '.join(ENDINGS)} (-o)")
     path = Path(target)
@@ -227,13 +213,14 @@ def _holds_array(target: str | Path, *, tokens: bool, keep: Sequence[str]) -> bo
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ConfigError(f"{target} cannot hold vectors: name a file that ends in {' or '.join(ENDINGS)}")
-    if ending == ".npy" and (tokens or keep):
-        what = "a vector for each piece (--tokens)" if tokens else "other columns (--keep)"
+    asked = [f"other columns ({option})" for option, columns in more.items() if columns]
+    if ending == ".npy" and (tokens or asked):
+        what = "a vector for each piece (--tokens)" if tokens else asked[0]
         raise ConfigError(f"{target} cannot hold {what}: write a .parquet")
     return ending == ".npy"
 
 
-def _ids_file(source: str | Path, target: Path, id_column: str | None) -> Path | None:
+def _ids_file(source: Sources, target: Path, id_column: str | None) -> Path | None:
     """Name the file of the ids beside an array, if rows have ids."""
     file = target.with_suffix(".ids.txt")
     if id_column is not None:

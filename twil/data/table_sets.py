@@ -1,0 +1,225 @@
+"""Several tables read one behind another, as if they were one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twil.data.rows import Rows, without_errors
+from twil.data.streams import is_stream
+from twil.data.tables import OnError, TableReader
+from twil.errors import ConfigError, DataError
+
+_SHOWN_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class TableWindow:
+    """Rows that are worked on together.
+
+    Attributes:
+        rows: The rows. What is wrong with a bad one begins with its place, such as ``line 3: …``.
+        own: Those of them that are asked for; the others only stand beside them.
+    """
+
+    rows: Rows
+    own: slice
+
+
+class _Run(NamedTuple):
+    """Some rows of one table."""
+
+    path: str | Path
+    rows: Rows
+
+
+class TableSet:
+    """Tables of one format and the same columns, whose rows are one sequence.
+
+    Of the tables only the one that is being read is open.
+
+    Args:
+        paths: The tables, in this order, or one stream.
+        columns: The columns to read, which every table has.
+        optional: Columns to read behind them where the tables have them.
+        format: See `TableReader`.
+        header: See `TableReader`.
+        on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps its place.
+        file_column: A column to be made, which holds the path of each row's table as it was given.
+
+    Attributes:
+        paths: The tables.
+        names: Their columns.
+        stream: Whether the rows come from a stream.
+        skipped: Bad rows met so far in this pass, left out or marked.
+        first_errors: What was wrong with the first of them, and where.
+
+    Raises:
+        ConfigError: There is no table, a stream is among several, or there is a column of the name of
+            `file_column`.
+        DataError: A table cannot be read as asked, is there twice, or is not like the first.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        columns: Sequence[str],
+        *,
+        optional: Sequence[str] = (),
+        format: str | None = None,  # noqa: A002 - the word of the command line
+        header: bool | None = None,
+        on_error: OnError = "fail",
+        file_column: str | None = None,
+    ) -> None:
+        if not paths:
+            raise ConfigError("there is no table to read: name one")
+        self.paths = tuple(paths)
+        self.skipped = 0
+        self.first_errors: list[str] = []
+        self._columns = tuple(columns)
+        self._options: dict[str, Any] = {"optional": optional, "format": format, "header": header}
+        self._on_error = on_error
+        self._file_column = file_column
+        if len(paths) > 1 and (streams := [path for path in paths if is_stream(path)]):
+            raise ConfigError(f"{streams[0]} is a stream, which is read alone: save it to a file first")
+        self._first = self._open(paths[0])
+        self._made = (*self._first.columns, *([file_column] if file_column else []))
+        self.names = self._first.names
+        self.stream = is_stream(paths[0])
+        if len(paths) > 1:
+            self._check_alike()
+
+    def count_rows(self) -> int:
+        """Count the rows, bad ones too; the tables are read for that, not held.
+
+        Raises:
+            DataError: Damage makes the rest of one unreadable.
+        """
+        return sum(self._open(path).count_rows() for path in self.paths)
+
+    def windows(self, size: int, wanted: range | None = None) -> Iterator[TableWindow]:
+        """Yield the rows, so many at a time wherever a table ends, or those of a stream as they come.
+
+        Which rows come together does not depend on what is wanted, nor on what is done with bad rows.
+
+        Args:
+            size: Rows of a window, of which the last may have fewer.
+            wanted: The rows that are asked for, counted from 0 with the bad ones among them; all when left
+                out. Windows without any are not given, and nothing is said of bad rows beside them.
+
+        Raises:
+            DataError: A bad row is to end the work, or damage makes the rest of a table unreadable.
+        """
+        self.skipped = 0
+        self.first_errors = []
+        asked = range(sys.maxsize) if wanted is None else wanted
+        first = 0
+        for window in _windows(self._runs(), size, gathered=not self.stream):
+            rows = sum(len(run.rows.numbers) for run in window)
+            start, stop = max(0, asked.start - first), min(rows, asked.stop - first)
+            if start < stop:
+                yield self._finish(window, start, stop)
+            first += rows
+            if first >= asked.stop:
+                return
+
+    def _finish(self, window: Sequence[_Run], start: int, stop: int) -> TableWindow:
+        """Make one run of those of a window, once it is clear what becomes of the bad rows."""
+        errors: dict[int, str] = {}
+        first = 0
+        for path, rows in window:
+            for row in sorted(rows.errors):
+                number, problem = rows.numbers[row], rows.errors[row]
+                errors[first + row] = said = f"{self._place(path, number)}: {problem}"
+                if not start <= first + row < stop:
+                    continue
+                if self._on_error == "fail":
+                    raise DataError(problem, file=path, line=number)
+                self.first_errors += [said] if len(self.first_errors) < _SHOWN_ERRORS else []
+                self.skipped += 1
+            first += len(rows.numbers)
+        whole = Rows(
+            [number for run in window for number in run.rows.numbers],
+            {name: [cell for run in window for cell in run.rows.columns[name]] for name in self._made},
+            errors,
+        )
+        if self._on_error == "skip" and errors:
+            start, stop = (end - sum(row < end for row in errors) for end in (start, stop))
+            whole = without_errors(whole)
+        return TableWindow(whole, slice(start, stop))
+
+    def _place(self, path: str | Path, number: int) -> str:
+        place = f"{self._first.unit} {number}"
+        return f"{path}, {place}" if len(self.paths) > 1 else place
+
+    def _runs(self) -> Iterator[_Run]:
+        for number, path in enumerate(self.paths):
+            for rows in self._open(path) if number else self._first:
+                if self._file_column:
+                    rows.columns[self._file_column] = [str(path)] * len(rows.numbers)
+                yield _Run(path, rows)
+
+    def _open(self, path: str | Path) -> TableReader:
+        table = TableReader(path, self._columns, on_error="mark", **self._options)
+        if self._file_column in table.names:
+            raise ConfigError(
+                f"{path} has a column '{self._file_column}': call that of the files otherwise (--file-column)"
+            )
+        return table
+
+    def _check_alike(self) -> None:
+        """Look at every table, so that no work is done before the last is known to fit."""
+        seen = {_identity(self.paths[0]): self.paths[0]}
+        for path in self.paths[1:]:
+            table = self._open(path)
+            if other := seen.get(_identity(path)):
+                named = "is named twice" if str(other) == str(path) else f"is the same file as {other}"
+                raise DataError(f"{named}, and its rows would be there twice: name it once", file=path)
+            seen[_identity(path)] = path
+            _check_like(table, self._first)
+
+
+def _check_like(table: TableReader, first: TableReader) -> None:
+    """Refuse a table of another format or of other columns."""
+    if table.format != first.format:
+        raise DataError(
+            f"is {table.format}, and {first.path} is {first.format}: tables that are read together have one "
+            "format",
+            file=table.path,
+        )
+    # A row of JSONL may lack any key that is not read.
+    mine, others = (set(each.columns if each.format == "jsonl" else each.names) for each in (table, first))
+    for different, said in ((others - mine, "lacks the column"), (mine - others, "has the column")):
+        if different:
+            raise DataError(
+                f"{said} '{min(different)}', unlike {first.path}: tables that are read together have the "
+                "same columns",
+                file=table.path,
+            )
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    """Return what tells files apart whatever names or links lead to them."""
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
+def _windows(runs: Iterable[_Run], size: int, *, gathered: bool) -> Iterator[list[_Run]]:
+    """Cut runs into windows of at most so many rows; gathered, a window ends only where it is full."""
+    window: list[_Run] = []
+    held = 0
+    for path, rows in runs:
+        start, count = 0, len(rows.numbers)
+        while start < count:
+            stop = min(count, start + size - held)
+            window.append(_Run(path, rows.part(start, stop)))
+            held += stop - start
+            start = stop
+            if held == size or not gathered:
+                yield window
+                window, held = [], 0
+    if window:
+        yield window

@@ -1,0 +1,115 @@
+"""What every way from files to a file asks of its input, and of its target beside that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+from twil.data.rows import Rows
+from twil.data.shards import Shard
+from twil.data.streams import is_stream
+from twil.data.table_sets import TableSet
+from twil.data.tables import OnError
+from twil.errors import ConfigError, DataError
+from twil.predict.bundle import Bundle
+from twil.predict.engine import Text
+from twil.task import Task
+
+ID_COLUMNS = ("ID", "id", "Id", "iD")
+"""The columns that name the rows where no other is asked for: the first of them that the tables have."""
+
+Sources: TypeAlias = str | Path | Sequence[str | Path]
+"""A table, or several that are read one behind another."""
+
+
+def source_paths(source: Sources) -> tuple[str | Path, ...]:
+    """List the tables that are named."""
+    return (source,) if isinstance(source, str | Path) else tuple(source)
+
+
+def open_tables(
+    source: Sources,
+    texts: Sequence[str],
+    id_column: str | None,
+    keep: Sequence[str],
+    **options: Any,
+) -> tuple[TableSet, str | None]:
+    """Open the input; return it with the column that names its rows, if there is one.
+
+    Args:
+        source: The tables.
+        texts: The columns of the texts.
+        id_column: The column that names the rows, where one is asked for.
+        keep: Other columns that are wanted.
+        options: Of `TableSet`.
+    """
+    paths = source_paths(source)
+    if id_column is not None:
+        return TableSet(paths, [id_column, *texts, *keep], **options), id_column
+    tables = TableSet(paths, [*texts, *keep], optional=ID_COLUMNS, **options)
+    return tables, next((name for name in ID_COLUMNS if name in tables.names), None)
+
+
+def repeated_columns(id_column: str | None, file_column: str | None, keep: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns that the output repeats: the id, that of the files, and those that are kept."""
+    return tuple(dict.fromkeys([*(name for name in (id_column, file_column) if name is not None), *keep]))
+
+
+def shard_rows(shard: Shard | None, tables: TableSet) -> range | None:
+    """Tell which rows are asked for, where it is not all of them; the tables are read to count their rows."""
+    return shard.rows(tables.count_rows()) if shard else None
+
+
+def check_shard(shard: Shard | None, source: Sources) -> None:
+    """Refuse a part of a stream.
+
+    Raises:
+        ConfigError: One is asked for.
+    """
+    if shard and any(map(is_stream, source_paths(source))):
+        raise ConfigError("a stream has no shards, as its rows cannot be counted before: name a file")
+
+
+def check_on_error(on_error: str) -> None:
+    """Refuse an unknown way with bad rows.
+
+    Raises:
+        ConfigError: It names those that there are.
+    """
+    if on_error not in get_args(OnError):
+        raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip, mark")
+
+
+def check_target(source: Sources, target: str | Path) -> None:
+    """Refuse an output that is its input, whatever names or links lead there.
+
+    Raises:
+        DataError: It is.
+    """
+    if is_stream(target) or not Path(target).exists():
+        return
+    for path in source_paths(source):
+        if not is_stream(path) and Path(target).samefile(path):
+            raise DataError("the output would replace its input: choose another name", file=target)
+
+
+def check_texts(bundle: Bundle, task: Task, texts: Sequence[str]) -> None:
+    """Refuse one column of texts for a model of pairs, and two for another.
+
+    Raises:
+        DataError: It does not fit.
+    """
+    if task.pair != (len(texts) == 2):
+        wanted, cure = (
+            ("pairs of texts", "name the column of the second text (--text-pair)")
+            if task.pair
+            else ("single texts", "leave out the column of a second text (--text-pair)")
+        )
+        raise DataError(f"the model {bundle.folder} takes {wanted}: {cure}")
+
+
+def chosen_texts(rows: Rows, names: Sequence[str], chosen: Sequence[int]) -> list[Text]:
+    """Return the texts (or pairs of them, of two columns) of chosen rows."""
+    first, *second = ([rows.columns[name][row] for row in chosen] for name in names)
+    return list(zip(first, second[0], strict=True)) if second else list(first)

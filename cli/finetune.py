@@ -176,6 +176,7 @@ def command(
     show_decision(finished, display)
     report = finished.test or finished.dev
     epoch = f"{'best' if finished.dev else 'last'} epoch {finished.best_epoch}"
+    epoch = epoch if finished.best_epoch else "as it was"
     for table in report_tables(report, f"{'test' if finished.test else 'dev'}, {epoch}") if report else ():
         show(table)
     display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")

@@ -83,9 +83,11 @@ class TrainingView:
             self.display.line(f"{event.parameters - event.trainable:,} of the parameters are frozen")
         if event.labels:
             self.display.table(_label_table(event))
-        if event.kept_classifier:
+        if not event.steps:
+            self.display.line("nothing is trained: the model is taken as it is")
+        elif event.kept_classifier:
             self.display.line("the classifier of the model is trained further")
-        if "dev" not in event.rows:
+        if event.steps and "dev" not in event.rows:
             self.display.line("no dev file: nothing decides the best epoch, and the last one is kept")
         warn_of_data(self.display, event)
         self.go_on(event)

@@ -17,6 +17,7 @@ from twil.export.card import CARD, write_card
 from twil.export.graph import OPSET, WEIGHTS, write_graph
 from twil.export.half import write_fp16
 from twil.export.heads import choose_head, choose_pooling, make_graph
+from twil.export.hub_fusion import fuse_hub, hub_fusions
 from twil.export.int8 import make_int8, read_verdict
 from twil.export.int8_data import Int8Data, Int8Options, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
@@ -25,6 +26,7 @@ from twil.export.text_check import check_text_graph
 from twil.export.text_in import TEXT_GRAPH, TextFront, check_single
 from twil.export.verify import verify
 from twil.model import folder as model_folders
+from twil.model.hub.model import HubModel
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.storage import atomic_folder, check_vacant, sha256
@@ -166,9 +168,10 @@ def export_onnx(
     data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
     expected: Mapping[str, int] = {}
     if optimize:
-        if not isinstance(model, TWilBERT):
-            raise ConfigError("only a TWilBERT model has fused operators: leave --optimize out")
-        expected, model = fusions(model), fuse(model)
+        if isinstance(model, TWilBERT):
+            expected, model = fusions(model), fuse(model)
+        elif isinstance(model, HubModel):
+            expected, model = hub_fusions(model), fuse_hub(model)
     module = make_graph(model, pooling, head)
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)

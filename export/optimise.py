@@ -26,6 +26,8 @@ DOMAIN = "com.microsoft"
 ATTENTION, GELU = "MultiHeadAttention", "FastGelu"
 INTEGER_PRODUCT = "MatMulIntegerToFloat"
 """What ONNX Runtime makes of a product between QuantizeLinear and DequantizeLinear."""
+HUB_ATTENTION = "twil-fused"
+"""How the transformers library calls the attention that `fuse_hub` gives it."""
 FUSED = (ATTENTION, GELU)
 """The operators of `DOMAIN` that an optimised graph may hold."""
 
@@ -47,8 +49,12 @@ def fuse(model: TWilBERT) -> TWilBERT:
 
 
 def is_fused(model: nn.Module) -> bool:
-    """Tell whether a model is one from `fuse`."""
-    return any(isinstance(part, FusedAttention) for part in model.modules())
+    """Tell whether a model is one from `fuse` or `fuse_hub`."""
+    return any(
+        isinstance(part, FusedAttention)
+        or getattr(getattr(part, "config", None), "_attn_implementation", None) == HUB_ATTENTION
+        for part in model.modules()
+    )
 
 
 def fusions(model: TWilBERT) -> dict[str, int]:
@@ -69,13 +75,18 @@ def count_operators(graph: Path) -> dict[str, int]:
     return dict(sorted(Counter(node.op_type for node in nodes).items()))
 
 
+def attend_fused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, n_heads: int) -> Tensor:
+    """Compute what `DotProductAttention` does, exported as one operator."""
+    mixed: Tensor = _Attention.apply(query, key, value, visible, n_heads)  # type: ignore[no-untyped-call]
+    return mixed
+
+
 class FusedAttention(DotProductAttention):
     """Attention that is exported as one operator."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
         """Compute what `DotProductAttention` does."""
-        mixed: Tensor = _Attention.apply(query, key, value, visible, self.n_heads)  # type: ignore[no-untyped-call]
-        return mixed
+        return attend_fused(query, key, value, visible, self.n_heads)
 
 
 class FusedGelu(nn.GELU):

@@ -220,7 +220,9 @@ class FinetuneConfig(Section):
     @model_validator(mode="after")
     def _check_dev(self) -> Self:
         wanting = [f"decision.{name}" for name, value in self.decision if value is not None]
-        wanting += [f"train.{name}" for name in ("metric", "patience") if name in self.train.model_fields_set]
+        wanting += ["train.metric"] if self.train.metric != "auto" else []
+        if "patience" in self.train.model_fields_set and self.train.patience is not None:
+            wanting.append("train.patience")
         if self.data.dev is None and wanting:
             raise ValueError(f"{', '.join(wanting)} would have no effect: only with data.dev (--dev)")
         if self.train.epochs == 0 and not self.model.keep_head:
@@ -237,9 +239,12 @@ class FinetuneConfig(Section):
             metric: By which a task of this kind is judged.
         """
         lr = self.train.lr or (FRESH_LR if self.model.is_drawn else TUNING_LR)
-        chosen = metric if self.train.metric == "auto" else self.train.metric
-        warmup = float(self.train.warmup_steps(steps))
-        return self.train.model_copy(update={"lr": lr, "warmup": warmup, "metric": chosen})
+        found: dict[str, Any] = {"lr": lr, "warmup": float(self.train.warmup_steps(steps))}
+        if self.data.dev is None:
+            found["patience"] = None  # there is nothing to wait for
+        elif self.train.metric == "auto":
+            found["metric"] = metric
+        return self.train.model_copy(update=found)
 
 
 def finetune_config(

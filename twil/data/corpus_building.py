@@ -396,7 +396,10 @@ def _open_tokenizer(source: str | Path | Tokenizer, length: int | None) -> Token
         set_max_length(tokenizer, length)
     elif max_length(tokenizer) is None:
         name = "the tokenizer" if isinstance(source, Tokenizer) else source
-        raise ConfigError(f"{name} does not say how long a row may be: choose a length (--max-length)")
+        raise ConfigError(
+            f"{name} does not say how long a row may be: choose a length (--max-length), or name the model "
+            "that reads it (--tokenizer FOLDER)"
+        )
     return tokenizer
 
 

@@ -122,10 +122,15 @@ def kept_task(described: Description, start: StartConfig, task: Task) -> Task:
     if own.kind != task.kind:
         raise ConfigError(f"keep_head: {start.folder} is a {own.kind} model, and the data are of {task.kind}")
     if set(own.labels) != set(task.labels) and task.kind != "regression":
+        cure = "leave keep_head out for a new classifier"
+        if len(own.labels) == len(task.labels):
+            places = zip(described.task.labels, own.labels, strict=True)
+            stray = next(name for name, called in places if called not in task.labels)
+            free = next(label for label in task.labels if label not in own.labels)
+            cure = f"tie them to each other (--map-labels {stray}={free},…), or {cure}"
         raise ConfigError(
             f"keep_head: {start.folder} has the labels {', '.join(own.labels)}, and the data have "
-            f"{', '.join(task.labels)}: tie them to each other (--map-labels "
-            f"{own.labels[0]}={task.labels[0]},…), or leave keep_head out for a new classifier"
+            f"{', '.join(task.labels)}: {cure}"
         )
     return replace(task, labels=own.labels)
 

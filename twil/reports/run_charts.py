@@ -65,7 +65,7 @@ def curve_charts(examined: Examination) -> Iterator[Chart]:
         if drawn:
             yield line_chart(title, drawn, across=across, up=up, best=best)
     log = examined.folder / LOG
-    if log.is_file():
+    if log.is_file() and log.stat().st_size:  # a model that was taken as it is has taken no steps
         yield from _step_charts(read_curves(log))
 
 

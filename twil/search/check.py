@@ -27,7 +27,8 @@ def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
         TwilError: As `twil.train.finetune.finetune` does before it trains.
     """
     configs = [plan.config(point) for point in plan.space.probes()]
-    check_decided(configs[0], "the best trial")
+    for config in configs:
+        check_decided(config, "the best trial")
     started: Started | None = None
     with tempfile.TemporaryDirectory() as nowhere:
         for config in configs:

@@ -52,7 +52,7 @@ class Started:
         parameters: Numbers of the model.
         trainable: Those of them that are not frozen.
         steps: Optimiser steps of the whole run.
-        metric: What decides the best epoch.
+        metric: What decides the best epoch; ``auto`` without dev.
         device: Where it runs.
         processes: How many share each step.
         kept_classifier: Whether the classifier of the model that it starts from is trained further; otherwise
@@ -87,7 +87,7 @@ class Finished:
     Attributes:
         folder: Where.
         task: What was learned, with what was tuned on dev.
-        metric: What decided the best epoch.
+        metric: What decided the best epoch; ``auto`` without dev.
         best_epoch: The epoch whose weights it holds; the last one where there is no dev to choose by.
         decision: What was tuned on dev when training was done, if anything.
         dev: Scores on dev; None without one.

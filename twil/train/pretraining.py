@@ -328,6 +328,8 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Token
         model = TWilBERT(config.model.shape(vocab_size=tokenizer.get_vocab_size(), rop=rop))
     else:
         start, tokenizer = load_with_tokenizer(config.model.folder)
+        if not isinstance(start, TWilBERT):
+            _check_adaptable(start, config.model.folder, rop=rop)
         _check_same_pieces(tokenizer, corpus, config.model.folder)
         if isinstance(start, TWilBERT):
             head = start.config.rop or (config.model.rop if rop else None)
@@ -336,7 +338,6 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Token
             new = [] if start.has_mlm else ["mlm"]
             new += ["rop"] if head and not start.rop else []
         else:
-            _check_adaptable(start, config.model.folder, rop=rop)
             model = start
     if model.rop is not None and not rop:
         model.rop.requires_grad_(requires_grad=False)  # kept as it is
@@ -393,5 +394,5 @@ def _check_same_pieces(tokenizer: Tokenizer, corpus: Corpus, folder: Path) -> No
     if own.to_str() != theirs.to_str():
         raise ModelError(
             f"the corpus {corpus.path} was made with another tokenizer than that of {folder}: make it with "
-            f"twil corpus … --tokenizer {folder / 'tokenizer.json'} --max-length {length}"
+            f"twil corpus … --tokenizer {folder} --max-length {length}"
         )

@@ -190,13 +190,15 @@ def read_series(folder: Path) -> Series:
 
 
 def check_decided(config: FinetuneConfig, what: str) -> None:
-    """Refuse to choose among models without a set that decides.
+    """Refuse to choose among models without a set that decides, or where nothing makes them differ.
 
     Raises:
-        ConfigError: There is no dev set.
+        ConfigError: There is no dev set, or no training.
     """
     if config.data.dev is None:
         raise ConfigError(f"{what} is chosen by its scores on dev: name that file (--dev)")
+    if config.train.epochs == 0:
+        raise ConfigError(f"train.epochs: without training there is nothing that {what} could learn")
 
 
 def _seeds(config: FinetuneConfig, runs: int) -> list[int]:

@@ -110,6 +110,7 @@ class Course:
                 "export",
                 self.model,
                 "--onnx",
+                "--optimize",
                 "--precision",
                 "int8",
                 *columns,

@@ -1,0 +1,204 @@
+"""Models of the transformers library as bundles: the same answers, without the library."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import EXAMPLES
+from hub_models import FAMILIES, HIDDEN, LAYERS, POSITIONS, library, make_hub_folder, texts
+from tuning import twil_command
+
+from twil.errors import ConfigError
+from twil.export.bundle import export_onnx
+from twil.export.guard import Limits
+from twil.export.int8_data import Int8Options
+from twil.model.folder import load_with_tokenizer
+from twil.predict.embedder import Embedder
+from twil.predict.fill_mask import MaskFiller
+from twil.predict.predictor import Predictor
+from twil.train.cloze import fill_masks
+from twil.train.probing import open_probe
+
+pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
+
+LABELS = {0: "negative", 1: "neutral", 2: "positive"}
+ROWS = [*texts()[:24], "", "palabra " * 200]
+TRAIN, DEV = EXAMPLES / "tweets_train.tsv", EXAMPLES / "tweets_dev.tsv"
+LIKE = 1e-4
+ANY = Limits(max_drop=100, min_agreement=0)  # random weights have no labels to keep
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Name one family after the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def classifier(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a tiny classifier, and beside it its plain bundle and one with fused attention."""
+    folder = tmp_path_factory.mktemp(family)
+    make_hub_folder(folder / "model", family, "classifier", id2label=LABELS)
+    export_onnx(folder / "model", folder / "plain")
+    report = export_onnx(folder / "model", folder / "fused", optimize=True)
+    assert report.unfused == ()
+    return folder / "model"
+
+
+def their_logits(folder: Path, rows: list[Any]) -> np.ndarray[Any, Any]:
+    """Ask the library itself, row by row."""
+    transformers = library()
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    pieces = transformers.AutoTokenizer.from_pretrained(folder)
+    found = []
+    for row in rows:
+        parts = (row,) if isinstance(row, str) else row
+        with torch.inference_mode():
+            inputs = pieces(*parts, truncation=True, max_length=POSITIONS, return_tensors="pt")
+            found.append(network(**inputs).logits[0].numpy())
+    return np.stack(found)
+
+
+class TestClassifiers:
+    @pytest.mark.parametrize("bundle", ["plain", "fused"])
+    def test_logits_are_those_of_the_library(self, bundle: str, classifier: Path) -> None:
+        with Predictor(classifier.with_name(bundle)) as predictor:
+            assert np.abs(predictor.predict_logits(ROWS) - their_logits(classifier, ROWS)).max() < LIKE
+
+    def test_attention_is_one_operator_a_layer(self, classifier: Path) -> None:
+        manifests = {
+            name: json.loads((classifier.with_name(name) / "bundle.json").read_text())
+            for name in ("plain", "fused")
+        }
+        assert "MultiHeadAttention" not in manifests["plain"]["operators"]
+        assert manifests["fused"]["operators"]["MultiHeadAttention"] == LAYERS
+        assert manifests["fused"]["task"]["labels"] == list(LABELS.values())
+
+    def test_half_precision_and_int8_are_held_to_the_model(
+        self, family: str, classifier: Path, tmp_path: Path
+    ) -> None:
+        export_onnx(classifier, tmp_path / "half", fp16=True)
+        options = Int8Options(calibration=TRAIN, evaluation=DEV, limits=ANY)
+        report = export_onnx(classifier, tmp_path / "int8", optimize=True, int8=options)
+        assert report.unfused == ()
+        told = report.manifest.int8
+        factorised = 1 if family == "electra" else 0
+        assert told["products"] == 6 * LAYERS + factorised  # the head reads one vector a row
+        with Predictor(tmp_path / "int8") as predictor:
+            assert len(predictor(ROWS)) == len(ROWS)
+
+    def test_the_bundle_needs_neither_torch_nor_the_library(self, classifier: Path, tmp_path: Path) -> None:
+        target = tmp_path / "out.tsv"
+        model = str(classifier.with_name("fused"))
+        arguments = ["twil", "predict", str(DEV), "--model", model, "-o", str(target), "-q"]
+        program = (
+            "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
+            f"sys.argv = {arguments!r}; from twil.cli.main import main; main()"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+        assert len(target.read_text().splitlines()) == len(DEV.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def pretrained(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a tiny masked language model."""
+    return make_hub_folder(tmp_path_factory.mktemp(family) / "pretrained", family)
+
+
+def test_vectors_are_those_of_the_encoder(pretrained: Path, tmp_path: Path) -> None:
+    export_onnx(pretrained, tmp_path / "bundle", head="encoder", optimize=True)
+    model, tokenizer = load_with_tokenizer(pretrained)
+    with Embedder(tmp_path / "bundle") as embedder, torch.inference_mode():
+        for text, vector in zip(ROWS[:5], embedder(ROWS[:5]), strict=True):
+            hidden = model.encode(torch.tensor([tokenizer.encode(text).ids]))[0]  # (T, D)
+            assert vector.shape == (HIDDEN,)
+            assert np.abs(vector - hidden.mean(0).numpy()).max() < LIKE
+
+
+def test_masks_are_filled_as_by_the_model(pretrained: Path, tmp_path: Path) -> None:
+    export_onnx(pretrained, tmp_path / "bundle", head="fill-mask", optimize=True)
+    asked = ["qué [MASK] hace hoy", "[MASK] y [MASK]"]
+    expected = fill_masks(open_probe(pretrained, mlm=True), asked, top_k=3)
+    with MaskFiller(tmp_path / "bundle") as filler:
+        found = filler.fill(asked, top_k=3)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [[fill.piece for fill in mask] for mask in ours.masks] == [
+            [fill.piece for fill in mask] for mask in theirs.masks
+        ]
+
+
+class TestOneFamily:
+    @pytest.fixture(scope="class")
+    def judge(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        names = {0: "LABEL_0", 1: "LABEL_1"}
+        return make_hub_folder(
+            tmp_path_factory.mktemp("judge") / "judge", "roberta", "classifier", id2label=names
+        )
+
+    def test_pairs_are_answered_as_by_the_library(self, judge: Path, tmp_path: Path) -> None:
+        from twil.model.folder import save
+        from twil.task import Task
+
+        model, tokenizer = load_with_tokenizer(judge)
+        model.set_task(Task("class", ("no", "sí"), pair=True))
+        save(tmp_path / "pairs", model, tokenizer, {})
+        export_onnx(tmp_path / "pairs", tmp_path / "bundle", optimize=True)
+        rows = list(zip(texts()[:9], texts()[9:18], strict=True))
+        with Predictor(tmp_path / "bundle") as predictor:
+            assert np.abs(predictor.predict_logits(rows) - their_logits(judge, rows)).max() < LIKE
+
+    def test_labels_may_be_called_otherwise(self, judge: Path, tmp_path: Path) -> None:
+        names = "LABEL_0=negative,LABEL_1=positive"
+        done = twil_command("export", judge, "--onnx", "--map-labels", names, "-o", tmp_path / "bundle")
+        assert done.exit_code == 0, done.stderr
+        with Predictor(tmp_path / "bundle") as predictor:
+            assert predictor.task.labels == ("negative", "positive")
+        card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+        assert "RobertaForSequenceClassification" in card
+        assert "`negative`" in card
+        wrong = twil_command("export", judge, "--onnx", "--map-labels", "X=Y", "-o", tmp_path / "other")
+        assert (wrong.exit_code, wrong.stderr.count("\n")) == (1, 1)
+        assert not (tmp_path / "other").exists()
+
+    def test_a_folder_and_its_bundle_are_compared_and_measured(self, judge: Path, tmp_path: Path) -> None:
+        export_onnx(judge, tmp_path / "bundle", map_labels={"LABEL_0": "negative", "LABEL_1": "positive"})
+        file = tmp_path / "rows.tsv"
+        lines = [f"{text}\t{('negative', 'positive')[row % 2]}" for row, text in enumerate(texts()[:16])]
+        file.write_text("\n".join(["TEXT\tCLASS", *lines, ""]), encoding="utf-8")
+        names = "LABEL_0=negative,LABEL_1=positive"
+        done = twil_command(
+            "compare",
+            file,
+            judge,
+            tmp_path / "bundle",
+            "--map-labels",
+            names,
+            "--resamples",
+            200,
+            "--json",
+            "-q",
+        )
+        assert done.exit_code == 0, done.stderr
+        one, other = json.loads(done.stdout)["models"]
+        assert one["metrics"] == other["metrics"]
+        assert one["architecture"] == other["architecture"]
+
+    def test_a_family_without_a_choice_of_attention_is_one_line(
+        self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(library().RobertaForSequenceClassification, "_supports_attention_backend", False)
+        with pytest.raises(ConfigError, match="leave --optimize out"):
+            export_onnx(judge, tmp_path / "bundle", optimize=True)
+        assert not (tmp_path / "bundle").exists()
+
+    def test_a_graph_that_takes_texts_is_refused_with_the_reason(self, judge: Path, tmp_path: Path) -> None:
+        done = twil_command("export", judge, "--onnx", "--text-in", "-o", tmp_path / "bundle")
+        assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+        assert not (tmp_path / "bundle").exists()

@@ -188,9 +188,7 @@ class Encoder(nn.Module):
         initialize(self, self.config.initializer_range)
         for module in self.modules():
             if isinstance(module, ProductKeyMemory):
-                bound = 1 / math.sqrt(module.half_size)
-                nn.init.uniform_(module.keys, -bound, bound)
-                nn.init.normal_(module.values, std=1 / math.sqrt(module.values.shape[1]))
+                draw_memory(module)
 
 
 def initialize(module: nn.Module, deviation: float) -> None:
@@ -203,3 +201,10 @@ def initialize(module: nn.Module, deviation: float) -> None:
             nn.init.trunc_normal_(part.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def draw_memory(memory: ProductKeyMemory) -> None:
+    """Draw the keys and values of a memory as its paper does."""
+    bound = 1 / math.sqrt(memory.half_size)
+    nn.init.uniform_(memory.keys, -bound, bound)
+    nn.init.normal_(memory.values, std=1 / math.sqrt(memory.values.shape[1]))

@@ -165,15 +165,26 @@ class TWilBERT(TextModel):
         """
         if self.classifier is None:
             raise ModelError("this model has no classifier yet: make one with twil finetune")
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if segment_ids is None:
-            segment_ids = torch.zeros_like(input_ids)
-        # This pooling reads no other token of the last layer.
-        encode = self.encoder.first if self.classifier.pooling == "cls" else self.encoder
-        hidden: Tensor = encode(input_ids, attention_mask, segment_ids)
-        logits: Tensor = self.classifier(hidden, self.classifier.pooled_tokens(input_ids, attention_mask))
-        return logits
+        return classify(self.encoder, self.classifier, input_ids, attention_mask, segment_ids)
+
+
+def classify(
+    encoder: Encoder,
+    classifier: ClassifierHead,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    segment_ids: Tensor | None = None,
+) -> Tensor:
+    """Compute logits float ``(B, L)`` of pieces int64 ``(B, T)``; arguments as for `TextModel.encode`."""
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    if segment_ids is None:
+        segment_ids = torch.zeros_like(input_ids)
+    # This pooling reads no other token of the last layer.
+    encode = encoder.first if classifier.pooling == "cls" else encoder
+    hidden: Tensor = encode(input_ids, attention_mask, segment_ids)
+    logits: Tensor = classifier(hidden, classifier.pooled_tokens(input_ids, attention_mask))
+    return logits
 
 
 def with_heads(model: TWilBERT, config: ModelConfig) -> TWilBERT:

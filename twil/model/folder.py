@@ -8,6 +8,7 @@ A folder of the transformers library is a model folder too, and so is the name o
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import platform
 import shutil
@@ -200,9 +201,23 @@ def locate(path: str | Path) -> Path:
     folder = Path(path)
     if folder.is_dir():
         return folder
-    if folder.exists() or not is_hub_name(str(path)):
-        raise ModelError(f"there is no model folder {path}")
-    return download(str(path))
+    if folder.exists() or not is_hub_name(folder.as_posix()):
+        raise ModelError(f"there is no model folder {path}{_nearest(folder)}")
+    try:
+        return download(folder.as_posix())
+    except ModelError as error:
+        raise ModelError(f"{error}{_nearest(folder)}") from error
+
+
+def hub_origin(path: str | Path | None) -> dict[str, str] | None:
+    """Name the model of the hub that a path stands for, and its revision; None of a folder, or of no path.
+
+    Raises:
+        ModelError: There is no such model.
+    """
+    if path is None or Path(path).is_dir():
+        return None
+    return {"name": Path(path).as_posix(), "revision": locate(path).name}
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -246,6 +261,13 @@ def versions() -> dict[str, str]:
         "safetensors": safetensors.__version__,
         "numpy": numpy.__version__,
     }
+
+
+def _nearest(folder: Path) -> str:
+    """Point to the folder beside `folder` that is called almost like it, if there is one."""
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    close = difflib.get_close_matches(folder.name, [entry.name for entry in beside if entry.is_dir()], n=1)
+    return f" (did you mean {folder.with_name(close[0])}?)" if close else ""
 
 
 def _incomplete(path: str | Path, missing: str) -> ModelError:

@@ -18,7 +18,7 @@ from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_cover
 from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.errors import DataError
 from twil.model.classifier import make_classifier
-from twil.model.folder import FILES, save, weights_hash
+from twil.model.folder import FILES, hub_origin, save, weights_hash
 from twil.model.text_model import parameter_count
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
 from twil.storage import check_vacant, sha256
@@ -286,6 +286,7 @@ class _Run:
         return {
             "command": "finetune",
             "config": self.config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
+            "hub": hub_origin(self.config.model.folder),
             "data": self.files,
             "parameters": parameter_count(self.model),
             "processes": self.world.size,

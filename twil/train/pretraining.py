@@ -18,7 +18,7 @@ from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
 from twil.errors import ConfigError, ModelError
 from twil.machine import peak_memory
-from twil.model.folder import FILES, load_with_tokenizer, save, weights_hash
+from twil.model.folder import FILES, hub_origin, load_with_tokenizer, save, weights_hash
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT, with_heads
 from twil.storage import check_vacant
@@ -273,6 +273,7 @@ class _Run:
         return {
             "command": "pretrain",
             "config": self.config.model_copy(update={"train": self.loop}).model_dump(mode="json"),
+            "hub": hub_origin(self.config.model.folder),
             "corpus": {
                 "folder": str(self.corpus.path),
                 "sha256": self.corpus.sha256,

@@ -15,6 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SMALL = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _ELSEWHERE = "*/*"  # other formats lie in folders of their own
+_PATIENCE = 10.0  # seconds; the library itself would wait for a silent network as long as the system does
 
 
 def is_hub_name(name: str) -> bool:
@@ -26,6 +27,9 @@ def is_hub_name(name: str) -> bool:
 def download(name: str) -> Path:
     """Download a model of the hub, or find it in the cache, where ``HF_HUB_OFFLINE=1`` asks for that alone.
 
+    Returns:
+        Its folder in the cache, which is called as its revision.
+
     Raises:
         ModelError: It cannot be had, or what reads it is not installed.
     """
@@ -33,18 +37,56 @@ def download(name: str) -> Path:
         check_installed()
         import huggingface_hub as hub  # it comes with the tokenizers library
     except MissingExtraError as error:
-        raise ModelError(f"there is no model folder {name}, and {error}") from error
+        raise _absent(name, str(error)) from error
+    silence = _ask(hub, name)
     try:
-        folder = _fetch(hub, name, *_SMALL, _SAFE)
+        folder = _fetch(hub, name, _SAFE, cached=silence is not None)
         if not any(folder.glob(_SAFE)):
-            folder = _fetch(hub, name, *_SMALL, _PICKLED)
+            folder = _fetch(hub, name, _PICKLED, cached=silence is not None)
     except Exception as error:  # of the network, the hub, the disk
-        raise ModelError(
-            f"there is no model folder {name}, and the hub's model of that name cannot be had "
-            f"({first_line(error)}): check the name and the network, or copy its files into a folder"
+        why = first_line(silence or error)
+        raise _absent(
+            name,
+            f"the hub's model of that name cannot be had ({why}): check the name and the network, or copy "
+            "its files into a folder",
         ) from error
     return folder
 
 
-def _fetch(hub: Any, name: str, *patterns: str) -> Path:
-    return Path(hub.snapshot_download(name, allow_patterns=list(patterns), ignore_patterns=[_ELSEWHERE]))
+def _ask(hub: Any, name: str) -> Exception | None:
+    """Ask the hub for a model, and give the error where it does not answer.
+
+    Raises:
+        ModelError: It answers that there is none, or that it is not for everyone.
+    """
+    try:
+        hub.HfApi().model_info(name, timeout=_PATIENCE)
+    except hub.errors.GatedRepoError as error:
+        raise _absent(
+            name,
+            "the hub gives the model of that name only to those who have accepted its terms: do so on its "
+            "page, and log in (hf auth login)",
+        ) from error
+    except hub.errors.RepositoryNotFoundError as error:
+        raise _absent(
+            name,
+            "the hub has no model of that name, or a private one: check the name, or log in (hf auth login)",
+        ) from error
+    except Exception as error:  # it is offline by wish or by accident, and the cache may have the model
+        return error
+    return None
+
+
+def _fetch(hub: Any, name: str, weights: str, *, cached: bool) -> Path:
+    return Path(
+        hub.snapshot_download(
+            name,
+            allow_patterns=[*_SMALL, weights],
+            ignore_patterns=[_ELSEWHERE],
+            local_files_only=cached,
+        )
+    )
+
+
+def _absent(name: str, why: str) -> ModelError:
+    return ModelError(f"there is no model folder {name}, and {why}")

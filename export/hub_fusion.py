@@ -60,6 +60,6 @@ def _attend(
     n_heads, size = int(query.shape[1]), int(query.shape[3])
     if scaling is not None and not math.isclose(scaling, size**-0.5):
         raise ConfigError("this model scales its attention in a way of its own: leave --optimize out")
-    parts = (part.transpose(1, 2).flatten(2) for part in (query, key, value))  # (B, T, H·K)
-    mixed = attend_fused(*parts, attention_mask, n_heads)  # (B, Q, H·K)
-    return mixed.unflatten(2, (n_heads, size)), None
+    query, key, value = (part.transpose(1, 2).flatten(2) for part in (query, key, value))  # (B, T, H·K)
+    mixed = attend_fused(query, key, value, attention_mask, n_heads)  # (B, Q, H·K)
+    return mixed.view(*mixed.shape[:2], n_heads, size), None

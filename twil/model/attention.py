@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,9 +87,7 @@ class SelfAttention(nn.Module):
         """Compute what `forward` gives at the first token, float ``(B, 1, D)``, and at no other."""
         width = self.n_heads * self.head_size
         weights = self.query_key_value.weight
-        # Split once, not sliced: the gradient of a slice is as large as the whole.
-        for_query, for_both = torch.split(weights, [width, 2 * width])
-        query = F.linear(hidden[:, :1], for_query)  # (B, 1, H·K)
-        key, value = F.linear(hidden, for_both).chunk(2, dim=-1)  # each (B, T, H·K)
+        query = F.linear(hidden[:, :1], weights[:width])  # (B, 1, H·K)
+        key, value = F.linear(hidden, weights[width:]).chunk(2, dim=-1)  # each (B, T, H·K)
         output: Tensor = self.output(self.attend(query, key, value, visible))  # (B, 1, D)
         return output

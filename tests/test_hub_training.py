@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import EXAMPLES
+from conftest import EXAMPLES, write_rows
 from hub_models import FAMILIES, LAYERS, POSITIONS, library, make_hub_folder, texts
 from tuning import same_weights, twil_command
 
@@ -30,7 +30,7 @@ from twil.train.denoising import DenoisingBatch, DenoisingNetwork
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune
 from twil.train.loop import Interrupted
-from twil.train.pretraining import pretrain
+from twil.train.pretraining import make_model, pretrain
 from twil.train.probing import open_probe
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
@@ -148,6 +148,8 @@ class TestFinetuning:
         finished = list(finetune(config, tmp_path / "model"))[-1]
         columns = LabelledColumns(text_pair=data["text_pair"])
         assert evaluate(tmp_path / "model", file, columns=columns).report == finished.dev
+        assert describe(tmp_path / "model").task == finished.task
+        assert finished.task.pair == (kind == "pairs")
         told = library().AutoConfig.from_pretrained(tmp_path / "model").problem_type
         assert told == {
             "pairs": "single_label_classification",
@@ -160,6 +162,24 @@ class TestFinetuning:
         chosen = np.random.default_rng(42).permutation(len(whole))[:5]
         assert rows.texts == [whole.texts[row] for row in chosen]
         assert rows.lines == [whole.lines[row] for row in chosen]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            ("train.precision=bf16",),
+            ("train.class_weights=balanced", "train.loss.name=cross_entropy"),
+            ("train.epochs=9", "train.patience=2", "train.lr=1e-12"),
+        ],
+    )
+    def test_it_learns_as_other_models_do(
+        self, settings: tuple[str, ...], distilbert: Path, tmp_path: Path
+    ) -> None:
+        started, *_, finished = finetune(run_of(distilbert, *settings), tmp_path / "model")
+        assert isinstance(started, Started)
+        assert (started.weights is not None) == ("train.class_weights=balanced" in settings)
+        assert evaluate(tmp_path / "model", DEV, sample=Sample(24)).report == finished.dev
+        # Without learning no epoch is better than the first: patience 2 ends the run after the third.
+        assert len(read_run(tmp_path / "model")["history"]) == (3 if "train.patience=2" in settings else 1)
 
     def test_the_run_says_where_it_began(self, distilbert: Path, tmp_path: Path) -> None:
         list(finetune(run_of(distilbert), tmp_path / "model"))
@@ -203,12 +223,46 @@ class TestKeptHead:
         with pytest.raises(ConfigError, match="keep_head keeps one"):
             run_of(judge, "train.epochs=0", dev=None)
 
+    def test_taken_as_it_is_it_can_be_reported_on_and_not_chosen(self, judge: Path, tmp_path: Path) -> None:
+        names = ",".join(f"{old}={new}" for old, new in NAMES.items())
+        as_it_is = (
+            TRAIN,
+            "--dev",
+            DEV,
+            "--model",
+            judge,
+            "--keep-head",
+            "--map-labels",
+            names,
+            "--epochs",
+            0,
+        )
+        done = twil_command("finetune", *as_it_is, "-o", tmp_path / "model")
+        assert "the model is taken as it is" in done.stderr
+        assert "dev, as it was" in done.stdout
+        report = twil_command("report", tmp_path / "model", "-o", tmp_path / "report.html")
+        assert report.exit_code == 0, report.stderr
+        runs = twil_command("finetune", *as_it_is, "--runs", 2, "-o", tmp_path / "runs")
+        assert (runs.exit_code, runs.stderr.count("\n")) == (1, 1)
+        assert "without training" in runs.stderr
+        assert not (tmp_path / "runs").exists()
+
     def test_labels_that_do_not_fit_are_shown_beside_those_of_the_data(
         self, judge: Path, distilbert: Path, tmp_path: Path
     ) -> None:
         both = r"has the labels LABEL_0, LABEL_1, LABEL_2, and the data have negative, neutral, positive"
         with pytest.raises(ConfigError, match=both):
             list(finetune(run_of(judge, keep_head=True), tmp_path / "model"))
+        half = {"LABEL_0": "negative", "LABEL_1": "neutral"}
+        with pytest.raises(ConfigError, match=r"\(--map-labels LABEL_2=positive,…\)"):
+            list(finetune(run_of(judge, keep_head=True, map_labels=half), tmp_path / "model"))
+        two = write_rows(tmp_path / "two.tsv", [("uno", "negative"), ("dos", "positive")] * 4)
+        with pytest.raises(ConfigError, match="and the data have negative, positive: leave keep_head out"):
+            list(
+                finetune(
+                    run_of(judge, f"data.train={two}", keep_head=True, map_labels=NAMES), tmp_path / "model"
+                )
+            )
         with pytest.raises(ConfigError, match="good cannot be called otherwise: the labels are LABEL_0"):
             list(finetune(run_of(judge, keep_head=True, map_labels={"good": "positive"}), tmp_path / "model"))
         with pytest.raises(ConfigError, match="has no classifier to keep"):
@@ -378,6 +432,24 @@ def pretraining(corpus: Path, folder: Path, *overrides: str) -> Any:
     return pretrain_config({}, options, overrides)
 
 
+def test_a_corpus_is_the_same_of_a_model_and_of_its_tokenizer_file(pretrained: Path, tmp_path: Path) -> None:
+    pairs = EXAMPLES / "pairs.tsv"
+    of_model = twil_command("corpus", pairs, "--tokenizer", pretrained, "-o", tmp_path / "one")
+    assert of_model.exit_code == 0, of_model.stderr
+    file = pretrained / "tokenizer.json"
+    without = twil_command("corpus", pairs, "--tokenizer", file, "-o", tmp_path / "two")
+    assert (without.exit_code, without.stderr.count("\n")) == (1, 1)
+    assert "(--max-length), or name the model" in without.stderr
+    length = ("--max-length", POSITIONS)
+    done = twil_command("corpus", pairs, "--tokenizer", file, *length, "-o", tmp_path / "two")
+    assert done.exit_code == 0, done.stderr
+    one, two = (open_corpus(tmp_path / name) for name in ("one", "two"))
+    assert (one.info["parts"], one.max_length) == (two.info["parts"], POSITIONS)
+    # Either may be trained on.
+    for folder in (one.path, two.path):
+        assert make_model(pretraining(folder, pretrained), open_corpus(folder))[0].has_mlm
+
+
 class TestRefused:
     def corpus_of(self, folder: Path, target: Path, file: Path = EXAMPLES / "pairs.tsv") -> Path:
         list(build_corpus([file], target, load_pieces(folder), CorpusOptions(dev=0.0)))
@@ -396,6 +468,13 @@ class TestRefused:
             list(pretrain(pretraining(corpus, judge), tmp_path / "model"))
         with pytest.raises(ModelError, match="no masked-language head"):
             open_probe(judge, mlm=True)
+
+    def test_a_corpus_of_other_pieces_names_the_model_to_make_it_with(
+        self, distilbert: Path, judge: Path, tmp_path: Path
+    ) -> None:
+        corpus = self.corpus_of(judge, tmp_path / "corpus")
+        with pytest.raises(ModelError, match=f"--tokenizer {distilbert} --max-length {POSITIONS}$"):
+            list(pretrain(pretraining(corpus, distilbert), tmp_path / "model"))
 
     def test_a_fresh_encoder_needs_pieces_of_twil(self, distilbert: Path, tmp_path: Path) -> None:
         corpus = self.corpus_of(distilbert, tmp_path / "corpus")

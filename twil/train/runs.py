@@ -198,7 +198,7 @@ def check_decided(config: FinetuneConfig, what: str) -> None:
     if config.data.dev is None:
         raise ConfigError(f"{what} is chosen by its scores on dev: name that file (--dev)")
     if config.train.epochs == 0:
-        raise ConfigError(f"train.epochs: without training there is nothing that {what} could learn")
+        raise ConfigError(f"train.epochs: without training {what} is as good as any: give one epoch or more")
 
 
 def _seeds(config: FinetuneConfig, runs: int) -> list[int]:

@@ -131,3 +131,37 @@ def make_hub_folder(folder: Path, family: str, head: str = "mlm", *, seed: int =
     network.save_pretrained(folder)
     pieces.save_pretrained(folder)
     return folder
+
+
+def make_kin_folder(folder: Path, kind: str, **shape: Any) -> Path:
+    """Write a tiny classifier of three labels of any type that the library knows, with BERT's tokenizer.
+
+    Args:
+        folder: Where.
+        kind: The library's name of the type.
+        **shape: Of the configuration, which is BERT's when left out, and the library's where it is None.
+    """
+    import torch
+
+    transformers = library()
+    pieces = make_pieces("bert")
+    special = {f"{name}_token_id": getattr(pieces, f"{name}_token_id") for name in ("pad", "cls", "sep")}
+    special |= {"bos_token_id": pieces.cls_token_id, "eos_token_id": pieces.sep_token_id}
+    bert: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 2 * HIDDEN,
+        "max_position_embeddings": POSITIONS,
+    }
+    told = {name: value for name, value in (bert | shape).items() if value is not None}
+    config = transformers.AutoConfig.for_model(kind, vocab_size=len(pieces), num_labels=3, **special, **told)
+    torch.manual_seed(1)
+    network = transformers.AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.3)  # logits of different texts differ
+    network.save_pretrained(folder)
+    pieces.save_pretrained(folder)
+    return folder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hub_models import FAMILIES, POSITIONS, library, make_hub_folder, texts
+from hub_models import FAMILIES, POSITIONS, library, make_hub_folder, make_kin_folder, texts
 
 from twil.errors import ModelError
 from twil.model.folder import describe, load_with_tokenizer, save
@@ -76,6 +76,12 @@ class TestReading:
     def test_the_longest_row_is_the_model_s(self, classifier: Path) -> None:
         model, tokenizer = load_with_tokenizer(classifier)
         assert model.max_positions == max_length(tokenizer) == POSITIONS
+
+    @pytest.mark.parametrize("kind", ["nystromformer", "ibert"])  # tables of more rows than there are places
+    def test_the_longest_row_is_one_that_the_model_reads(self, kind: str, tmp_path: Path) -> None:
+        model, tokenizer = load_with_tokenizer(make_kin_folder(tmp_path / "model", kind))
+        ids = torch.tensor(encode(tokenizer, ["palabra " * 200]).input_ids)
+        assert model.encode(ids).shape[1] == model.max_positions > POSITIONS - 4
 
     def test_hidden_states_and_pieces_are_those_of_the_library(self, family: str, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", family, "mlm")
@@ -216,6 +222,23 @@ class TestRefused:
         pieces.save_pretrained(folder)
         with pytest.raises(ModelError, match="do not belong together"):
             load_with_tokenizer(folder)
+
+    @pytest.mark.parametrize(
+        ("kind", "shape", "reason"),
+        [
+            ("fnet", {}, "takes no mask"),
+            (
+                "funnel",
+                {"block_sizes": [1, 1], "num_hidden_layers": None, "max_position_embeddings": None},
+                "does not say how long a row may be",
+            ),
+        ],
+    )
+    def test_a_family_that_cannot_be_served(
+        self, kind: str, shape: dict[str, Any], reason: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ModelError, match=f"{reason}.*: give another model"):
+            load_with_tokenizer(make_kin_folder(tmp_path / "model", kind, **shape))
 
     def test_a_name_that_is_on_no_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub.constants

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -34,6 +35,9 @@ class HubModel(TextModel):
         head: Which of these it is.
         task: What its classifier is asked.
         longest: The most pieces that its tokenizer is meant to give, if it says so.
+
+    Raises:
+        ModelError: Its network cannot leave pads out, or sets no bound to rows.
     """
 
     def __init__(
@@ -43,10 +47,19 @@ class HubModel(TextModel):
         self.network = network
         self.head = head
         self._task = task
-        self.takes_segments = "token_type_ids" in inspect.signature(self.encoder.forward).parameters and (
-            getattr(network.config, "type_vocab_size", 0) > 1
-        )
-        self._longest = min(filter(None, (_positions(self.encoder), longest)))
+        inputs = inspect.signature(self.encoder.forward).parameters
+        if "attention_mask" not in inputs:
+            raise ModelError(
+                f"{type(network).__name__} takes no mask, so that its answer to a text depends on the texts "
+                "beside it: give another model"
+            )
+        self.takes_segments = "token_type_ids" in inputs and getattr(network.config, "type_vocab_size", 0) > 1
+        bounds = [bound for bound in (*_positions(self.encoder), longest) if bound]
+        if not bounds:
+            raise ModelError(
+                f"{type(network).__name__} does not say how long a row may be: give another model"
+            )
+        self._longest = min(bounds)
 
     @property
     def encoder(self) -> Any:
@@ -62,7 +75,7 @@ class HubModel(TextModel):
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
             hidden=config.hidden_size,
-            vocabulary=self.network.get_input_embeddings().num_embeddings,
+            vocabulary=len(self.network.get_input_embeddings().weight),
             parameters=parameter_count(self),
         )
 
@@ -227,10 +240,11 @@ def _head_of(network: Any, hidden: Tensor) -> Any:
     return head
 
 
-def _positions(encoder: Any) -> int | None:
-    """Give the most pieces that an encoder has positions for; None where it sets no bound."""
+def _positions(encoder: Any) -> Iterator[int | None]:
+    """Give the bounds that an encoder sets to a row's pieces: by its positions, and by its configuration."""
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    if isinstance(table, nn.Embedding):
+    weight, pad = getattr(table, "weight", None), getattr(table, "padding_idx", None)
+    if isinstance(weight, Tensor):
         # RoBERTa and its kin count positions from behind the pad's.
-        return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-    return getattr(encoder.config, "max_position_embeddings", None)
+        yield len(weight) - (0 if pad is None else pad + 1)
+    yield getattr(encoder.config, "max_position_embeddings", None)

@@ -23,7 +23,7 @@ from twil.export.int8_data import Int8Data, Int8Options, read_data
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
 from twil.export.reduced import check_fp16, check_int8
 from twil.export.text_check import check_text_graph
-from twil.export.text_in import TEXT_GRAPH, TextFront, check_single
+from twil.export.text_in import TEXT_GRAPH, TextFront, check_texts
 from twil.export.verify import verify
 from twil.model import folder as model_folders
 from twil.model.hub.model import HubModel
@@ -164,17 +164,18 @@ def export_onnx(
     task = model.own_task if head == "classifier" else None
     if text_in:
         require("onnxruntime_extensions", purpose="--text-in")
-        check_single(task)
+        check_texts(model, task)
     data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
     expected: Mapping[str, int] = {}
+    written = model
     if optimize:
         if isinstance(model, TWilBERT):
-            expected, model = fusions(model), fuse(model)
+            expected, written = fusions(model), fuse(model)
         elif isinstance(model, HubModel):
-            expected, model = hub_fusions(model), fuse_hub(model)
-    module = make_graph(model, pooling, head)
+            expected, written = hub_fusions(model), fuse_hub(model)
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
+        module = make_graph(written, pooling, head)
         write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)
         manifest = Manifest(
             kind=head,
@@ -188,8 +189,10 @@ def export_onnx(
             opset=opset,
             optimized=optimize,
         )
+        # Held to the model as it was read: a fused one could be wrong in the same way as its graph.
+        reference = make_graph(model, pooling, head).eval()
         bundle = Bundle(
-            temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), module).as_dict())
+            temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), reference).as_dict())
         )
         if data:
             bundle = _to_int8(bundle, data, model.vocab_size)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, ExportError, first_line, require
+from twil.errors import ConfigError, ExportError, TwilError, first_line, require
 from twil.export.optimise import DOMAIN, is_fused
 from twil.model.heads import pool
 from twil.model.text_model import TextModel
@@ -109,7 +109,7 @@ def write_graph(
         opset: The ONNX operator set.
 
     Raises:
-        ConfigError: The exporter does not write this operator set.
+        ConfigError: The exporter does not write this operator set, or the model bears no fused operators.
         ExportError: Torch cannot write the module.
         MissingExtraError: onnx is not installed.
     """
@@ -172,6 +172,8 @@ def _trace(
                 custom_opsets={DOMAIN: 1} if is_fused(module) else None,
                 dynamic_axes={name: dict(enumerate(names)) for name, names in axes.items()},
             )
+    except TwilError:  # the model's own word
+        raise
     except Exception as error:  # whatever the exporter meets
         raise ExportError(
             f"torch {torch.__version__} cannot export this model ({first_line(error)}): "

@@ -50,13 +50,16 @@ def choose_pooling(model: TextModel, head: Kind, wanted: Pooling | None) -> Pool
         if wanted is not None:
             raise ConfigError("masks are filled token by token, without pooling: leave the pooling out")
         return None
-    own = model.pooling or ENCODER_POOLING
-    if head == "classifier" and wanted is not None:
-        raise ConfigError(
-            f"this model is a classifier, trained with {own} pooling: leave the pooling out, or export its "
-            "vectors with --head encoder"
-        )
-    return wanted or own
+    own = model.pooling
+    if head == "classifier":
+        if wanted is not None:
+            trained = f"trained with {own} pooling" if own else "whose pooling is its own affair"
+            raise ConfigError(
+                f"this model is a classifier, {trained}: leave the pooling out, or export its vectors with "
+                "--head encoder"
+            )
+        return own
+    return wanted or own or ENCODER_POOLING
 
 
 def make_graph(model: TextModel, pooling: Pooling | None, head: Kind) -> ModelGraph:

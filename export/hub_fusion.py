@@ -1,6 +1,7 @@
-"""Fused attention in models of the transformers library, which lets one choose what computes it.
+"""Fused operators in models of the transformers library, which lets one choose what computes attention.
 
-Their exact GELU is a pattern that ONNX Runtime makes one operator of by itself.
+Their exact GELU, and most spellings of its tanh approximation, are patterns that ONNX Runtime makes one
+operator of by itself; torch's own approximation is none, and is swapped.
 """
 
 # B batch   T tokens   Q queries   H heads   K head size
@@ -11,16 +12,16 @@ import copy
 import math
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from twil.errors import ConfigError
-from twil.export.optimise import ATTENTION, HUB_ATTENTION, attend_fused
+from twil.export.optimise import ATTENTION, GELU, HUB_ATTENTION, FusedGelu, attend_fused
 from twil.model.hub.library import import_transformers
 from twil.model.hub.model import HubModel
 
 
 def fuse_hub(model: HubModel) -> HubModel:
-    """Copy a model with the fused operator in the place of attention.
+    """Copy a model with fused operators in the place of attention and of torch's tanh approximation of GELU.
 
     Raises:
         ConfigError: Its family does not let one choose.
@@ -34,16 +35,27 @@ def fuse_hub(model: HubModel) -> HubModel:
     library.AttentionInterface.register(HUB_ATTENTION, _attend)
     library.AttentionMaskInterface.register(HUB_ATTENTION, _visible)
     network.set_attn_implementation(HUB_ATTENTION)
+    for module in list(network.modules()):
+        for name, part in module.named_children():
+            if _is_tanh(part):
+                setattr(module, name, FusedGelu(approximate="tanh"))
     return fused
 
 
 def hub_fusions(model: HubModel) -> dict[str, int]:
     """Count the fused operators that the graph of a model from `fuse_hub` should hold."""
-    return {ATTENTION: model.architecture.layers}
+    activations = sum(_is_tanh(part) for part in model.modules())
+    return {ATTENTION: model.architecture.layers} | ({GELU: activations} if activations else {})
 
 
-def _visible(*, attention_mask: Tensor, **_: Any) -> Tensor:
+def _is_tanh(part: nn.Module) -> bool:
+    return isinstance(part, import_transformers().activations.GELUTanh)
+
+
+def _visible(*, attention_mask: Tensor, mask_function: Any, **_: Any) -> Tensor:
     """Give the mask of the rows ``(B, T)`` as it is, false on pads."""
+    if mask_function is not import_transformers().masking_utils.bidirectional_mask_function:
+        raise _unlike("looks at some pieces of a row alone")
     return attention_mask
 
 
@@ -59,7 +71,13 @@ def _attend(
     """Compute attention of heads float ``(B, H, T, K)`` as the library asks for it: ``(B, Q, H, K)``."""
     n_heads, size = int(query.shape[1]), int(query.shape[3])
     if scaling is not None and not math.isclose(scaling, size**-0.5):
-        raise ConfigError("this model scales its attention in a way of its own: leave --optimize out")
+        raise _unlike("scales its attention in a way of its own")
+    if int(key.shape[1]) != n_heads:
+        raise _unlike("has heads that share their keys")
     query, key, value = (part.transpose(1, 2).flatten(2) for part in (query, key, value))  # (B, T, H·K)
     mixed = attend_fused(query, key, value, attention_mask, n_heads)  # (B, Q, H·K)
     return mixed.view(*mixed.shape[:2], n_heads, size), None
+
+
+def _unlike(how: str) -> ConfigError:
+    return ConfigError(f"this model {how}, for which there is no fused operator: leave --optimize out")

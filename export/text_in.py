@@ -18,6 +18,8 @@ import numpy as np
 from twil.errors import ConfigError, require
 from twil.export.text_pieces import sentencepiece_model
 from twil.export.text_steps import replacements
+from twil.model.hub.model import HubModel
+from twil.model.text_model import TextModel
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.task import Task
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
@@ -30,12 +32,17 @@ _DOMAIN = "ai.onnx.contrib"
 _IR_VERSION = 8
 
 
-def check_single(task: Task | None) -> None:
-    """Refuse a task of pairs.
+def check_texts(model: TextModel, task: Task | None) -> None:
+    """Refuse a model of the transformers library, whose pieces are of other kinds, and a task of pairs.
 
     Raises:
         ConfigError: It is one.
     """
+    if isinstance(model, HubModel):
+        raise ConfigError(
+            "--text-in is for the pieces of twil vocab, and a model of the transformers library has its own: "
+            "leave it out"
+        )
     if task is not None and task.pair:
         raise ConfigError("--text-in is for single texts, and this model reads pairs: leave it out")
 

@@ -12,10 +12,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import EXAMPLES
-from hub_models import FAMILIES, HIDDEN, LAYERS, POSITIONS, library, make_hub_folder, texts
+from hub_models import (
+    FAMILIES,
+    HIDDEN,
+    LAYERS,
+    POSITIONS,
+    library,
+    make_hub_folder,
+    make_kin_folder,
+    texts,
+)
 from tuning import twil_command
 
-from twil.errors import ConfigError
+from twil.errors import ConfigError, ExportError
 from twil.export.bundle import export_onnx
 from twil.export.guard import Limits
 from twil.export.int8_data import Int8Options
@@ -198,7 +207,85 @@ class TestOneFamily:
             export_onnx(judge, tmp_path / "bundle", optimize=True)
         assert not (tmp_path / "bundle").exists()
 
+    def test_a_fused_graph_is_held_to_the_model_as_it_was_read(
+        self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def all_visible(*, attention_mask: torch.Tensor, **_: Any) -> torch.Tensor:
+            return torch.ones_like(attention_mask)
+
+        monkeypatch.setattr("twil.export.hub_fusion._visible", all_visible)
+        with pytest.raises(ExportError, match="logits differ from the model's"):
+            export_onnx(judge, tmp_path / "bundle", optimize=True)
+        assert not (tmp_path / "bundle").exists()
+
+    @pytest.mark.parametrize(
+        ("activation", "operator"),
+        [("gelu", "BiasGelu"), ("gelu_new", "FastGelu"), ("gelu_pytorch_tanh", "FastGelu")],
+    )
+    def test_every_gelu_is_one_operator_a_layer(self, activation: str, operator: str, tmp_path: Path) -> None:
+        model = make_hub_folder(
+            tmp_path / "model", "bert", "classifier", id2label=LABELS, hidden_act=activation
+        )
+        report = export_onnx(model, tmp_path / "bundle", optimize=True)
+        assert report.unfused == ()
+        assert report.manifest.operators[operator] == LAYERS
+        assert "Tanh" not in report.manifest.operators
+
+    def test_large_tables_are_in_int8(
+        self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
+        options = Int8Options(calibration=TRAIN, evaluation=DEV, limits=Limits(min_cosine=0.5))
+        report = export_onnx(judge, tmp_path / "bundle", head="encoder", int8=options)
+        assert (report.manifest.int8["tables"], report.manifest.int8["tables_left_in_fp32"]) == (1, [])
+
+    def test_a_classifier_s_pooling_is_its_own(self, judge: Path, tmp_path: Path) -> None:
+        report = export_onnx(judge, tmp_path / "bundle")
+        assert report.manifest.pooling == ""
+        assert "pooling" not in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+        with pytest.raises(ConfigError, match="whose pooling is its own affair"):
+            export_onnx(judge, tmp_path / "other", pooling="max")
+
+    def test_a_folder_and_its_bundle_are_timed_in_turn(self, judge: Path, tmp_path: Path) -> None:
+        export_onnx(judge, tmp_path / "bundle")
+        shapes = ["--batch", 2, "--length", 8, "--rounds", 2, "--runs", 1, "--warmup", 1, "--threads", 1]
+        file = tmp_path / "speed.json"
+        done = twil_command("benchmark", tmp_path / "bundle", "--model", judge, *shapes, "--json", file)
+        assert done.exit_code == 0, done.stderr
+        bundle, folder = json.loads(file.read_text())["configurations"]
+        assert (bundle["engine"], folder["engine"]) == ("onnxruntime", "torch")
+        assert bundle["max_length"] == folder["max_length"] == POSITIONS
+
     def test_a_graph_that_takes_texts_is_refused_with_the_reason(self, judge: Path, tmp_path: Path) -> None:
         done = twil_command("export", judge, "--onnx", "--text-in", "-o", tmp_path / "bundle")
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+        assert "the pieces of twil vocab" in done.stderr
         assert not (tmp_path / "bundle").exists()
+
+
+class TestOtherFamilies:
+    @pytest.mark.parametrize(
+        ("kind", "shape", "reason"),
+        [
+            ("modernbert", {"local_attention": 16, "global_attn_every_n_layers": 2}, "some pieces of a row"),
+            ("eurobert", {"num_key_value_heads": 2}, "share their keys"),
+            ("esm", {"position_embedding_type": "rotary", "mask_token_id": 4}, "in a way of its own"),
+        ],
+    )
+    def test_attention_of_another_kind_is_exported_as_it_is(
+        self, kind: str, shape: dict[str, Any], reason: str, tmp_path: Path
+    ) -> None:
+        folder = make_kin_folder(tmp_path / "model", kind, **shape)
+        with pytest.raises(ConfigError, match=f"^this model .*{reason}.*leave --optimize out$"):
+            export_onnx(folder, tmp_path / "bundle", optimize=True)
+        assert not (tmp_path / "bundle").exists()
+        export_onnx(folder, tmp_path / "bundle")
+        with Predictor(tmp_path / "bundle") as predictor:
+            assert np.abs(predictor.predict_logits(ROWS) - their_logits(folder, ROWS)).max() < LIKE
+
+    def test_a_family_that_torch_cannot_export_is_one_line(self, tmp_path: Path) -> None:
+        folder = make_kin_folder(tmp_path / "model", "xmod")  # which wants to be told a language
+        done = twil_command("export", folder, "--onnx", "-o", tmp_path / "bundle")
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "cannot export this model (Input language unknown" in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]

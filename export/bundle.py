@@ -30,15 +30,12 @@ from twil.model.hub.model import HubModel
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.storage import atomic_folder, check_vacant, sha256
+from twil.task import NO_NAMES
 from twil.text.special import find_special
 from twil.text.tokenizer import max_length, save_tokenizer, set_max_length
 
 FILES = (GRAPH, WEIGHTS, TEXT_GRAPH, TOKENIZER, MANIFEST, CARD)
 """What a bundle may hold."""
-
-
-NO_NAMES: Mapping[str, str] = {}
-"""Labels are called as the model calls them."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def export_onnx(
     check_vacant(target, overwrite=overwrite, own=FILES)
     described = model_folders.describe(model_folder)
     source = described.folder
-    model, tokenizer = model_folders.load_with_tokenizer(model_folder)
+    model, tokenizer = model_folders.load_described(described)
     head = choose_head(model, head)
     if map_labels:
         model.set_task(model.task.renamed(map_labels))
@@ -274,7 +271,7 @@ def _write_tokenizer(
     """Write the tokenizer, truncating at what the encoder takes, and return that length."""
     cut = max_length(tokenizer)
     if described.written_here and cut is not None and cut <= positions:
-        shutil.copyfile(described.folder / model_folders.TOKENIZER, target / TOKENIZER)
+        shutil.copyfile(described.folder / TOKENIZER, target / TOKENIZER)
         return cut
     longest = min(cut or positions, positions)
     set_max_length(tokenizer, longest)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import EXAMPLES
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -165,3 +166,19 @@ def make_kin_folder(folder: Path, kind: str, **shape: Any) -> Path:
     network.save_pretrained(folder)
     pieces.save_pretrained(folder)
     return folder
+
+
+def their_logits(folder: Path, rows: list[Any]) -> np.ndarray[Any, Any]:
+    """Ask the library itself, row by row."""
+    import torch
+
+    transformers = library()
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    pieces = transformers.AutoTokenizer.from_pretrained(folder)
+    found = []
+    for row in rows:
+        parts = (row,) if isinstance(row, str) else row
+        inputs = pieces(*parts, truncation=True, max_length=POSITIONS, return_tensors="pt")
+        with torch.inference_mode():
+            found.append(network(**inputs).logits[0].numpy())
+    return np.stack(found)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hub_models import FAMILIES, POSITIONS, library, make_hub_folder, make_kin_folder, texts
+from hub_models import FAMILIES, POSITIONS, library, make_hub_folder, make_kin_folder, texts, their_logits
 
 from twil.errors import ModelError
 from twil.model.folder import describe, load_with_tokenizer, save
@@ -34,20 +34,6 @@ def classifier(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of a tiny classifier."""
     folder = tmp_path_factory.mktemp(family) / "classifier"
     return make_hub_folder(folder, family, "classifier", id2label=LABELS)
-
-
-def their_logits(folder: Path, rows: list[Any]) -> np.ndarray[Any, Any]:
-    """Ask the library itself, row by row."""
-    transformers = library()
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pieces = transformers.AutoTokenizer.from_pretrained(folder)
-    found = []
-    for row in rows:
-        parts = (row,) if isinstance(row, str) else row
-        inputs = pieces(*parts, truncation=True, max_length=POSITIONS, return_tensors="pt")
-        with torch.inference_mode():
-            found.append(network(**inputs).logits[0].numpy())
-    return np.stack(found)
 
 
 def our_logits(folder: Path, rows: list[Any]) -> np.ndarray[Any, Any]:

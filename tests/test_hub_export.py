@@ -21,6 +21,7 @@ from hub_models import (
     make_hub_folder,
     make_kin_folder,
     texts,
+    their_logits,
 )
 from tuning import twil_command
 
@@ -59,20 +60,6 @@ def classifier(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = export_onnx(folder / "model", folder / "fused", optimize=True)
     assert report.unfused == ()
     return folder / "model"
-
-
-def their_logits(folder: Path, rows: list[Any]) -> np.ndarray[Any, Any]:
-    """Ask the library itself, row by row."""
-    transformers = library()
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pieces = transformers.AutoTokenizer.from_pretrained(folder)
-    found = []
-    for row in rows:
-        parts = (row,) if isinstance(row, str) else row
-        with torch.inference_mode():
-            inputs = pieces(*parts, truncation=True, max_length=POSITIONS, return_tensors="pt")
-            found.append(network(**inputs).logits[0].numpy())
-    return np.stack(found)
 
 
 class TestClassifiers:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from twil.errors import TwilError, first_line
+from twil.errors import ModelError, TwilError, first_line
 
 try:
     import fcntl
@@ -157,6 +157,19 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as readable JSON, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds settings by name; empty where it holds something else.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
+    return value if isinstance(value, dict) else {}
 
 
 def sha256(path: str | Path) -> str:

@@ -17,6 +17,8 @@ from twil.errors import ConfigError
 
 TaskKind = Literal["class", "multi-label", "regression"]
 
+NO_NAMES: Mapping[str, str] = {}
+"""Labels are called as the model calls them."""
 LABEL_SEPARATOR = "|"  # between the labels of one multi-label answer
 
 

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.config.training import StartConfig
 from twil.errors import ConfigError
-from twil.model.folder import Description, describe, load_with_tokenizer
+from twil.model.folder import Description, describe, load_described
+from twil.model.hub.description import HubDescription
 from twil.model.original import import_original
 from twil.model.text_model import TextModel
 from twil.model.twilbert import TWilBERT, keeps_classifier, with_heads
@@ -63,9 +64,9 @@ def _make(start: StartConfig, task: Task) -> MadeClassifier:
     described = describe(start.folder)
     if start.keep_head:
         task = kept_task(described, start, task)
-    if described.twilbert is None:
-        return _take_from_library(start, described, task)
-    model, tokenizer = load_with_tokenizer(described.folder)
+    if described.hub is not None:
+        return _take_from_library(start, described, described.hub, task)
+    model, tokenizer = load_described(described)
     assert isinstance(model, TWilBERT)
     if start.map_labels:
         model.set_task(model.task.renamed(start.map_labels))
@@ -91,7 +92,9 @@ def _put_head(start: StartConfig, model: TWilBERT, tokenizer: Tokenizer, task: T
     return MadeClassifier(with_heads(model, shape), tokenizer, keeps_classifier(model.config, shape))
 
 
-def _take_from_library(start: StartConfig, described: Description, task: Task) -> MadeClassifier:
+def _take_from_library(
+    start: StartConfig, described: Description, hub: HubDescription, task: Task
+) -> MadeClassifier:
     from twil.model.hub.reading import make_hub_classifier
 
     chosen = start.classifier.model_dump(exclude_none=True)
@@ -103,10 +106,10 @@ def _take_from_library(start: StartConfig, described: Description, task: Task) -
             "library, whose classifier and dropout are its own"
         )
     if start.keep_head:
-        model, tokenizer = load_with_tokenizer(described.folder)
+        model, tokenizer = load_described(described)
         model.set_task(task)
     else:
-        model, tokenizer = make_hub_classifier(described.folder, task)
+        model, tokenizer = make_hub_classifier(hub, task)
     return MadeClassifier(model, tokenizer, start.keep_head)
 
 

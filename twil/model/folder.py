@@ -26,20 +26,20 @@ from tokenizers import Tokenizer
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
-from twil.model.hub.description import HubDescription
+from twil.model.hub.description import CONFIG, HubDescription
 from twil.model.hub.download import download, is_hub_name
 from twil.model.hub.model import HubModel
-from twil.model.hub.pieces import SETTINGS
+from twil.model.hub.pieces import SETTINGS, TOKENIZER
 from twil.model.text_model import TextModel
 from twil.model.twilbert import MODEL_TYPE, TWilBERT
-from twil.model.twilbert_folder import FORMAT, read_json, read_shape, read_weights, write_weights
+from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_weights
 from twil.predict.bundle import is_bundle
-from twil.storage import atomic_folder, sha256, write_json
+from twil.storage import atomic_folder, read_json, sha256, write_json
 from twil.task import Task
 from twil.text.tokenizer import check_own, load_tokenizer, save_tokenizer
 from twil.version import __version__
 
-CONFIG, WEIGHTS, TOKENIZER, RUN = "config.json", "model.safetensors", "tokenizer.json", "run.json"
+WEIGHTS, RUN = "model.safetensors", "run.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER, SETTINGS, RUN, LOG)
 _TOKENIZER_HASH = "tokenizer_sha256"
 
@@ -125,14 +125,19 @@ def load(path: str | Path) -> TextModel:
 
 def load_with_tokenizer(path: str | Path) -> tuple[TextModel, Tokenizer]:
     """Load a model and its tokenizer, which cuts rows at what the model reads; raises as `load` does."""
-    described = describe(path)
+    return load_described(describe(path))
+
+
+def load_described(described: Description) -> tuple[TextModel, Tokenizer]:
+    """Load the model that a description is of, and its tokenizer; raises as `load` does."""
     if described.twilbert is not None:
         tokenizer = load_tokenizer(described.folder / TOKENIZER)
         check_own(tokenizer, described.folder / TOKENIZER)
         return read_weights(described.twilbert, described.folder / WEIGHTS), tokenizer
     from twil.model.hub.reading import read_hub
 
-    return read_hub(described.folder)
+    assert described.hub is not None
+    return read_hub(described.hub)
 
 
 def load_pieces(path: str | Path) -> Tokenizer:
@@ -142,7 +147,8 @@ def load_pieces(path: str | Path) -> Tokenizer:
         return load_tokenizer(described.folder / TOKENIZER)
     from twil.model.hub.reading import read_hub_pieces
 
-    return read_hub_pieces(described.folder)
+    assert described.hub is not None
+    return read_hub_pieces(described.hub)
 
 
 @dataclass(frozen=True)
@@ -154,14 +160,19 @@ class Description:
         task: What its classifier is asked; None without one.
         shape: All that is told of the model, in JSON's types.
         twilbert: The shape of a TWilBERT model; None of any other.
-        written_here: Whether twil wrote the folder, and `tokenizer.json` is what it reads with.
+        hub: What a folder of the transformers library says; None of a TWilBERT model's.
     """
 
     folder: Path
     task: Task | None
     shape: dict[str, Any]
-    twilbert: ModelConfig | None
-    written_here: bool
+    twilbert: ModelConfig | None = None
+    hub: HubDescription | None = None
+
+    @property
+    def written_here(self) -> bool:
+        """Whether twil wrote the folder, and `tokenizer.json` is what it reads with."""
+        return self.hub is None or bool(self.hub.own)
 
 
 def describe(path: str | Path) -> Description:
@@ -183,13 +194,13 @@ def describe(path: str | Path) -> Description:
                 raise _incomplete(path, name)
         shape = read_shape(folder / CONFIG, value)
         _check_tokenizer(folder, value)
-        return Description(folder, shape.task, shape.as_dict(), shape, written_here=True)
-    hub = HubDescription.read(folder)
+        return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
+    hub = HubDescription.parse(folder / CONFIG, value)
     if hub.own:
         _check_tokenizer(folder, hub.own)
     if not weights_files(folder):
         raise _incomplete(path, WEIGHTS)
-    return Description(folder, hub.task, hub.config, None, written_here=bool(hub.own))
+    return Description(folder, hub.task, hub.config, hub=hub)
 
 
 def locate(path: str | Path) -> Path:

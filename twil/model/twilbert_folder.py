@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,19 +54,6 @@ def read_shape(path: Path, value: Mapping[str, Any]) -> ModelConfig:
     if value.get("format") != FORMAT:
         raise ModelError(f"{path} has format {value.get('format')}, this twil reads {FORMAT}: update twil")
     return ModelConfig.parse(value.get("model"), source=str(path))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds settings by name; empty where it holds something else.
-
-    Raises:
-        ModelError: It cannot be read.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
-    return value if isinstance(value, dict) else {}
 
 
 def _check_fit(model: TWilBERT, weights: Mapping[str, torch.Tensor], *, source: Path) -> None:

@@ -22,8 +22,8 @@ from twil.reports.contestants import check_used, common_task, name_models, own_n
 from twil.scoring.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
 from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.resampling import check_comparable, comparable_metrics, resample
-from twil.task import Task
-from twil.train.classifiers import NO_NAMES, open_classifier, read_task, training_seconds
+from twil.task import NO_NAMES, Task
+from twil.train.classifiers import open_classifier, read_task, training_seconds
 
 RESAMPLES = 10_000
 FEWEST_RESAMPLES = 100

@@ -18,13 +18,10 @@ from twil.predict.architecture import Architecture
 from twil.predict.bundle import is_bundle, open_bundle
 from twil.predict.external import external_files
 from twil.predict.predictor import Predictor, classifier_task
-from twil.task import Task
+from twil.task import NO_NAMES, Task
 
 WARM_UP_ROWS = 32
 """The first rows are answered once before the time of all is taken."""
-
-NO_NAMES: Mapping[str, str] = {}
-"""Labels are called as the model calls them."""
 
 TextRows = Sequence[str | tuple[str, str]]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
 from twil.scoring.metrics import Report, score_logits
-from twil.train.classifiers import NO_NAMES, open_classifier
+from twil.task import NO_NAMES
+from twil.train.classifiers import open_classifier
 
 
 @dataclass(frozen=True)

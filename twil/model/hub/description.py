@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,22 +37,22 @@ class HubDescription:
     config: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> HubDescription:
-        """Read the file.
+    def parse(cls, path: Path, config: dict[str, Any]) -> HubDescription:
+        """Take what the file says.
 
         Raises:
-            ModelError: It cannot be read, or describes no encoder.
+            ModelError: It describes no encoder.
         """
-        path = folder / CONFIG
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
-        if not isinstance(value, dict) or not isinstance(value.get("model_type"), str):
+        if not isinstance(config.get("model_type"), str):
             raise ModelError(f"{path} does not say which type of model it describes: copy the folder again")
-        described = cls(path, value)
+        described = cls(path, config)
         described.check_reads()
         return described
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies."""
+        return self.path.parent
 
     @property
     def architecture(self) -> str:

@@ -20,7 +20,7 @@ _UNREAD = ("pooler.",)
 """Parts of a bare encoder that nothing reads: they may be missing."""
 
 
-def read_hub(folder: Path) -> tuple[HubModel, Tokenizer]:
+def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
     """Read a model that the transformers library can load, and its tokenizer; no code of the folder is run.
 
     Returns:
@@ -31,7 +31,7 @@ def read_hub(folder: Path) -> tuple[HubModel, Tokenizer]:
         ModelError: The folder cannot be read, or holds no encoder.
         MissingExtraError: transformers is not installed.
     """
-    described = HubDescription.read(folder)
+    folder = described.folder
     tokenizer, longest = _read_tokenizer(described)
     config = _read_config(described)
     if described.is_classifier:
@@ -43,19 +43,18 @@ def read_hub(folder: Path) -> tuple[HubModel, Tokenizer]:
     return model, _fit(tokenizer, model, folder)
 
 
-def read_hub_pieces(folder: Path) -> Tokenizer:
+def read_hub_pieces(described: HubDescription) -> Tokenizer:
     """Read the tokenizer of a folder alone, which cuts rows at what the model reads; raises as `read_hub`."""
-    described = HubDescription.read(folder)
     tokenizer, longest = _read_tokenizer(described)
     config = _read_config(described)
     with hushed() as library, torch.device("meta"):  # its shape alone is wanted
         model = HubModel(library.AutoModel.from_config(config), "none", longest=longest)
-    return _fit(tokenizer, model, folder)
+    return _fit(tokenizer, model, described.folder)
 
 
-def make_hub_classifier(folder: Path, task: Task) -> tuple[HubModel, Tokenizer]:
+def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel, Tokenizer]:
     """Put a new classifier for a task on the encoder of a folder; raises as `read_hub`."""
-    described = HubDescription.read(folder)
+    folder = described.folder
     tokenizer, longest = _read_tokenizer(described)
     config = ask(_read_config(described), task)
     with hushed() as library:
@@ -80,7 +79,7 @@ def ask(config: Any, task: Task) -> Any:
 
 
 def _read_tokenizer(described: HubDescription) -> tuple[Tokenizer, int | None]:
-    folder = described.path.parent
+    folder = described.folder
     return (load_tokenizer(folder / TOKENIZER), None) if described.own else read_pieces(folder)
 
 
@@ -112,7 +111,7 @@ def _read_config(described: HubDescription) -> Any:
             )
         try:
             config = library.AutoConfig.from_pretrained(
-                described.path.parent, local_files_only=True, trust_remote_code=False
+                described.folder, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # whatever the files of others lead to
             raise ModelError(f"{described.path} cannot be read ({first_line(error)})") from error

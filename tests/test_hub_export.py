@@ -130,14 +130,16 @@ def test_masks_are_filled_as_by_the_model(pretrained: Path, tmp_path: Path) -> N
         ]
 
 
-class TestOneFamily:
-    @pytest.fixture(scope="class")
-    def judge(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        names = {0: "LABEL_0", 1: "LABEL_1"}
-        return make_hub_folder(
-            tmp_path_factory.mktemp("judge") / "judge", "roberta", "classifier", id2label=names
-        )
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a tiny classifier with labels of its own."""
+    names = {0: "LABEL_0", 1: "LABEL_1"}
+    return make_hub_folder(
+        tmp_path_factory.mktemp("judge") / "judge", "roberta", "classifier", id2label=names
+    )
 
+
+class TestOneFamily:
     def test_pairs_are_answered_as_by_the_library(self, judge: Path, tmp_path: Path) -> None:
         from twil.model.folder import save
         from twil.task import Task

@@ -14,12 +14,14 @@ from tokenizers import Tokenizer
 from twil.config.model import Pooling
 from twil.errors import ConfigError, require
 from twil.export.card import CARD, write_card
+from twil.export.first_alone import first_alone
 from twil.export.graph import OPSET, WEIGHTS, write_graph
 from twil.export.half import write_fp16
 from twil.export.heads import choose_head, choose_pooling, make_graph
 from twil.export.hub_fusion import fuse_hub, hub_fusions
 from twil.export.int8 import make_int8, read_verdict
 from twil.export.int8_data import Int8Data, Int8Options, read_data
+from twil.export.neighbours import check_neighbours
 from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
 from twil.export.reduced import check_fp16, check_int8
 from twil.export.text_check import check_text_graph
@@ -36,6 +38,10 @@ from twil.text.tokenizer import max_length, save_tokenizer, set_max_length
 
 FILES = (GRAPH, WEIGHTS, TEXT_GRAPH, TOKENIZER, MANIFEST, CARD)
 """What a bundle may hold."""
+WHOLE_LAYER = (
+    "the last layer is computed for whole rows: it could not be cut down to their first token, which most "
+    "classifiers read alone"
+)
 
 
 @dataclass(frozen=True)
@@ -163,17 +169,24 @@ def export_onnx(
         require("onnxruntime_extensions", purpose="--text-in")
         check_texts(model, task)
     data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
+    # Held to the model as it was read: a fused one could be wrong in the same way as its graph.
+    reference = make_graph(model, pooling, head).eval()
     expected: Mapping[str, int] = {}
-    written = model
+    written, whole_layer = model, False
     if optimize:
         if isinstance(model, TWilBERT):
             expected, written = fusions(model), fuse(model)
         elif isinstance(model, HubModel):
             expected, written = hub_fusions(model), fuse_hub(model)
+            if head == "classifier":
+                trimmed = first_alone(written)
+                written, whole_layer = written if trimmed is None else trimmed, trimmed is None
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
         module = make_graph(written, pooling, head)
         write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)
+        if isinstance(model, HubModel):
+            check_neighbours(reference, OUTPUTS[head])
         manifest = Manifest(
             kind=head,
             max_length=longest,
@@ -186,8 +199,6 @@ def export_onnx(
             opset=opset,
             optimized=optimize,
         )
-        # Held to the model as it was read: a fused one could be wrong in the same way as its graph.
-        reference = make_graph(model, pooling, head).eval()
         bundle = Bundle(
             temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), reference).as_dict())
         )
@@ -204,7 +215,7 @@ def export_onnx(
         write_card(temporary, target.name, manifest, model.facts, run)
         manifest = open_bundle(temporary).manifest  # as a reader will see it
         size = sum(file.stat().st_size for file in temporary.iterdir())
-    unfused = tuple(_unfused(manifest, expected))
+    unfused = tuple(_unfused(manifest, expected)) + ((WHOLE_LAYER,) if whole_layer else ())
     return ExportReport(target, manifest, size, time.perf_counter() - started, unfused, texts_read)
 
 

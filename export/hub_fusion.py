@@ -4,7 +4,7 @@ Their exact GELU, and most spellings of its tanh approximation, are patterns tha
 operator of by itself; torch's own approximation is none, and is swapped.
 """
 
-# B batch   T tokens   Q queries   H heads   K head size
+# B batch   T tokens   Q queries   D hidden   H heads   K head size
 
 from __future__ import annotations
 
@@ -72,9 +72,12 @@ def _attend(
     n_heads, size = int(query.shape[1]), int(query.shape[3])
     if scaling is not None and not math.isclose(scaling, size**-0.5):
         raise _unlike("scales its attention in a way of its own")
-    if int(key.shape[1]) != n_heads:
+    if int(key.numel()) != int(attention_mask.numel()) * n_heads * size:
         raise _unlike("has heads that share their keys")
-    query, key, value = (part.transpose(1, 2).flatten(2) for part in (query, key, value))  # (B, T, H·K)
+    # By the heads of the query, as in a layer `_FirstAlone` those of a key are counted with its tokens.
+    query, key, value = (
+        part.transpose(1, 2).reshape(part.shape[0], -1, n_heads * size) for part in (query, key, value)
+    )
     mixed = attend_fused(query, key, value, attention_mask, n_heads)  # (B, Q, H·K)
     return mixed.view(*mixed.shape[:2], n_heads, size), None
 

@@ -26,8 +26,10 @@ from hub_models import (
 from tuning import twil_command
 
 from twil.errors import ConfigError, ExportError
-from twil.export.bundle import export_onnx
+from twil.export.bundle import WHOLE_LAYER, export_onnx
+from twil.export.first_alone import first_alone
 from twil.export.guard import Limits
+from twil.export.hub_fusion import fuse_hub
 from twil.export.int8_data import Int8Options
 from twil.model.folder import load_with_tokenizer
 from twil.predict.embedder import Embedder
@@ -76,6 +78,18 @@ class TestClassifiers:
         assert "MultiHeadAttention" not in manifests["plain"]["operators"]
         assert manifests["fused"]["operators"]["MultiHeadAttention"] == LAYERS
         assert manifests["fused"]["task"]["labels"] == list(LABELS.values())
+
+    def test_the_last_layer_is_computed_for_the_first_token_alone(self, classifier: Path) -> None:
+        model, _ = load_with_tokenizer(classifier)
+        fused = fuse_hub(model)
+        trimmed = first_alone(fused)
+        assert trimmed is not None
+        ids = torch.arange(12).view(2, 6)
+        visible = torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
+        with torch.inference_mode():
+            assert trimmed.encode(ids, visible).shape == (2, 1, HIDDEN)
+            assert fused.encode(ids, visible).shape == (2, 6, HIDDEN)
+            assert torch.allclose(trimmed(ids, visible), model(ids, visible), atol=1e-5)
 
     def test_half_precision_and_int8_are_held_to_the_model(
         self, family: str, classifier: Path, tmp_path: Path
@@ -196,6 +210,24 @@ class TestOneFamily:
             export_onnx(judge, tmp_path / "bundle", optimize=True)
         assert not (tmp_path / "bundle").exists()
 
+    def test_a_last_layer_whose_tokens_are_all_read_is_computed_whole(
+        self, judge: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def read_mean(self: Any, features: torch.Tensor, **_: Any) -> torch.Tensor:
+            read: torch.Tensor = self.out_proj(features.mean(dim=1))
+            return read
+
+        head = library().models.roberta.modeling_roberta.RobertaClassificationHead
+        monkeypatch.setattr(head, "forward", read_mean)
+        model, _ = load_with_tokenizer(judge)
+        assert first_alone(fuse_hub(model)) is None
+
+    def test_a_last_layer_that_cannot_be_cut_is_computed_whole_and_that_is_said(
+        self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("twil.export.first_alone._KEYS_AND_VALUES", frozenset())
+        assert export_onnx(judge, tmp_path / "bundle", optimize=True).unfused == (WHOLE_LAYER,)
+
     def test_a_fused_graph_is_held_to_the_model_as_it_was_read(
         self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -271,6 +303,14 @@ class TestOtherFamilies:
         export_onnx(folder, tmp_path / "bundle")
         with Predictor(tmp_path / "bundle") as predictor:
             assert np.abs(predictor.predict_logits(ROWS) - their_logits(folder, ROWS)).max() < LIKE
+
+    @pytest.mark.parametrize("kind", ["convbert", "nystromformer"])
+    def test_a_model_that_reads_pads_is_refused(self, kind: str, tmp_path: Path) -> None:
+        folder = make_kin_folder(tmp_path / "model", kind)
+        done = twil_command("export", folder, "--onnx", "-o", tmp_path / "bundle")
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "reads the pads behind a row" in done.stderr
+        assert not (tmp_path / "bundle").exists()
 
     def test_a_family_that_torch_cannot_export_is_one_line(self, tmp_path: Path) -> None:
         folder = make_kin_folder(tmp_path / "model", "xmod")  # which wants to be told a language

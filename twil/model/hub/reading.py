@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel
     folder = described.folder
     tokenizer, longest = _read_tokenizer(described)
     config = ask(_read_config(described), task)
+    low = copy.deepcopy(config)
+    low.num_hidden_layers = 1  # its classifier alone is wanted
     with hushed() as library:
-        drawn = library.AutoModelForSequenceClassification.from_config(config)
+        drawn = library.AutoModelForSequenceClassification.from_config(low)
     network, missing = _load("AutoModelForSequenceClassification", folder, config)
     prefix = f"{network.base_model_prefix}."
     _check_whole(folder, [name for name in missing if name.startswith(prefix)], unread=_UNREAD)

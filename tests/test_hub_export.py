@@ -104,6 +104,22 @@ class TestClassifiers:
         with Predictor(tmp_path / "int8") as predictor:
             assert len(predictor(ROWS)) == len(ROWS)
 
+    def test_it_is_compared_with_its_bundle(self, classifier: Path) -> None:
+        bundle = classifier.with_name("fused")
+        done = twil_command("compare", DEV, classifier, bundle, "--resamples", 200, "--json", "-q")
+        assert done.exit_code == 0, done.stderr
+        one, other = json.loads(done.stdout)["models"]
+        assert one["metrics"] == other["metrics"]
+        assert one["architecture"] == other["architecture"]
+
+    def test_its_bundle_is_timed(self, classifier: Path, tmp_path: Path) -> None:
+        shape = ("--batch", 2, "--length", 8, "--rounds", 2, "--runs", 1, "--warmup", 1, "--threads", 1)
+        file = tmp_path / "speed.json"
+        done = twil_command("benchmark", classifier.with_name("fused"), *shape, "--json", file)
+        assert done.exit_code == 0, done.stderr
+        (found,) = json.loads(file.read_text())["configurations"]
+        assert found["max_length"] == POSITIONS
+
     def test_the_bundle_needs_neither_torch_nor_the_library(self, classifier: Path, tmp_path: Path) -> None:
         target = tmp_path / "out.tsv"
         model = str(classifier.with_name("fused"))
@@ -179,7 +195,9 @@ class TestOneFamily:
         assert (wrong.exit_code, wrong.stderr.count("\n")) == (1, 1)
         assert not (tmp_path / "other").exists()
 
-    def test_a_folder_and_its_bundle_are_compared_and_measured(self, judge: Path, tmp_path: Path) -> None:
+    def test_folder_and_bundle_with_other_names_of_labels_are_compared(
+        self, judge: Path, tmp_path: Path
+    ) -> None:
         export_onnx(judge, tmp_path / "bundle", map_labels={"LABEL_0": "negative", "LABEL_1": "positive"})
         file = tmp_path / "rows.tsv"
         lines = [f"{text}\t{('negative', 'positive')[row % 2]}" for row, text in enumerate(texts()[:16])]

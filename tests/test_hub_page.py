@@ -38,7 +38,7 @@ def test_its_rows_are_the_families_and_its_columns_are_commands() -> None:
 
 def test_every_cell_is_a_test_and_every_test_a_cell() -> None:
     _, rows = read_table()
-    assert {cell for cells in rows.values() for cell in cells} - {"–"} == set(read_tests())
+    assert {cell for cells in rows.values() for cell in cells} == set(read_tests())
 
 
 @pytest.mark.parametrize("number", sorted(read_tests()))
@@ -48,8 +48,5 @@ def test_a_test_goes_through_the_families_that_name_it(number: str) -> None:
     function = importlib.import_module(file.removesuffix(".py"))
     for name in names:
         function = getattr(function, name)
-    families = [family for family, cells in read_table()[1].items() if number in cells]
-    if PARAMETRISED & set(inspect.signature(function).parameters):
-        assert tuple(families) == FAMILIES
-    else:
-        assert len(families) == 1
+    assert PARAMETRISED & set(inspect.signature(function).parameters)
+    assert all(number in cells for cells in read_table()[1].values())

@@ -515,15 +515,16 @@ class TestAsking:
         assert done.exit_code == 0, done.stderr
 
 
-def test_a_search_and_several_runs_start_from_a_model_of_the_library(
-    distilbert: Path, tmp_path: Path
-) -> None:
+def test_a_search_starts_from_a_model_of_the_library(pretrained: Path, tmp_path: Path) -> None:
+    settings = ("--set", "lr=1e-4,1e-3", "--set", "epochs=1", "--set", "data.limit=6")
+    folder = tmp_path / "search"
+    done = twil_command("search", TRAIN, "--dev", DEV, "--model", pretrained, *settings, "-q", "-o", folder)
+    assert done.exit_code == 0, done.stderr
+    assert library().AutoModelForSequenceClassification.from_pretrained(folder / "best")
+
+
+def test_several_runs_start_from_a_model_of_the_library(distilbert: Path, tmp_path: Path) -> None:
     common = (TRAIN, "--dev", DEV, "--limit", 12, "--model", distilbert, "--epochs", 1, "-q")
     runs = twil_command("finetune", *common, "--runs", 2, "-o", tmp_path / "model")
     assert runs.exit_code == 0, runs.stderr
-    settings = ("--set", "lr=1e-4,1e-3", "--set", "epochs=1", "--set", "data.limit=12")
-    searched = twil_command(
-        "search", *common[:3], "--model", distilbert, *settings, "-q", "-o", tmp_path / "search"
-    )
-    assert searched.exit_code == 0, searched.stderr
-    assert library().AutoModelForSequenceClassification.from_pretrained(tmp_path / "search" / "best")
+    assert library().AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")

@@ -19,9 +19,13 @@ EXAMPLES = Path(str(resources.files("twil.examples")))
 # Tiny models gain nothing from more threads, and waiting ones steal the time of what runs beside the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONG = ("test_readme.py", "test_distributed.py", "test_ray.py", "test_search.py")
+"""Files that take longest. They come first: one that came last would keep one process busy, and no other."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a CUDA device where there is none."""
+    """Begin with the files that take longest, and skip what needs a CUDA device where there is none."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tuning import twil_command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,23 +23,19 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[^\W\d_]{3,}", text))
 
 
-def run(command: str, folder: Path) -> str:
+def run(command: str) -> str:
     program, *arguments = shlex.split(command)
     assert program == "twil"
-    done = subprocess.run(
-        [sys.executable, "-m", "twil", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+    done = twil_command(*arguments)
+    assert done.exit_code == 0, f"{command}\n{done.output}"
+    return done.output
 
 
 @pytest.mark.timeout(240)
-def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+def test_commands_and_python_of_the_readme_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("examples", "tests", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     (settings,) = fenced("toml")
@@ -51,7 +48,7 @@ def test_commands_and_python_of_the_readme_run_as_they_stand(tmp_path: Path) -> 
         *("predict", "export", "embed", "benchmark", "import", "doctor"),
     ]
     for command, block in zip(commands, blocks, strict=True):
-        printed, shown = run(command, tmp_path), block.partition("\n")[2]
+        printed, shown = run(command), block.partition("\n")[2]
         if command.split()[1] not in (
             "benchmark",
             "doctor",

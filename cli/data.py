@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from twil.cli.console import Display, show_json
 from twil.errors import ConfigError, ModelError
+from twil.task import TaskKind
+
+_TASKS = (*get_args(TaskKind), "stance")
 
 
 def command(
@@ -41,11 +44,13 @@ def command(
     from twil.data.overview import Overview, OverviewOptions
     from twil.data.survey import survey
 
+    if task not in _TASKS:
+        raise ConfigError(f"there is no task '{task}': choose one of {', '.join(_TASKS)}")
     options = OverviewOptions(
         text=text,
         text_pair=text_pair,
         label=label,
-        task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked there
+        task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked above
         tokenizer=_find_tokenizer(model, tokenizer),
         max_length=max_length,
         header=not no_header,

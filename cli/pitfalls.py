@@ -70,7 +70,11 @@ def _warn_of_labels(display: Display, found: Overview) -> None:
 
     if any(LABEL_SEPARATOR in label for label in labels):
         display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
-    elif len(labels) > _MANY_LABELS and all(math.isfinite(parse_number(label)) for label in labels):
+    elif (
+        found.task == "class"  # labels of zeros and ones are numbered, and those numbers are their names
+        and len(labels) > _MANY_LABELS
+        and all(math.isfinite(parse_number(label)) for label in labels)
+    ):
         display.warn(f"{len(labels):,} labels, all of them numbers: --task regression takes them as such")
     else:
         constant = {file.name for file in found.files if file.constant}

@@ -127,6 +127,9 @@ def test_what_the_labels_seem_to_be_is_said(app: typer.Typer, tmp_path: Path) ->
     result = run(app, bits, "--task", "multi-label")
     assert cells(result, "2")[:2] == ["0", "0.0"]
     assert result.stderr.startswith("note: labels that no row of bits.tsv has: 2\n3 rows in ")
+    rows = [("hola", "|".join("1" * 11)), ("adiós", "|".join("0" * 11))]
+    many = write_rows(tmp_path / "many.tsv", rows)
+    assert "--task" not in run(app, many, "--task", "multi-label").stderr
     numbers = write_rows(tmp_path / "numbers.tsv", [(f"texto {n}", f"{n / 8}") for n in range(20)])
     assert "--task regression" in run(app, numbers).stderr
     result = run(app, numbers, "--task", "regression")
@@ -185,6 +188,6 @@ def test_wrong_files_and_options_are_one_line(app: typer.Typer, train: Path, tmp
     fails(run(app, train, "--model", tmp_path), "no model folder and no bundle")
     fails(run(app, train, "--model", tmp_path, "--tokenizer", train), "leave --tokenizer out")
     fails(run(app, train, "--tokenizer", train), "not a tokenizer.json")
-    fails(run(app, train, "--task", "ranking"), "choose one of")
+    fails(run(app, train, "--task", "ranking"), "choose one of class, multi-label, regression, stance")
     fails(run(app, train, "--task", "regression"), "train.tsv, line 2: no label is a number")
     fails(run(app, train, "--max-length", 20), "give a model or a tokenizer")

@@ -698,3 +698,10 @@ def test_real_tables_of_the_original_have_a_row_per_line(shared: Path) -> None:
     for path in tables:
         lines = path.read_bytes().removesuffix(b"\n").count(b"\n")  # below the header
         assert len(line_numbers(path, on_error="mark")) == lines, path
+
+
+def test_a_file_of_another_encoding_is_told_with_its_cure(tmp_path: Path) -> None:
+    path = tmp_path / "latin.tsv"
+    path.write_bytes("TEXT\nmañana\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin\.tsv, line 2: not UTF-8: .* iconv -f LATIN1 -t UTF-8"):
+        list(TableReader(path))

@@ -15,6 +15,14 @@ Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""
 NOT_UTF8 = "not UTF-8"
 """What is wrong with a row whose bytes are no text."""
+_CURES = {
+    NOT_UTF8: "correct the row, or save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)",
+}
+
+
+def with_cure(problem: str) -> str:
+    """Say of a bad row that ends the work how to mend it, too, where that is not plain."""
+    return f"{problem}: {_CURES[problem]}" if problem in _CURES else problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twil.data.formats import TEXT_COLUMN, TableFormat
-from twil.data.rows import NOT_UTF8, Rows, Source, distinct_names
+from twil.data.rows import NOT_UTF8, Rows, Source, distinct_names, with_cure
 from twil.data.streams import (
     BOM,
     ByteBlocks,
@@ -118,7 +118,7 @@ class CsvSource:
         _first_line(blocks)  # refuses a header that is not UTF-8
         _, first, problem = next(self._records(_CsvLines([TextBlock(1, head, clean=True)])))
         if problem:
-            raise DataError(problem, file=blocks.path, line=1)
+            raise DataError(with_cure(problem), file=blocks.path, line=1)
         self.names = _header_names(first or [""], blocks.path, header=header)
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:

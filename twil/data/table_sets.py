@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twil.data.rows import Rows, without_errors
+from twil.data.rows import Rows, with_cure, without_errors
 from twil.data.streams import is_stream
 from twil.data.tables import OnError, TableReader
 from twil.errors import ConfigError, DataError
@@ -137,7 +137,7 @@ class TableSet:
                 if not start <= first + row < stop:
                     continue
                 if self._on_error == "fail":
-                    raise DataError(problem, file=path, line=number)
+                    raise DataError(with_cure(problem), file=path, line=number)
                 self.first_errors += [said] if len(self.first_errors) < _SHOWN_ERRORS else []
                 self.skipped += 1
             first += len(rows.numbers)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from twil.data.formats import TEXT_COLUMN, find_format
-from twil.data.rows import Cells, Rows, without_errors
+from twil.data.rows import Cells, Rows, with_cure, without_errors
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import open_source
 from twil.data.streams import open_output
@@ -108,7 +108,7 @@ class TableReader:
         for index in sorted(rows.errors):
             number, problem = rows.numbers[index], rows.errors[index]
             if self._on_error == "fail":
-                raise DataError(problem, file=self.path, line=number)
+                raise DataError(with_cure(problem), file=self.path, line=number)
             if len(self.first_errors) < _SHOWN_ERRORS:
                 self.first_errors.append(f"{self.unit} {number}: {problem}")
         self.skipped += len(rows.errors)

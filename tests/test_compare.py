@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +343,7 @@ class TestFiles:
     def test_markdown_has_the_tables_of_the_terminal(self, comparison: Comparison) -> None:
         text = to_markdown(comparison)
         assert text.startswith("# Comparison on dev.tsv\n")
+        assert "\n\ndev.tsv: " in to_markdown(replace(comparison, file=Path("dev.tsv")))
         tables = [part for part in text.split("\n\n") if part.startswith("|")]
         assert [len(table.splitlines()) for table in tables] == [5, 5, 5, 5]
         assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)

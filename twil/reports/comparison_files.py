@@ -56,7 +56,8 @@ def to_markdown(comparison: Comparison) -> str:
     parts = [f"# Comparison on {comparison.file.name}"]
     for title, columns, rows, figures in comparison_grids(comparison):
         parts += [
-            f"{title[:1].upper()}{title[1:]}:",
+            # A title may open with the name of the file, which stays as it is.
+            f"{title}:" if title.startswith(str(comparison.file)) else f"{title[:1].upper()}{title[1:]}:",
             "\n".join(markdown_table(columns, rows, figures=figures)),
         ]
     if comparison.pairs:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display
+from twil.errors import ConfigError
 
 
 def command(
@@ -40,6 +41,10 @@ def command(
 
     folder = run if run.name else run.absolute()
     target = output or folder.with_name(f"{folder.name}.html")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"the page is HTML, and {target} is named otherwise: give it the ending .html")
+    if split and data:
+        raise ConfigError("--data names a file, and --split one of the run's: leave one of them out")
     check_vacant_file(target, overwrite=force)
     with Display(quiet=quiet) as display:
         examined = examine(folder, split=split, data=data, device=device)

@@ -415,5 +415,7 @@ class TestCommand:
         fails(report(run, "--data", tmp_path / "none.tsv"), "there is no such file")
         fails(report(tmp_path / "nowhere"), "there is no model folder")
         fails(report(run, "--split", "test"), "records no test file")
+        fails(report(run, "--split", "dev", "--data", other), "leave one of them out")
+        fails(report(run, "-o", tmp_path / "page.md"), "page.md is named otherwise", "ending .html")
         fails(report(run, "-o", tmp_path / "no" / "page.html"), "there is no folder")
         assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "other.tsv"]

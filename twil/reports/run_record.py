@@ -125,7 +125,7 @@ def find_source(folder: Path, record: RunRecord, *, split: str | None, data: str
     if data is not None:
         path = Path(data)
         if not path.is_file():
-            raise DataError("there is no such file", file=path)
+            raise DataError("there is no such file: check the path", file=path)
         found = sha256(path)
         known = [name for name in SPLITS if name in record.data and record.data[name].sha256 == found]
         return Source(path, known[0] if known else None, found)

@@ -502,7 +502,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    for content, said in ((b"{", "is no JSON"), (b"[1]", "no configuration of the original")):
+    for content, said in ((b"{", "is no JSON"), (b"[1]", "it holds no sections")):
         file.write_bytes(content)
         done = run_command(file, "-o", tmp_path / "model")
         assert done.exit_code == 1

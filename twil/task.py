@@ -66,7 +66,8 @@ class Task:
         self._check_labels()
         if unknown := [label for label in self.scored if label not in self.labels]:
             raise ConfigError(
-                f"a score of {', '.join(unknown)} is wanted, and the labels are {', '.join(self.labels)}"
+                f"a score of {', '.join(unknown)} is wanted, and the labels are {', '.join(self.labels)}: "
+                "name those that count (data.scored), or take another task"
             )
         if self.scored and self.kind != "class":
             raise ConfigError(f"a {self.kind} task is scored on all of its labels, not on some")
@@ -82,7 +83,7 @@ class Task:
 
     def _check_labels(self) -> None:
         if len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"the labels {list(self.labels)} are not all different")
+            raise ConfigError(f"the labels {', '.join(self.labels)} are not all different: name each once")
         if self.kind == "class" and len(self.labels) < 2:
             raise ConfigError(f"a classifier needs at least two labels, and there is {list(self.labels)}")
         if self.kind != "class" and not self.labels:
@@ -92,7 +93,9 @@ class Task:
                 f"a label of a multi-label task cannot hold '{LABEL_SEPARATOR}', which joins them"
             )
         if self.kind == "regression" and len(self.labels) > 1:
-            raise ConfigError(f"a regression has one output, and there are {len(self.labels)}")
+            raise ConfigError(
+                f"a regression has one output, and there are {len(self.labels)} labels: leave them out"
+            )
 
     @property
     def outputs(self) -> int:

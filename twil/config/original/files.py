@@ -30,6 +30,8 @@ def read_json(path: Path, translate: Callable[[Mapping[str, Any]], T]) -> T:
         raise ConfigError(f"there is no file {path}") from error
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long or too deep
         raise ConfigError(f"{path} is no JSON configuration: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} is no configuration of the original TWilBERT: it holds no sections")
     try:
         return translate(value)
     except ValidationError as error:

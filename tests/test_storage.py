@@ -94,3 +94,25 @@ def test_a_folder_that_nothing_can_be_written_to_is_named(
     said = r"bundle cannot be written \(Permission denied\)"
     with pytest.raises(TwilError, match=said), atomic_folder(tmp_path / "bundle"):
         pass
+
+
+def test_a_folder_that_takes_no_files_is_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    for check in (check_vacant, check_vacant_file):
+        with pytest.raises(TwilError, match=r"page cannot be written .*: choose another folder"):
+            check(tmp_path / "page")
+
+
+def test_a_file_that_the_system_refuses_is_called_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / f"{'a' * 250}.md"  # as such it fits; the temporary name beside it does not
+    with pytest.raises(TwilError) as caught, atomic_file(path) as temporary:
+        temporary.write_text("hola", encoding="utf-8")
+    assert str(caught.value).startswith(f"{path} cannot be written (")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_other_files_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "page.md"):
+        (tmp_path / "absent").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
     The content is flushed to disk before the move. When the block raises, `path` is left as it was
     and the temporary file is removed.
+
+    Raises:
+        TwilError: There is no folder for it, or the system refuses a file there.
     """
     path = Path(path)
     check_parent(path)
@@ -37,8 +40,13 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is None or os.fspath(error.filename) != str(temporary):
+            raise
+        # The temporary name, which is in the system's own words, would tell a person nothing.
+        raise TwilError(f"{path} cannot be written ({error.strerror}): choose another output") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def remove_leftovers(path: str | Path) -> None:
@@ -141,16 +149,20 @@ def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def check_parent(path: str | Path) -> None:
-    """Refuse a path without a name, or whose folder does not exist.
+    """Refuse a path without a name, or whose folder does not exist or takes no files.
 
     Raises:
-        TwilError: It names the command that makes the folder.
+        TwilError: It names the command that makes the folder, or asks for another.
     """
     path = Path(path)
     if not path.name:
         raise TwilError(f"'{path}' is no name for an output: give it one")
     if not path.parent.is_dir():
         raise TwilError(f"there is no folder {path.parent}: make it first (mkdir -p {path.parent})")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise TwilError(
+            f"{path} cannot be written (nothing may be written in {path.parent}): choose another folder"
+        )
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -191,6 +203,11 @@ def _move_folder(source: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old)
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # a name that the system refused cannot be removed, either
+        temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

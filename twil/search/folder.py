@@ -59,7 +59,8 @@ class SearchFolder:
             ConfigError: A search does.
             TwilError: Something else does, or there is no parent folder.
         """
-        check_parent(self.root)
+        # One that is there is written into, whatever the folder that holds it allows.
+        check_parent(self.trials if self.root.is_dir() else self.root)
         check_state(self.root, _OWN)
         if overwrite or not (self.root.is_dir() and any(self.root.iterdir())):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_a_folder_that_takes_no_files_is_named_before_any_work(
     for check in (check_vacant, check_vacant_file):
         with pytest.raises(TwilError, match=r"page cannot be written .*: choose another folder"):
             check(tmp_path / "page")
+
+
+def test_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for check in (check_vacant, check_vacant_file):
+        with pytest.raises(TwilError, match="device or a pipe"):
+            check(pipe, overwrite=True)
+    with pytest.raises(TwilError, match="device or a pipe"), atomic_file(pipe):
+        pass
+    with pytest.raises(TwilError, match="device or a pipe"), atomic_folder(pipe, overwrite=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "page").write_text("antes", encoding="utf-8")
+    link = tmp_path / "page"
+    link.symlink_to("there/page")
+    with atomic_file(link) as temporary:
+        temporary.write_text("después", encoding="utf-8")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "page").read_text(encoding="utf-8") == "después"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["page"]
 
 
 def test_a_file_that_the_system_refuses_is_called_by_its_own_name(tmp_path: Path) -> None:

@@ -28,18 +28,22 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     The content is flushed to disk before the move. When the block raises, `path` is left as it was
     and the temporary file is removed.
 
+    A link is followed: the file that it leads to is replaced, not the link.
+
     Raises:
-        TwilError: There is no folder for it, or the system refuses a file there.
+        TwilError: There is no folder for it, it is a device or a pipe, or the system refuses a file there.
     """
     path = Path(path)
     check_parent(path)
+    _check_no_device(path)
+    end = path.resolve()
     # The name keeps its ending, from which writers choose format and compression.
-    temporary = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
+    temporary = end.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
     try:
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        temporary.replace(end)
+        _sync(end.parent)
     except OSError as error:
         if error.filename is None or os.fspath(error.filename) != str(temporary):
             raise
@@ -53,7 +57,7 @@ def remove_leftovers(path: str | Path) -> None:
     """Remove the temporary files that killed writes of `path` left beside it."""
     path = Path(path)
     form = re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(path.name))
-    for entry in path.parent.iterdir():
+    for entry in path.resolve().parent.iterdir():
         if form.fullmatch(entry.name):
             entry.unlink(missing_ok=True)
 
@@ -121,6 +125,7 @@ def check_vacant(path: str | Path, *, overwrite: bool = False, own: Collection[s
     """
     path = Path(path)
     check_parent(path)
+    _check_no_device(path)
     if path.is_file():
         raise TwilError(f"{path} is a file, and a folder is to be written there: choose another name")
     held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
@@ -142,6 +147,7 @@ def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
     """
     path = Path(path)
     check_parent(path)
+    _check_no_device(path)
     if path.is_dir():
         raise TwilError(f"{path} is a folder, and a file is to be written there: choose another name")
     if path.exists() and not overwrite:
@@ -203,6 +209,12 @@ def _move_folder(source: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old)
+
+
+def _check_no_device(path: Path) -> None:
+    """Refuse what would be lost if a file or folder took its place, such as ``/dev/null``."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise TwilError(f"{path} is a device or a pipe, which would be replaced: choose another output")
 
 
 def _remove(temporary: Path) -> None:

@@ -44,9 +44,14 @@ def choose_arithmetic(
         raise ConfigError(
             f"there is no precision '{precision}': choose one of {', '.join(get_args(Precision))}"
         )
+    limits = Limits(max_drop, min_agreement, min_cosine)
     if precision != "int8":
         if calibration or evaluation:
             raise ConfigError("--calibration and --eval are for int8: add --precision int8")
+        if limits != Limits():
+            raise ConfigError(
+                "--max-drop, --min-agreement and --min-cosine are for int8: add --precision int8"
+            )
         return Arithmetic(precision == "fp16", None)
     if calibration is None or evaluation is None:
         raise ConfigError(
@@ -57,5 +62,4 @@ def choose_arithmetic(
         raise ConfigError("--max-drop is 0 or more points, and --min-agreement between 0 and 100 percent")
     if not -1 <= min_cosine <= 1:
         raise ConfigError("--min-cosine lies between -1 and 1")
-    limits = Limits(max_drop, min_agreement, min_cosine)
     return Arithmetic(False, Int8Options(calibration, evaluation, columns, limits))

@@ -404,6 +404,10 @@ def test_bad_options_and_files_are_refused_before_any_work(
         ({"calibration": None}, "--calibration"),
         ({"evaluation": None}, "--eval"),
         ({"precision": "fp32"}, "are for int8: add --precision int8"),
+        (
+            {"precision": "fp32", "calibration": None, "evaluation": None, "max_drop": 1.0},
+            "--min-cosine are for int8: add --precision int8",
+        ),
         ({"max_drop": -1.0}, "--max-drop"),
         ({"max_drop": float("nan")}, "--max-drop"),
         ({"min_agreement": 101.0}, "--min-agreement"),

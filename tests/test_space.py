@@ -65,6 +65,8 @@ def test_short_names_are_whole_ones_where_only_one_is_meant() -> None:
         ("dropout=0.0..1.5", r"model\.classifier\.dropout: .*less than 1"),
         ("pooling=avg,sum", r"model\.classifier\.pooling"),
         ("lr=1e-5,", "empty value"),
+        ("lr=", "empty value"),
+        ("epochs=1..2..3", r"train\.epochs has the range '1\.\.2\.\.3', which is none: write low\.\.high"),
         ("lr=1e-5,1e-05", "same value twice: 1e-5, 1e-05"),
         ("lr=1e-3..1e-5", "must be the smaller one"),
         ("dropout=0..0.5:log", "begins above 0"),

@@ -148,13 +148,15 @@ def make_dimension(name: str, values: Any) -> Dimension | Any:
     if isinstance(values, str) and (match := _RANGE.fullmatch(values)):
         _check_free(name)
         return _range(name, *match.groups())
+    if isinstance(values, str) and re.match(r"[\d+-].*\.\.", values):
+        raise ConfigError(f"{name} has the range '{values}', which is none: write low..high")
     if isinstance(values, str):
         choices = [(part.strip(), parse_value(part)) for part in split(values)]
     elif isinstance(values, Sequence):
         choices = [(one if isinstance(one, str) else format_value(one), one) for one in values]
     else:
         return values
-    if len(choices) == 1 and isinstance(values, str):
+    if len(choices) == 1 and isinstance(values, str) and values.strip():
         return choices[0][1]
     _check_free(name)
     if not choices or "" in (words for words, _ in choices):

@@ -338,6 +338,8 @@ def read_sets(data: DataConfig) -> LabelledSets:
     files = {"train": data.train, "dev": data.dev, "test": data.test}
     given = {name: file for name, file in files.items() if file is not None}
     for file in given.values():
+        if file.is_dir():
+            raise DataError("is a folder: name a file in it", file=file)
         if str(file) == "-" or (file.exists() and not file.is_file()):
             raise DataError("training data must be a regular file, whose hash is recorded", file=file)
     columns, sample = (

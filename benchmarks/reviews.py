@@ -8,9 +8,9 @@ review padded to the 512 pieces that the model reads, batches of 16, AdamW, fp32
 batch as 16 reviews have on average, of reviews of like length. The reviews of a round are the same for both.
 
 Each way is a process that holds its model, and goes on when its turn comes: `rows` reviews for twil, and
-`padded_rows` for the loop, to which all are equally long. The first round is not counted. Training and
-evaluation are each a run of its own; with --parts, what the results hold of the other one stays. Seconds per
-epoch are those of 1,000 reviews at the rate of a round. `reviews_peers.py` holds the ways.
+`padded_rows` for the loop, to which all are equally long. The first round is not counted. Training is
+measured first, then evaluation. Seconds per epoch are those of 1,000 reviews at the rate of a round.
+`reviews_peers.py` holds the ways.
 """
 
 from __future__ import annotations
@@ -181,14 +181,6 @@ def measure(course: Course, ways: Sequence[str], rounds: int, batch_tokens: int)
     return found
 
 
-def read_ways(results: Path) -> dict[str, dict[str, Any]]:
-    """Read what an earlier run measured, of which a part may stay."""
-    found: dict[str, dict[str, Any]] = {}
-    if results.is_file():
-        found = json.loads(results.read_text(encoding="utf-8"))["ways"]
-    return found
-
-
 def check_same(ways: dict[str, dict[str, Any]]) -> None:
     """Refuse to compare ways that do not compute the same."""
     logits = [np.array(ways[way]["logits"]) for way in ("evaluate-notebook", "evaluate-twil")]
@@ -231,9 +223,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--rows", type=int, default=160, help="reviews of a round")
     parser.add_argument("--padded-rows", type=int, default=32, help="of a round where all are padded")
-    parser.add_argument(
-        "--parts", default=",".join(PARTS), help="what is measured anew: training, evaluation"
-    )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "reviews")
     options = parser.parse_args()
     if options.padded_rows % BATCH_ROWS:
@@ -243,9 +232,9 @@ def main() -> None:
     course.make(options.data)
     lengths = course.lengths()
     batch_tokens = round(BATCH_ROWS * lengths.mean())
-    ways = read_ways(options.output.with_suffix(".json"))
-    for part in options.parts.split(","):
-        ways |= measure(course, list(PARTS[part]), options.rounds, batch_tokens)
+    ways: dict[str, dict[str, Any]] = {}
+    for names in PARTS.values():
+        ways |= measure(course, list(names), options.rounds, batch_tokens)
     check_same(ways)
     results = {
         "twil": __version__,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from twil.cli.console import Display, show_json
-from twil.errors import ConfigError, ModelError
+from twil.errors import ConfigError
 from twil.task import TaskKind
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _TASKS = (*get_args(TaskKind), "stance")
 
@@ -25,7 +28,10 @@ def command(
     ] = None,
     task: Annotated[str, typer.Option(help="class, multi-label, regression or stance.")] = "class",
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A model folder or bundle, whose pieces to count.")
+        Path | None,
+        typer.Option(
+            "--model", "-m", help="A model folder, bundle or model of the hub, whose pieces to count."
+        ),
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Or a tokenizer.json.")] = None,
     max_length: Annotated[
@@ -69,11 +75,17 @@ def command(
     show_notes(display, found)
 
 
-def _find_tokenizer(model: Path | None, tokenizer: Path | None) -> Path | None:
+def _find_tokenizer(model: Path | None, tokenizer: Path | None) -> Path | Tokenizer | None:
+    from twil.predict.bundle import TOKENIZER, is_bundle
+    from twil.storage import read_json
+
     if model is None:
         return tokenizer
     if tokenizer is not None:
         raise ConfigError("--model has a tokenizer: leave --tokenizer out")
-    if not (model / "tokenizer.json").is_file():
-        raise ModelError(f"there is no model folder and no bundle {model}: it has no tokenizer.json")
-    return model / "tokenizer.json"
+    config = model / "config.json"
+    if is_bundle(model) or (config.is_file() and "model" in read_json(config)):
+        return model / TOKENIZER  # twil's own, for which no model need be looked at
+    from twil.model.folder import load_pieces
+
+    return load_pieces(model)

@@ -185,7 +185,7 @@ def test_wrong_files_and_options_are_one_line(app: typer.Typer, train: Path, tmp
     fails(run(app, tmp_path / "picture.tsv"), "picture.tsv", "PNG image")
     fails(run(app, tmp_path), "is a folder")
     fails(run(app, train, train), "named twice")
-    fails(run(app, train, "--model", tmp_path), "no model folder and no bundle")
+    fails(run(app, train, "--model", tmp_path), "is no model folder")
     fails(run(app, train, "--model", tmp_path, "--tokenizer", train), "leave --tokenizer out")
     fails(run(app, train, "--tokenizer", train), "not a tokenizer.json")
     fails(run(app, train, "--task", "ranking"), "choose one of class, multi-label, regression, stance")

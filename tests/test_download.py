@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,16 @@ class TestRefused:
         with pytest.raises(ModelError, match=rf"^there is no model folder {NAME}, and .*{said}") as refused:
             describe(NAME)
         assert "\n" not in str(refused.value)
+
+    def test_a_model_whose_files_alone_are_guarded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            response = SimpleNamespace(headers={}, request=None)
+            raise huggingface_hub.errors.GatedRepoError("403 Client Error.\n\nAccess", response=response)
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+        with pytest.raises(ModelError, match="accepted its terms"):
+            describe(NAME)
 
     def test_a_hub_that_is_ill_gives_what_the_cache_has(
         self, own_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -133,6 +133,11 @@ class TestFinetuning:
             for one, other in zip(before.depths, after.depths, strict=True)
         ]
         assert kept == [True, True] + [False] * (LAYERS - 1)
+        trained = dict(after.named_parameters())
+        embedded = [name for name in trained if "embedding" in name]  # ELECTRA's projection among them
+        assert all(
+            torch.equal(value, trained[name]) for name, value in before.named_parameters() if name in embedded
+        )
 
     @pytest.mark.parametrize("kind", ["pairs", "multi-label", "regression"])
     def test_every_kind_of_task_is_kept_with_the_folder(

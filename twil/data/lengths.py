@@ -44,7 +44,7 @@ class PieceCounter:
     """Cuts texts into pieces, whole, to see how long they are.
 
     Args:
-        path: A `tokenizer.json`.
+        pieces: A tokenizer, which is changed, or the path of a `tokenizer.json`.
         longest: The longest row that is read, in pieces; the tokenizer's where left out.
 
     Attributes:
@@ -55,12 +55,12 @@ class PieceCounter:
         ConfigError: Rows of that length have no room for text.
     """
 
-    def __init__(self, path: Path, longest: int | None = None) -> None:
-        self.tokenizer: Tokenizer = load_tokenizer(path)
+    def __init__(self, pieces: Path | Tokenizer, longest: int | None = None) -> None:
+        self.tokenizer = pieces if isinstance(pieces, Tokenizer) else load_tokenizer(pieces)
         if longest is not None:
             set_max_length(self.tokenizer, longest)
         self.longest = max_length(self.tokenizer)
-        self.unknown = find_special(self.tokenizer, source=str(path)).unknown
+        self.unknown = find_special(self.tokenizer, source=str(pieces)).unknown
         self.tokenizer.no_truncation()
 
 

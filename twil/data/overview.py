@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from tokenizers import Tokenizer
+
 from twil.data.answers import Values
 from twil.data.formats import TEXT_COLUMN
 from twil.data.lengths import Lengths, Unit
@@ -24,7 +26,8 @@ class OverviewOptions:
         text_pair: Column of the second texts, where rows are pairs.
         label: Column of the answers; where left out, that of `COLUMNS` in the files that have it.
         task: What the answers are.
-        tokenizer: A `tokenizer.json`, to measure texts in pieces; in characters without it.
+        tokenizer: A tokenizer or the path of a `tokenizer.json`, to measure texts in pieces; in characters
+            without it.
         max_length: The longest row that is read, in pieces; the tokenizer's where left out.
         header: Whether the first line of a TSV or CSV names its columns.
         format: The format of all files, where the endings of their names do not tell.
@@ -34,7 +37,7 @@ class OverviewOptions:
     text_pair: str | None = None
     label: str | None = None
     task: TaskKind = "class"
-    tokenizer: Path | None = None
+    tokenizer: Path | Tokenizer | None = None
     max_length: int | None = None
     header: bool = True
     format: str | None = None

@@ -13,7 +13,7 @@ import hashlib
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_w
 from twil.predict.bundle import is_bundle
 from twil.storage import atomic_folder, read_json, sha256, write_json
 from twil.task import Task
-from twil.text.tokenizer import check_own, load_tokenizer, save_tokenizer
+from twil.text.tokenizer import check_own, load_tokenizer, pieces_hash, save_tokenizer
 from twil.version import __version__
 
 WEIGHTS, RUN = "model.safetensors", "run.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER, SETTINGS, RUN, LOG)
-_TOKENIZER_HASH = "tokenizer_sha256"
+_TOKENIZER_HASH, _PIECES_HASH = "tokenizer_sha256", "pieces_sha256"
 
 
 def save(
@@ -82,7 +82,7 @@ def save(
         elif isinstance(model, HubModel):
             from twil.model.hub.writing import write_hub
 
-            write_hub(folder, model, tokenizer, header)
+            write_hub(folder, model, tokenizer, header | {_PIECES_HASH: pieces_hash(tokenizer)})
         write_json(folder / RUN, {**run, "versions": versions()})
         if log is not None:
             shutil.copyfile(log, folder / LOG)
@@ -171,8 +171,8 @@ class Description:
 
     @property
     def written_here(self) -> bool:
-        """Whether twil wrote the folder, and `tokenizer.json` is what it reads with."""
-        return self.hub is None or bool(self.hub.own)
+        """Whether `tokenizer.json` is as twil wrote it, and what it reads with."""
+        return self.hub is None or self.hub.own_pieces
 
 
 def describe(path: str | Path) -> Description:
@@ -197,7 +197,7 @@ def describe(path: str | Path) -> Description:
         return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
     hub = HubDescription.parse(folder / CONFIG, value)
     if hub.own:
-        _check_tokenizer(folder, hub.own)
+        hub = replace(hub, own_pieces=_has_own_pieces(folder, hub.own))
     if not weights_files(folder):
         raise _incomplete(path, WEIGHTS)
     return Description(folder, hub.task, hub.config, hub=hub)
@@ -212,7 +212,9 @@ def locate(path: str | Path) -> Path:
     folder = Path(path)
     if folder.is_dir():
         return folder
-    if folder.exists() or not is_hub_name(folder.as_posix()):
+    # A name within a folder of this machine is a slip, and no name on the hub.
+    local = len(folder.parts) > 1 and Path(folder.parts[0]).is_dir()
+    if local or folder.exists() or not is_hub_name(folder.as_posix()):
         raise ModelError(f"there is no model folder {path}{_nearest(folder)}")
     try:
         return download(folder.as_posix())
@@ -291,4 +293,22 @@ def _incomplete(path: str | Path, missing: str) -> ModelError:
 def _check_tokenizer(folder: Path, header: Mapping[str, Any]) -> None:
     path = folder / TOKENIZER
     if not path.is_file() or sha256(path) != header.get(_TOKENIZER_HASH):
-        raise ModelError(f"{path} is not the tokenizer of this model: copy the folder again")
+        raise _other_tokenizer(path)
+
+
+def _other_tokenizer(path: Path) -> ModelError:
+    return ModelError(f"{path} is not the tokenizer of this model: copy the folder again")
+
+
+def _has_own_pieces(folder: Path, header: Mapping[str, Any]) -> bool:
+    """Tell whether a tokenizer is the file that twil wrote, and not what the library made of it since.
+
+    Raises:
+        ModelError: It cuts texts into other pieces.
+    """
+    path = folder / TOKENIZER
+    if path.is_file() and sha256(path) == header.get(_TOKENIZER_HASH):
+        return True
+    if not path.is_file() or pieces_hash(load_tokenizer(path)) != header.get(_PIECES_HASH):
+        raise _other_tokenizer(path)
+    return False

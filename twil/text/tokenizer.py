@@ -6,6 +6,8 @@ is written in the file and run by the `tokenizers` library.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -174,6 +176,15 @@ def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
     padded.enable_padding(direction="right", pad_id=pad, pad_token=tokenizer.id_to_token(pad))
     with atomic_file(path) as temporary:
         padded.save(str(temporary))
+
+
+def pieces_hash(tokenizer: Tokenizer) -> str:
+    """Give a SHA-256 of how texts are cut, however rows are truncated and padded."""
+    told = json.loads(tokenizer.to_str())
+    told["padding"] = told["truncation"] = None
+    # Their other properties are for what is decoded, and other programs set them anew.
+    told["added_tokens"] = [(piece["id"], piece["content"]) for piece in told["added_tokens"]]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def check_own(tokenizer: Tokenizer, path: Path) -> None:

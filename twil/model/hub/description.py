@@ -31,10 +31,12 @@ class HubDescription:
     Attributes:
         path: The file.
         config: All of it.
+        own_pieces: Whether the `tokenizer.json` beside it is as twil wrote it, with the length of rows.
     """
 
     path: Path
     config: dict[str, Any]
+    own_pieces: bool = False
 
     @classmethod
     def parse(cls, path: Path, config: dict[str, Any]) -> HubDescription:
@@ -44,7 +46,10 @@ class HubDescription:
             ModelError: It describes no encoder.
         """
         if not isinstance(config.get("model_type"), str):
-            raise ModelError(f"{path} does not say which type of model it describes: copy the folder again")
+            raise ModelError(
+                f"{path} does not say which type of model it describes: copy the folder again, or add the "
+                'type that it lacks, such as "model_type": "bert"'
+            )
         described = cls(path, config)
         described.check_reads()
         return described
@@ -86,9 +91,8 @@ class HubDescription:
         if not self.is_classifier:
             return None
         try:
-            if self.own.get("task") is not None:
-                return Task.from_dict(self.own["task"])
-            return Task(self._kind, self._labels)
+            own = self.own.get("task")
+            return under_names(Task.from_dict(own) if own else None, Task(self._kind, self._labels))
         except ConfigError as error:
             raise ModelError(f"{self.path}: {error}") from error
 
@@ -115,11 +119,23 @@ class HubDescription:
 
     @property
     def _labels(self) -> tuple[str, ...]:
-        names = self.config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+        names = self.config.get("id2label")
         try:
+            names = names or {place: f"LABEL_{place}" for place in range(self.config.get("num_labels", 2))}
             places = {int(place): str(name) for place, name in names.items()}
-        except (AttributeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ModelError(f"{self.path}: id2label does not name the outputs") from error
         if sorted(places) != list(range(len(places))):
             raise ModelError(f"{self.path}: id2label does not name the outputs from 0 onwards")
         return tuple(places[place] for place in sorted(places))
+
+
+def under_names(own: Task | None, named: Task) -> Task:
+    """Give the task that twil wrote under the names of the library's labels, where it is one of as many.
+
+    The library carries on what twil wrote, also where labels were changed since; and knows nothing of pairs,
+    temperatures and thresholds.
+    """
+    if own is None or (own.kind, own.outputs) != (named.kind, named.outputs):
+        return named
+    return own.renamed(dict(zip(own.labels, named.labels, strict=True)))

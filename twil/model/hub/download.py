@@ -12,7 +12,7 @@ from twil.model.hub.library import check_installed
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
-_SMALL = ("*.json", "*.txt", "*.model")
+_SMALL = ("*.json", "*.txt", "*.model", "*.codes")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _ELSEWHERE = "*/*"  # other formats lie in folders of their own
 _PATIENCE = 10.0  # seconds; the library itself would wait for a silent network as long as the system does
@@ -43,6 +43,8 @@ def download(name: str) -> Path:
         folder = _fetch(hub, name, _SAFE, cached=silence is not None)
         if not any(folder.glob(_SAFE)):
             folder = _fetch(hub, name, _PICKLED, cached=silence is not None)
+    except hub.errors.RepositoryNotFoundError as error:  # what guards a model may guard its files alone
+        raise _refusal(hub, name, error) from error
     except Exception as error:  # of the network, the hub, the disk
         why = first_line(silence or error)
         raise _absent(
@@ -61,17 +63,8 @@ def _ask(hub: Any, name: str) -> Exception | None:
     """
     try:
         hub.HfApi().model_info(name, timeout=_PATIENCE)
-    except hub.errors.GatedRepoError as error:
-        raise _absent(
-            name,
-            "the hub gives the model of that name only to those who have accepted its terms: do so on its "
-            "page, and log in (hf auth login)",
-        ) from error
     except hub.errors.RepositoryNotFoundError as error:
-        raise _absent(
-            name,
-            "the hub has no model of that name, or a private one: check the name, or log in (hf auth login)",
-        ) from error
+        raise _refusal(hub, name, error) from error
     except Exception as error:  # it is offline by wish or by accident, and the cache may have the model
         return error
     return None
@@ -85,6 +78,19 @@ def _fetch(hub: Any, name: str, weights: str, *, cached: bool) -> Path:
             ignore_patterns=[_ELSEWHERE],
             local_files_only=cached,
         )
+    )
+
+
+def _refusal(hub: Any, name: str, error: Exception) -> ModelError:
+    if isinstance(error, hub.errors.GatedRepoError):
+        return _absent(
+            name,
+            "the hub gives the model of that name only to those who have accepted its terms: do so on its "
+            "page, and log in (hf auth login)",
+        )
+    return _absent(
+        name,
+        "the hub has no model of that name, or a private one: check the name, or log in (hf auth login)",
     )
 
 

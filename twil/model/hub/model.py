@@ -147,7 +147,15 @@ class HubModel(TextModel):
                 f"the layers of {type(self.network).__name__} cannot be told apart: leave train.freeze and "
                 "train.layer_decay out"
             )
-        return [embeddings, *stacks[0]]
+        layers = stacks[0]
+        above = {id(parameter) for parameter in layers.parameters()}
+        # Some have more of them than in that part, such as ELECTRA's projection.
+        below = [
+            parameter
+            for name, parameter in self.encoder.named_parameters()
+            if "embedding" in name and id(parameter) not in above
+        ]
+        return [nn.ParameterList(below), *layers]
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None

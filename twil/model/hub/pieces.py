@@ -38,7 +38,7 @@ def read_pieces(folder: Path) -> tuple[Tokenizer, int | None]:
     if not found.is_fast:
         raise ModelError(
             f"{folder} has a tokenizer in Python alone ({type(found).__name__}), which nothing else can run: "
-            "give a model with a tokenizer.json"
+            "give a model whose tokenizer the tokenizers library runs"
         )
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
     tokenizer.no_padding()

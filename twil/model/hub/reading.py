@@ -18,7 +18,7 @@ from twil.task import Task
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
 _UNREAD = ("pooler.",)
-"""Parts of a bare encoder that nothing reads: they may be missing."""
+"""May be missing: nothing reads it in a bare encoder, and a new classifier begins with one drawn anew."""
 
 
 def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
@@ -48,8 +48,8 @@ def read_hub_pieces(described: HubDescription) -> Tokenizer:
     """Read the tokenizer of a folder alone, which cuts rows at what the model reads; raises as `read_hub`."""
     tokenizer, longest = _read_tokenizer(described)
     config = _read_config(described)
-    with hushed() as library, torch.device("meta"):  # its shape alone is wanted
-        model = HubModel(library.AutoModel.from_config(config), "none", longest=longest)
+    with torch.device("meta"):  # its shape alone is wanted
+        model = HubModel(_draw("AutoModel", described.folder, config), "none", longest=longest)
     return _fit(tokenizer, model, described.folder)
 
 
@@ -58,10 +58,7 @@ def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel
     folder = described.folder
     tokenizer, longest = _read_tokenizer(described)
     config = ask(_read_config(described), task)
-    low = copy.deepcopy(config)
-    low.num_hidden_layers = 1  # its classifier alone is wanted
-    with hushed() as library:
-        drawn = library.AutoModelForSequenceClassification.from_config(low)
+    drawn = _draw("AutoModelForSequenceClassification", folder, _with_one_layer(config))
     network, missing = _load("AutoModelForSequenceClassification", folder, config)
     prefix = f"{network.base_model_prefix}."
     _check_whole(folder, [name for name in missing if name.startswith(prefix)], unread=_UNREAD)
@@ -83,7 +80,7 @@ def ask(config: Any, task: Task) -> Any:
 
 def _read_tokenizer(described: HubDescription) -> tuple[Tokenizer, int | None]:
     folder = described.folder
-    return (load_tokenizer(folder / TOKENIZER), None) if described.own else read_pieces(folder)
+    return (load_tokenizer(folder / TOKENIZER), None) if described.own_pieces else read_pieces(folder)
 
 
 def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path) -> Tokenizer:
@@ -136,6 +133,27 @@ def _read_without_classifier(folder: Path, config: Any, longest: int | None, *, 
         network, missing = _load("AutoModel", folder, config)
     _check_whole(folder, missing, unread=_UNREAD)
     return HubModel(network, head, longest=longest)
+
+
+def _with_one_layer(config: Any) -> Any:
+    """Give the configuration of a model that has the same classifier, which alone is wanted of it."""
+    low = copy.deepcopy(config)
+    for name, value in vars(config).items():  # Longformer's windows, for one, are told layer by layer
+        if isinstance(value, list) and len(value) == config.num_hidden_layers:
+            setattr(low, name, value[:1])
+    low.num_hidden_layers = 1
+    return low
+
+
+def _draw(kind: str, folder: Path, config: Any) -> Any:
+    """Make a network with random weights."""
+    with hushed() as library:
+        try:
+            return getattr(library, kind).from_config(config)
+        except Exception as error:  # whatever the files of others lead to
+            raise ModelError(
+                f"{folder} describes a model that cannot be made ({first_line(error)})"
+            ) from error
 
 
 def _load(kind: str, folder: Path, config: Any) -> tuple[Any, list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from twil.config.model import ModelConfig
-from twil.model.hub.description import CLASSIFIER, CONFIG, HubDescription
+from twil.model.hub.description import CLASSIFIER, CONFIG, HubDescription, under_names
 from twil.model.hub.reading import ask
 from twil.model.twilbert import MODEL_TYPE
 from twil.model.twilbert_folder import FORMAT, read_shape
@@ -69,11 +69,9 @@ class TwilbertConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
             ModelError: The labels do not describe a task.
         """
         told = {"architectures": [CLASSIFIER], "id2label": self.id2label, "problem_type": self.problem_type}
-        named, own = HubDescription(Path(MODEL_TYPE), told).task, self.shape.task
+        named = HubDescription(Path(MODEL_TYPE), told).task
         assert named is not None
-        if own is None or (own.kind, own.outputs) != (named.kind, named.outputs):
-            return named
-        return own.renamed(dict(zip(own.labels, named.labels, strict=True)))
+        return under_names(self.shape.task, named)
 
     @property
     def vocab_size(self) -> int:

@@ -261,6 +261,85 @@ def test_what_else_lies_there_is_left_alone(source: Path, predictor: Predictor, 
     assert (folder / "notas.txt").read_text(encoding="utf-8") == "mías"
 
 
+def test_a_state_whose_removal_was_killed_is_still_one(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, target = tmp_path / "whole.tsv", tmp_path / "out.tsv"
+    run(source, predictor, whole)
+    unlink = Path.unlink
+    for last in range(1, 5):
+        interrupt_after(3, source, predictor, target)
+        gone: list[Path] = []
+
+        def dying(path: Path, gone: list[Path] = gone, last: int = last, **options: Any) -> None:
+            if path.parent == partial_folder(target):
+                gone.append(path)
+                if len(gone) > last:
+                    raise Killed
+            unlink(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", dying)
+            with pytest.raises(Killed):
+                run(source, predictor, target, overwrite=True)
+        run(source, predictor, target, resume=True)
+        assert target.read_bytes() == whole.read_bytes()
+
+
+def test_two_runs_of_one_output_do_not_meet(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    target = tmp_path / "out.tsv"
+    first = predict_file(source, predictor, target, window_rows=WINDOW)
+    next(first)
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(TwilError, match=r"another process is writing .*out\.tsv"):
+            run(source, predictor, target, **options)
+    run(source, predictor, tmp_path / "other.tsv")
+    list(first)
+    assert target.read_bytes() == (tmp_path / "other.tsv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tsv", "other.tsv", "out.tsv"]
+
+
+def test_what_a_kill_left_before_any_state_is_removed(
+    source: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.tsv"
+    (tmp_path / ".17-0123abcd.out.tsv").write_text("half", encoding="utf-8")
+    (tmp_path / ".out.tsv.lock").touch()
+    (tmp_path / ".17-0123abcd.other.tsv").touch()
+    run(source, predictor, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".17-0123abcd.other.tsv",
+        "in.tsv",
+        "out.tsv",
+    ]
+
+
+def test_a_run_from_a_pipe_goes_on_however_its_bytes_come(
+    bundle: Path, source: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    whole, target = tmp_path / "whole.tsv", tmp_path / "out.tsv"
+    run(source, predictor, whole)
+    program = (
+        "import sys; from twil.predict import partial; from twil.predict.files import predict_file; "
+        "partial.KEEP_SECONDS = 0.0; "
+        f"list(predict_file('-', {str(bundle)!r}, {str(target)!r}, window_rows={WINDOW}, provider='cpu', "
+        "threads=2, input_format='tsv', resume=True))"
+    )
+    content = source.read_bytes()
+    broken = content.replace(b"\nid900\t", b"\nid900\tx\t")  # a bad row ends the first run
+    first = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert first.stdin is not None
+    for begin in range(0, len(broken), 3000):
+        first.stdin.write(broken[begin : begin + 3000])
+        first.stdin.flush()
+    _, said = first.communicate()
+    assert b"line 902" in said
+    assert partial_folder(target).is_dir()
+    second = subprocess.run([sys.executable, "-c", program], input=content, capture_output=True, check=False)
+    assert second.returncode == 0, second.stderr.decode()
+    assert target.read_bytes() == whole.read_bytes()
+
+
 def test_a_short_run_leaves_no_trace(
     source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -397,6 +397,60 @@ def test_a_file_is_never_replaced_by_its_predictions(
     assert source.read_bytes() == before
 
 
+def test_a_file_behind_a_standard_stream_is_not_replaced_either(bundle: Path, tmp_path: Path) -> None:
+    table = write_tweets(tmp_path / "t.tsv", TWEETS)
+    before = table.read_bytes()
+    command = [sys.executable, "-m", "twil", "predict", "-m", str(bundle), "-q"]
+    for arguments, mode in ((["-", "-o", str(table)], "rb"), ([str(table)], "ab")):
+        with table.open(mode) as file:
+            streams = {"stdin": file, "stdout": subprocess.PIPE} if mode == "rb" else {"stdout": file}
+            done = subprocess.run([*command, *arguments], stderr=subprocess.PIPE, check=False, **streams)  # type: ignore[call-overload]
+        assert done.returncode == 1
+        assert b"the output would replace its input" in done.stderr
+        assert table.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system does not name its streams")
+def test_what_a_descriptor_leads_to_is_written_on(bundle: Path, tmp_path: Path) -> None:
+    table, every = write_tweets(tmp_path / "t.tsv", TWEETS), tmp_path / "all.tsv"
+    every.write_text("before\n", encoding="utf-8")
+    command = [sys.executable, "-m", "twil", "predict", str(table), "-m", str(bundle), "-q"]
+    with every.open("ab") as file:
+        options = ["-o", "/dev/stdout", "--output-format", "tsv"]
+        subprocess.run([*command, *options], stdout=file, check=True)
+    lines = every.read_text(encoding="utf-8").splitlines()
+    assert (lines[0], len(lines)) == ("before", 2 + len(TWEETS))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.tsv", "t.tsv"]
+
+
+def test_a_first_row_without_a_header_may_be_bad_as_any(predictor: Predictor, tmp_path: Path) -> None:
+    for ending in ("tsv", "csv"):
+        mark = {"tsv": b"\t", "csv": b","}[ending]
+        content = b"1\tma\xf1ana\n2\thola\n".replace(b"\t", mark)
+        table = write(tmp_path / f"t.{ending}", content)
+        target = tmp_path / f"o-{ending}.tsv"
+        options = {"header": False, "text": "2", "id_column": "1", "on_error": "skip"}
+        assert run(table, predictor, target, **options).skipped == 1
+        assert [row[0] for row in read_tsv(target)[1]] == ["2"]
+    with pytest.raises(DataError, match="is not text in UTF-8"):
+        run(table, predictor, tmp_path / "o.tsv")
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("t.tsv", ""), (b"a\xf1o.tsv".decode(errors="surrogateescape"), "f")]
+)
+def test_a_column_of_files_that_cannot_be_is_told_before_any_work(
+    name: str, column: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    try:
+        table = write_tweets(tmp_path / name, TWEETS)
+    except OSError:
+        pytest.skip("this system has no such names")
+    with pytest.raises(ConfigError, match="--file-column"):
+        run(table, predictor, tmp_path / "o.tsv", file_column=column)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_an_older_output_is_replaced(predictor: Predictor, tmp_path: Path) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
     target = write(tmp_path / "out.tsv", "the old one\n")

@@ -19,7 +19,7 @@ from twil.errors import ConfigError, DataError, MissingExtraError, ModelError, T
 from twil.predict import ray as engine
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress, Summary
 from twil.predict.files import predict_file
-from twil.predict.parts import find_files
+from twil.predict.parts import find_files, part_name
 from twil.predict.ray import predict_on_ray
 from twil.task import Task
 
@@ -188,7 +188,7 @@ def test_a_bad_cell_ends_the_work_with_its_file_and_row_and_nothing_is_left(
     table = write_table(tmp_path / "in" / "t.parquet", pa.array([b"bien", b"\xff\xfe"], pa.binary()))
     with pytest.raises(DataError) as caught:
         run(table, bundle, tmp_path / "out")
-    assert str(caught.value) == f"{table}, line 2: not UTF-8"
+    assert str(caught.value).startswith(f"{table}, line 2: not UTF-8: correct the row, or ")
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
 
@@ -290,6 +290,38 @@ def test_an_encoder_and_a_model_of_pairs_are_refused(tmp_path: Path) -> None:
     pairs = write_bundle(tmp_path / "pairs", Task("class", POLARITY.labels, pair=True))
     with pytest.raises(DataError, match="takes pairs of texts"):
         run(table, pairs, tmp_path / "out")
+
+
+def test_an_output_that_would_replace_what_is_read_is_refused(bundle: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "in" / part_name(0, 0), tweets(3))
+    for source, target in (
+        (str(tmp_path / "in"), str(tmp_path / "in")),
+        (f"file://{tmp_path}/in", f"file://{tmp_path}/in"),
+        (f"file://{tmp_path}/in", str(tmp_path / "in")),
+        (str(tmp_path), str(tmp_path / "in")),
+    ):
+        with pytest.raises(DataError, match="the output would replace what is read"):
+            run(source, bundle, target, overwrite=True)
+    assert table.is_file()
+
+
+def test_a_name_with_signs_of_a_pattern_is_taken_as_it_is(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "[2024]" / "tuits[1].parquet", tweets(3))
+    assert find_files(str(table)) == [str(table)]
+    assert find_files(str(table.parent)) == [str(table)]
+
+
+def test_other_outputs_within_a_folder_are_not_twil_s_to_replace(
+    cluster: Any, bundle: Path, tmp_path: Path
+) -> None:
+    table = write_table(tmp_path / "t.parquet", tweets(3))
+    run(table, bundle, f"file://{tmp_path}/out/day")
+    with pytest.raises(TwilError, match=r"holds what twil did not write there \(day\)"):
+        run(table, bundle, f"file://{tmp_path}/out", overwrite=True)
+    before = sorted((tmp_path / "out" / "day").iterdir())
+    with pytest.raises(ConfigError, match="has room for"):
+        run(table, bundle, f"file://{tmp_path}/out/day", overwrite=True, workers=99)
+    assert sorted((tmp_path / "out" / "day").iterdir()) == before
 
 
 def test_a_folder_gives_its_tables_and_a_star_goes_into_no_folder(tmp_path: Path) -> None:

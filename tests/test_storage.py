@@ -119,6 +119,14 @@ def test_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_descriptor_is_no_output(path: str) -> None:
+    if not Path(path).exists():
+        pytest.skip("this system has no such names")
+    with pytest.raises(TwilError, match="device or a pipe"):
+        check_vacant_file(path, overwrite=True)
+
+
 def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "page").write_text("antes", encoding="utf-8")

@@ -310,6 +310,14 @@ def test_names_of_jsonl_are_those_of_its_first_object(tmp_path: Path) -> None:
         TableReader(save(tmp_path, "u.jsonl", "esto no es JSON\n"))
 
 
+def test_whole_numbers_in_a_column_of_floats_are_written_as_such(tmp_path: Path) -> None:
+    ids = [1234567890123.0, None, 0.25, -7.0, float(2**53 - 1), 1e300, float("nan")]
+    pq.write_table(pa.table({"ID": pa.array(ids, pa.float64())}), tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet", ["ID"])["ID"]
+    assert found[:5] == ["1234567890123", "", "0.25", "-7", "9007199254740991"]
+    assert float(found[5]) == 1e300
+
+
 def test_parquet_cells_become_texts(tmp_path: Path) -> None:
     table = pa.table({
         "s": pa.array(["hola", None, "ñ"]),

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from twil.errors import ModelError, TwilError, first_line
 
@@ -19,6 +19,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+_DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
 
 
 @contextmanager
@@ -102,14 +104,30 @@ def exclusive(path: str | Path) -> Iterator[None]:
     """
     path = Path(path)
     with path.open("ab") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TwilError(
-                    f"another process is at work in {path.parent}: wait for it, or choose another output"
-                ) from None
+        if not _lock(file):
+            raise TwilError(
+                f"another process is at work in {path.parent}: wait for it, or choose another output"
+            )
         yield
+
+
+@contextmanager
+def sole_writer(output: str | Path) -> Iterator[None]:
+    """Be the only process that writes an output; of one that is killed, the system ends that, too.
+
+    Raises:
+        TwilError: Another process writes it.
+    """
+    output = Path(output)
+    path = output.resolve().with_name(f".{output.name}.lock")
+    with path.open("ab") as file:
+        # One that was removed meanwhile locks nothing.
+        if not _lock(file) or not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            raise TwilError(f"another process is writing {output}: wait for it, or choose another output")
+        try:
+            yield
+        finally:
+            _remove(path)
 
 
 def check_vacant(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> None:
@@ -211,10 +229,25 @@ def _move_folder(source: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
+def is_descriptor(path: str | Path) -> bool:
+    """Tell whether a path is the system's name for an open file of a process, such as ``/dev/stdout``."""
+    return _DESCRIPTOR.fullmatch(os.path.abspath(path)) is not None  # noqa: PTH100 - links are not followed
+
+
 def _check_no_device(path: Path) -> None:
     """Refuse what would be lost if a file or folder took its place, such as ``/dev/null``."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if is_descriptor(path) or (path.exists() and not path.is_file() and not path.is_dir()):
         raise TwilError(f"{path} is a device or a pipe, which would be replaced: choose another output")
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file for this process; False where another one has it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _remove(temporary: Path) -> None:

@@ -16,6 +16,8 @@ from twil.data.rows import NOT_UTF8, Cells, Rows, distinct_names
 from twil.data.streams import BLOCK_BYTES, copy_stream, is_stream, open_bytes
 from twil.errors import DataError, first_line
 
+_EXACT = 2**53  # whole numbers below stand in a float as they are
+
 
 class ParquetSource:
     """A Parquet file, by row batches; whatever is not text is cast to it."""
@@ -100,12 +102,19 @@ def _check_castable(cells: Any, path: str | Path) -> None:
 def _cast(column: Any, errors: dict[int, str]) -> list[str]:
     """Return the cells as texts, and mark in `errors` those that no text can hold."""
     try:
-        if not pa.types.is_string(column.type):
-            column = column.cast(pa.string())
-        cells = column.to_pylist()
+        texts = column if pa.types.is_string(column.type) else column.cast(pa.string())
+        cells = texts.to_pylist()
+        if pa.types.is_floating(column.type):
+            cells = [_whole(value) or cell for value, cell in zip(column.to_pylist(), cells, strict=True)]
     except (UnicodeDecodeError, pa.ArrowInvalid):
         cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
     return ["" if cell is None else cell for cell in cells] if column.null_count else cells
+
+
+def _whole(value: float | None) -> str | None:
+    """Write a whole number as one: a column of ids is of this type where one of them is absent."""
+    exact = value is not None and value.is_integer() and abs(value) < _EXACT
+    return str(int(value)) if exact else None  # type: ignore[arg-type]
 
 
 def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:

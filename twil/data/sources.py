@@ -86,7 +86,7 @@ class TsvSource:
     def __init__(self, blocks: ByteBlocks, *, header: bool) -> None:
         self._blocks = blocks
         self._header = header
-        line = _first_line(blocks)
+        line = _first_line(blocks, strict=header)
         self.names = _header_names(line.split("\t"), blocks.path, header=header)
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
@@ -115,7 +115,7 @@ class CsvSource:
         self._delimiter = delimiter
         self._header = header
         head = blocks.head.removeprefix(BOM).decode(errors="surrogateescape")
-        _first_line(blocks)  # refuses a header that is not UTF-8
+        _first_line(blocks, strict=header)
         _, first, problem = next(self._records(_CsvLines([TextBlock(1, head, clean=True)])))
         if problem:
             raise DataError(with_cure(problem), file=blocks.path, line=1)
@@ -335,9 +335,11 @@ def _fields(number: int) -> str:
     return "1 field" if number == 1 else f"{number} fields"
 
 
-def _first_line(blocks: ByteBlocks) -> str:
+def _first_line(blocks: ByteBlocks, *, strict: bool) -> str:
+    """Read the first line; refuse a header that is not UTF-8, where another row may be a bad one."""
+    line = blocks.head.removeprefix(BOM).partition(b"\n")[0]
     try:
-        return blocks.head.removeprefix(BOM).partition(b"\n")[0].decode().removesuffix("\r")
+        return line.decode(errors="strict" if strict else "surrogateescape").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise DataError(
             f"is not text in UTF-8 (byte {error.start + 1}): save it as UTF-8", file=blocks.path, line=1
@@ -345,7 +347,7 @@ def _first_line(blocks: ByteBlocks) -> str:
 
 
 def _find_delimiter(blocks: ByteBlocks, *, header: bool, tabs: bool) -> str:
-    line = re.sub(r'"[^"]*"', "", _first_line(blocks))  # what is quoted separates nothing
+    line = re.sub(r'"[^"]*"', "", _first_line(blocks, strict=header))  # what is quoted separates nothing
     # TWilBERT: its tables are called .csv but hold tabs and bare quotes, which a CSV parser would eat.
     # Without a header the first line is data, in which a comma says nothing.
     if tabs and "\t" in line and not (header and "," in line):

@@ -76,6 +76,8 @@ class TableSet:
     ) -> None:
         if not paths:
             raise ConfigError("there is no table to read: name one")
+        if file_column is not None:
+            _check_file_column(file_column, paths)
         self.paths = tuple(paths)
         self.skipped = 0
         self.first_errors: list[str] = []
@@ -100,8 +102,8 @@ class TableSet:
         """
         return sum(self._open(path).count_rows() for path in self.paths)
 
-    def windows(self, size: int, wanted: range | None = None) -> Iterator[TableWindow]:
-        """Yield the rows, so many at a time wherever a table ends, or those of a stream as they come.
+    def windows(self, size: int, wanted: range | None = None, *, live: bool = False) -> Iterator[TableWindow]:
+        """Yield the rows, so many at a time wherever a table ends.
 
         Which rows come together does not depend on what is wanted, nor on what is done with bad rows.
 
@@ -109,6 +111,7 @@ class TableSet:
             size: Rows of a window, of which the last may have fewer.
             wanted: The rows that are asked for, counted from 0 with the bad ones among them; all when left
                 out. Windows without any are not given, and nothing is said of bad rows beside them.
+            live: Yield rows as they come, as of a stream whose answers are waited for.
 
         Raises:
             DataError: A bad row is to end the work, or damage makes the rest of a table unreadable.
@@ -117,7 +120,7 @@ class TableSet:
         self.first_errors = []
         asked = range(sys.maxsize) if wanted is None else wanted
         first = 0
-        for window in _windows(self._runs(), size, gathered=not self.stream):
+        for window in _windows(self._runs(), size, gathered=not live):
             rows = sum(len(run.rows.numbers) for run in window)
             start, stop = max(0, asked.start - first), min(rows, asked.stop - first)
             if start < stop:
@@ -205,6 +208,19 @@ def _identity(path: str | Path) -> tuple[int, int]:
     """Return what tells files apart whatever names or links lead to them."""
     found = Path(path).stat()
     return found.st_dev, found.st_ino
+
+
+def _check_file_column(name: str, paths: Sequence[str | Path]) -> None:
+    if not name:
+        raise ConfigError("the column of the files has no name: give it one (--file-column)")
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"the name {str(path)!r} is no text in UTF-8, and cannot stand in a column: rename the file, "
+                "or leave --file-column out"
+            ) from None
 
 
 def _windows(runs: Iterable[_Run], size: int, *, gathered: bool) -> Iterator[list[_Run]]:

@@ -123,17 +123,17 @@ def predict_file(
     repeated = repeated_columns(found_id, file_column, keep)
     errors = on_error == "mark"
     columns = output_columns(predictor.task, repeated, errors=errors)
-    resumed = state is not None and state.open(run_settings(predictor, window_rows))
-    work = Work(predictor, texts, predictor.gather, state)
     session = predictor.session
-    yield announced(predictor, tables, tuple(columns), found_id, resumed=resumed)
-    with (
-        state or nullcontext(),
-        cancelled_pool(predictor.workers) as pool,
-        TableWriter(target, columns, format=output_format) as writer,
-    ):
-        for window in work.windows(tables, window_rows, wanted, pool):
-            logits = (yield from work.finish(window)).values
-            cells = output_cells(predictor.task, columns, window.rows, repeated, logits, errors=errors)
-            writer.write({name: column[window.own] for name, column in cells.items()})
+    with state or nullcontext():
+        resumed = state is not None and state.open(run_settings(predictor, window_rows))
+        work = Work(predictor, texts, predictor.gather, state, live=is_stream(target))
+        yield announced(predictor, tables, tuple(columns), found_id, resumed=resumed)
+        with (
+            cancelled_pool(predictor.workers) as pool,
+            TableWriter(target, columns, format=output_format) as writer,
+        ):
+            for window in work.windows(tables, window_rows, wanted, pool):
+                logits = (yield from work.finish(window)).values
+                cells = output_cells(predictor.task, columns, window.rows, repeated, logits, errors=errors)
+                writer.write({name: column[window.own] for name, column in cells.items()})
     yield Summary(**work.tally.sum_up(tables, on_error), altered=writer.altered, provider=session.provider)

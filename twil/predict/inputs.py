@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import IO, Any, TypeAlias, get_args
 
+from twil.data.formats import STANDARD_STREAM
 from twil.data.rows import Rows
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
@@ -87,11 +91,18 @@ def check_target(source: Sources, target: str | Path) -> None:
     Raises:
         DataError: It is.
     """
-    if is_stream(target) or not Path(target).exists():
-        return
-    for path in source_paths(source):
-        if not is_stream(path) and Path(target).samefile(path):
-            raise DataError("the output would replace its input: choose another name", file=target)
+    written = _file_of(target, sys.stdout)
+    if written and written in (_file_of(path, sys.stdin) for path in source_paths(source)):
+        raise DataError("the output would replace its input: choose another name", file=target)
+
+
+def _file_of(path: str | Path, standard: IO[str]) -> tuple[int, int] | None:
+    """Give device and number of the file that a path, or a standard stream, leads to; None where to none."""
+    try:
+        status = os.fstat(standard.fileno()) if str(path) == STANDARD_STREAM else Path(path).stat()
+    except (OSError, ValueError):  # there is none, or the stream is no file of the system
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def check_texts(bundle: Bundle, task: Task, texts: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ import re
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -25,7 +25,7 @@ from twil.errors import ConfigError, ModelError, TwilError, first_line
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.predict.answers import Answers
 from twil.predict.engine import Engine, Text
-from twil.storage import atomic_file, remove_leftovers, write_json
+from twil.storage import atomic_file, remove_leftovers, sole_writer, write_json
 from twil.version import __version__
 
 KEEP_SECONDS = 10.0
@@ -44,7 +44,7 @@ class PartialRun:
     """Keeps the answers of one run in the folder ``OUTPUT.partial``, until it ends well.
 
     In its ``with`` block, whatever ends the work keeps what is done so far, where that took longer than
-    `KEEP_SECONDS`.
+    `KEEP_SECONDS`. No other process writes the same output meanwhile.
 
     Args:
         target: The output.
@@ -56,7 +56,7 @@ class PartialRun:
 
     Raises:
         ConfigError: An interrupted run lies there.
-        TwilError: Something else lies there.
+        TwilError: Something else lies there; or, on entry, another process writes the output.
     """
 
     def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
@@ -70,9 +70,12 @@ class PartialRun:
         self._parts = 0
         self._kept: Iterator[tuple[bytes, Answers]] = iter(())
         self._begin = self._last = perf_counter()
+        self._alone = ExitStack()
 
     def open(self, settings: Mapping[str, str], *, beside: Path | None = None) -> bool:
         """Take up what an interrupted run kept, or give it up; tell whether there was anything.
+
+        To be called in the ``with`` block, before the output is begun.
 
         Args:
             settings: What its answers depend on besides the texts.
@@ -83,9 +86,8 @@ class PartialRun:
             ModelError: It cannot be read.
         """
         self._settings = dict(settings)
-        if self.root.exists():
-            for output in (self._target, *([beside] if beside else [])):
-                remove_leftovers(output)  # where the run was killed
+        for output in (self._target, *([beside] if beside else [])):
+            remove_leftovers(output)  # of a run that was killed
         numbers = self._numbers() if self._resume else []
         if not numbers:
             self.clear()
@@ -136,19 +138,24 @@ class PartialRun:
         """
         check_state(self.root, _OWN)
         if self.root.is_dir():
-            for entry in sorted(self.root.iterdir(), reverse=True):  # the settings go last but for leftovers
+            # From behind, and the settings behind the parts: what a kill leaves can be gone on with.
+            for number in reversed(self._numbers()):
+                self._at(number).unlink()
+            for entry in self.root.iterdir():
                 entry.unlink()
             self.root.rmdir()
 
     def __enter__(self) -> Self:
+        self._alone.enter_context(sole_writer(self._target))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.clear()
-        elif self.root.exists() or perf_counter() - self._begin >= KEEP_SECONDS:
-            with suppress(TwilError):  # what ended the work is said
-                self._write()
+        with self._alone:
+            if kind is None:
+                self.clear()
+            elif self.root.exists() or perf_counter() - self._begin >= KEEP_SECONDS:
+                with suppress(TwilError):  # what ended the work is said
+                    self._write()
 
     def _write(self) -> None:
         if not self._pending:

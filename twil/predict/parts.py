@@ -49,7 +49,8 @@ def find_files(source: str) -> list[str]:
     with _storage_errors(source):
         system, path, scheme = _locate(source)
         pattern = PurePosixPath(path)
-        if _WILD.search(path):
+        exact = not scheme and Path(path).exists()  # whatever signs its name holds
+        if _WILD.search(path) and not exact:
             root = str(PurePosixPath(*_before_wild(pattern.parts)))
             found = [name for name in _walk(system, root) if _matches(PurePosixPath(name), pattern)]
         elif system.get_file_info(path).type == pa.fs.FileType.Directory:
@@ -121,6 +122,22 @@ def output_folder(target: str, *, overwrite: bool) -> Iterator[Output]:
         raise
 
 
+def check_apart(files: list[str], target: str) -> None:
+    """Refuse an output that is, or holds, what is read.
+
+    Raises:
+        DataError: It is.
+    """
+    with _storage_errors(target):
+        system, path, _ = _locate(target)
+        for file in files:
+            other, name, _ = _locate(file)
+            if other.type_name == system.type_name and PurePosixPath(name).is_relative_to(path):
+                raise DataError(
+                    f"the output would replace what is read ({file}): choose another folder", file=target
+                )
+
+
 def check_output(target: str, *, overwrite: bool) -> None:
     """Refuse an output that is a stream, or is there.
 
@@ -132,10 +149,10 @@ def check_output(target: str, *, overwrite: bool) -> None:
     if not _is_url(target):
         check_vacant(Path(target).absolute(), overwrite=overwrite, own=_own_names(target))
         return
-    held = [PurePosixPath(name).name for name in _held(target)]
+    held = [PurePosixPath(info.path).name for info in _held(target)]
     if held and not overwrite:
         raise TwilError(f"{target} is there already: choose another name, or replace it with --force")
-    if foreign := [name for name in held if not _is_own(name)]:
+    if foreign := [PurePosixPath(info.path).name for info in _held(target) if not _is_own(info)]:
         raise TwilError(
             f"{target} holds what twil did not write there ({', '.join(foreign[:3])}) and is not replaced: "
             "choose another name"
@@ -179,7 +196,7 @@ class _Store:
                 shutil.copyfileobj(file, stream, 1 << 20)
 
     def check(self, names: set[str]) -> None:
-        lost = names - {PurePosixPath(name).name for name in _held(self.url)}
+        lost = names - {PurePosixPath(info.path).name for info in _held(self.url)}
         if lost:
             raise TwilError(f"{self.url} lacks {len(lost)} parts that were written: label the table again")
 
@@ -190,11 +207,11 @@ class _Store:
                 pass
 
     def clear(self) -> None:
-        held = [name for name in _held(self.url) if _is_own(PurePosixPath(name).name)]
+        held = [info.path for info in _held(self.url) if _is_own(info)]
         with _storage_errors(self.url):
             system, _, _ = _locate(self.url)
-            for name in held:
-                system.delete_file(name)
+            for path in held:
+                system.delete_file(path)
 
 
 def _is_url(path: str) -> bool:
@@ -224,10 +241,11 @@ def _walk(system: Any, root: str) -> list[str]:
     return [info.path for info in system.get_file_info(selector) if info.is_file]
 
 
-def _held(url: str) -> list[str]:
+def _held(url: str) -> list[Any]:
+    """List what lies in a folder itself; its own folders are those of others."""
     with _storage_errors(url):
         system, path, _ = _locate(url)
-        return _walk(system, path)
+        return list(system.get_file_info(pa.fs.FileSelector(path, allow_not_found=True)))
 
 
 def _before_wild(parts: tuple[str, ...]) -> Iterator[str]:
@@ -256,10 +274,14 @@ def _is_table(path: PurePosixPath, root: str) -> bool:
 
 def _own_names(target: str) -> set[str]:
     path = Path(target)
-    return {entry.name for entry in path.iterdir() if _is_own(entry.name)} if path.is_dir() else set()
+    return {entry.name for entry in path.iterdir() if _is_made(entry.name)} if path.is_dir() else set()
 
 
-def _is_own(name: str) -> bool:
+def _is_own(info: Any) -> bool:
+    return bool(info.is_file) and _is_made(PurePosixPath(info.path).name)
+
+
+def _is_made(name: str) -> bool:
     return name == DONE or _PART.fullmatch(name) is not None
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,7 +26,15 @@ from twil.predict.columns import output_columns
 from twil.predict.engine import BATCH_TOKENS
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress
 from twil.predict.inputs import Sources, check_on_error, check_texts, open_tables, source_paths
-from twil.predict.parts import Output, check_output, find_files, local_copy, output_folder, part_name
+from twil.predict.parts import (
+    Output,
+    check_apart,
+    check_output,
+    find_files,
+    local_copy,
+    output_folder,
+    part_name,
+)
 from twil.predict.predictor import classifier_task
 from twil.predict.session import ProviderChoice
 
@@ -96,6 +104,7 @@ def predict_on_ray(
     files = [file for path in source_paths(source) for file in find_files(str(path))]
     if twice := [file for file, count in Counter(files).items() if count > 1]:
         raise DataError("is named twice, and its rows would be there twice: name it once", file=twice[0])
+    check_apart(files, target)
     with local_copy(files[0]) as path:  # what its first lines tell is told before any work
         _, found_id = open_tables(path, texts, id_column, keep)
     job = Job(texts, found_id, id_column is not None, tuple(keep), on_error, provider, threads, batch_tokens)
@@ -106,10 +115,12 @@ def predict_on_ray(
     def total(key: str) -> int:
         return sum(part[key] for part in parts.values())
 
-    # The cluster ends first, so that nothing is written to a folder that was given up.
-    with output_folder(target, overwrite=overwrite) as output, _cluster() as ray:
+    # The cluster ends first, so that nothing is written to a folder that was given up. It also begins first:
+    # where it cannot, an older output stays.
+    with ExitStack() as outputs, _cluster() as ray:
         workers = _check_room(ray, job, workers)
         content = _ship(ray, bundle)
+        output = outputs.enter_context(output_folder(target, overwrite=overwrite))
         yield ClusterStarted(bundle.folder, workers, threads, len(files), tuple(columns), found_id)
         for part in _predicted_parts(ray, job, files, content, output, workers):
             parts[part["name"]] = part

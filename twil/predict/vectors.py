@@ -150,29 +150,30 @@ def embed_file(
     longest = embedder.bundle.manifest.max_length if tokens else 1
     size = min(window_rows, max(1, _HELD_BYTES // (4 * longest * width)))
     settings = run_settings(embedder, size, tokens=tokens, normalize=embedder.normalize)
-    resumed = state.open(settings, beside=ids)
     gather = embedder.gather_tokens if tokens else embedder.gather
     output = TOKENS if tokens else POOLED
-    work = Work(embedder, (text,), gather, state, output=output, pieces=tokens)
     session = embedder.session
-    yield announced(embedder, tables, () if array else (*repeated, *made), found_id, resumed=resumed)
     writer: VectorWriter = (
         ArrayWriter(target, width, ids=ids, id_column=found_id)
         if array
         else VectorTableWriter(target, repeated, made, width)
     )
-    with state, cancelled_pool(embedder.workers) as pool, writer:
-        for window in work.windows(tables, size, wanted, pool):
-            values = (yield from work.finish(window)).values
-            cells = {**window.rows.columns, errors: error_cells(window.rows)}
-            pieces = None
-            if tokens:
-                assert window.encoded is not None
-                pieces = embedder.pieces(window.encoded)
-            writer.write(
-                {name: column[window.own] for name, column in cells.items()},
-                _row_vectors(window, values, pieces).part(window.own),
-            )
+    with state:
+        resumed = state.open(settings, beside=ids)
+        work = Work(embedder, (text,), gather, state, output=output, pieces=tokens)
+        yield announced(embedder, tables, () if array else (*repeated, *made), found_id, resumed=resumed)
+        with cancelled_pool(embedder.workers) as pool, writer:
+            for window in work.windows(tables, size, wanted, pool):
+                values = (yield from work.finish(window)).values
+                cells = {**window.rows.columns, errors: error_cells(window.rows)}
+                pieces = None
+                if tokens:
+                    assert window.encoded is not None
+                    pieces = embedder.pieces(window.encoded)
+                writer.write(
+                    {name: column[window.own] for name, column in cells.items()},
+                    _row_vectors(window, values, pieces).part(window.own),
+                )
     yield VectorSummary(
         **work.tally.sum_up(tables, on_error),
         altered=writer.altered,

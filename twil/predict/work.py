@@ -32,6 +32,7 @@ class Work:
         state: What an interrupted run kept, and where this one keeps its answers.
         output: The output of the graph, where it is not the engine's own.
         pieces: Whether pieces are wanted of rows that were kept, too.
+        live: Whether rows of a stream are computed as they come, and not as many together as of a file.
 
     Attributes:
         tally: What became of the rows so far.
@@ -46,6 +47,7 @@ class Work:
         *,
         output: str | None = None,
         pieces: bool = False,
+        live: bool = False,
     ) -> None:
         self.tally = Tally()
         self._engine = engine
@@ -54,10 +56,12 @@ class Work:
         self._state = state
         self._output = output
         self._pieces = pieces
+        self._live = live
 
     def windows(self, tables: TableSet, size: int, wanted: range | None, pool: Executor) -> Iterator[Window]:
         """Yield windows of rows, which are computed ahead; `finish` each before the next."""
-        windows = map(self._open, tables.windows(size, wanted))
+        live = self._live and tables.stream
+        windows = map(self._open, tables.windows(size, wanted, live=live))
         return begun_ahead(windows, self._engine, pool, self._output, stream=tables.stream)
 
     def finish(self, window: Window) -> Generator[Progress, None, Answers]:

@@ -9,12 +9,9 @@ import typer
 
 from twil.cli.console import Display, show_json
 from twil.errors import ConfigError
-from twil.task import TaskKind
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-_TASKS = (*get_args(TaskKind), "stance")
 
 
 def command(
@@ -49,9 +46,10 @@ def command(
     from twil.cli.pitfalls import show_notes
     from twil.data.overview import Overview, OverviewOptions
     from twil.data.survey import survey
+    from twil.task import TaskKind
 
-    if task not in _TASKS:
-        raise ConfigError(f"there is no task '{task}': choose one of {', '.join(_TASKS)}")
+    if task not in (known := (*get_args(TaskKind), "stance")):
+        raise ConfigError(f"there is no task '{task}': choose one of {', '.join(known)}")
     options = OverviewOptions(
         text=text,
         text_pair=text_pair,

@@ -315,7 +315,7 @@ def test_other_outputs_within_a_folder_are_not_twil_s_to_replace(
     cluster: Any, bundle: Path, tmp_path: Path
 ) -> None:
     table = write_table(tmp_path / "t.parquet", tweets(3))
-    run(table, bundle, f"file://{tmp_path}/out/day")
+    run(table, bundle, f"file://{tmp_path}/out/day", workers=1)
     with pytest.raises(TwilError, match=r"holds what twil did not write there \(day\)"):
         run(table, bundle, f"file://{tmp_path}/out", overwrite=True)
     before = sorted((tmp_path / "out" / "day").iterdir())

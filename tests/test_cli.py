@@ -407,9 +407,9 @@ def test_a_process_killed_in_training_and_continued_ends_with_the_same_weights(
             "--tokenizer",
             tokenizer_file,
             "--epochs",
-            "40",
+            "12",
             "--set",
-            "train.patience=40",
+            "train.patience=12",
         )
         files = (labelled, "--dev", labelled, "-o", tmp_path / folder)
         return [sys.executable, "-m", "twil", "finetune", *files, *start, *more]

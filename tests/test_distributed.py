@@ -16,6 +16,7 @@ import pytest
 import torch
 from corpora import SHAPE, make_corpus, tiny_run
 from safetensors.torch import load_file
+from tuning import twil_command
 
 import twil
 from twil.config.loop import LOG
@@ -50,8 +51,6 @@ def run_file(corpus: Path, tmp_path: Path) -> Path:
 
 
 def command(processes: int, *arguments: str, work: str = "pretrain") -> list[str]:
-    if processes == 1:
-        return [sys.executable, "-m", "twil", work, *arguments]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -60,6 +59,10 @@ def command(processes: int, *arguments: str, work: str = "pretrain") -> list[str
 
 
 def run(processes: int, *arguments: str, work: str = "pretrain") -> str:
+    if processes == 1:
+        alone = twil_command(work, *arguments)
+        assert alone.exit_code == 0, alone.output
+        return alone.output
     done = subprocess.run(
         command(processes, *arguments, work=work),
         stdout=subprocess.PIPE,

@@ -47,6 +47,21 @@ def test_a_row_of_fewer_ones_than_labels_is_not_taken_for_the_label_called_1(tmp
     assert caught.value.line == 3
 
 
+@pytest.mark.parametrize("row", ["1", "0|1", "1|0|0|1"])
+def test_among_zeros_and_ones_a_row_of_another_number_is_refused(row: str, tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "b.tsv", "1|0|1", row), kind="multi-label")
+    with pytest.raises(DataError, match=r"is none of 1, 2, 3: .*3 zeros and ones") as caught:
+        rows.targets(Task("multi-label", ("1", "2", "3")))
+    assert caught.value.line == 3
+
+
+def test_zeros_and_ones_stand_for_labels_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    rows = read_labelled(write(tmp_path / "b.tsv", "1|0|0", "0|1|1"), kind="multi-label")
+    task = Task("multi-label", ("alegría", "ira", "miedo"))
+    found = rows.targets(task, order=("miedo", "ira", "alegría"))
+    np.testing.assert_array_equal(found, [[0, 0, 1], [1, 1, 0]])
+
+
 def test_one_label_that_holds_or_not_is_a_column_of_zeros_and_ones(tmp_path: Path) -> None:
     rows = read_labelled(write(tmp_path / "b.tsv", "1", "0", "1"), kind="multi-label")
     np.testing.assert_array_equal(rows.targets(Task("multi-label", ("odio",))), [[1], [0], [1]])
@@ -56,7 +71,7 @@ def test_one_label_that_holds_or_not_is_a_column_of_zeros_and_ones(tmp_path: Pat
     ("answers", "line", "message"),
     [
         (("ira", "asco"), 3, r"the label 'asco' is none of alegría, ira, miedo: .*3 zeros and ones"),
-        (("1|0|0", "1|0"), 3, r"the label '1' is none of"),
+        (("1|0|0", "1|0"), 3, r"the label '1\|0' is none of"),
         (("ira", "ira||miedo"), 3, r"the label '' is none of"),
     ],
 )

@@ -35,6 +35,7 @@ from twil.search.run import search
 from twil.train.classification import Classification
 from twil.train.finetune import Finished, Started, finetune
 from twil.train.loop import Evaluated, StepDone
+from twil.train.series import Run, Series
 
 GRID = ("lr=1e-2,1e-4", "pooling=avg,cls")
 MakePlan = Callable[..., Plan]
@@ -324,6 +325,43 @@ def test_a_point_that_was_tried_is_not_trained_again(plan: MakePlan, tmp_path: P
     assert len(rows(tmp_path / "search")) == 2
     repeats = [trial["repeats"] for trial in account(tmp_path / "search")["trials"] if "repeats" in trial]
     assert len(repeats) == 4
+
+
+def test_a_point_that_is_under_way_is_not_trained_beside_itself(plan: MakePlan, tmp_path: Path) -> None:
+    made = plan("pooling=avg,cls", sampler="tpe", trials=5)
+    events = list(search(made, tmp_path / "search", jobs=3))
+    assert sum(isinstance(event, TrialStarted) for event in events) == 2
+    assert sum(isinstance(event, TrialDone) for event in events) == 5
+    assert len(rows(tmp_path / "search")) == 2
+
+
+def test_a_trial_is_pruned_where_enough_others_have_a_score_of_the_same_evaluation(
+    plan: MakePlan, tmp_path: Path
+) -> None:
+    with study.quiet():
+        made = plan("lr=1e-4..1e-2", sampler="tpe", trials=20)
+        trials = study.Study(tmp_path / "study.journal", made, metric="macro_f1", seed=1)
+        scored = Series("macro_f1", (Run(1, "macro_f1", 2, {"macro_f1": 0.5}, {}),))
+        for done in range(study.PRUNING_TRIALS):
+            number, _ = trials.take() or (0, {})
+            for evaluation in (1, 2):
+                trials.report(number, evaluation, 0.5)
+            if done == 0:  # one alone goes on
+                trials.report(number, 3, 0.9)
+            trials.complete(number, scored, 1.0)
+        number, _ = trials.take() or (0, {})
+        assert trials.report(number, 2, 0.4)
+        number, _ = trials.take() or (0, {})
+        assert [trials.report(number, evaluation, 0.6) for evaluation in (1, 2, 3)] == [False] * 3
+
+
+def test_the_test_set_is_scored_on_the_rows_that_are_asked_for(plan: MakePlan, tmp_path: Path) -> None:
+    finished = finish(
+        search(plan("lr=1e-2,1e-4", "limit=7", "shuffle_seed=1", test=True), tmp_path / "search")
+    )
+    assert finished.test is not None
+    record = json.loads((tmp_path / "search" / "best" / "run.json").read_text())
+    assert record["data"]["test"]["rows"] == sum(map(sum, finished.test.confusion)) == 7
 
 
 def test_models_of_trials_stay_where_they_are_asked_for(plan: MakePlan, tmp_path: Path) -> None:

@@ -117,8 +117,12 @@ class LabelledSet:
             lines=[self.lines[row] for row in rows],
         )
 
-    def targets(self, task: Task) -> NDArray[Any]:
+    def targets(self, task: Task, *, order: Sequence[str] | None = None) -> NDArray[Any]:
         """Turn the answers into what a model of a task is to give.
+
+        Args:
+            task: With its labels as the model has them.
+            order: These labels as zeros and ones stand for them in the file; as in the task when left out.
 
         Returns:
             Of a ``class`` task int64 ``(rows,)``, places in the task's labels; of a ``multi-label`` task
@@ -134,7 +138,7 @@ class LabelledSet:
             raise ConfigError(f"the model reads single texts: leave out --text-pair {self.columns.text_pair}")
         if task.kind == "regression":
             return self._numbers()
-        return self._places(task) if task.kind == "class" else self._choices(task)
+        return self._places(task) if task.kind == "class" else self._choices(task, order or task.labels)
 
     def _places(self, task: Task) -> NDArray[np.int64]:
         index = {label: number for number, label in enumerate(task.labels)}
@@ -145,19 +149,22 @@ class LabelledSet:
                 raise self._unknown(label, line, task, f" (each row has one{hint})")
         return np.fromiter((index[label] for label in self.labels), dtype=np.int64, count=len(self))
 
-    def _choices(self, task: Task) -> NDArray[np.float32]:
+    def _choices(self, task: Task, order: Sequence[str]) -> NDArray[np.float32]:
         index = {label: number for number, label in enumerate(task.labels)}
+        places = [index[label] for label in order]
+        answers = [split_labels(answer) for answer in self.labels]
+        coded = _are_coded(answers, task.outputs)
         chosen = np.zeros((len(self), task.outputs), dtype=np.float32)
-        for row, (answer, line) in enumerate(zip(self.labels, self.lines, strict=True)):
-            names = split_labels(answer)
+        for row, names in enumerate(answers):
             if are_bits(names) and len(names) == task.outputs:
-                chosen[row] = [float(bit) for bit in names]
+                chosen[row, places] = [float(bit) for bit in names]
                 continue
-            twice = are_bits(names) and len(set(names)) < len(names)  # of another task, not names
+            # Of another number of labels, and no names.
+            short = are_bits(names) and (coded or len(set(names)) < len(names))
             for name in names:
-                if twice or name not in index:
+                if short or name not in index:
                     shape = f" (names, or {task.outputs} zeros and ones, with '{LABEL_SEPARATOR}' between)"
-                    raise self._unknown(answer if twice else name, line, task, shape)
+                    raise self._unknown(self.labels[row] if short else name, self.lines[row], task, shape)
                 chosen[row, index[name]] = 1
         return chosen
 
@@ -263,6 +270,12 @@ def split_labels(answer: str) -> list[str]:
 def are_bits(names: Collection[str]) -> bool:
     """Tell whether the labels of a multi-label answer are given by zeros and ones."""
     return bool(names) and _BITS.issuperset(names)
+
+
+def _are_coded(answers: Sequence[Sequence[str]], labels: int) -> bool:
+    """Tell whether all rows of a multi-label set that have labels name them by zeros and ones."""
+    given = [names for names in answers if names]
+    return labels > 1 and all(map(are_bits, given)) and any(len(names) == labels for names in given)
 
 
 def parse_number(label: str) -> float:

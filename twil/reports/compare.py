@@ -179,7 +179,7 @@ def _answer(
             trained=training_seconds(path),
             seconds=answered.seconds,
             truncated=answered.truncated,
-            report=score_logits(answered.logits, labelled.targets(own), own),
+            report=score_logits(answered.logits, labelled.targets(own, order=task.labels), own),
             intervals={},
         )
     given = own.decide(own.probabilities(answered.logits))

@@ -16,7 +16,7 @@ from typing import Any
 from twil.config.search import Plan
 from twil.config.space import Point
 from twil.config.training import FinetuneConfig
-from twil.data.labelled import LabelledColumns
+from twil.data.labelled import LabelledColumns, Sample
 from twil.errors import ConfigError, ModelError, TwilError, require
 from twil.interruption import check_same_settings
 from twil.model.folder import read_run, versions
@@ -116,6 +116,7 @@ class _Trial:
     """A trial that is under way."""
 
     assignment: Assignment
+    point: Point
     begin: float = field(default_factory=time.monotonic)
     run: int = 1
     deaths: int = 0
@@ -131,6 +132,7 @@ class _Search:
         self.device, self.keep_trials = device, keep_trials
         self.seeds = tuple(study.seed + number for number in range(plan.search.runs))
         self.trials: dict[int, _Trial] = {}
+        self.waiting: list[tuple[int, Point]] = []  # trials whose point is under way
         self.stopping = False
 
     def run(self, crew: Crew, should_stop: Callable[[], bool]) -> Iterator[SearchEvent]:
@@ -139,7 +141,7 @@ class _Search:
             if not self.stopping and should_stop():
                 self.stopping = True
                 crew.stop()
-            if not self.stopping and crew.free and (taken := self.study.take()):
+            if not self.stopping and crew.free and (taken := self._take()):
                 yield from self._begin(crew, *taken)
                 continue
             if not self.trials:
@@ -147,13 +149,27 @@ class _Search:
             for number, message in crew.messages():
                 yield from self._hear(crew, number, message)
 
+    def _take(self) -> tuple[int, Point] | None:
+        """Give the trial to do next; None where there is none, or none before another has ended."""
+        if not self.waiting:
+            return self.study.take()
+        ready = (place for place, (_, point) in enumerate(self.waiting) if not self._is_under_way(point))
+        place = next(ready, None)
+        return None if place is None else self.waiting.pop(place)
+
+    def _is_under_way(self, point: Point) -> bool:
+        return any(trial.point == point for trial in self.trials.values())
+
     def _begin(self, crew: Crew, number: int, point: Point) -> Iterator[SearchEvent]:
         if repeated := self.study.repeat(number):
             yield self._done(repeated)
             return
+        if self._is_under_way(point):
+            self.waiting.append((number, point))
+            return
         config = without_test(self.plan.config(point))
         trial = _Trial(
-            Assignment(number, config, self.folder.trial(number), self.plan.search.runs, self.device)
+            Assignment(number, config, self.folder.trial(number), self.plan.search.runs, self.device), point
         )
         self.trials[number] = trial
         crew.start(trial.assignment)
@@ -267,6 +283,8 @@ class _Search:
             source,
             data.test,
             columns=LabelledColumns(data.text, data.text_pair, data.label),
+            sample=Sample(data.limit, data.shuffle_seed),
+            order=data.labels,
             batch_tokens=config.train.batch_tokens,
             device=self.device,
         ).report

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # an import of half a second
     import optuna
 
 PRUNING_TRIALS = 5
-"""Trials that must be done before one is pruned."""
+"""Trials that must be done, and have scores of the same evaluation, before one is pruned."""
 PRUNING_EVALUATIONS = 1
 """Evaluations of a first run that never end it: under a warm-up the first ones say little."""
 STARTUP_TRIALS = 10
@@ -113,8 +113,8 @@ class Study:
         for result in self.results():
             if result.point == trial.params and result.repeats is None:
                 trial.set_user_attr("repeats", result.trial)
-                for evaluation, value in enumerate(result.evaluations, start=1):
-                    self.report(number, evaluation, value)
+                # Beside the scores that trials are held to: there they are once.
+                trial.set_user_attr("evaluations", list(result.evaluations))
                 if result.series:
                     self.complete(number, result.series, 0.0)
                 elif result.state == "pruned":
@@ -169,7 +169,10 @@ class Study:
                     dict(trial.params),
                     states[trial.state.name],  # type: ignore[arg-type]  # these are its values
                     Series.parse(told["runs"], source="the study") if "runs" in told else None,
-                    tuple(value for _, value in sorted(trial.intermediate_values.items())),
+                    tuple(
+                        told.get("evaluations")
+                        or (value for _, value in sorted(trial.intermediate_values.items()))
+                    ),
                     told.get("reason", ""),
                     told.get("repeats"),
                     told.get("seconds", 0.0),
@@ -252,7 +255,7 @@ def _open(path: Path, direction: Literal["minimize", "maximize"]) -> optuna.Stud
             pass
 
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=NoLock(str(path))))
-    pruner = optuna.pruners.MedianPruner(PRUNING_TRIALS, PRUNING_EVALUATIONS + 1)
+    pruner = optuna.pruners.MedianPruner(PRUNING_TRIALS, PRUNING_EVALUATIONS + 1, n_min_trials=PRUNING_TRIALS)
     sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: every point is written down beforehand
     return optuna.create_study(
         study_name=_NAME,

@@ -53,14 +53,16 @@ class EncodedSet:
         return np.fromiter(map(len, self.input_ids), dtype=np.int64, count=len(self.input_ids))
 
 
-def encode_set(labelled: LabelledSet, tokenizer: Tokenizer, task: Task) -> EncodedSet:
-    """Turn a labelled set into token ids.
+def encode_set(
+    labelled: LabelledSet, tokenizer: Tokenizer, task: Task, *, order: Sequence[str] | None = None
+) -> EncodedSet:
+    """Turn a labelled set into token ids; `order` is that of `LabelledSet.targets`.
 
     Raises:
         ConfigError: The task is one of pairs and the rows are not, or the other way round.
         DataError: An answer is none of the task's.
     """
-    targets = labelled.targets(task)
+    targets = labelled.targets(task, order=order)
     return encode_rows(labelled.rows, targets, tokenizer)
 
 

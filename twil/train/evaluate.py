@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def evaluate(
     columns: LabelledColumns = COLUMNS,
     sample: Sample = WHOLE,
     map_labels: Mapping[str, str] = NO_NAMES,
+    order: Sequence[str] | None = None,
     batch_tokens: int = 1024,
     device: str = "auto",
 ) -> Evaluation:
@@ -52,6 +53,7 @@ def evaluate(
         columns: Where they and their answers stand.
         sample: Which rows are taken.
         map_labels: What the model's labels are called in the file.
+        order: Its labels as zeros and ones stand for them in the file; as in the model when left out.
         batch_tokens: Pieces per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -63,7 +65,7 @@ def evaluate(
     with open_classifier(path, map_labels=map_labels, batch_tokens=batch_tokens, device=device) as classifier:
         task, runtime = classifier.task, classifier.runtime
         labelled = read_labelled(file, columns, task.kind, sample)
-        targets = labelled.targets(task)
+        targets = labelled.targets(task, order=order)
         answered = classifier.answer(labelled.rows)
     report = score_logits(answered.logits, targets, task)
     return Evaluation(report, answered.truncated, answered.seconds, runtime)

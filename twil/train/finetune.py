@@ -151,7 +151,7 @@ def finetune(
     place = choose_device(device, config.train.precision)
     with join_world(place.type) as world:
         if place.type == "cuda":
-            place = torch.device("cuda", world.local_rank)
+            place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
         run = _Run(config, output, checkpoints, place, world)
         yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
 
@@ -180,10 +180,13 @@ class _Run:
         torch.manual_seed(config.train.seed)
         made = make_classifier(config.model, self.task)
         self.model, self.tokenizer, self.kept_classifier = made.model, made.tokenizer, made.kept
-        self.task = self.model.task
+        asked, self.task = self.task, self.model.task  # the labels of a head that is kept stand in its order
         if config.train.freeze is not None:
             freeze(self.model, config.train.freeze)
-        self.encoded = {name: encode_set(rows, self.tokenizer, self.task) for name, rows in self.sets.items()}
+        self.encoded = {
+            name: encode_set(rows, self.tokenizer, self.task, order=asked.labels)
+            for name, rows in self.sets.items()
+        }
         self.objective = Classification(
             self.model.to(device), self.encoded["train"], self.encoded.get("dev"), config.train, world
         )

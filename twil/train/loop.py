@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -315,7 +316,7 @@ class Trainer:
         metrics = self.objective.metrics(sums, counts)
         return StepDone(at.step, self.steps, at.epoch, self.epochs, loss, lr, counts, metrics)
 
-    @property
+    @cached_property
     def epochs(self) -> int:
         """Epochs of the whole run, the last perhaps cut."""
         if self.config.steps is None:

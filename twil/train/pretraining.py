@@ -128,7 +128,7 @@ def pretrain(
     checkpoints = CheckpointFolder.beside(output)
     with join_world(place.type) as world:
         if place.type == "cuda":
-            place = torch.device("cuda", world.local_rank)
+            place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
         run = _Run(config, output, checkpoints, place, world)
         yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
 

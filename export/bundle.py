@@ -180,7 +180,8 @@ def export_onnx(
             expected, written = hub_fusions(model), fuse_hub(model)
             if head == "classifier":
                 trimmed = first_alone(written)
-                written, whole_layer = written if trimmed is None else trimmed, trimmed is None
+                whole_layer = trimmed is None
+                written = trimmed or written
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
         module = make_graph(written, pooling, head)

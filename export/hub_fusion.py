@@ -4,7 +4,7 @@ Their exact GELU, and most spellings of its tanh approximation, are patterns tha
 operator of by itself; torch's own approximation is none, and is swapped.
 """
 
-# B batch   T tokens   Q queries   D hidden   H heads   K head size
+# B batch   T tokens   Q queries   H heads   K head size
 
 from __future__ import annotations
 

@@ -229,14 +229,17 @@ def _move_folder(source: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def is_descriptor(path: str | Path) -> bool:
-    """Tell whether a path is the system's name for an open file of a process, such as ``/dev/stdout``."""
-    return _DESCRIPTOR.fullmatch(os.path.abspath(path)) is not None  # noqa: PTH100 - links are not followed
+def is_device(path: str | Path) -> bool:
+    """Tell whether a path is a device, a pipe, or an open file of a process, such as ``/dev/stdout``."""
+    if _DESCRIPTOR.fullmatch(os.path.abspath(path)):  # noqa: PTH100 - links are not followed
+        return True
+    path = Path(path)
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _check_no_device(path: Path) -> None:
     """Refuse what would be lost if a file or folder took its place, such as ``/dev/null``."""
-    if is_descriptor(path) or (path.exists() and not path.is_file() and not path.is_dir()):
+    if is_device(path):
         raise TwilError(f"{path} is a device or a pipe, which would be replaced: choose another output")
 
 

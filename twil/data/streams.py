@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from twil.data.formats import STANDARD_STREAM, Compression
 from twil.errors import DataError, first_line
-from twil.storage import atomic_file, is_descriptor
+from twil.storage import atomic_file, is_device
 
 BLOCK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
@@ -172,10 +172,11 @@ def open_output(path: str | Path, compression: Compression | None) -> Iterator[A
             if Path(path).is_dir():
                 raise DataError("is a folder: name a file in it", file=path)
             # Renaming onto a device or a pipe would replace it by a file.
-            target = Path(path) if is_stream(path) else stack.enter_context(atomic_file(path))
+            device = is_device(path)
+            target = Path(path) if device else stack.enter_context(atomic_file(path))
             try:
                 # What a descriptor leads to may have been begun by others.
-                file = stack.enter_context(target.open("ab" if is_descriptor(path) else "wb"))
+                file = stack.enter_context(target.open("ab" if device else "wb"))
             except (OSError, ValueError) as error:
                 raise DataError(f"cannot be written ({error})", file=path) from error
         yield stack.enter_context(_compressed(file, compression)) if compression else file
@@ -183,10 +184,7 @@ def open_output(path: str | Path, compression: Compression | None) -> Iterator[A
 
 def is_stream(path: str | Path) -> bool:
     """Tell whether a path is a standard stream, a pipe or a device, which can be gone through only once."""
-    path = Path(path)
-    if str(path) == STANDARD_STREAM or is_descriptor(path):
-        return True
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return str(path) == STANDARD_STREAM or is_device(path)
 
 
 class _Borrowed:

@@ -193,7 +193,8 @@ def describe(path: str | Path) -> Description:
             if not (folder / name).is_file():
                 raise _incomplete(path, name)
         shape = read_shape(folder / CONFIG, value)
-        _check_tokenizer(folder, value)
+        if not _is_own_tokenizer(folder, value):
+            raise _other_tokenizer(folder)
         return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
     hub = HubDescription.parse(folder / CONFIG, value)
     if hub.own:
@@ -290,14 +291,13 @@ def _incomplete(path: str | Path, missing: str) -> ModelError:
     )
 
 
-def _check_tokenizer(folder: Path, header: Mapping[str, Any]) -> None:
+def _is_own_tokenizer(folder: Path, header: Mapping[str, Any]) -> bool:
     path = folder / TOKENIZER
-    if not path.is_file() or sha256(path) != header.get(_TOKENIZER_HASH):
-        raise _other_tokenizer(path)
+    return path.is_file() and sha256(path) == header.get(_TOKENIZER_HASH)
 
 
-def _other_tokenizer(path: Path) -> ModelError:
-    return ModelError(f"{path} is not the tokenizer of this model: copy the folder again")
+def _other_tokenizer(folder: Path) -> ModelError:
+    return ModelError(f"{folder / TOKENIZER} is not the tokenizer of this model: copy the folder again")
 
 
 def _has_own_pieces(folder: Path, header: Mapping[str, Any]) -> bool:
@@ -306,9 +306,9 @@ def _has_own_pieces(folder: Path, header: Mapping[str, Any]) -> bool:
     Raises:
         ModelError: It cuts texts into other pieces.
     """
-    path = folder / TOKENIZER
-    if path.is_file() and sha256(path) == header.get(_TOKENIZER_HASH):
+    if _is_own_tokenizer(folder, header):
         return True
+    path = folder / TOKENIZER
     if not path.is_file() or pieces_hash(load_tokenizer(path)) != header.get(_PIECES_HASH):
-        raise _other_tokenizer(path)
+        raise _other_tokenizer(folder)
     return False

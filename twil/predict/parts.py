@@ -149,10 +149,10 @@ def check_output(target: str, *, overwrite: bool) -> None:
     if not _is_url(target):
         check_vacant(Path(target).absolute(), overwrite=overwrite, own=_own_names(target))
         return
-    held = [PurePosixPath(info.path).name for info in _held(target)]
+    held = _held(target)
     if held and not overwrite:
         raise TwilError(f"{target} is there already: choose another name, or replace it with --force")
-    if foreign := [PurePosixPath(info.path).name for info in _held(target) if not _is_own(info)]:
+    if foreign := [PurePosixPath(info.path).name for info in held if not _is_own(info)]:
         raise TwilError(
             f"{target} holds what twil did not write there ({', '.join(foreign[:3])}) and is not replaced: "
             "choose another name"

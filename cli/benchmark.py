@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds, split_names
+from twil.cli.console import PROVIDERS, Display, format_seconds, split_names
 from twil.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def command(
     runs: Annotated[int, typer.Option(help="Timed runs of a turn.")] = 5,
     warmup: Annotated[int, typer.Option(help="Runs of each shape before any is timed.")] = 3,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
-    provider: Annotated[str, typer.Option(help="auto, cpu or cuda; several by commas.")] = "auto",
+    provider: Annotated[str, typer.Option(help=f"{PROVIDERS[:-1]}; several by commas.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the random pieces and of the intervals.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything, every run included, as JSON.")

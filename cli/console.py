@@ -23,6 +23,7 @@ PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
 # Signals so close together are one wish: torchrun passes on the Ctrl-C that the terminal sent already.
 SAME_WISH_SECONDS = 0.5
+PROVIDERS = "auto, cpu, cuda, cuda-graphs, tensorrt or openvino."
 
 
 class Display:

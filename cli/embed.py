@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display
+from twil.cli.console import PROVIDERS, Display
 from twil.cli.rows import follow, start_quickly
 
 
@@ -47,7 +47,7 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all it may use][/dim]")
     ] = None,
-    provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Give an interrupted run up.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,

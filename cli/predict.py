@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.cluster import label_on_cluster
-from twil.cli.console import Display
+from twil.cli.console import PROVIDERS, Display
 from twil.cli.rows import follow, start_quickly
 
 
@@ -60,7 +60,7 @@ def command(
         int | None,
         typer.Option(help="Graphs open on Ray at a time. [dim]\\[all the cluster has room for][/dim]"),
     ] = None,
-    provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Give an interrupted run or a folder up.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from twil.data.batching import Batch
 from twil.errors import require
 from twil.predict.bundle import INPUTS
-from twil.predict.runtime import CPU, import_runtime, open_graph
+from twil.predict.runtime import import_runtime, open_graph
 
 LEVELS = 255
 """Steps of an unsigned number of 8 bits."""
@@ -74,7 +74,7 @@ class _Values:
         for name in tensors:
             value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             model.graph.output.append(value)
-        self._session: Any = open_graph(import_runtime(), model.SerializeToString(), CPU)
+        self._session: Any = open_graph(import_runtime(), model.SerializeToString())
         self._tensors = list(tensors)
         self._low, self._high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
         self._sample: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}

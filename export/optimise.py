@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from twil.errors import require
 from twil.model.attention import DotProductAttention
 from twil.model.twilbert import TWilBERT
-from twil.predict.runtime import CPU, import_runtime, open_graph
+from twil.predict.runtime import import_runtime, open_graph
 
 DOMAIN = "com.microsoft"
 ATTENTION, GELU = "MultiHeadAttention", "FastGelu"
@@ -70,7 +70,7 @@ def count_operators(graph: Path) -> dict[str, int]:
     onnx, runtime = require("onnx", purpose="export"), import_runtime()
     with TemporaryDirectory(dir=graph.parent) as folder:
         written = Path(folder) / "optimised.onnx"
-        open_graph(runtime, graph, CPU, written=written)
+        open_graph(runtime, graph, written=written)
         nodes = onnx.load(written, load_external_data=False).graph.node
     return dict(sorted(Counter(node.op_type for node in nodes).items()))
 

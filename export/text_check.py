@@ -14,7 +14,7 @@ from twil.errors import ExportError, first_line, require
 from twil.export.probes import TEXTS as EVERYDAY
 from twil.export.text_in import TEXTS, TextFront
 from twil.predict.bundle import INPUTS, Bundle
-from twil.predict.runtime import CPU, import_runtime, open_graph
+from twil.predict.runtime import import_runtime, open_graph
 from twil.predict.session import Session
 from twil.text.tokenizer import encode, load_tokenizer
 
@@ -110,7 +110,7 @@ def _open(graph: Path | bytes, threads: int) -> Any:
     extensions = require("onnxruntime_extensions", purpose="--text-in")
     try:
         library = extensions.get_library_path()
-        return open_graph(import_runtime(), graph, CPU, threads=threads, operators=library)
+        return open_graph(import_runtime(), graph, threads=threads, operators=library)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise _refused(f"it cannot be loaded ({first_line(error)})") from error
 

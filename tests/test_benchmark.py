@@ -22,7 +22,7 @@ from twil.data.batching import Batch
 from twil.errors import ConfigError, MissingExtraError, ModelError, ProviderError
 from twil.machine import peak_memory
 from twil.predict import benchmark as benchmark_module
-from twil.predict import runtime
+from twil.predict import nvidia
 from twil.predict.benchmark import (
     Contestant,
     Progress,
@@ -563,5 +563,5 @@ class FakeDriver:
 def test_a_gpu_has_the_name_that_its_driver_gives(
     monkeypatch: pytest.MonkeyPatch, driver: FakeDriver | None, name: str
 ) -> None:
-    monkeypatch.setattr(runtime, "_load_driver", lambda: driver)
-    assert runtime.device_name() == name
+    monkeypatch.setattr(nvidia, "_load_driver", lambda: driver)
+    assert nvidia.device_name() == name

@@ -14,12 +14,12 @@ from bundles import write_bundle
 
 from twil import errors
 from twil.errors import ProviderError
-from twil.predict import diagnosis, runtime
+from twil.predict import diagnosis, providers, runtime
 from twil.predict.bundle import open_bundle
 from twil.predict.diagnosis import diagnose
 from twil.predict.session import Session
 
-CUDA, CPU = runtime.CUDA, runtime.CPU
+CUDA, CPU = providers.CUDA, runtime.CPU
 
 
 class MixedUp:
@@ -53,9 +53,10 @@ def test_diagnosis_and_session_name_the_same_obstacle_to_cuda(
     said = "Failed to load libcudnn.so.9: cannot open shared object file"
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(said), raising=False)  # noqa: T201
-    monkeypatch.setattr(runtime, "_cuda_devices", lambda: devices)
+    monkeypatch.setattr(providers, "count_devices", lambda: devices)
     session = Session(open_bundle(write_bundle(tmp_path / "bundle")))
-    assert diagnose().providers == {CUDA: session.reason, CPU: ""}
+    found = diagnose().providers
+    assert (found[CUDA], found[CPU]) == (session.reason, "")
     assert ("libcudnn.so.9" in session.reason) == bool(devices)
     assert capfd.readouterr() == ("", "")
 

@@ -13,9 +13,11 @@ from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.pretraining import pretrain_config
 from twil.config.training import finetune_config
 from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.export.bundle import export_onnx
 from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT
 from twil.predict.predictor import Predictor
+from twil.predict.providers import Provider
 from twil.train.finetune import Finished, finetune
 from twil.train.loop import StepDone
 from twil.train.pretraining import PretrainingFinished, pretrain
@@ -83,9 +85,35 @@ def test_pretraining_on_cuda_follows_pretraining_on_the_cpu(
     np.testing.assert_allclose(losses("cuda", "bf16"), losses("cpu", "fp32"), atol=5e-2)
 
 
-def test_a_bundle_gives_the_same_on_cuda(tmp_path: Path) -> None:
+@pytest.mark.parametrize("provider", ["cuda", "cuda-graphs", "tensorrt"])
+def test_a_bundle_gives_the_same_on_a_gpu(tmp_path: Path, provider: Provider) -> None:
+    if provider == "tensorrt":
+        pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     bundle = write_bundle(tmp_path / "bundle")
     texts = ["hola", "", "¡qué día! 😀", "adiós " * 20]
-    on_cuda, on_cpu = (Predictor(bundle, provider=provider) for provider in ("cuda", "cpu"))
-    assert on_cuda.session.provider == "cuda"
-    np.testing.assert_allclose(on_cuda.predict_logits(texts), on_cpu.predict_logits(texts), atol=1e-4)
+    on_gpu, on_cpu = (Predictor(bundle, provider=one, batch_tokens=64) for one in (provider, "cpu"))
+    assert on_gpu.session.provider == provider
+    for turn in range(6):  # the same shapes with other texts
+        given = [f"{text}{letter}" for text in texts for letter in "abc"[: 1 + turn % 3]]
+        np.testing.assert_allclose(on_gpu.predict_logits(given), on_cpu.predict_logits(given), atol=1e-4)
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_cuda_graphs_of_a_real_encoder_give_what_plain_runs_give(
+    examples: Path, tokenizer_file: Path, tmp_path: Path, optimised: bool
+) -> None:
+    data = {"train": examples / "tweets_train.tsv", "dev": examples / "tweets_dev.tsv"}
+    config = finetune_config(
+        None,
+        {
+            "data": data,
+            "model": {"init": "tiny", "tokenizer": tokenizer_file},
+            "train": {"epochs": 1},
+        },
+    )
+    assert isinstance(list(finetune(config, tmp_path / "model", device="cpu"))[-1], Finished)
+    export_onnx(tmp_path / "model", tmp_path / "bundle", optimize=optimised)
+    texts = [line.split("\t")[1] for line in data["train"].read_text(encoding="utf-8").splitlines()[1:]]
+    replayed, plain = (Predictor(tmp_path / "bundle", provider=one) for one in ("cuda-graphs", "cuda"))
+    for _ in range(3):
+        np.testing.assert_allclose(replayed.predict_logits(texts), plain.predict_logits(texts), atol=1e-4)

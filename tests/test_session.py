@@ -18,6 +18,7 @@ from onnx.external_data_helper import set_external_data
 
 from twil.data.batching import Batch, pad_batch
 from twil.errors import MissingExtraError, ModelError, ProviderError
+from twil.predict import providers
 from twil.predict import runtime as runtime_module
 from twil.predict.bundle import open_bundle
 from twil.predict.external import TENSOR_PATHS, external_files
@@ -36,10 +37,10 @@ def open_session(folder: Path, **options: object) -> Session:
     return Session(open_bundle(folder), **options)  # type: ignore[arg-type]
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, *providers: str, devices: int = 0) -> None:
+def offer(monkeypatch: pytest.MonkeyPatch, *offered: str, devices: int = 0) -> None:
     """Let ONNX Runtime and the driver say that they have these."""
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(providers))
-    monkeypatch.setattr(runtime_module, "_cuda_devices", lambda: devices)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(offered))
+    monkeypatch.setattr(providers, "count_devices", lambda: devices)
 
 
 def test_outputs_come_by_name_as_float32(folder: Path) -> None:
@@ -117,8 +118,8 @@ def test_a_device_that_refuses_the_graph_is_an_obstacle_to_cuda_and_not_to_auto(
     offer(monkeypatch, CUDA, CPU, devices=1)
     create = onnxruntime.InferenceSession._create_inference_session
 
-    def refuse_cuda(self: object, providers: list[str], *rest: object) -> None:
-        if CUDA in providers:
+    def refuse_cuda(self: object, providers: list[tuple[str, object]], *rest: object) -> None:
+        if any(CUDA in provider for provider in providers):
             raise RuntimeError("CUDA failure 2: out of memory")
         create(self, providers, *rest)
 
@@ -131,7 +132,9 @@ def test_a_device_that_refuses_the_graph_is_an_obstacle_to_cuda_and_not_to_auto(
 
 
 def test_unknown_providers_and_no_threads_are_refused(folder: Path) -> None:
-    with pytest.raises(ProviderError, match="'tpu': choose one of auto, cpu, cuda"):
+    with pytest.raises(
+        ProviderError, match="'tpu': choose one of auto, cpu, cuda, cuda-graphs, tensorrt, openvino"
+    ):
         open_session(folder, provider="tpu")
     with pytest.raises(ProviderError, match="0 threads"):
         open_session(folder, threads=0)
@@ -147,7 +150,7 @@ def test_threads_come_from_the_affinity_and_not_from_the_host(folder: Path) -> N
         os.sched_setaffinity(0, allowed)
     session = open_session(folder, provider="cpu", threads=3)
     assert session.threads == 3
-    assert session._session.get_session_options().intra_op_num_threads == 3
+    assert session._graph.get_session_options().intra_op_num_threads == 3
 
 
 def test_threads_that_have_nothing_to_do_leave_the_cpu_to_others() -> None:
@@ -157,7 +160,7 @@ def test_threads_that_have_nothing_to_do_leave_the_cpu_to_others() -> None:
     product = helper.make_node("MatMul", ["rows", "weights"], ["sums"])
     graph = helper.make_graph([product], "product", ends[:1], ends[1:], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    session = runtime_module.open_graph(onnxruntime, model.SerializeToString(), CPU, threads=4)
+    session = runtime_module.open_graph(onnxruntime, model.SerializeToString(), threads=4)
     session.run(None, {"rows": np.ones((side, side), np.float32)})
     begin = time.process_time()
     time.sleep(0.2)

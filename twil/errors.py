@@ -65,6 +65,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "onnx": "train",
     "onnxruntime": "cpu",
+    "onnxruntime_ep_openvino": "openvino",
     "onnxruntime_extensions": "text-in",
     "optuna": "train",
     "ray": "ray",

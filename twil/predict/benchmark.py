@@ -13,8 +13,8 @@ from typing import get_args
 from twil.errors import ConfigError, ProviderError
 from twil.predict.intervals import Latencies
 from twil.predict.measured import MODULE as BUNDLES
+from twil.predict.providers import ProviderChoice
 from twil.predict.report import BenchmarkOptions, Configuration, Measurement, Report
-from twil.predict.session import ProviderChoice
 from twil.predict.timing import Facts, Shape
 from twil.predict.worker import Opening, Worker
 
@@ -25,7 +25,7 @@ class Contestant:
 
     Attributes:
         folder: A bundle, or what else its module opens.
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        provider: Where to run, as `Session` knows it.
         module: The module of twil whose process measures it.
     """
 

@@ -20,7 +20,7 @@ from twil.predict.engine import WINDOW_ROWS, Text
 from twil.predict.inputs import chosen_texts, open_tables
 from twil.predict.parts import Output, local_copy, part_name
 from twil.predict.predictor import Predictor
-from twil.predict.session import ProviderChoice
+from twil.predict.providers import ProviderChoice
 from twil.text.tokenizer import bound_threads
 
 _FILE, _NUMBER, _ERROR = "file", "number", "error"

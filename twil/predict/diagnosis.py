@@ -9,7 +9,8 @@ from types import ModuleType
 
 from twil.errors import TwilError
 from twil.machine import available_cpus, cpu_flags, cpu_name
-from twil.predict.runtime import CUDA, Obstacle, import_runtime, open_graph, open_on_cuda
+from twil.predict.providers import CUDA, OPENVINO, TENSORRT, Obstacle, Wish, has_openvino, open_on
+from twil.predict.runtime import CPU, import_runtime, open_graph
 from twil.version import __version__
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
     "ray": ("ray",),
     "text-in": ("onnxruntime-extensions",),
+    "openvino": ("onnxruntime-ep-openvino",),
 }
 """The packages that each extra brings."""
 
@@ -35,7 +37,13 @@ _IDENTITY = bytes.fromhex(
 )
 
 
-_REMOTE = ("AzureExecutionProvider",)  # listed by every build; sends texts to a service, and twil never does
+_KNOWN: dict[str, Wish] = {
+    TENSORRT: Wish("tensorrt"),
+    CUDA: Wish("cuda"),
+    OPENVINO: Wish("openvino"),
+    CPU: Wish("cpu"),
+}
+"""What twil runs on. Others are listed, too, such as one that sends texts to a service, and never used."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Diagnosis:
     Attributes:
         versions: Installed packages and their versions.
         extras: For each extra whether it is present, or the command that installs what it lacks.
-        providers: For each provider that ONNX Runtime lists an empty text, or why it does not load.
+        providers: For each provider that is here an empty text, or why it does not load.
         cpu: The processor.
         cpu_flags: Which instruction sets it has.
         threads: How many CPUs this process may use.
@@ -112,17 +120,17 @@ def _faults(versions: dict[str, str], missing: str) -> list[str]:
 
 
 def _load_providers(runtime: ModuleType) -> dict[str, str]:
-    names = [name for name in runtime.get_available_providers() if name not in _REMOTE]
-    return {name: _trouble(runtime, name) for name in names}
+    here = {*runtime.get_available_providers(), *([OPENVINO] if has_openvino() else [])}
+    return {name: _trouble(runtime, name) for name in _KNOWN if name in here}
 
 
 def _trouble(runtime: ModuleType, provider: str) -> str:
     """Load a provider for a tiny graph; say why it did not, or nothing."""
-    if provider == CUDA:
-        found = open_on_cuda(runtime, _IDENTITY)
+    if provider != CPU:
+        found = open_on(runtime, _IDENTITY, _KNOWN[provider])
         return found.cause if isinstance(found, Obstacle) else ""
     try:
-        session = open_graph(runtime, _IDENTITY, provider)
+        open_graph(runtime, _IDENTITY)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         return " ".join(str(error).split())
-    return "" if provider in session.get_providers() else "its libraries or its device are missing"
+    return ""

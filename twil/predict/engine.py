@@ -16,7 +16,8 @@ from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.errors import ConfigError, DataError, ModelError
 from twil.machine import available_cpus
 from twil.predict.bundle import Bundle
-from twil.predict.session import ProviderChoice, Session
+from twil.predict.providers import ProviderChoice
+from twil.predict.session import Session
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
@@ -31,13 +32,13 @@ class EngineOptions(TypedDict, total=False):
     """How a bundle is run; each may be left out.
 
     Attributes:
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        provider: Where to run, as `Session` knows it.
         threads: CPU threads of the graph; all that the process may use when left out. The threads that turn
             texts into ids are those of the `tokenizers` library, which has one set for the whole process:
             `twil.text.tokenizer.bound_threads` bounds them, before the first text.
         batch_tokens: Pieces of a batch, pads included.
-        side_by_side: On a CPU, compute a batch on each thread, in place of one batch on all of them: faster
-            for many texts, slower for one.
+        side_by_side: Where there is no GPU, compute a batch on each thread, in place of one batch on all of
+            them: faster for many texts, slower for one.
     """
 
     provider: ProviderChoice
@@ -109,10 +110,9 @@ class Engine:
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
         self.threads = available_cpus() if threads is None else threads
-        # With less than one thread there is no session, however batches are computed.
-        threads = min(1, self.threads) if side_by_side else self.threads
-        self.session = Session(bundle, provider=provider, threads=threads)
-        self.workers = self.threads if side_by_side and self.session.provider == "cpu" else 1
+        streams = max(1, self.threads) if side_by_side else 1
+        self.session = Session(bundle, provider=provider, threads=self.threads // streams, streams=streams)
+        self.workers = self.session.streams
 
     def __enter__(self) -> Self:
         return self

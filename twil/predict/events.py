@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twil.data.pace import Paced
-from twil.predict.session import Provider
+from twil.predict.providers import Provider
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from twil.predict.inputs import (
 )
 from twil.predict.partial import PartialRun, run_settings
 from twil.predict.predictor import Predictor
-from twil.predict.session import ProviderChoice
+from twil.predict.providers import ProviderChoice
 from twil.predict.windows import announced, cancelled_pool
 from twil.predict.work import Work
 from twil.storage import check_parent

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from twil.predict.bundle import open_bundle
-from twil.predict.runtime import device_name
+from twil.predict.nvidia import device_name
+from twil.predict.providers import ON_NVIDIA
 from twil.predict.session import Session
 from twil.predict.timing import Facts, Subject
 from twil.predict.worker import Opening, serve
@@ -27,7 +28,7 @@ def open_measured(opening: Opening) -> Subject:
         version=session.version,
         provider=session.provider,
         reason=session.reason,
-        device=device_name() if session.provider == "cuda" else "",
+        device=device_name() if session.provider in ON_NVIDIA else "",
         precision=bundle.manifest.precision,
         kind=bundle.manifest.kind,
         threads=session.threads,

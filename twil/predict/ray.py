@@ -36,7 +36,7 @@ from twil.predict.parts import (
     part_name,
 )
 from twil.predict.predictor import classifier_task
-from twil.predict.session import ProviderChoice
+from twil.predict.providers import ON_NVIDIA, ProviderChoice
 
 BLOCK_BYTES = 2 << 20
 """About how much text is predicted at a time, and written as a part: some ten thousand tweets."""
@@ -76,7 +76,7 @@ def predict_on_ray(
         id_column: The column that names the rows. When left out: `ID`, in any case, where the tables have it.
         keep: Columns of the input to repeat.
         on_error: What a bad row leads to: ``fail``, ``skip`` or ``mark``.
-        provider: Where to run; with ``cuda`` a worker has a GPU.
+        provider: Where to run; with ``cuda``, ``cuda-graphs`` or ``tensorrt`` a worker has a GPU.
         workers: Actors, each with a graph; as many as the cluster has room for when left out.
         threads: CPUs of a worker, which share one copy of the graph.
         batch_tokens: Pieces of a batch, pads included.
@@ -173,7 +173,7 @@ def _predicted_parts(
                 batch_format="pyarrow",
                 compute=data.ActorPoolStrategy(size=workers),
                 num_cpus=job.threads,
-                num_gpus=1 if job.provider == "cuda" else None,
+                num_gpus=1 if job.provider in ON_NVIDIA else None,
             )
         )
         try:
@@ -216,7 +216,7 @@ def _check_room(ray: Any, job: Job, workers: int | None) -> int:
     Raises:
         ConfigError: The cluster has no room for them.
     """
-    wanted = {"CPU": job.threads} | ({"GPU": 1} if job.provider == "cuda" else {})
+    wanted = {"CPU": job.threads} | ({"GPU": 1} if job.provider in ON_NVIDIA else {})
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(
         min(int(machine.get(kind, 0) // count) for kind, count in wanted.items()) for machine in machines

@@ -1,21 +1,15 @@
-"""ONNX Runtime as it is installed here: its import, the graphs it opens, and what keeps CUDA away."""
+"""ONNX Runtime as it is installed here: its import, and the graphs that it opens."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import io
-import platform
-import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from twil.errors import MissingExtraError, ProviderError, first_line, require
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
 _SKIP_NORM = "SkipLayerNormFusion"
 """Its operator takes a CPU several times as long as an addition and a layer norm do."""
 _SPIN_MICROSECONDS = 100
@@ -24,11 +18,21 @@ default they stay so for much longer, and take the CPU from all else, also betwe
 _SILENT = 4  # ONNX Runtime's level "fatal": what goes wrong is raised, and said by twil
 
 
-class Obstacle(NamedTuple):
-    """What keeps CUDA away, and what to do about it."""
+class Place(NamedTuple):
+    """Where a graph is to run.
 
-    cause: str
-    cure: str
+    Attributes:
+        provider: In ONNX Runtime's names.
+        options: Of the provider.
+        devices: The devices of a provider that was loaded as a plug-in; none of one that is built in.
+    """
+
+    provider: str
+    options: Mapping[str, str] = {}
+    devices: Sequence[Any] = ()
+
+
+ON_CPU = (Place(CPU),)
 
 
 def import_runtime() -> ModuleType:
@@ -55,18 +59,18 @@ def import_runtime() -> ModuleType:
 def open_graph(
     runtime: ModuleType,
     graph: Path | bytes,
-    provider: str,
+    places: Sequence[Place] = ON_CPU,
     *,
     threads: int = 1,
     written: Path | None = None,
     operators: str = "",
 ) -> Any:
-    """Open a graph, with the CPU behind the provider; raise what that raises.
+    """Open a graph, with the CPU behind the places; raise what that raises.
 
     Args:
         runtime: What `import_runtime` gives.
         graph: The ONNX file, or its bytes.
-        provider: In ONNX Runtime's names.
+        places: Where it is to run, the most wanted first. A plug-in's is the only one.
         threads: Within one operator.
         written: Where to write the graph as ONNX Runtime has made it over, with its own fused operators.
         operators: A library of more operators to load.
@@ -83,87 +87,16 @@ def open_graph(
         # What is tied to this processor beyond that is a matter of layouts, and would be warned of.
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(written)
+    model = graph if isinstance(graph, bytes) else str(graph)
+    first = places[0]
+    if first.devices:
+        options.add_provider_for_devices(list(first.devices), dict(first.options))
+        return runtime.InferenceSession(model, options, enable_fallback=False)
+    built_in = [(place.provider, dict(place.options)) for place in places]
     return runtime.InferenceSession(
-        graph if isinstance(graph, bytes) else str(graph),
+        model,
         options,
-        providers=list(dict.fromkeys((provider, CPU))),
+        providers=built_in if first.provider == CPU else [*built_in, (CPU, {})],
         enable_fallback=False,
-        disabled_optimizers=[_SKIP_NORM] if provider == CPU else None,
+        disabled_optimizers=[_SKIP_NORM] if first.provider == CPU else None,
     )
-
-
-def open_on_cuda(runtime: ModuleType, graph: Path | bytes, *, threads: int = 1) -> Any | Obstacle:
-    """Open a graph on CUDA, or find out what keeps it away."""
-    obstacle = _find_obstacle(runtime)
-    if obstacle:
-        return obstacle
-    with _quiet() as said:
-        _preload(runtime)
-        try:
-            session = open_graph(runtime, graph, CUDA, threads=threads)
-        except Exception as error:  # ONNX Runtime's errors have no base of their own
-            return Obstacle(
-                f"the graph does not load on the device ({first_line(error)})",
-                "free the device's memory, or run with --provider cpu",
-            )
-    # ONNX Runtime goes on without a provider whose libraries do not load.
-    return session if CUDA in session.get_providers() else _loading_obstacle(said.getvalue())
-
-
-def _find_obstacle(runtime: ModuleType) -> Obstacle | None:
-    """Tell what keeps CUDA away, as far as that shows without loading it."""
-    if CUDA not in runtime.get_available_providers():
-        return Obstacle(
-            f"the installed onnxruntime {runtime.__version__} is built without CUDA",
-            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'twil[gpu]'",
-        )
-    if not _cuda_devices():
-        return Obstacle(
-            "there is no NVIDIA device, or no driver for it",
-            "check that nvidia-smi lists one (a container is started with --gpus all), "
-            "or run with --provider cpu",
-        )
-    return None
-
-
-def device_name() -> str:
-    """Name the first device that NVIDIA's driver shows to this process; empty where there is none."""
-    driver, handle, name = _load_driver(), ctypes.c_int(0), ctypes.create_string_buffer(256)
-    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(handle), 0) != 0:
-        return ""
-    return name.value.decode() if driver.cuDeviceGetName(name, len(name), handle) == 0 else ""
-
-
-def _cuda_devices() -> int:
-    """Count the devices that NVIDIA's driver shows to this process."""
-    driver, count = _load_driver(), ctypes.c_int(0)
-    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
-
-
-def _load_driver() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    except OSError:
-        return None
-
-
-def _preload(runtime: ModuleType) -> None:
-    """Load CUDA's libraries from where pip puts them, which ONNX Runtime does only when told."""
-    if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
-
-
-def _loading_obstacle(said: str) -> Obstacle:
-    lost = re.findall(r"^Failed to load (\S+):", said, flags=re.MULTILINE)
-    which = f" ({', '.join(lost)})" if lost else ""
-    return Obstacle(f"its libraries do not load{which}", "pip install 'onnxruntime-gpu[cuda,cudnn]'")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Catch what ONNX Runtime's Python part prints and warns: standard output belongs to results."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:
-        warnings.simplefilter("ignore")
-        yield said

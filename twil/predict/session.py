@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import Batch
-from twil.errors import ConfigError, ModelError, ProviderError, first_line
+from twil.errors import ConfigError, ModelError, ProviderError, TwilError, first_line
 from twil.machine import available_cpus
 from twil.predict.architecture import Architecture
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
 from twil.predict.external import external_files
-from twil.predict.runtime import CPU, Obstacle, import_runtime, open_graph, open_on_cuda
+from twil.predict.providers import ON_NVIDIA, Obstacle, Provider, ProviderChoice, Wish, open_on
+from twil.predict.replay import Replay
+from twil.predict.runtime import import_runtime, open_graph
 from twil.task import Task
-
-Provider = Literal["cpu", "cuda"]
-ProviderChoice = Literal["auto", "cpu", "cuda"]
 
 
 class Session:
@@ -27,13 +26,16 @@ class Session:
 
     Args:
         bundle: What to load.
-        provider: Where to run; ``auto`` takes CUDA where it really loads, else the CPU.
+        provider: Where to run. ``cuda-graphs`` is CUDA with `Replay`; ``auto`` takes CUDA where it really
+            loads, else the CPU.
         threads: CPU threads within one operator; all that the process may use when left out.
+        streams: How many batches are to be computed at a time.
 
     Attributes:
         provider: Where the graph really runs.
         reason: Why ``auto`` took this provider; empty where it was asked for by name.
         threads: CPU threads within one operator.
+        streams: How many batches are computed at a time; one on a GPU.
         version: Of ONNX Runtime.
         architecture: Of the model that the graph was exported from; None where it does not say.
 
@@ -49,7 +51,12 @@ class Session:
     reason: str
 
     def __init__(
-        self, bundle: Bundle, *, provider: ProviderChoice = "auto", threads: int | None = None
+        self,
+        bundle: Bundle,
+        *,
+        provider: ProviderChoice = "auto",
+        threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         if provider not in get_args(ProviderChoice):
             known = ", ".join(get_args(ProviderChoice))
@@ -61,10 +68,13 @@ class Session:
         self.threads = threads or available_cpus()
         self._runtime = import_runtime()
         self.version: str = self._runtime.__version__
-        self._session, self.provider, self.reason = self._open(provider)
-        _check_inputs(bundle, self._session.get_inputs())
-        _check_outputs(bundle, self._session.get_outputs())
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        session, self.provider, self.reason = self._open(provider, streams)
+        self.streams = 1 if self.provider in ON_NVIDIA else streams
+        graphs = self.provider == "cuda-graphs"
+        self._graph = Replay(self._runtime, session, bundle.manifest) if graphs else session
+        _check_inputs(bundle, session.get_inputs())
+        _check_outputs(bundle, session.get_outputs())
+        metadata = session.get_modelmeta().custom_metadata_map
         _check_task(bundle, metadata)
         self.architecture = Architecture.from_metadata(metadata)
 
@@ -73,13 +83,16 @@ class Session:
 
         Raises:
             ModelError: The graph fails on this batch.
+            ProviderError: A CUDA graph gives other values than a plain run.
         """
         names = list(self.bundle.manifest.outputs)
-        session = self._session
-        if session is None:
+        graph = self._graph
+        if graph is None:
             raise ModelError(f"{self.bundle.folder} was closed: open it again")
         try:
-            outputs = session.run(names, {name: getattr(batch, name) for name in INPUTS})
+            outputs = graph.run(names, {name: getattr(batch, name) for name in INPUTS})
+        except TwilError:
+            raise
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             rows, tokens = batch.input_ids.shape
             raise ModelError(
@@ -90,21 +103,24 @@ class Session:
 
     def close(self) -> None:
         """Let the graph and its memory go, once the batches that are being computed are done."""
-        self._session = None
+        self._graph = None
 
-    def _open(self, choice: ProviderChoice) -> tuple[Any, Provider, str]:
+    def _open(self, choice: ProviderChoice, streams: int) -> tuple[Any, Provider, str]:
         if choice == "cpu":
             return self._open_cpu(), "cpu", ""
-        found = open_on_cuda(self._runtime, self.bundle.graph, threads=self.threads)
+        manifest = self.bundle.manifest
+        wanted: Provider = "cuda" if choice == "auto" else choice
+        wish = Wish(wanted, self.threads, streams, manifest.max_length, manifest.precision)
+        found = open_on(self._runtime, self.bundle.graph, wish)
         if not isinstance(found, Obstacle):
-            return found, "cuda", "CUDA loads" if choice == "auto" else ""
-        if choice == "cuda":
-            raise ProviderError(f"CUDA cannot be had, as {found.cause}: {found.cure}")
+            return found, wanted, "CUDA loads" if choice == "auto" else ""
+        if choice != "auto":
+            raise ProviderError(f"{wish.title} cannot be had, as {found.cause}: {found.cure}")
         return self._open_cpu(), "cpu", found.cause
 
     def _open_cpu(self) -> Any:
         try:
-            return open_graph(self._runtime, self.bundle.graph, CPU, threads=self.threads)
+            return open_graph(self._runtime, self.bundle.graph, threads=self.threads)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             raise ModelError(
                 f"{self.bundle.graph} cannot be loaded ({first_line(error)}): export the model again"

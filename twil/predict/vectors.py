@@ -29,7 +29,7 @@ from twil.predict.inputs import (
     shard_rows,
 )
 from twil.predict.partial import PartialRun, run_settings
-from twil.predict.session import ProviderChoice
+from twil.predict.providers import ProviderChoice
 from twil.predict.windows import Window, announced, cancelled_pool
 from twil.predict.work import Work
 from twil.storage import check_vacant_file

@@ -32,7 +32,7 @@ class Opening:
 
     Attributes:
         folder: The bundle, or the model folder.
-        provider: Where to run: ``auto``, ``cpu`` or ``cuda``.
+        provider: Where to run, as `Session` knows it.
         threads: CPU threads; all that the process may use when None.
         seed: Of the pieces.
     """

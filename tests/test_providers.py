@@ -1,0 +1,198 @@
+"""Other places than the CPU: what each is asked for, what keeps it away, and OpenVINO as it computes."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnxruntime
+import pytest
+from bundles import write_bundle
+from typer.testing import CliRunner
+
+from twil.cli.console import PROVIDERS
+from twil.cli.main import make_app
+from twil.data.batching import pad_batch
+from twil.errors import MissingExtraError, ProviderError
+from twil.predict import providers
+from twil.predict.bundle import open_bundle
+from twil.predict.diagnosis import diagnose
+from twil.predict.predictor import Predictor
+from twil.predict.providers import CUDA, OPENVINO, TENSORRT, Provider, ProviderChoice, Wish
+from twil.predict.runtime import Place
+from twil.predict.session import Session
+
+TEXTS = [
+    "qué frío hace hoy",
+    "vaya día 😀",
+    "el tren llegó con una hora de retraso",
+    "sí",
+    "qué frío hace hoy",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Place]:
+    """What ONNX Runtime is asked for on a machine that is said to have everything of NVIDIA's."""
+    noted: list[Place] = []
+
+    def note(runtime: object, graph: object, places: tuple[Place, ...], **_: object) -> Any:
+        noted.extend(places)
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(providers, "count_devices", lambda: 1)
+    monkeypatch.setattr(providers, "open_graph", note)
+    return noted
+
+
+def test_help_and_library_name_the_same_providers() -> None:
+    assert f"{', '.join(get_args(ProviderChoice)[:-1])} or {get_args(ProviderChoice)[-1]}." == PROVIDERS
+    assert get_args(ProviderChoice) == ("auto", *get_args(Provider))
+
+
+@pytest.mark.parametrize(
+    ("provider", "cure"),
+    [("cuda", "cpu"), ("cuda-graphs", "cuda"), ("tensorrt", "cuda")],
+)
+def test_fp32_is_fp32_on_every_provider_of_nvidia(
+    folder: Path, asked: list[Place], provider: Provider, cure: str
+) -> None:
+    with pytest.raises(ProviderError, match=rf"no kernel image\): .*run with --provider {cure}$"):
+        Session(open_bundle(folder), provider=provider)
+    on_cuda = next(place for place in asked if place.provider == CUDA)
+    assert on_cuda.options["use_tf32"] == "0"
+    assert ("enable_cuda_graph" in on_cuda.options) == (provider == "cuda-graphs")
+
+
+def test_tensorrt_is_asked_for_one_engine_for_every_shape(folder: Path, asked: list[Place]) -> None:
+    with pytest.raises(ProviderError):
+        Session(open_bundle(folder), provider="tensorrt")
+    first, behind = asked
+    assert (first.provider, behind.provider) == (TENSORRT, CUDA)
+    assert first.options["trt_profile_min_shapes"] == "input_ids:1x1,attention_mask:1x1,segment_ids:1x1"
+    assert "segment_ids:512x32" in first.options["trt_profile_max_shapes"]
+    assert first.options["trt_fp16_enable"] == "0"
+
+
+def test_the_diagnosis_asks_tensorrt_for_no_shape_of_a_bundle(asked: list[Place]) -> None:
+    assert "no kernel image" in diagnose().providers[TENSORRT]
+    assert not any("profile" in name for name in asked[0].options)
+
+
+def test_a_wheel_without_tensorrt_names_the_wheel_that_has_it(folder: Path) -> None:
+    if TENSORRT in onnxruntime.get_available_providers():
+        pytest.skip("this wheel has TensorRT")
+    with pytest.raises(ProviderError, match=r"TensorRT cannot be had, as .* without TensorRT: .*twil\[gpu\]"):
+        Session(open_bundle(folder), provider="tensorrt")
+
+
+def test_tensorrt_whose_libraries_are_missing_names_their_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA])
+    monkeypatch.setattr(providers, "count_devices", lambda: 1)
+    opened = onnxruntime.InferenceSession(open_bundle(folder).graph, providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(providers, "open_graph", lambda *_, **__: opened)
+    with pytest.raises(ProviderError, match=r"its libraries do not load: pip install tensorrt"):
+        Session(open_bundle(folder), provider="tensorrt")
+
+
+def test_openvino_that_is_not_installed_names_its_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
+    with pytest.raises(MissingExtraError, match=r"provider openvino needs .*pip install 'twil\[openvino\]'"):
+        Session(open_bundle(folder), provider="openvino")
+
+
+class TestOpenVino:
+    """On this machine's CPU."""
+
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("onnxruntime_ep_openvino", reason="the extra openvino is not installed")
+
+    def test_its_numbers_are_those_of_the_cpu(self, folder: Path) -> None:
+        bundle = open_bundle(folder)
+        session = Session(bundle, provider="openvino", threads=1)
+        assert (session.provider, session.reason, session.streams) == ("openvino", "", 1)
+        here = Session(bundle, provider="cpu", threads=1)
+        for rows in ([[3, 4]], [[3, 7, 8, 4], [3, 9, 4]], [[3, *range(5, 35), 4]] * 9):
+            batch = pad_batch(rows)
+            for name, values in session.run(batch).items():
+                np.testing.assert_allclose(values, here.run(batch)[name], atol=1e-5)
+
+    def test_batches_are_computed_side_by_side(self, folder: Path) -> None:
+        session = Session(open_bundle(folder), provider="openvino", threads=1, streams=3)
+        batches = [pad_batch([[3, *range(5, 6 + length), 4]] * 4) for length in range(20)]
+        with ThreadPoolExecutor(3) as pool:
+            together = list(pool.map(session.run, batches * 3))
+        for batch, values in zip(batches * 3, together, strict=True):
+            np.testing.assert_array_equal(values["logits"], session.run(batch)["logits"])
+
+    def test_a_predictor_labels_as_on_the_cpu(self, folder: Path) -> None:
+        with (
+            Predictor(folder, provider="openvino", threads=2, side_by_side=True) as there,
+            Predictor(folder, provider="cpu", threads=2) as here,
+        ):
+            assert there.workers == 2
+            for found, expected in zip(there(TEXTS), here(TEXTS), strict=True):
+                assert found.label == expected.label
+                assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+
+    def test_a_plug_in_for_another_runtime_is_an_obstacle(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("The requested API version [99] is not available")
+
+        monkeypatch.setattr(onnxruntime, "register_execution_provider_library", refuse)
+        with pytest.raises(ProviderError, match=r"libraries do not load \(The requested API version .*pip"):
+            Session(open_bundle(folder), provider="openvino")
+        monkeypatch.setattr(onnxruntime, "register_execution_provider_library", lambda *_: None)
+        with pytest.raises(ProviderError, match="no CPU that they know: run with --provider cpu"):
+            Session(open_bundle(folder), provider="openvino")
+        assert capfd.readouterr() == ("", "")
+
+    def test_the_diagnosis_loads_it(self, capfd: pytest.CaptureFixture[str]) -> None:
+        assert diagnose().providers[OPENVINO] == ""
+        assert capfd.readouterr() == ("", "")
+
+    def test_from_the_command_line(self, folder: Path, tmp_path: Path) -> None:
+        source = tmp_path / "rows.tsv"
+        source.write_text("ID\tTEXT\n" + "".join(f"{row}\t{text}\n" for row, text in enumerate(TEXTS)))
+        outputs = []
+        for provider in ("cpu", "openvino"):
+            target = tmp_path / f"{provider}.tsv"
+            arguments = ["predict", str(source), "-m", str(folder), "-o", str(target), "--provider", provider]
+            done = CliRunner().invoke(make_app(arguments), arguments)
+            assert done.exit_code == 0, done.output
+            assert f"on {provider}, " in done.stderr
+            outputs.append([line.split("\t")[:2] for line in target.read_text().splitlines()])
+        assert outputs[0] == outputs[1]
+
+
+def test_openvino_is_loaded_only_where_it_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
+    assert Session(open_bundle(folder)).provider != "openvino"
+
+
+def test_a_wish_is_called_by_the_name_of_what_computes() -> None:
+    assert [Wish(one).title for one in ("cuda", "cuda-graphs", "tensorrt", "openvino")] == [
+        "CUDA",
+        "CUDA",
+        "TensorRT",
+        "OpenVINO",
+    ]

@@ -1,0 +1,180 @@
+"""Where a graph may run, by twil's names; a place other than the CPU is taken only where it really loads."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+from twil.errors import first_line, require
+from twil.predict.bundle import INPUTS
+from twil.predict.nvidia import count_devices
+from twil.predict.runtime import Place, open_graph
+
+Provider = Literal["cpu", "cuda", "cuda-graphs", "tensorrt", "openvino"]
+ProviderChoice = Literal["auto", "cpu", "cuda", "cuda-graphs", "tensorrt", "openvino"]
+ON_NVIDIA = frozenset({"cuda", "cuda-graphs", "tensorrt"})
+
+CUDA, TENSORRT, OPENVINO = "CUDAExecutionProvider", "TensorrtExecutionProvider", "OpenVINOExecutionProvider"
+_TITLES = {"cuda": "CUDA", "cuda-graphs": "CUDA", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
+_PLUG_IN = "onnxruntime_ep_openvino"
+_PROFILE_ROWS = 512
+"""Rows for which TensorRT builds a graph at once; it builds again, for minutes, where a batch has more."""
+_registering = Lock()
+
+
+class Obstacle(NamedTuple):
+    """What keeps a provider away, and what to do about it."""
+
+    cause: str
+    cure: str
+
+
+class Wish(NamedTuple):
+    """How a graph is to run.
+
+    Attributes:
+        provider: Where.
+        threads: CPU threads within one operator.
+        streams: How many batches are computed at a time; of OpenVINO, which shares its threads among them.
+        max_length: Pieces of the longest row, where the graph is a bundle's.
+        precision: Of the graph.
+    """
+
+    provider: Provider
+    threads: int = 1
+    streams: int = 1
+    max_length: int | None = None
+    precision: str = "fp32"
+
+    @property
+    def title(self) -> str:
+        """What the provider is called."""
+        return _TITLES[self.provider]
+
+
+def open_on(runtime: ModuleType, graph: Path | bytes, wish: Wish) -> Any | Obstacle:
+    """Open a graph on another provider than the CPU, or find out what keeps that one away.
+
+    Raises:
+        MissingExtraError: OpenVINO is wanted, and its plug-in is not installed.
+    """
+    wanted = {"tensorrt": TENSORRT, "openvino": OPENVINO}.get(wish.provider, CUDA)
+    with _quiet() as said:
+        if wanted == OPENVINO:
+            places = _openvino_places(runtime, wish)
+        else:
+            places = _nvidia_obstacle(runtime, wanted) or _nvidia_places(wish)
+        if isinstance(places, Obstacle):
+            return places
+        if wanted != OPENVINO and hasattr(runtime, "preload_dlls"):
+            # CUDA's libraries from where pip puts them, which ONNX Runtime loads only when told.
+            runtime.preload_dlls()
+        try:
+            session = open_graph(runtime, graph, places, threads=wish.threads)
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            return Obstacle(
+                f"the graph does not load on the device ({first_line(error)})",
+                "run with --provider cuda"
+                if wish.provider in ("cuda-graphs", "tensorrt")
+                else "free the device's memory, or run with --provider cpu",
+            )
+    # ONNX Runtime goes on without a provider whose libraries do not load.
+    return session if wanted in session.get_providers() else _loading_obstacle(wanted, said.getvalue())
+
+
+def has_openvino() -> bool:
+    """Tell whether OpenVINO's plug-in is installed."""
+    return importlib.util.find_spec(_PLUG_IN) is not None
+
+
+def _nvidia_obstacle(runtime: ModuleType, wanted: str) -> Obstacle | None:
+    """Tell what keeps a provider of NVIDIA's away, as far as that shows without loading it."""
+    if wanted not in runtime.get_available_providers():
+        title = "TensorRT" if wanted == TENSORRT else "CUDA"
+        return Obstacle(
+            f"the installed onnxruntime {runtime.__version__} is built without {title}",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'twil[gpu]'",
+        )
+    if not count_devices():
+        return Obstacle(
+            "there is no NVIDIA device, or no driver for it",
+            "check that nvidia-smi lists one (a container is started with --gpus all), "
+            "or run with --provider cpu",
+        )
+    return None
+
+
+def _nvidia_places(wish: Wish) -> tuple[Place, ...]:
+    # TF32, which CUDA's provider takes for fp32 by default, keeps 10 of fp32's 23 bits.
+    cuda = {"use_tf32": "0"}
+    if wish.provider == "cuda-graphs":
+        return (Place(CUDA, {**cuda, "enable_cuda_graph": "1"}),)
+    if wish.provider == "cuda":
+        return (Place(CUDA, cuda),)
+    half = "1" if wish.precision == "fp16" else "0"
+    return (Place(TENSORRT, {**_profile(wish.max_length), "trt_fp16_enable": half}), Place(CUDA, cuda))
+
+
+def _profile(longest: int | None) -> dict[str, str]:
+    """Ask for one engine for every shape; else one is built anew for each that goes beyond those before."""
+    if longest is None:
+        return {}
+    shapes = {"min": (1, 1), "opt": (16, min(32, longest)), "max": (_PROFILE_ROWS, longest)}
+    return {
+        f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{rows}x{length}" for tensor in INPUTS)
+        for name, (rows, length) in shapes.items()
+    }
+
+
+def _openvino_places(runtime: ModuleType, wish: Wish) -> tuple[Place, ...] | Obstacle:
+    plug_in = require(_PLUG_IN, purpose="the provider openvino")
+    try:
+        found = _openvino_devices(runtime, plug_in)
+    except Exception as error:  # of a library that was built for another ONNX Runtime
+        return Obstacle(
+            f"its libraries do not load ({first_line(error)})",
+            "pip install -U onnxruntime onnxruntime-ep-openvino",
+        )
+    if not found:
+        return Obstacle("its libraries find no CPU that they know", "run with --provider cpu")
+    options = {
+        "num_of_threads": str(wish.threads * wish.streams),
+        "num_streams": str(wish.streams),
+        # It computes in bfloat16 where the CPU has units for it, and answers shift by a hundredth.
+        "load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}),
+    }
+    return (Place(OPENVINO, options, found),)
+
+
+def _openvino_devices(runtime: ModuleType, plug_in: ModuleType) -> list[Any]:
+    """List the CPUs that OpenVINO's plug-in knows, which is loaded once for the whole process."""
+    with _registering:
+        devices = [one for one in runtime.get_ep_devices() if one.ep_name == OPENVINO]
+        if not devices:
+            runtime.register_execution_provider_library(OPENVINO, plug_in.get_library_path())
+            devices = [one for one in runtime.get_ep_devices() if one.ep_name == OPENVINO]
+    return [one for one in devices if one.ep_metadata.get("ov_device") == "CPU"]
+
+
+def _loading_obstacle(wanted: str, said: str) -> Obstacle:
+    lost = re.findall(r"^Failed to load (\S+):", said, flags=re.MULTILINE)
+    which = f" ({', '.join(lost)})" if lost else ""
+    cure = "pip install tensorrt" if wanted == TENSORRT else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    return Obstacle(f"its libraries do not load{which}", cure)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """Catch what ONNX Runtime's Python part prints and warns: standard output belongs to results."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:
+        warnings.simplefilter("ignore")
+        yield said

@@ -75,12 +75,13 @@ def open_on(runtime: ModuleType, graph: Path | bytes, wish: Wish) -> Any | Obsta
             places = _nvidia_obstacle(runtime, wanted) or _nvidia_places(wish)
         if isinstance(places, Obstacle):
             return places
-        if wanted != OPENVINO and hasattr(runtime, "preload_dlls"):
-            # CUDA's libraries from where pip puts them, which ONNX Runtime loads only when told.
-            runtime.preload_dlls()
+        if wanted != OPENVINO:
+            _preload(runtime, wanted)
         try:
             session = open_graph(runtime, graph, places, threads=wish.threads)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
+            if "install TensorRT libraries" in str(error):
+                return _loading_obstacle(wanted, said.getvalue())
             return Obstacle(
                 f"the graph does not load on the device ({first_line(error)})",
                 "run with --provider cuda"
@@ -165,11 +166,22 @@ def _openvino_devices(runtime: ModuleType, plug_in: ModuleType) -> list[Any]:
     return [one for one in devices if one.ep_metadata.get("ov_device") == "CPU"]
 
 
+def _preload(runtime: ModuleType, wanted: str) -> None:
+    """Load NVIDIA's libraries from where pip puts them: ONNX Runtime does so only when told, or never."""
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    if wanted == TENSORRT:
+        with contextlib.suppress(ImportError, OSError):
+            importlib.import_module("tensorrt")
+
+
 def _loading_obstacle(wanted: str, said: str) -> Obstacle:
     lost = re.findall(r"^Failed to load (\S+):", said, flags=re.MULTILINE)
     which = f" ({', '.join(lost)})" if lost else ""
-    cure = "pip install tensorrt" if wanted == TENSORRT else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
-    return Obstacle(f"its libraries do not load{which}", cure)
+    tensorrt = " 'tensorrt==10.*'" if wanted == TENSORRT else ""
+    return Obstacle(
+        f"its libraries do not load{which}", f"pip install 'onnxruntime-gpu[cuda,cudnn]'{tensorrt}"
+    )
 
 
 @contextlib.contextmanager

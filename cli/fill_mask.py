@@ -23,7 +23,7 @@ def command(
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Pieces for each mask.")] = 5,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:

@@ -501,7 +501,7 @@ def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(predictor.session._session, "run", interrupt)
+        monkeypatch.setattr(predictor.session._graph, "run", interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(events)
         monkeypatch.undo()

@@ -174,6 +174,24 @@ class TestOpenVino:
             Session(open_bundle(folder), provider="openvino")
         assert capfd.readouterr() == ("", "")
 
+    def test_a_plug_in_that_does_not_import_is_an_obstacle_and_no_crash(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise ImportError("libtbb.so.12: cannot open shared object file")
+
+        monkeypatch.setattr(providers, "require", refuse)
+        with pytest.raises(ProviderError, match=r"do not load \(libtbb\.so\.12"):
+            Session(open_bundle(folder), provider="openvino")
+        assert "libtbb" in diagnose().providers[OPENVINO]
+
+    def test_sessions_opened_at_once_leave_standard_output_as_it_was(self, folder: Path) -> None:
+        bundle, before = open_bundle(folder), sys.stdout
+        with ThreadPoolExecutor(6) as pool:
+            sessions = list(pool.map(lambda _: Session(bundle, provider="openvino", threads=1), range(12)))
+        assert sys.stdout is before
+        assert {session.provider for session in sessions} == {"openvino"}
+
     def test_the_diagnosis_loads_it(self, capfd: pytest.CaptureFixture[str]) -> None:
         assert diagnose().providers[OPENVINO] == ""
         assert capfd.readouterr() == ("", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Recorded:
         self.plain: list[tuple[int, ...]] = []
         self.numbers: list[str] = []
         self.stale = False
+        self.threads: set[int] = set()
 
     def run(self, names: list[str], feed: dict[str, Any], options: Any) -> list[Any]:
         assert options.get_run_config_entry("gpu_graph_id") == "-1"
@@ -34,6 +36,7 @@ class Recorded:
         return self.session.run(names, feed, options)
 
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self.threads.add(get_ident())
         self.numbers.append(options.get_run_config_entry("gpu_graph_id"))
         if not self.stale:
             self.session.run_with_iobinding(binding, options)
@@ -117,8 +120,38 @@ def test_a_graph_that_does_not_read_what_it_is_given_is_an_error(
     for seed in range(stale_from):
         run(replayed, manifest, make_batch(2, 8, seed))
     recorded.stale = True
-    with pytest.raises(ProviderError, match=r"2 rows of 8 pieces gives other .*: run with --provider cuda"):
-        run(replayed, manifest, make_batch(2, 8, 9))
+    for seed in range(9, 13):
+        with pytest.raises(
+            ProviderError, match=r"2 rows of 8 pieces gives other .*: run with --provider cuda"
+        ):
+            run(replayed, manifest, make_batch(2, 8, seed))
+
+
+def test_the_same_texts_again_are_no_second_check(opened: tuple[Recorded, Manifest]) -> None:
+    recorded, manifest = opened
+    replayed = Replay(onnxruntime, recorded, manifest, "cpu")
+    for _ in range(6):
+        run(replayed, manifest, make_batch(2, 8, 0))
+    recorded.stale = True
+    with pytest.raises(ProviderError, match="gives other"):
+        run(replayed, manifest, make_batch(2, 8, 1))
+
+
+def test_a_shape_that_cannot_be_captured_is_said_to_be_that(
+    opened: tuple[Recorded, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded, manifest = opened
+    replayed = Replay(onnxruntime, recorded, manifest, "cpu")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(recorded, "run_with_iobinding", refuse)
+    run(replayed, manifest, make_batch(2, 8, 0))
+    with pytest.raises(ProviderError, match=r"cannot be captured .*stream is capturing\): run with"):
+        run(replayed, manifest, make_batch(2, 8, 1))
+    with pytest.raises(ProviderError, match="cannot be captured"):
+        run(replayed, manifest, make_batch(5, 30))
 
 
 def test_beyond_so_many_graphs_shapes_run_plainly(
@@ -142,6 +175,7 @@ def test_threads_take_turns(opened: tuple[Recorded, Manifest]) -> None:
         values = list(pool.map(lambda batch: run(replayed, manifest, batch), batches))
     for batch, given in zip(batches, values, strict=True):
         check(recorded, manifest, batch, given)
+    assert len(recorded.threads) == 1  # a thread's graphs are its own in ONNX Runtime
 
 
 def test_shapes_are_few_and_never_smaller_or_longer_than_the_model_reads() -> None:

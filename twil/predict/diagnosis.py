@@ -43,7 +43,7 @@ _KNOWN: dict[str, Wish] = {
     OPENVINO: Wish("openvino"),
     CPU: Wish("cpu"),
 }
-"""What twil runs on. Others are listed, too, such as one that sends texts to a service, and never used."""
+"""What twil runs on; ONNX Runtime lists others, too, such as one that sends texts to a service."""
 
 
 @dataclass(frozen=True)

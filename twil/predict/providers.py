@@ -14,7 +14,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from twil.errors import first_line, require
+from twil.errors import MissingExtraError, first_line, require
 from twil.predict.bundle import INPUTS
 from twil.predict.nvidia import count_devices
 from twil.predict.runtime import Place, open_graph
@@ -29,6 +29,7 @@ _PLUG_IN = "onnxruntime_ep_openvino"
 _PROFILE_ROWS = 512
 """Rows for which TensorRT builds a graph at once; it builds again, for minutes, where a batch has more."""
 _registering = Lock()
+_opening = Lock()
 
 
 class Obstacle(NamedTuple):
@@ -68,13 +69,14 @@ def open_on(runtime: ModuleType, graph: Path | bytes, wish: Wish) -> Any | Obsta
         MissingExtraError: OpenVINO is wanted, and its plug-in is not installed.
     """
     wanted = {"tensorrt": TENSORRT, "openvino": OPENVINO}.get(wish.provider, CUDA)
-    with _quiet() as said:
-        if wanted == OPENVINO:
-            places = _openvino_places(runtime, wish)
-        else:
-            places = _nvidia_obstacle(runtime, wanted) or _nvidia_places(wish)
-        if isinstance(places, Obstacle):
-            return places
+    if wanted == OPENVINO:
+        places = _openvino_places(runtime, wish)
+    else:
+        places = _nvidia_obstacle(runtime, wanted) or _nvidia_places(wish)
+    if isinstance(places, Obstacle):
+        return places
+    # Standard output is the whole process's: two that silence it at once would leave it silent.
+    with _opening, _quiet() as said:
         if wanted != OPENVINO:
             _preload(runtime, wanted)
         try:
@@ -83,10 +85,11 @@ def open_on(runtime: ModuleType, graph: Path | bytes, wish: Wish) -> Any | Obsta
             if "install TensorRT libraries" in str(error):
                 return _loading_obstacle(wanted, said.getvalue())
             return Obstacle(
-                f"the graph does not load on the device ({first_line(error)})",
-                "run with --provider cuda"
-                if wish.provider in ("cuda-graphs", "tensorrt")
-                else "free the device's memory, or run with --provider cpu",
+                f"the graph does not load there ({first_line(error)})",
+                {
+                    "cuda": "free the device's memory, or run with --provider cpu",
+                    "openvino": "run with --provider cpu",
+                }.get(wish.provider, "run with --provider cuda"),
             )
     # ONNX Runtime goes on without a provider whose libraries do not load.
     return session if wanted in session.get_providers() else _loading_obstacle(wanted, said.getvalue())
@@ -137,9 +140,11 @@ def _profile(longest: int | None) -> dict[str, str]:
 
 
 def _openvino_places(runtime: ModuleType, wish: Wish) -> tuple[Place, ...] | Obstacle:
-    plug_in = require(_PLUG_IN, purpose="the provider openvino")
     try:
+        plug_in = require(_PLUG_IN, purpose="the provider openvino")
         found = _openvino_devices(runtime, plug_in)
+    except MissingExtraError:
+        raise
     except Exception as error:  # of a library that was built for another ONNX Runtime
         return Obstacle(
             f"its libraries do not load ({first_line(error)})",

@@ -103,6 +103,8 @@ class Session:
 
     def close(self) -> None:
         """Let the graph and its memory go, once the batches that are being computed are done."""
+        if isinstance(self._graph, Replay):
+            self._graph.close()
         self._graph = None
 
     def _open(self, choice: ProviderChoice, streams: int) -> tuple[Any, Provider, str]:

@@ -56,7 +56,8 @@ def test_diagnosis_and_session_name_the_same_obstacle_to_cuda(
     monkeypatch.setattr(providers, "count_devices", lambda: devices)
     session = Session(open_bundle(write_bundle(tmp_path / "bundle")))
     found = diagnose().providers
-    assert (found[CUDA], found[CPU]) == (session.reason, "")
+    found.pop(providers.OPENVINO, None)  # where its extra is installed
+    assert found == {CUDA: session.reason, CPU: ""}
     assert ("libcudnn.so.9" in session.reason) == bool(devices)
     assert capfd.readouterr() == ("", "")
 

@@ -72,7 +72,7 @@ def open_on(runtime: ModuleType, graph: Path | bytes, wish: Wish) -> Any | Obsta
     if wanted == OPENVINO:
         places = _openvino_places(runtime, wish)
     else:
-        places = _nvidia_obstacle(runtime, wanted) or _nvidia_places(wish)
+        places = _nvidia_obstacle(runtime, wanted, wish.title) or _nvidia_places(wish)
     if isinstance(places, Obstacle):
         return places
     # Standard output is the whole process's: two that silence it at once would leave it silent.
@@ -100,10 +100,9 @@ def has_openvino() -> bool:
     return importlib.util.find_spec(_PLUG_IN) is not None
 
 
-def _nvidia_obstacle(runtime: ModuleType, wanted: str) -> Obstacle | None:
+def _nvidia_obstacle(runtime: ModuleType, wanted: str, title: str) -> Obstacle | None:
     """Tell what keeps a provider of NVIDIA's away, as far as that shows without loading it."""
     if wanted not in runtime.get_available_providers():
-        title = "TensorRT" if wanted == TENSORRT else "CUDA"
         return Obstacle(
             f"the installed onnxruntime {runtime.__version__} is built without {title}",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'twil[gpu]'",

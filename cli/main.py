@@ -30,6 +30,13 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.flush()  # here, where a reader that has gone is still heard of
         except KeyboardInterrupt:
             _end("interrupted", INTERRUPTED)
+        except RuntimeError as error:
+            # Of a signal that comes while a lock is waited for, Python may leave the lock's error alone.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                _end("interrupted", INTERRUPTED)
+            if isinstance(error.__context__, SystemExit):
+                raise error.__context__ from None
+            raise
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILED)

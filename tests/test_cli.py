@@ -18,7 +18,7 @@ from bundles import write_bundle
 from conftest import write_rows
 
 from twil.cli.console import Display, make_table, show
-from twil.cli.main import main
+from twil.cli.main import guard, main
 from twil.cli.visible import visible
 from twil.errors import TwilError
 from twil.task import Task
@@ -48,6 +48,32 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
     yield call
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("signalled", "code", "said"),
+    [(KeyboardInterrupt(), 130, "twil: interrupted\n"), (SystemExit(143), 143, "")],
+)
+def test_a_signal_in_the_middle_of_a_wait_ends_as_any_other_does(
+    signalled: BaseException, code: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        try:
+            raise signalled
+        finally:
+            raise RuntimeError("cannot release un-acquired lock")
+
+    with pytest.raises(SystemExit) as end:
+        guard(command)()
+    assert (end.value.code, capfd.readouterr().err) == (code, said)
+
+
+def test_another_error_of_a_running_program_keeps_its_traceback() -> None:
+    def command() -> None:
+        raise RuntimeError("a fault of twil itself")
+
+    with pytest.raises(RuntimeError, match="a fault of twil itself"):
+        guard(command)()
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ _TITLES = {"cuda": "CUDA", "cuda-graphs": "CUDA", "tensorrt": "TensorRT", "openv
 _PLUG_IN = "onnxruntime_ep_openvino"
 _PROFILE_ROWS = 512
 """Rows for which TensorRT builds a graph at once; it builds again, for minutes, where a batch has more."""
+_registered: set[str] = set()
+"""Plug-ins that this process has loaded, each for good: ONNX Runtime refuses to load one again."""
 _registering = Lock()
 _opening = Lock()
 
@@ -150,7 +152,7 @@ def _openvino_places(runtime: ModuleType, wish: Wish) -> tuple[Place, ...] | Obs
             "pip install -U onnxruntime onnxruntime-ep-openvino",
         )
     if not found:
-        return Obstacle("its libraries find no CPU that they know", "run with --provider cpu")
+        return Obstacle("this machine has no CPU that OpenVINO knows", "run with --provider cpu")
     options = {
         "num_of_threads": str(wish.threads * wish.streams),
         "num_streams": str(wish.streams),
@@ -161,13 +163,24 @@ def _openvino_places(runtime: ModuleType, wish: Wish) -> tuple[Place, ...] | Obs
 
 
 def _openvino_devices(runtime: ModuleType, plug_in: ModuleType) -> list[Any]:
-    """List the CPUs that OpenVINO's plug-in knows, which is loaded once for the whole process."""
+    """List the CPUs that OpenVINO's plug-in knows: of a processor of another maker there may be none."""
+
+    def found() -> list[Any]:
+        return [one for one in runtime.get_ep_devices() if one.ep_name == OPENVINO]
+
     with _registering:
-        devices = [one for one in runtime.get_ep_devices() if one.ep_name == OPENVINO]
-        if not devices:
-            runtime.register_execution_provider_library(OPENVINO, plug_in.get_library_path())
-            devices = [one for one in runtime.get_ep_devices() if one.ep_name == OPENVINO]
-    return [one for one in devices if one.ep_metadata.get("ov_device") == "CPU"]
+        if not found() and _PLUG_IN not in _registered:
+            _register(runtime, plug_in.get_library_path())
+            _registered.add(_PLUG_IN)
+        return [one for one in found() if one.ep_metadata.get("ov_device") == "CPU"]
+
+
+def _register(runtime: ModuleType, library: str) -> None:
+    try:
+        runtime.register_execution_provider_library(OPENVINO, library)
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        if "already registered" not in str(error):  # by the program that twil is a part of
+            raise
 
 
 def _preload(runtime: ModuleType, wanted: str) -> None:

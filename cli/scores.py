@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from twil.cli.console import make_table
 from twil.scoring.names import name_metric
 
-if TYPE_CHECKING:  # a command that shows no scores need not wait for scikit-learn
+if TYPE_CHECKING:  # imported where it is needed: NumPy takes its time
     from twil.scoring.metrics import Report
 
 _AVERAGES = ("macro", "micro", "weighted")

@@ -10,7 +10,7 @@ import numpy as np
 
 from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError, require
+from twil.errors import ConfigError, DataError
 from twil.export.accuracy import AnswerGuard
 from twil.export.closeness import VectorGuard
 from twil.export.guard import Guard, Items, Limits
@@ -82,7 +82,6 @@ def _make_guard(options: Int8Options, kind: Kind, task: Task | None) -> Guard:
             "int8 is checked by the answers of a classifier, or by vectors, and what is exported gives "
             "neither: export it with --precision fp32"
         )
-    require("sklearn", purpose="measuring an int8 graph")
     return AnswerGuard(read_labelled(options.evaluation, options.columns, task.kind), task, options.limits)
 
 

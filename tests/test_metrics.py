@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, matthews_corrcoef
+from scikit_scores import scikit_scores
+from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef
 
-from twil.errors import ConfigError
+from twil.errors import ConfigError, ModelError
 from twil.scoring import metrics
 from twil.scoring.metrics import (
     check_metric,
@@ -28,6 +29,45 @@ VALUE = Task("regression", ("intensidad",))
 
 def one_hot(answers: np.ndarray, labels: int) -> np.ndarray:
     return np.eye(labels, dtype=np.float32)[answers]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 400])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *(STANCE, EMOTIONS, VALUE, Task("multi-label", ("odio",)), Task("class", ("no", "sí"))),
+        *(Task("class", ("-1", "0", "2.5")), Task("class", tuple("abcdefgh"))),
+    ],
+    ids=lambda task: f"{task.kind}-{task.outputs}",
+)
+def test_every_score_is_that_of_scikit_learn(task: Task, rows: int) -> None:
+    # Few rows have labels that nothing is or answers, and numbers that never change.
+    rng = np.random.default_rng(rows)
+    targets = {
+        "class": rng.integers(0, max(2, task.outputs - 1), rows),
+        "multi-label": (rng.random((rows, task.outputs)) < 0.4).astype(np.float32),
+        "regression": rng.integers(0, 4, rows).astype(np.float32),
+    }[task.kind]
+    known = np.eye(task.outputs)[targets] if task.kind == "class" else targets.reshape(rows, -1)
+    logits = (known - 0.5 + rng.normal(size=(rows, task.outputs))).astype(np.float32)
+    report = score_logits(logits, targets, task)
+    answers = task.decide(task.probabilities(logits))
+    assert metrics_of(report) == pytest.approx(scikit_scores(targets, answers, task), abs=1e-9)
+    if task.kind == "class":
+        assert report.confusion == confusion_matrix(targets, answers, labels=range(task.outputs)).tolist()
+    for place, label in enumerate(task.labels if report.labels else ()):
+        true = targets == place if task.kind == "class" else targets[:, place] > 0
+        assert report.labels[label]["support"] == true.sum()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("task", [STANCE, EMOTIONS, VALUE], ids=lambda task: task.kind)
+def test_logits_that_are_not_finite_have_no_score(task: Task, value: float) -> None:
+    logits = np.zeros((5, task.outputs), dtype=np.float32)
+    logits[1:3, 0] = value
+    targets = np.zeros(5 if task.kind != "multi-label" else (5, task.outputs), dtype=np.int64)
+    with pytest.raises(ModelError, match=r"not finite for 2 of 5 rows, .*lower learning rate"):
+        score_logits(logits, targets, task)
 
 
 @pytest.mark.parametrize("case", ["cls0", "cls1", "cls2"])

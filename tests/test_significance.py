@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scikit_scores import scikit_scores
 
 from twil.errors import ConfigError
 from twil.predict.intervals import percentile_interval
@@ -52,18 +53,19 @@ def answers_of(task: Task, logits: Sequence[NDArray[Any]]) -> list[NDArray[Any]]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.kind}-{task.outputs}-{len(task.scored)}")
-def test_every_score_of_given_samples_is_that_of_the_report(task: Task) -> None:
+def test_every_score_of_given_samples_is_that_of_scikit_learn(task: Task) -> None:
     targets, logits = draw_logits(task, 40, models=2)
     names = metric_names(task)
     firsts, counts = group_rows(targets, answers_of(task, logits))
-    scorer = make_scorer(targets[firsts], answers_of(task, [part[firsts] for part in logits]), task)
+    answers = answers_of(task, [part[firsts] for part in logits])
+    scorer = make_scorer(targets[firsts], answers, task)
     weights = np.concatenate([counts[np.newaxis], *draw(counts, 25, seed=1)])
     # Rows of one label alone, and a single row: scores that are not defined there are the same, too.
     weights = np.concatenate([weights, np.eye(len(firsts))[:2]])
     scores = scorer.score(weights, names)
     for model, sample in itertools.product(range(2), range(len(weights))):
-        rows = np.repeat(firsts, weights[sample].astype(int))
-        expected = metrics_of(score_logits(logits[model][rows], targets[rows], task))
+        rows = np.repeat(np.arange(len(firsts)), weights[sample].astype(int))
+        expected = scikit_scores(targets[firsts][rows], answers[model][rows], task)
         assert dict(zip(names, scores[model, :, sample], strict=True)) == pytest.approx(
             {name: expected[name] for name in names}, abs=1e-9
         )

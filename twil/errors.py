@@ -72,7 +72,6 @@ EXTRAS = {
     "safetensors": "train",
     "scipy": "train",
     "sentencepiece": "train",
-    "sklearn": "train",
     "tensorboard": "tensorboard",
     "torch": "train",
     "transformers": "hub",

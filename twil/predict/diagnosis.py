@@ -16,7 +16,7 @@ from twil.version import __version__
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
-    "train": ("onnx", "optuna", "safetensors", "scikit-learn", "scipy", "sentencepiece", "torch"),
+    "train": ("onnx", "optuna", "safetensors", "scipy", "sentencepiece", "torch"),
     "import": ("h5py",),
     "hub": ("transformers",),
     "plot": ("matplotlib",),

@@ -19,8 +19,9 @@ from twil.predict.intervals import percentile_interval
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_tables import shown_metrics
 from twil.reports.contestants import check_used, common_task, name_models, own_names
-from twil.scoring.metrics import OF_LABEL, higher_is_better, main_metric, score_logits
+from twil.scoring.metrics import higher_is_better, main_metric, score_logits
 from twil.scoring.model_pairs import compare_pairs
+from twil.scoring.names import OF_LABEL
 from twil.scoring.resampling import check_comparable, comparable_metrics, resample
 from twil.task import NO_NAMES, Task
 from twil.train.classifiers import open_classifier, read_task, training_seconds

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from twil.predict.intervals import LEVEL, Interval
 from twil.reports.comparison import Comparison
-from twil.scoring.metrics import OF_LABEL, SCORES
 from twil.scoring.model_pairs import PValue
-from twil.scoring.names import name_metric
+from twil.scoring.names import OF_LABEL, SCORES, name_metric
 from twil.scoring.resampling import comparable_metrics
 from twil.scoring.significance import ALPHA
 from twil.task import Task, TaskKind

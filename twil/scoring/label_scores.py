@@ -1,7 +1,4 @@
-"""Scores of answers by label, on many weighted samples of rows at once.
-
-They are those of `twil.scoring.metrics`, which takes them from scikit-learn one set of rows at a time.
-"""
+"""Scores of answers by label: of one set of rows, and of many weighted samples of its rows at once."""
 
 # K rows   S samples   L labels   M models   N metrics
 
@@ -15,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.scoring.metrics import AVERAGES, OF_LABEL, SCORES
+from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
 from twil.task import Task
 
 Float64Array = NDArray[np.float64]
@@ -80,6 +77,31 @@ class LabelSums:
         return _ratio(covariance, np.sqrt(spreads[0] * spreads[1]))
 
 
+def sum_labels(targets: NDArray[Any], answers: NDArray[Any], task: Task) -> LabelSums:
+    """Sum up a set of rows as the only sample, S = 1.
+
+    Args:
+        targets: What is true, as `LabelledSet.targets` gives it.
+        answers: As `Task.decide` gives them.
+        task: What was asked.
+    """
+    if task.kind == "class":
+        counts = count_answers(targets, answers, task)
+        right = np.trace(counts)
+        sums = (counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0), right, right)
+    else:
+        true, given = _chosen(targets, task), _chosen(answers, task)
+        right, shared = (part.sum() for part in _by_row(true, given))
+        sums = ((true & given).sum(axis=0), true.sum(axis=0), given.sum(axis=0), right, shared)
+    return LabelSums(*(np.asarray(part, dtype=np.float64)[np.newaxis] for part in (*sums, len(targets))))
+
+
+def count_answers(targets: NDArray[Any], answers: NDArray[Any], task: Task) -> NDArray[np.int64]:
+    """Count rows by true label and answer, int64 ``(L, L)``, where each row has one."""
+    labels = task.outputs
+    return np.bincount(targets * labels + answers, minlength=labels**2).reshape(labels, labels)
+
+
 class LabelScorer:
     """Scores the answers of several models to a task of labels.
 
@@ -103,10 +125,7 @@ class LabelScorer:
 
     def _summed(self, given: NDArray[np.bool_]) -> Float64Array:
         """Give what is summed up of a model's answers, float64 ``(K, 2 L + 2)``."""
-        both, either = self._true & given, self._true | given
-        right = (self._true == given).all(axis=1)
-        shared = np.where(either.any(axis=1), both.sum(axis=1) / np.maximum(either.sum(axis=1), 1), 1.0)
-        return np.column_stack([both, given, right, shared]).astype(np.float64)
+        return np.column_stack([self._true & given, given, *_by_row(self._true, given)]).astype(np.float64)
 
     def _sums(self, summed: Float64Array, true: Float64Array, rows: Float64Array) -> LabelSums:
         both, given, shares = np.split(summed, [self._labels, 2 * self._labels], axis=1)
@@ -141,6 +160,15 @@ def _chosen(answers: NDArray[Any], task: Task) -> NDArray[np.bool_]:
     if task.kind == "multi-label":
         return np.asarray(answers, dtype=np.bool_)
     return np.asarray(answers[:, np.newaxis] == np.arange(task.outputs))
+
+
+def _by_row(true: NDArray[np.bool_], given: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Float64Array]:
+    """Tell of each row ``(K,)`` whether its whole answer is right, and which share of its labels is both.
+
+    TWilBERT: the original's monitor compares the true labels with probabilities, without a threshold.
+    """
+    both, either = (true & given).sum(axis=1), (true | given).sum(axis=1)
+    return (true == given).all(axis=1), np.where(either > 0, both / np.maximum(either, 1), 1.0)
 
 
 def _score(score: str, both: Float64Array, true: Float64Array, given: Float64Array) -> Float64Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.loop import LOWER_IS_BETTER
-from twil.errors import ConfigError
+from twil.errors import ConfigError, ModelError
+from twil.scoring.label_scores import count_answers, label_metrics, sum_labels
+from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
+from twil.scoring.value_scores import ValueScorer
 from twil.task import Task, label_values
-
-AVERAGES = ("macro", "micro", "weighted")
-SCORES = ("precision", "recall", "f1")
-OF_LABEL = ":"
-"""Between a score and the one label that it is of, such as ``f1:ironía``."""
 
 _LABEL_METRICS = ("accuracy", *(f"{average}_{score}" for average in AVERAGES for score in SCORES), "jaccard")
 _CORRELATIONS = ("pearson", "spearman")
-_REGRESSION_METRICS = (*_CORRELATIONS, "rmse", "mae")
+_REGRESSION_METRICS = ValueScorer.metrics
 
 OwnMetric = Callable[[NDArray[Any], NDArray[np.float32]], float]
 """From targets and scores, as `Task.probabilities` gives them, to one number; more is better."""
@@ -119,18 +117,46 @@ def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task)
         logits: float32 ``(rows, outputs)``.
         targets: As `LabelledSet.targets` gives them.
         task: What was asked.
-    """
-    # Here, not above: who only names metrics need not wait for scikit-learn.
-    from twil.scoring.measures import count_answers, measure_labels, measure_values
 
+    Raises:
+        ModelError: The logits are not all finite.
+    """
+    _check_finite(logits)
     scores = task.probabilities(logits)
     answers = task.decide(scores)
     own = {name: float(metric(targets, scores)) for name, metric in _OWN.items()}
     if task.kind == "regression":
-        return Report(len(targets), {**measure_values(targets, answers), **own}, {}, [])
-    metrics, labels = measure_labels(targets, answers, task)
-    confusion = count_answers(targets, answers, task) if task.kind == "class" else []
+        return Report(len(targets), {**_score_values(targets, answers, _REGRESSION_METRICS), **own}, {}, [])
+    sums = sum_labels(targets, answers, task)
+    found = {name: score(sums).item() for name, score in label_metrics(task).items()}
+    metrics = {name: value for name, value in found.items() if OF_LABEL not in name}
+    ranks = ranks_of(task)
+    if ranks is not None:
+        metrics |= _score_values(ranks[targets], ranks[answers], _CORRELATIONS)
+    labels = {
+        label: {
+            **{score: found[f"{score}{OF_LABEL}{label}"] for score in SCORES},
+            "support": int(sums.true[0, place]),
+        }
+        for place, label in enumerate(task.labels)
+    }
+    confusion = count_answers(targets, answers, task).tolist() if task.kind == "class" else []
     return Report(len(targets), {**metrics, **own}, labels, confusion)
+
+
+def _check_finite(logits: NDArray[np.float32]) -> None:
+    damaged = int((~np.isfinite(logits)).any(axis=1).sum())
+    if damaged:
+        raise ModelError(
+            f"the model gives logits that are not finite for {damaged:,} of {len(logits):,} rows, which have "
+            "no score: its weights are damaged, or its training has diverged (train it with a lower learning "
+            "rate)"
+        )
+
+
+def _score_values(targets: NDArray[Any], answers: NDArray[Any], metrics: Sequence[str]) -> dict[str, float]:
+    scores = ValueScorer(targets, [answers]).score(np.ones((1, len(targets))), metrics)[0, :, 0]
+    return dict(zip(metrics, scores.tolist(), strict=True))
 
 
 def metrics_of(report: Report) -> dict[str, float]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from twil.errors import ConfigError
 from twil.scoring.label_scores import LabelScorer, label_metrics
-from twil.scoring.metrics import OF_LABEL
+from twil.scoring.names import OF_LABEL
 from twil.scoring.value_scores import ValueScorer
 from twil.task import Task
 

@@ -1,7 +1,4 @@
-"""Scores of numbers, on many weighted samples of rows at once.
-
-They are those of `twil.scoring.metrics`, which takes them one set of rows at a time.
-"""
+"""Scores of numbers, on many weighted samples of rows at once."""
 
 # K rows   S samples   M models   N metrics   V different values
 

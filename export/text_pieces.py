@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 import unicodedata
@@ -107,7 +108,8 @@ def _normalizer(rules: Mapping[str, str]) -> Any:
     return spec
 
 
-def _rules(*, lowercase: bool) -> dict[str, str]:
+@functools.cache  # of Unicode alone, and half a second's work
+def _rules(*, lowercase: bool) -> Mapping[str, str]:
     """Map every spelling of a character that NFC, and lower case where wanted, change to what they make."""
     normalize = (Sequence([NFC(), Lowercase()]) if lowercase else NFC()).normalize_str
     characters = [chr(point) for point in range(0x30000) if not 0xD800 <= point < 0xE000]

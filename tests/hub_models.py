@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ def library() -> Any:
     return pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 
 
+@functools.cache
 def texts() -> list[str]:
     """Give the example tweets."""
     with (EXAMPLES / "tweets_train.tsv").open(encoding="utf-8") as file:
         return [row["TEXT"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 
+@functools.cache
 def make_pieces(family: str) -> Any:
     """Make a tokenizer of the library of a family's kind."""
     transformers = library()

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from bundles import write_bundle
 from conftest import write_rows
+from processes import TwilProcess
+from tuning import twil_command
 
 from twil.cli.console import Display, make_table, show
 from twil.cli.main import guard, main
@@ -401,54 +403,48 @@ def test_ctrl_c_keeps_the_state_and_resume_finishes(
     endless = ("--epochs", "4000", "--set", "train.patience=5000")
     files = (labelled, "--dev", labelled, "-o", tmp_path / "model")
     command = [sys.executable, "-m", "twil", "finetune", *files, *start, *endless]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as begun:
+        assert begun.stderr is not None
+        for line in begun.stderr:
             if line.startswith("epoch 2 "):
-                process.send_signal(signal.SIGINT)
+                begun.send_signal(signal.SIGINT)
                 break
-        rest = process.stderr.read()
-    assert process.returncode == 130
+        rest = begun.stderr.read()
+    assert begun.returncode == 130
     assert "continue with the same command and --resume" in rest
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "model.checkpoint").is_dir()
-    with subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said = process.stderr.readline() + "".join(
-            line for line, _ in zip(process.stderr, range(6), strict=False)
-        )
-        process.send_signal(signal.SIGTERM)
-        process.stderr.read()
-    assert "continuing after step" in said
-    assert process.returncode == 130
+    process = TwilProcess("finetune", *files, *start, *endless, "--resume")
+    process.wait_for("epoch ")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 130
+    assert "continuing after step" in process.said
 
 
 def test_a_process_killed_in_training_and_continued_ends_with_the_same_weights(
     labelled: Path, tmp_path: Path, tokenizer_file: Path
 ) -> None:
-    def command(folder: str, *more: str) -> list[object]:
+    def arguments(folder: str) -> list[object]:
         start = (
             "--init",
             "tiny",
             "--tokenizer",
             tokenizer_file,
             "--epochs",
-            "12",
+            12,
             "--set",
             "train.patience=12",
         )
-        files = (labelled, "--dev", labelled, "-o", tmp_path / folder)
-        return [sys.executable, "-m", "twil", "finetune", *files, *start, *more]
+        return ["finetune", labelled, "--dev", labelled, "-o", tmp_path / folder, *start]
 
-    with subprocess.Popen(command("killed"), stderr=subprocess.PIPE, text=True) as process:  # type: ignore[call-overload]
-        for line in process.stderr:
-            if line.startswith("epoch 2 "):
-                process.kill()
-                break
-    assert process.returncode == -signal.SIGKILL
+    process = TwilProcess(*arguments("killed"))
+    process.wait_for("epoch 2 ")
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed").exists()
-    subprocess.run(command("killed", "--resume", "-q"), check=True, stdout=subprocess.DEVNULL)  # type: ignore[call-overload]
-    subprocess.run(command("whole", "-q"), check=True, stdout=subprocess.DEVNULL)  # type: ignore[call-overload]
+    resumed = twil_command(*arguments("killed"), "--resume")
+    assert "continuing after step" in resumed.stderr
+    assert twil_command(*arguments("whole")).exit_code == 0
     killed, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "whole"))
     assert killed == whole
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from corpora import SHAPE, make_corpus, tiny_run
+from processes import free_port, run_together, start_together
 from safetensors.torch import load_file
 from tuning import twil_command
 
@@ -43,37 +44,19 @@ def run_file(corpus: Path, tmp_path: Path) -> Path:
     path = tmp_path / "run.toml"
     path.write_text(
         f'[data]\ncorpus = "{corpus}"\n[model.encoder]\n{shape}'
-        "[train]\nepochs = 2\nbatch_rows = 85\nbatch_tokens = 700\n"
+        "[train]\nepochs = 3\nbatch_rows = 85\nbatch_tokens = 700\n"
         'precision = "fp32"\nlr = 3e-3\nlog_steps = 1\n',
         encoding="utf-8",
     )
     return path
 
 
-def command(processes: int, *arguments: str, work: str = "pretrain") -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", port]
-    return [sys.executable, *launcher, "-m", "twil", work, *arguments]
-
-
 def run(processes: int, *arguments: str, work: str = "pretrain") -> str:
-    if processes == 1:
-        alone = twil_command(work, *arguments)
-        assert alone.exit_code == 0, alone.output
-        return alone.output
-    done = subprocess.run(
-        command(processes, *arguments, work=work),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    if processes > 1:
+        return run_together(processes, work, *arguments)
+    alone = twil_command(work, *arguments)
+    assert alone.exit_code == 0, alone.output
+    return alone.output
 
 
 def figures(folder: Path, event: str) -> list[dict[str, Any]]:
@@ -118,26 +101,38 @@ def test_a_step_with_fewer_rows_than_processes_hangs_none_and_changes_nothing(
 MEMORY = "model.encoder.memory={layers=[1], n_heads=2, n_keys=8, key_size=8, knn=4, query_norm=true}"
 
 
-def stop_at(line: int, number: signal.Signals, *arguments: str, log: Path, processes: int = 3) -> str:
-    """Start some processes, wait for a line of their log, and stop them as a terminal or a cluster does."""
+def stop_torchrun(line: int, *arguments: str, log: Path) -> str:
+    """Let torchrun start three, wait for a line of their log, and stop it as a cluster does."""
+    launcher = ["torch.distributed.run", "--nproc-per-node", "3", "--master-port", free_port()]
     process = subprocess.Popen(
-        command(processes, *arguments),
+        [sys.executable, "-m", *launcher, "-m", "twil", "pretrain", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
     )
+    wait_for_line(line, log, lambda: process.poll() is None or process.communicate()[0])
+    process.terminate()
+    return process.communicate(timeout=90)[0]
+
+
+def interrupt_three(line: int, *arguments: str, log: Path) -> str:
+    """Start three, wait for a line of their log, and press Ctrl-C."""
+    ranks = start_together(3, "pretrain", *arguments)
+    wait_for_line(line, log, lambda: ranks[0].poll() is None or ranks[0].said)
+    for _ in range(2):  # it reaches all processes at once, and the launcher passes it on
+        for rank in ranks:
+            rank.send_signal(signal.SIGINT)
+    assert [rank.wait() for rank in ranks] == [130] * 3
+    return "".join(rank.said for rank in ranks)
+
+
+def wait_for_line(line: int, log: Path, runs: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not (log.is_file() and len(log.read_text().splitlines()) >= line):
-        assert process.poll() is None, process.communicate()[0]
+        assert runs() is True, runs()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    if number == signal.SIGINT:  # Ctrl-C reaches all processes at once, and the launcher passes it on
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    return process.communicate(timeout=90)[0]
 
 
 def test_three_processes_asked_to_stop_go_on_exactly_and_measure_the_model_that_is_kept(
@@ -148,10 +143,10 @@ def test_three_processes_asked_to_stop_go_on_exactly_and_measure_the_model_that_
     more = ["--set", "model.encoder.output_dropout=0.1", "--set", MEMORY, "--set", "train.steps=40"]
     run(3, str(run_file), *more, "-o", str(tmp_path / "whole"))
     part, log = [str(run_file), *more, "-o", str(tmp_path / "part")], tmp_path / "part.checkpoint" / LOG
-    said = stop_at(6, signal.SIGTERM, *part, log=log)
+    said = stop_torchrun(6, *part, log=log)
     assert said.count("stopped in epoch") == 1, said
     before = len(read_log(log))
-    said = stop_at(before + 6, signal.SIGINT, *part, "--resume", log=log)
+    said = interrupt_three(before + 6, *part, "--resume", log=log)
     assert "continuing after step" in said
     assert said.count("stopped in epoch") == 1, said
     assert not (tmp_path / "part").exists()

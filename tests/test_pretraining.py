@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ import safetensors
 import torch
 import typer
 from corpora import make_corpus, tiny_run
+from processes import TwilProcess
 from typer.testing import CliRunner
 
 import twil
@@ -173,25 +172,26 @@ MEMORY = (
     ],
     ids=["adamw", "twilbert-adam", "lamb", "nadam-padded", "memory-bf16"],
 )
-@pytest.mark.parametrize("way", ["asked to stop", "killed"])
 def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
-    config: Callable[..., PretrainConfig], tmp_path: Path, settings: tuple[str, ...], way: str
+    config: Callable[..., PretrainConfig], tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
     run = config(*settings, epochs=2, checkpoint_steps=3)
     whole = list(pretrain(run, tmp_path / "whole"))
     epoch = max(event.step for event in of_kind(whole, StepDone) if event.epoch == 1)
     stop = epoch + 2
-    part = stop_after(run, tmp_path / "part", stop, kill=way == "killed")
-    assert isinstance(part[-1], StepDone if way == "killed" else Interrupted)
-    assert not (tmp_path / "part").exists()
-    torch.manual_seed(12345)
-    rest = list(pretrain(run, tmp_path / "part", resume=True))
-    # Killed, it goes on from the last checkpoint: that of three steps, or of the epoch's end.
-    resumed = stop if way == "asked to stop" else max(epoch, stop - stop % 3 if stop % 3 else stop - 3)
-    assert rest[0].resumed == resumed
-    assert same(tmp_path / "whole", tmp_path / "part")
-    assert of_kind(whole, StepDone)[resumed:] == of_kind(rest, StepDone)  # losses and rates, step by step
-    assert timeless(tmp_path / "whole") == timeless(tmp_path / "part")
+    for way in ("asked to stop", "killed"):
+        part = stop_after(run, tmp_path / way, stop, kill=way == "killed")
+        assert isinstance(part[-1], StepDone if way == "killed" else Interrupted)
+        assert not (tmp_path / way).exists()
+        torch.manual_seed(12345)
+        rest = list(pretrain(run, tmp_path / way, resume=True))
+        # Killed, it goes on from the last checkpoint: that of three steps, or of the epoch's end.
+        resumed = stop if way == "asked to stop" else max(epoch, stop - stop % 3 if stop % 3 else stop - 3)
+        assert rest[0].resumed == resumed, way
+        assert same(tmp_path / "whole", tmp_path / way), way
+        # Losses and rates, step by step.
+        assert of_kind(whole, StepDone)[resumed:] == of_kind(rest, StepDone), way
+        assert timeless(tmp_path / "whole") == timeless(tmp_path / way), way
 
 
 def test_a_stop_between_a_step_and_its_evaluation_is_made_up_for(
@@ -228,14 +228,18 @@ def test_the_state_is_kept_before_an_evaluation_that_takes_long(
 
 
 def test_patience_and_the_best_weights_survive_a_resume(
-    config: Callable[..., PretrainConfig], tmp_path: Path
+    config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The rate is so high that the first evaluation stays the best.
-    run = config(steps=20, evaluate_steps=2, patience=3, lr=0.5, warmup=2.0, clip=0.0)
+    def norm(
+        self: Denoising,
+    ) -> dict[str, float]:  # which grows with every step, so that the first is the best
+        return {"loss": sum(float(weight.detach().norm()) for weight in self.model.parameters())}
+
+    monkeypatch.setattr(Denoising, "evaluate", norm)
+    run = config(steps=20, evaluate_steps=2, patience=3, lr=0.5, clip=0.0)
     whole = list(pretrain(run, tmp_path / "whole"))
     evaluations = of_kind(whole, Evaluated)
-    assert evaluations[-1].last
-    assert evaluations[-1].step < 20
+    assert [event.best for event in evaluations] == [True, False, False, False]
     stop_after(run, tmp_path / "part", evaluations[-1].step - 1)
     rest = list(pretrain(run, tmp_path / "part", resume=True))
     assert of_kind(rest, Evaluated)[-1].step == evaluations[-1].step
@@ -610,41 +614,41 @@ def arguments(corpus: Path, config: Path, output: Path, *more: str) -> list[str]
     return ["pretrain", str(config), "--corpus", str(corpus), "-o", str(output), *more]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "twil", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_step(log: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(log: Path, step: int, process: TwilProcess) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if log.is_file() and len(log.read_text().splitlines()) >= step:
             return
         time.sleep(0.01)
-    raise AssertionError(f"the run never got to step {step}: {process.communicate()}")
+    raise AssertionError(f"the run never got to step {step}: {process.said}")
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the model of a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert RUNNER.invoke(APP, arguments(corpus, folder / "run.toml", folder / "whole")).exit_code == 0
+    return folder / "whole"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_process_stopped_at_a_random_step_goes_on_bit_for_bit(
-    corpus: Path, tmp_path: Path, number: signal.Signals
+    corpus: Path, tmp_path: Path, whole: Path, number: signal.Signals
 ) -> None:
     step = random.Random(time.time_ns()).randint(5, 40)
-    whole = arguments(corpus, tmp_path / "run.toml", tmp_path / "whole")
-    assert RUNNER.invoke(APP, whole).exit_code == 0
     part = arguments(corpus, tmp_path / "run.toml", tmp_path / "part")
-    process = start(part)
+    process = TwilProcess(*part)
     wait_for_step(tmp_path / "part.checkpoint" / LOG, step, process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (-number if number == signal.SIGKILL else 130), (step, said)
+    code, said = process.wait(), process.said
+    assert code == (-number if number == signal.SIGKILL else 130), (step, said)
     assert not (tmp_path / "part").exists()
     if number != signal.SIGKILL:
         assert "continue with the same command and --resume" in said
     done = RUNNER.invoke(APP, [*part, "--resume"])
     assert done.exit_code == 0, done.output
-    assert same(tmp_path / "whole", tmp_path / "part"), f"stopped after step {step}"
-    assert timeless(tmp_path / "whole") == timeless(tmp_path / "part"), f"stopped after step {step}"
+    assert same(whole, tmp_path / "part"), f"stopped after step {step}"
+    assert timeless(whole) == timeless(tmp_path / "part"), f"stopped after step {step}"
 
 
 def write_original(path: Path, examples: Path) -> Path:

@@ -120,18 +120,6 @@ def test_a_pattern_of_tables_gives_the_rows_of_the_local_engine_in_their_order(
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
 
 
-def test_several_sources_come_in_their_order_and_none_twice(
-    cluster: Any, bundle: Path, tmp_path: Path
-) -> None:
-    tables = [write_table(tmp_path / f"{name}.parquet", tweets(9, place)) for place, name in enumerate("bca")]
-    run(tables, bundle, tmp_path / "out")
-    expected = [local(table, bundle, tmp_path / "local.parquet") for table in tables]
-    parts = sorted((tmp_path / "out").iterdir())
-    assert_same(pa.concat_tables(map(pq.read_table, parts)), pa.concat_tables(expected))
-    with pytest.raises(DataError, match=r"c\.parquet: is named twice"):
-        run([tables[1], tmp_path / "?.parquet"], bundle, tmp_path / "other")
-
-
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not show its processes")
 def test_a_worker_that_is_killed_costs_no_row_and_none_imports_torch(
     cluster: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,18 +156,36 @@ def worker_pids() -> list[int]:
     return found
 
 
-def test_formats_and_bad_rows_are_those_of_the_local_engine(
+def test_sources_come_in_their_order_with_their_bad_rows_and_an_output_is_replaced_only_when_forced(
     cluster: Any, bundle: Path, tmp_path: Path
 ) -> None:
-    table = tmp_path / "tweets.tsv"
-    table.write_bytes('ID\tTEXT\n007\t"sí\n008\tno\tde más\n009\tpor fin viernes\n'.encode())
-    for on_error in ("skip", "mark"):
-        summary = run(table, bundle, tmp_path / on_error, on_error=on_error, workers=1)
-        expected = local(table, bundle, tmp_path / f"{on_error}.parquet", on_error=on_error)
-        assert_same(pq.read_table(tmp_path / on_error), expected)
-        assert (summary.rows, summary.skipped, summary.marked) == (
-            (2, 1, 0) if on_error == "skip" else (3, 0, 1)
-        )
+    tables = [tmp_path / "año 1" / f"{name}.tsv" for name in "bca"]
+    tables[0].parent.mkdir()
+    for place, table in enumerate(tables):
+        rows = f'{place}07\t"sí\n{place}08\tno\tde más\n{place}09\tpor fin viernes\n'
+        table.write_text("ID\tTEXT\n" + rows, encoding="utf-8")
+    with pytest.raises(DataError, match=r"c\.tsv: is named twice"):
+        run([tables[1], tables[0].parent / "?.tsv"], bundle, tmp_path / "out")
+    folder = tmp_path / "out" / "day"
+    urls, target = [f"{table.parent.as_uri()}/{table.stem}*.tsv" for table in tables], folder.as_uri()
+
+    def check(found: ClusterSummary, on_error: Any, counts: tuple[int, int, int]) -> None:
+        expected = [local(table, bundle, tmp_path / "local.parquet", on_error=on_error) for table in tables]
+        parts = sorted(folder.glob("part-*.parquet"))
+        assert [part.name for part in parts] == [part_name(file, 2) for file in range(3)]
+        assert_same(pa.concat_tables(map(pq.read_table, parts)), pa.concat_tables(expected))
+        assert (found.rows, found.skipped, found.marked) == counts
+
+    check(run(urls, bundle, target, on_error="skip", workers=1), "skip", (6, 3, 0))
+    before = sorted(folder.iterdir())
+    with pytest.raises(TwilError, match=r"is there already: .*--force"):
+        run(tables, bundle, target, on_error="mark")
+    with pytest.raises(TwilError, match=r"holds what twil did not write there \(day\)"):  # another output
+        run(tables, bundle, folder.parent.as_uri(), on_error="mark", overwrite=True)
+    with pytest.raises(ConfigError, match="has room for"):
+        run(tables, bundle, target, on_error="mark", overwrite=True, workers=99)
+    assert sorted(folder.iterdir()) == before
+    check(run(tables, bundle, target, on_error="mark", overwrite=True, workers=1), "mark", (9, 0, 3))
 
 
 def test_a_bad_cell_ends_the_work_with_its_file_and_row_and_nothing_is_left(
@@ -187,7 +193,7 @@ def test_a_bad_cell_ends_the_work_with_its_file_and_row_and_nothing_is_left(
 ) -> None:
     table = write_table(tmp_path / "in" / "t.parquet", pa.array([b"bien", b"\xff\xfe"], pa.binary()))
     with pytest.raises(DataError) as caught:
-        run(table, bundle, tmp_path / "out")
+        run(table, bundle, tmp_path / "out", workers=1)
     assert str(caught.value).startswith(f"{table}, line 2: not UTF-8: correct the row, or ")
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
@@ -198,24 +204,8 @@ def test_a_later_table_without_the_column_is_named_with_its_columns(
     write_table(tmp_path / "in" / "a.parquet", ["bien"])
     pq.write_table(pa.table({"ID": [1], "TWEET": ["mal"]}), tmp_path / "in" / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet: no column 'TEXT': the columns are ID, TWEET"):
-        run(tmp_path / "in", bundle, tmp_path / "out")
+        run(tmp_path / "in", bundle, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_url_is_read_and_written_and_a_second_run_replaces_it_only_when_forced(
-    cluster: Any, bundle: Path, tmp_path: Path
-) -> None:
-    table = write_table(tmp_path / "in" / "año 1.parquet", tweets(20))
-    target = (tmp_path / "out").as_uri()
-    assert run((tmp_path / "in").as_uri() + "/*.parquet", bundle, target, workers=1).rows == 20
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "_SUCCESS",
-        "part-000000-000000000001.parquet",
-    ]
-    with pytest.raises(TwilError, match=r"is there already: .*--force"):
-        run(table, bundle, target)
-    assert run(table, bundle, target, overwrite=True, workers=1).rows == 20
-    assert_same(pq.read_table(tmp_path / "out"), local(table, bundle, tmp_path / "local.parquet"))
 
 
 def test_a_folder_that_is_there_is_replaced_only_when_forced_and_when_twil_wrote_it(
@@ -309,19 +299,6 @@ def test_a_name_with_signs_of_a_pattern_is_taken_as_it_is(tmp_path: Path) -> Non
     table = write_table(tmp_path / "[2024]" / "tuits[1].parquet", tweets(3))
     assert find_files(str(table)) == [str(table)]
     assert find_files(str(table.parent)) == [str(table)]
-
-
-def test_other_outputs_within_a_folder_are_not_twil_s_to_replace(
-    cluster: Any, bundle: Path, tmp_path: Path
-) -> None:
-    table = write_table(tmp_path / "t.parquet", tweets(3))
-    run(table, bundle, f"file://{tmp_path}/out/day", workers=1)
-    with pytest.raises(TwilError, match=r"holds what twil did not write there \(day\)"):
-        run(table, bundle, f"file://{tmp_path}/out", overwrite=True)
-    before = sorted((tmp_path / "out" / "day").iterdir())
-    with pytest.raises(ConfigError, match="has room for"):
-        run(table, bundle, f"file://{tmp_path}/out/day", overwrite=True, workers=99)
-    assert sorted((tmp_path / "out" / "day").iterdir()) == before
 
 
 def test_a_folder_gives_its_tables_and_a_star_goes_into_no_folder(tmp_path: Path) -> None:

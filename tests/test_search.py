@@ -8,13 +8,12 @@ import multiprocessing
 import os
 import signal
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import FORKS
 from tuning import same_weights, tiny_options, twil_command
 
 from twil.config.search import Plan, search_plan
@@ -234,31 +233,19 @@ def test_a_search_stopped_anywhere_ends_with_the_table_of_one_that_was_not(
     assert same_weights(tmp_path / "part" / "best", whole / "best")
 
 
-def test_a_killed_search_takes_its_trial_up_again(
-    plan: MakePlan, tmp_path: Path, tokenizer_file: Path, whole: Path
-) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "from tuning import tiny_options\n"
-        "from twil.config.search import search_plan\n"
-        "from twil.search.run import TrialAdvanced, search\n"
-        "from twil.train.loop import Evaluated\n"
-        "folder = Path(sys.argv[2])\n"
-        "options = tiny_options(folder, Path(sys.argv[3]))\n"
-        f"plan = search_plan(None, options, {STOPPED}, {{'runs': 2}})\n"
-        "for event in search(plan, folder / 'part'):\n"
-        "    inner = event.event if isinstance(event, TrialAdvanced) and event.trial == 2 else None\n"
-        "    if isinstance(inner, Evaluated):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
+def search_until_killed(made: Plan, folder: Path) -> None:
+    for event in search(made, folder):
+        inner = event.event if isinstance(event, TrialAdvanced) and event.trial == 2 else None
+        if isinstance(inner, Evaluated):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_search_takes_its_trial_up_again(plan: MakePlan, tmp_path: Path, whole: Path) -> None:
     made = plan(*STOPPED, runs=2)
-    tests = Path(__file__).parent
-    killed = subprocess.run(
-        [sys.executable, "-c", program, str(tests), str(tmp_path), str(tokenizer_file)], check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    killed = FORKS.Process(target=search_until_killed, args=(made, tmp_path / "part"))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     events = list(search(made, tmp_path / "part", resume=True))
     (again,) = (event.event for event in events if in_trial(event, 2, 1, Started))
     assert again.resumed > 0  # from its last checkpoint, not from its beginning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,9 @@ EXAMPLES = Path(str(resources.files("twil.examples")))
 
 # Tiny models gain nothing from more threads, and waiting ones steal the time of what runs beside the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Who is started in the background of a shell ignores Ctrl-C, and so would the processes of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = ("test_readme.py", "test_distributed.py", "test_ray.py", "test_search.py")
 """Files that take longest. They come first: one that came last would keep one process busy, and no other."""

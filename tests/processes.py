@@ -101,8 +101,6 @@ def run_together(processes: int, *arguments: object) -> str:
 
 
 def _run(arguments: list[str], said: str, env: Mapping[str, str]) -> None:
-    # Where the tests run in the background, they ignore Ctrl-C, and what they start does, too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(env)
     descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):

@@ -222,7 +222,8 @@ def test_a_plug_in_that_does_not_import_is_an_obstacle_and_no_crash(
 
 DEVICES = """
 import onnxruntime, onnxruntime_ep_openvino
-onnxruntime.register_execution_provider_library("openvino", onnxruntime_ep_openvino.get_library_path())
+library = onnxruntime_ep_openvino.get_library_path()
+onnxruntime.register_execution_provider_library("OpenVINOExecutionProvider", library)
 print(*(one.ep_metadata.get("ov_device") for one in onnxruntime.get_ep_devices()))
 """
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from twil.cli.console import make_table
-from twil.scoring.names import name_metric
+from twil.scoring.names import AVERAGES, name_metric
 
 if TYPE_CHECKING:  # imported where it is needed: NumPy takes its time
     from twil.scoring.metrics import Report
-
-_AVERAGES = ("macro", "micro", "weighted")
 
 
 def report_tables(report: Report, title: str) -> list[RenderableType]:
@@ -34,11 +32,11 @@ def _score_rows(report: Report) -> list[list[object]]:
         [label, scores["precision"], scores["recall"], scores["f1"], scores["support"]]
         for label, scores in report.labels.items()
     ]
-    rows += [[f"{average} average", *_average(report.metrics, average), report.rows] for average in _AVERAGES]
+    rows += [[f"{average} average", *_average(report.metrics, average), report.rows] for average in AVERAGES]
     single = {
         name: value
         for name, value in report.metrics.items()
-        if not name.startswith(tuple(f"{average}_" for average in _AVERAGES))
+        if not name.startswith(tuple(f"{average}_" for average in AVERAGES))
     }
     return rows + [[name_metric(name), "", "", value, ""] for name, value in single.items()]
 

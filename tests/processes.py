@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -56,11 +57,7 @@ class TwilProcess:
 
     def wait_for(self, text: str) -> None:
         """Wait until it has said something."""
-        deadline = time.monotonic() + _PATIENCE
-        while text not in self.said:
-            assert self.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.005)
+        wait_until(self, lambda: text in self.said)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -73,6 +70,21 @@ class TwilProcess:
         code = self.poll()
         assert code is not None, self.said
         return code
+
+
+def wait_until(process: TwilProcess | subprocess.Popen[str], done: Callable[[], bool]) -> None:
+    """Wait for what a process does before it ends."""
+    deadline = time.monotonic() + _PATIENCE
+    while not done():
+        ended = process.poll() is not None
+        assert not ended, process.said if isinstance(process, TwilProcess) else process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def wait_for_lines(process: TwilProcess | subprocess.Popen[str], log: Path, lines: int) -> None:
+    """Wait until a process has written so many lines of its log."""
+    wait_until(process, lambda: log.is_file() and len(log.read_text().splitlines()) >= lines)
 
 
 def free_port() -> str:

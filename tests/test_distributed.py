@@ -7,15 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from corpora import SHAPE, make_corpus, tiny_run
-from processes import free_port, run_together, start_together
+from processes import free_port, run_together, start_together, wait_for_lines
 from safetensors.torch import load_file
 from tuning import twil_command
 
@@ -111,7 +109,7 @@ def stop_torchrun(line: int, *arguments: str, log: Path) -> str:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    wait_for_line(line, log, lambda: process.poll() is None or process.communicate()[0])
+    wait_for_lines(process, log, line)
     process.terminate()
     return process.communicate(timeout=90)[0]
 
@@ -119,20 +117,12 @@ def stop_torchrun(line: int, *arguments: str, log: Path) -> str:
 def interrupt_three(line: int, *arguments: str, log: Path) -> str:
     """Start three, wait for a line of their log, and press Ctrl-C."""
     ranks = start_together(3, "pretrain", *arguments)
-    wait_for_line(line, log, lambda: ranks[0].poll() is None or ranks[0].said)
+    wait_for_lines(ranks[0], log, line)
     for _ in range(2):  # it reaches all processes at once, and the launcher passes it on
         for rank in ranks:
             rank.send_signal(signal.SIGINT)
     assert [rank.wait() for rank in ranks] == [130] * 3
     return "".join(rank.said for rank in ranks)
-
-
-def wait_for_line(line: int, log: Path, runs: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not (log.is_file() and len(log.read_text().splitlines()) >= line):
-        assert runs() is True, runs()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_three_processes_asked_to_stop_go_on_exactly_and_measure_the_model_that_is_kept(

@@ -16,7 +16,7 @@ import safetensors
 import torch
 import typer
 from corpora import make_corpus, tiny_run
-from processes import TwilProcess
+from processes import TwilProcess, wait_for_lines
 from typer.testing import CliRunner
 
 import twil
@@ -230,15 +230,16 @@ def test_the_state_is_kept_before_an_evaluation_that_takes_long(
 def test_patience_and_the_best_weights_survive_a_resume(
     config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def norm(
-        self: Denoising,
-    ) -> dict[str, float]:  # which grows with every step, so that the first is the best
+    # It grows with every step, so that the first evaluation stays the best.
+    def norm(self: Denoising) -> dict[str, float]:
         return {"loss": sum(float(weight.detach().norm()) for weight in self.model.parameters())}
 
     monkeypatch.setattr(Denoising, "evaluate", norm)
     run = config(steps=20, evaluate_steps=2, patience=3, lr=0.5, clip=0.0)
     whole = list(pretrain(run, tmp_path / "whole"))
     evaluations = of_kind(whole, Evaluated)
+    assert evaluations[-1].last
+    assert evaluations[-1].step < 20
     assert [event.best for event in evaluations] == [True, False, False, False]
     stop_after(run, tmp_path / "part", evaluations[-1].step - 1)
     rest = list(pretrain(run, tmp_path / "part", resume=True))
@@ -614,15 +615,6 @@ def arguments(corpus: Path, config: Path, output: Path, *more: str) -> list[str]
     return ["pretrain", str(config), "--corpus", str(corpus), "-o", str(output), *more]
 
 
-def wait_for_step(log: Path, step: int, process: TwilProcess) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.is_file() and len(log.read_text().splitlines()) >= step:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"the run never got to step {step}: {process.said}")
-
-
 @pytest.fixture(scope="module")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the model of a run that nobody stopped."""
@@ -638,7 +630,7 @@ def test_a_process_stopped_at_a_random_step_goes_on_bit_for_bit(
     step = random.Random(time.time_ns()).randint(5, 40)
     part = arguments(corpus, tmp_path / "run.toml", tmp_path / "part")
     process = TwilProcess(*part)
-    wait_for_step(tmp_path / "part.checkpoint" / LOG, step, process)
+    wait_for_lines(process, tmp_path / "part.checkpoint" / LOG, step)
     process.send_signal(number)
     code, said = process.wait(), process.said
     assert code == (-number if number == signal.SIGKILL else 130), (step, said)

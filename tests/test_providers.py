@@ -58,14 +58,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Place]:
 
 
 @pytest.fixture
-def plug_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """OpenVINO's plug-in on a processor that it does not know: it loads once, and offers no device.
 
     Gives the names under which it was loaded.
     """
     module = ModuleType("onnxruntime_ep_openvino")
     module.__spec__ = ModuleSpec(module.__name__, None)
-    module.get_library_path = lambda: "libplugin.so"  # type: ignore[attr-defined]
+    module.get_library_path = lambda: str(tmp_path / "plug-in.so")  # type: ignore[attr-defined]
     names: list[str] = []
 
     def register(name: str, library: str) -> None:
@@ -78,7 +78,6 @@ def plug_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
     monkeypatch.setattr(onnxruntime, "register_execution_provider_library", register)
-    monkeypatch.setattr(providers, "_registered", set())
     return names
 
 
@@ -205,6 +204,9 @@ def test_a_plug_in_for_another_runtime_is_an_obstacle_until_it_is_replaced(
     for _ in range(2):
         with pytest.raises(ProviderError, match=r"libraries do not load \(The requested API version .*pip"):
             Session(open_bundle(folder), provider="openvino")
+    monkeypatch.setattr(onnxruntime, "register_execution_provider_library", lambda *_: None)
+    with pytest.raises(ProviderError, match=NO_CPU):
+        Session(open_bundle(folder), provider="openvino")
     assert capfd.readouterr() == ("", "")
 
 

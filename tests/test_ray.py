@@ -171,7 +171,8 @@ def test_sources_come_in_their_order_with_their_bad_rows_and_an_output_is_replac
 
     def check(found: ClusterSummary, on_error: Any, counts: tuple[int, int, int]) -> None:
         expected = [local(table, bundle, tmp_path / "local.parquet", on_error=on_error) for table in tables]
-        parts = sorted(folder.glob("part-*.parquet"))
+        success, *parts = sorted(folder.iterdir())
+        assert success.name == "_SUCCESS"
         assert [part.name for part in parts] == [part_name(file, 2) for file in range(3)]
         assert_same(pa.concat_tables(map(pq.read_table, parts)), pa.concat_tables(expected))
         assert (found.rows, found.skipped, found.marked) == counts

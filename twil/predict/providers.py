@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
 import json
@@ -28,8 +29,6 @@ _TITLES = {"cuda": "CUDA", "cuda-graphs": "CUDA", "tensorrt": "TensorRT", "openv
 _PLUG_IN = "onnxruntime_ep_openvino"
 _PROFILE_ROWS = 512
 """Rows for which TensorRT builds a graph at once; it builds again, for minutes, where a batch has more."""
-_registered: set[str] = set()
-"""Plug-ins that this process has loaded, each for good: ONNX Runtime refuses to load one again."""
 _registering = Lock()
 _opening = Lock()
 
@@ -169,12 +168,12 @@ def _openvino_devices(runtime: ModuleType, plug_in: ModuleType) -> list[Any]:
         return [one for one in runtime.get_ep_devices() if one.ep_name == OPENVINO]
 
     with _registering:
-        if not found() and _PLUG_IN not in _registered:
+        if not found():
             _register(runtime, plug_in.get_library_path())
-            _registered.add(_PLUG_IN)
         return [one for one in found() if one.ep_metadata.get("ov_device") == "CPU"]
 
 
+@functools.cache  # a process loads it once, and for good: ONNX Runtime refuses it a second time
 def _register(runtime: ModuleType, library: str) -> None:
     try:
         runtime.register_execution_provider_library(OPENVINO, library)

@@ -77,29 +77,27 @@ class LabelSums:
         return _ratio(covariance, np.sqrt(spreads[0] * spreads[1]))
 
 
-def sum_labels(targets: NDArray[Any], answers: NDArray[Any], task: Task) -> LabelSums:
-    """Sum up a set of rows as the only sample, S = 1.
-
-    Args:
-        targets: What is true, as `LabelledSet.targets` gives it.
-        answers: As `Task.decide` gives them.
-        task: What was asked.
-    """
-    if task.kind == "class":
-        counts = count_answers(targets, answers, task)
-        right = np.trace(counts)
-        sums = (counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0), right, right)
-    else:
-        true, given = _chosen(targets, task), _chosen(answers, task)
-        right, shared = (part.sum() for part in _by_row(true, given))
-        sums = ((true & given).sum(axis=0), true.sum(axis=0), given.sum(axis=0), right, shared)
-    return LabelSums(*(np.asarray(part, dtype=np.float64)[np.newaxis] for part in (*sums, len(targets))))
-
-
-def count_answers(targets: NDArray[Any], answers: NDArray[Any], task: Task) -> NDArray[np.int64]:
-    """Count rows by true label and answer, int64 ``(L, L)``, where each row has one."""
-    labels = task.outputs
+def count_answers(targets: NDArray[Any], answers: NDArray[Any], labels: int) -> NDArray[np.int64]:
+    """Count the rows of a ``class`` task by true label and answer, int64 ``(L, L)``."""
     return np.bincount(targets * labels + answers, minlength=labels**2).reshape(labels, labels)
+
+
+def sum_counts(counts: NDArray[np.int64]) -> LabelSums:
+    """Sum up what `count_answers` gives, as the only sample, S = 1."""
+    right = np.trace(counts)
+    return _only_sample(counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0), right, right, counts.sum())
+
+
+def sum_rows(targets: NDArray[Any], answers: NDArray[Any]) -> LabelSums:
+    """Sum up the rows ``(K, L)`` of a ``multi-label`` task, as the only sample, S = 1."""
+    true, given = np.asarray(targets, dtype=np.bool_), np.asarray(answers, dtype=np.bool_)
+    right, shared = _by_row(true, given)
+    sums = (part.sum(axis=0) for part in (true & given, true, given, right, shared))
+    return _only_sample(*sums, len(true))
+
+
+def _only_sample(*sums: Any) -> LabelSums:
+    return LabelSums(*(np.asarray(part, dtype=np.float64)[np.newaxis] for part in sums))
 
 
 class LabelScorer:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from twil.config.loop import LOWER_IS_BETTER
 from twil.errors import ConfigError, ModelError
-from twil.scoring.label_scores import count_answers, label_metrics, sum_labels
+from twil.scoring.label_scores import count_answers, label_metrics, sum_counts, sum_rows
 from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
 from twil.scoring.value_scores import ValueScorer
 from twil.task import Task, label_values
@@ -127,7 +127,8 @@ def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task)
     own = {name: float(metric(targets, scores)) for name, metric in _OWN.items()}
     if task.kind == "regression":
         return Report(len(targets), {**_score_values(targets, answers, _REGRESSION_METRICS), **own}, {}, [])
-    sums = sum_labels(targets, answers, task)
+    counts = count_answers(targets, answers, task.outputs) if task.kind == "class" else None
+    sums = sum_rows(targets, answers) if counts is None else sum_counts(counts)
     found = {name: score(sums).item() for name, score in label_metrics(task).items()}
     metrics = {name: value for name, value in found.items() if OF_LABEL not in name}
     ranks = ranks_of(task)
@@ -140,7 +141,7 @@ def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task)
         }
         for place, label in enumerate(task.labels)
     }
-    confusion = count_answers(targets, answers, task).tolist() if task.kind == "class" else []
+    confusion = [] if counts is None else counts.tolist()
     return Report(len(targets), {**metrics, **own}, labels, confusion)
 
 

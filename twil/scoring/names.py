@@ -6,6 +6,7 @@ AVERAGES = ("macro", "micro", "weighted")
 SCORES = ("precision", "recall", "f1")
 OF_LABEL = ":"
 """Between a score and the one label that it is of, such as ``f1:ironía``."""
+
 NAMES = {
     "accuracy": "accuracy",
     "jaccard": "Jaccard",

@@ -60,7 +60,7 @@ def evaluate(
     Raises:
         ConfigError: `map_labels` names a label that the model does not have.
         DataError: The file cannot be used, or has a label that the model does not know.
-        ModelError: There is no classifier at `path`.
+        ModelError: There is no classifier at `path`, or its logits are not finite.
     """
     with open_classifier(path, map_labels=map_labels, batch_tokens=batch_tokens, device=device) as classifier:
         task, runtime = classifier.task, classifier.runtime

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 
 from twil.cli.visible import visible
-from twil.errors import ConfigError
+from twil.errors import ConfigError, ModelWarning
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.progress import Progress
@@ -43,8 +44,13 @@ class Display:
             columns = (TextColumn("{task.description}", markup=False), TimeElapsedColumn())
             self.live = Progress(*columns, console=self.console, transient=True)
         self.last_plain = time.monotonic()
+        self._warnings: Any = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
+        self._warnings.__enter__()
+        self._show_others = warnings.showwarning
+        warnings.showwarning = self._show_warning
+        warnings.simplefilter("default", ModelWarning)  # each once
         if self.live:
             self.live.start()
             self.live.add_task("")
@@ -53,6 +59,7 @@ class Display:
     def __exit__(self, *exception: object) -> None:
         if self.live:
             self.live.stop()
+        self._warnings.__exit__(*exception)
 
     def update(self, text: str) -> None:
         """Show where the work stands; the next update takes its place."""
@@ -69,6 +76,15 @@ class Display:
     def warn(self, text: str) -> None:
         """Say something that the user should act on."""
         self.line(f"note: {text}", style="yellow")
+
+    def _show_warning(
+        self, message: Warning | str, category: type[Warning], *more: Any, **others: Any
+    ) -> None:
+        """Say what the library warns of; what others warn of is shown as it is without a display."""
+        if issubclass(category, ModelWarning):
+            self.warn(str(message))
+        else:
+            self._show_others(message, category, *more, **others)
 
     def table(self, table: RenderableType) -> None:
         """Show a table that stays."""

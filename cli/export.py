@@ -24,7 +24,7 @@ def command(
     pooling: Annotated[
         str | None,
         typer.Option(
-            help="Of an encoder: cls, avg, max or concat. [dim]\\[its classifier's, else avg][/dim]"
+            help="Of an encoder: cls, avg, max or concat. [dim]\\[as its folder says, else avg][/dim]"
         ),
     ] = None,
     optimize: Annotated[

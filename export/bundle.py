@@ -29,6 +29,7 @@ from twil.export.text_in import TEXT_GRAPH, TextFront, check_texts
 from twil.export.verify import verify
 from twil.model import folder as model_folders
 from twil.model.hub.model import HubModel
+from twil.model.hub.sentence import SentenceVectors
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.storage import atomic_folder, check_vacant, sha256
@@ -131,8 +132,8 @@ def export_onnx(
         head: What to export of the model; when left out, the classifier where there is one, else the
             encoder.
         map_labels: What labels of a classifier are to be called.
-        pooling: Of an encoder; its classifier's, or `ENCODER_POOLING`, when left out. A classifier has its
-            own.
+        pooling: Of an encoder; its classifier's, what its folder says, or `ENCODER_POOLING`, when left out.
+            A classifier has its own.
         optimize: Put operators of ONNX Runtime into the graph, which other runtimes do not have.
         fp16: Compute in half precision, for GPUs: a CPU is slower in it.
         int8: Compute matrix products in 8 bits, as far as labels or vectors bear it; in fp32 when left out.
@@ -163,14 +164,14 @@ def export_onnx(
     head = choose_head(model, head)
     if map_labels:
         model.set_task(model.task.renamed(map_labels))
-    pooling = choose_pooling(model, head, pooling)
+    vectors = choose_pooling(model, head, pooling)
     task = model.own_task if head == "classifier" else None
     if text_in:
         require("onnxruntime_extensions", purpose="--text-in")
         check_texts(model, task)
     data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
     # Held to the model as it was read: a fused one could be wrong in the same way as its graph.
-    reference = make_graph(model, pooling, head).eval()
+    reference = make_graph(model, vectors, head).eval()
     expected: Mapping[str, int] = {}
     written, whole_layer = model, False
     if optimize:
@@ -184,7 +185,7 @@ def export_onnx(
                 written = trimmed or written
     with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
-        module = make_graph(written, pooling, head)
+        module = make_graph(written, vectors, head)
         write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)
         if isinstance(model, HubModel):
             check_neighbours(reference, OUTPUTS[head])
@@ -193,7 +194,7 @@ def export_onnx(
             max_length=longest,
             pad_id=find_special(tokenizer, source=str(source)).pad,
             precision="fp32",
-            pooling=pooling or "",
+            pooling=vectors.name if isinstance(vectors, SentenceVectors) else vectors or "",
             task=task,
             files={file.name: sha256(file) for file in sorted(temporary.iterdir())},
             versions=_versions(),

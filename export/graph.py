@@ -20,6 +20,7 @@ from twil.config.model import Pooling
 from twil.errors import ConfigError, ExportError, TwilError, first_line, require
 from twil.export.optimise import DOMAIN, is_fused
 from twil.model.heads import pool
+from twil.model.hub.sentence import SentenceVectors
 from twil.model.text_model import TextModel
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
 from twil.task import Task
@@ -35,6 +36,10 @@ SINGLE_FILE_LIMIT = 2_000_000_000
 WEIGHTS = "model.onnx.data"
 
 VERSION_KEY = "twil.version"
+
+
+RowPooling = Pooling | SentenceVectors
+"""How a row's hidden states become its vector."""
 
 
 class ClassifierGraph(nn.Module):
@@ -61,7 +66,7 @@ class EncoderGraph(nn.Module):
 
     task = None
 
-    def __init__(self, model: TextModel, pooling: Pooling) -> None:
+    def __init__(self, model: TextModel, pooling: RowPooling) -> None:
         super().__init__()
         self.model = model
         self.pooling = pooling
@@ -71,6 +76,8 @@ class EncoderGraph(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Map int64 ``(B, T)`` each to hidden states float ``(B, T, D)`` and their pool ``(B, P)``."""
         hidden = self.model.encode(input_ids, attention_mask, segment_ids)
+        if isinstance(self.pooling, SentenceVectors):
+            return hidden, self.pooling(hidden, attention_mask)
         return hidden, pool(hidden, attention_mask, self.pooling)
 
 

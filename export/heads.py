@@ -6,12 +6,12 @@ from typing import get_args
 
 from twil.config.model import Pooling
 from twil.errors import ConfigError, ModelError
-from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph
+from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph, RowPooling
 from twil.model.text_model import TextModel
 from twil.predict.bundle import Kind
 
 ENCODER_POOLING: Pooling = "avg"
-"""How rows become vectors, where neither a classifier nor the user says so."""
+"""How rows become vectors, where neither the user nor the model's folder says so."""
 
 
 def choose_head(model: TextModel, wanted: str | None) -> Kind:
@@ -38,11 +38,12 @@ def choose_head(model: TextModel, wanted: str | None) -> Kind:
     return wanted  # type: ignore[return-value]  # one of them
 
 
-def choose_pooling(model: TextModel, head: Kind, wanted: Pooling | None) -> Pooling | None:
-    """Choose how rows become vectors; None where they do not.
+def choose_pooling(model: TextModel, head: Kind, wanted: Pooling | None) -> RowPooling | None:
+    """Choose how rows become vectors: as is wanted, else as the model's folder says; None where they do not.
 
     Raises:
         ConfigError: There is no such pooling, or it would have no effect.
+        ModelError: The folder says something that cannot be computed.
     """
     if wanted is not None and wanted not in get_args(Pooling):
         raise ConfigError(f"there is no pooling '{wanted}': choose one of {', '.join(get_args(Pooling))}")
@@ -59,10 +60,10 @@ def choose_pooling(model: TextModel, head: Kind, wanted: Pooling | None) -> Pool
                 "--head encoder"
             )
         return own
-    return wanted or own or ENCODER_POOLING
+    return wanted or own or model.own_vectors() or ENCODER_POOLING
 
 
-def make_graph(model: TextModel, pooling: Pooling | None, head: Kind) -> ModelGraph:
+def make_graph(model: TextModel, pooling: RowPooling | None, head: Kind) -> ModelGraph:
     """Make the module that computes what is exported, and nothing else."""
     if head == "classifier":
         return ClassifierGraph(model)

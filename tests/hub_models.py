@@ -131,6 +131,8 @@ def make_hub_folder(folder: Path, family: str, head: str = "mlm", *, seed: int =
         "classifier": transformers.AutoModelForSequenceClassification,
         "none": transformers.AutoModel,
     }
+    if head == "classifier" and len(more.get("id2label", "ab")) > 1:  # as training with the library leaves it
+        more.setdefault("problem_type", "single_label_classification")
     network = kinds[head].from_config(make_config(family, pieces, **more))
     network.save_pretrained(folder)
     pieces.save_pretrained(folder)
@@ -160,6 +162,7 @@ def make_kin_folder(folder: Path, kind: str, **shape: Any) -> Path:
     }
     told = {name: value for name, value in (bert | shape).items() if value is not None}
     config = transformers.AutoConfig.for_model(kind, vocab_size=len(pieces), num_labels=3, **special, **told)
+    config.problem_type = "single_label_classification"
     torch.manual_seed(1)
     network = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():

@@ -39,6 +39,13 @@ class ModelError(TwilError):
     """A model folder, a bundle or a weights file is not what it should be."""
 
 
+class ModelWarning(UserWarning):
+    """Something that a model's folder holds is not used, or something that it lacks is assumed or drawn anew.
+
+    The command line shows it as a note.
+    """
+
+
 class ExportError(TwilError):
     """A model could not be exported, or its graph does not compute what the model does."""
 

@@ -214,6 +214,21 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+LFS_POINTER = "stands for a file that Git LFS has not fetched yet: run git lfs pull there"
+"""What is said of such a file, behind its name."""
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LARGEST_POINTER = 1024  # bytes
+
+
+def is_lfs_pointer(path: str | Path) -> bool:
+    """Tell whether a file is what Git LFS puts in a large file's place until `git lfs pull` fetches that."""
+    path = Path(path)
+    if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
+
+
 def _move_folder(source: Path, target: Path) -> None:
     if not target.exists():
         source.replace(target)

@@ -30,17 +30,30 @@ from twil.model.hub.description import CONFIG, HubDescription
 from twil.model.hub.download import download, is_hub_name
 from twil.model.hub.model import HubModel
 from twil.model.hub.pieces import SETTINGS, TOKENIZER
+from twil.model.hub.sentence import encoder_folder, read_modules
 from twil.model.text_model import TextModel
 from twil.model.twilbert import MODEL_TYPE, TWilBERT
 from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_weights
+from twil.model.weights import check_finite, weights_files
 from twil.predict.bundle import is_bundle
-from twil.storage import atomic_folder, read_json, sha256, write_json
+from twil.storage import LFS_POINTER, atomic_folder, is_lfs_pointer, read_json, sha256, write_json
 from twil.task import Task
 from twil.text.tokenizer import check_own, load_tokenizer, pieces_hash, save_tokenizer
 from twil.version import __version__
 
 WEIGHTS, RUN = "model.safetensors", "run.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER, SETTINGS, RUN, LOG)
+_ADAPTER = "adapter_config.json"
+_FOREIGN = {
+    "tf_model*.h5": "TensorFlow",
+    "*.ckpt*": "TensorFlow",
+    "flax_model*": "Flax",
+    "*.gguf": "llama.cpp",
+    "*.onnx": "ONNX",
+    "*.ot": "Rust",
+    "openvino_model*": "OpenVINO",
+}
+"""Names of files in which other programs keep weights."""
 _TOKENIZER_HASH, _PIECES_HASH = "tokenizer_sha256", "pieces_sha256"
 
 
@@ -65,8 +78,9 @@ def save(
 
     Raises:
         TwilError: `path` is taken.
-        ModelError: The tokenizer has more pieces than the model.
+        ModelError: The tokenizer has more pieces than the model, or the weights are not finite.
     """
+    check_finite(model, path)
     pieces = tokenizer.get_vocab_size(with_added_tokens=True)
     if pieces > model.vocab_size:
         raise ModelError(
@@ -185,6 +199,7 @@ def describe(path: str | Path) -> Description:
     folder = locate(path)
     if is_bundle(folder):
         raise ModelError(f"{path} is a bundle: give the model folder that it was exported from")
+    _check_plain(folder)
     if not (folder / CONFIG).is_file():
         raise _incomplete(path, CONFIG)
     value = read_json(folder / CONFIG)
@@ -196,23 +211,27 @@ def describe(path: str | Path) -> Description:
         if not _is_own_tokenizer(folder, value):
             raise _other_tokenizer(folder)
         return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
-    hub = HubDescription.parse(folder / CONFIG, value)
+    # A folder whose encoder lies in one of its own lists the modules itself.
+    modules = read_modules(Path(path) if Path(path).is_dir() else folder)
+    hub = HubDescription.parse(folder / CONFIG, value, modules)
     if hub.own:
         hub = replace(hub, own_pieces=_has_own_pieces(folder, hub.own))
     if not weights_files(folder):
-        raise _incomplete(path, WEIGHTS)
+        raise _foreign(path, folder) or _incomplete(path, WEIGHTS)
     return Description(folder, hub.task, hub.config, hub=hub)
 
 
 def locate(path: str | Path) -> Path:
     """Find a model folder: where the path says, else on the hub, downloaded once.
 
+    Of a sentence-transformers folder it is that of the encoder, which may have one of its own.
+
     Raises:
         ModelError: There is none.
     """
     folder = Path(path)
     if folder.is_dir():
-        return folder
+        return folder if (folder / CONFIG).is_file() else encoder_folder(folder)
     # A name within a folder of this machine is a slip, and no name on the hub.
     local = len(folder.parts) > 1 and Path(folder.parts[0]).is_dir()
     if local or folder.exists() or not is_hub_name(folder.as_posix()):
@@ -232,12 +251,6 @@ def hub_origin(path: str | Path | None) -> dict[str, str] | None:
     if path is None or Path(path).is_dir():
         return None
     return {"name": Path(path).as_posix(), "revision": locate(path).name}
-
-
-def weights_files(folder: Path) -> list[Path]:
-    """List the files of a model's weights."""
-    safe = sorted(folder.glob("model*.safetensors"))
-    return safe or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def weights_hash(path: str | Path) -> str:
@@ -282,6 +295,36 @@ def _nearest(folder: Path) -> str:
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
     close = difflib.get_close_matches(folder.name, [entry.name for entry in beside if entry.is_dir()], n=1)
     return f" (did you mean {folder.with_name(close[0])}?)" if close else ""
+
+
+def _check_plain(folder: Path) -> None:
+    """Refuse a folder whose files are not the model's own, whatever else lies there.
+
+    Raises:
+        ModelError: One stands for a file that was not fetched, or the folder holds an adapter.
+    """
+    for file in sorted(folder.iterdir()):
+        if is_lfs_pointer(file):
+            raise ModelError(f"{file} {LFS_POINTER}")
+    adapter = folder / _ADAPTER
+    if adapter.is_file():
+        base = read_json(adapter).get("base_model_name_or_path", "its base model")
+        raise ModelError(
+            f"{folder} holds a PEFT adapter of {base}, which is no model of its own: merge the two with peft "
+            "(merge_and_unload, then save_pretrained) and give the folder with the merged model alone"
+        )
+
+
+def _foreign(path: str | Path, folder: Path) -> ModelError | None:
+    """Say of which other program the weights of a folder are, if they are of one that is known."""
+    found = [(file, of) for form, of in _FOREIGN.items() for file in sorted(folder.glob(form))]
+    if not found:
+        return None
+    file, of = found[0]
+    return ModelError(
+        f"{path} has the weights of {of} alone ({file.name}), which twil does not read: save the model with "
+        f"PyTorch (save_pretrained writes {WEIGHTS}), or give a folder that has {WEIGHTS}"
+    )
 
 
 def _incomplete(path: str | Path, missing: str) -> ModelError:

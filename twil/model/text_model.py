@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from twil.config.model import Pooling
 from twil.errors import ModelError
+from twil.model.hub.sentence import SentenceVectors
 from twil.model.packing import Packing
 from twil.predict.architecture import Architecture
 from twil.task import Task
@@ -71,6 +72,14 @@ class TextModel(nn.Module, ABC):
     @abstractmethod
     def pooling(self) -> Pooling | None:
         """How its classifier makes one vector of a row; None without one, or where that is its own affair."""
+
+    def own_vectors(self) -> SentenceVectors | None:
+        """Build what makes vectors of hidden states as the model's folder says; None where it says nothing.
+
+        Raises:
+            ModelError: It says something that cannot be computed.
+        """
+        return None
 
     @property
     @abstractmethod

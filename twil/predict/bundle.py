@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from twil.errors import ConfigError, ModelError
-from twil.storage import sha256, write_json
+from twil.storage import LFS_POINTER, is_lfs_pointer, sha256, write_json
 from twil.task import Task
 
 FORMAT = 1
@@ -238,6 +238,8 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
         )
     if not (folder / name).is_file():
         raise ModelError(f"{folder} lacks its file {name}: copy the whole folder, or export the model again")
+    if is_lfs_pointer(folder / name):
+        raise ModelError(f"{folder / name} {LFS_POINTER}")
     if sha256(folder / name) != expected:
         raise ModelError(
             f"{folder / name} is not the file that was exported (its SHA-256 differs): "

@@ -19,7 +19,7 @@ from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from twil.errors import ConfigError, DataError, ModelError
-from twil.storage import atomic_file
+from twil.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
 from twil.text.special import SpecialPieces, find_special
 
@@ -131,6 +131,8 @@ def frame(tokenizer: Tokenizer, max_length: int) -> None:
 def set_max_length(tokenizer: Tokenizer, max_length: int) -> None:
     """Truncate rows at `max_length` pieces, special pieces included; of a pair the longer text is cut first.
 
+    Texts are cut at the end, or at the beginning where the tokenizer does so already.
+
     Raises:
         ConfigError: `max_length` leaves no room for two texts.
     """
@@ -140,7 +142,8 @@ def set_max_length(tokenizer: Tokenizer, max_length: int) -> None:
             f"a length of {max_length} pieces leaves no room for text: "
             f"at least {smallest} are needed (a pair has {smallest - 2} special pieces)"
         )
-    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    side = tokenizer.truncation["direction"] if tokenizer.truncation else "right"
+    tokenizer.enable_truncation(max_length, strategy="longest_first", direction=side)
 
 
 def max_length(tokenizer: Tokenizer) -> int | None:
@@ -157,6 +160,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"there is no tokenizer {path}: make one with twil vocab")
+    if is_lfs_pointer(path):
+        raise ModelError(f"{path} {LFS_POINTER}")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower

@@ -78,7 +78,8 @@ class Classifier(ABC):
 class _Folder(Classifier):
     def __init__(self, path: Path, batch_tokens: int, device: str) -> None:
         # Here, not above: a bundle is scored without torch.
-        from twil.model.folder import load_with_tokenizer, locate, weights_files
+        from twil.model.folder import load_with_tokenizer, locate
+        from twil.model.weights import weights_files
         from twil.train.devices import choose_device
 
         self._model, self._tokenizer = load_with_tokenizer(path)

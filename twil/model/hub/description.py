@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twil.errors import ConfigError, ModelError
+from twil.model.hub.sentence import SentenceModules
 from twil.task import Task, TaskKind
 
 CONFIG = "config.json"
@@ -31,15 +32,19 @@ class HubDescription:
     Attributes:
         path: The file.
         config: All of it.
+        sentence: What sentence-transformers wrote beside it; None where it did not.
         own_pieces: Whether the `tokenizer.json` beside it is as twil wrote it, with the length of rows.
     """
 
     path: Path
     config: dict[str, Any]
+    sentence: SentenceModules | None = None
     own_pieces: bool = False
 
     @classmethod
-    def parse(cls, path: Path, config: dict[str, Any]) -> HubDescription:
+    def parse(
+        cls, path: Path, config: dict[str, Any], sentence: SentenceModules | None = None
+    ) -> HubDescription:
         """Take what the file says.
 
         Raises:
@@ -50,7 +55,7 @@ class HubDescription:
                 f"{path} does not say which type of model it describes: copy the folder again, or add the "
                 'type that it lacks, such as "model_type": "bert"'
             )
-        described = cls(path, config)
+        described = cls(path, config, sentence)
         described.check_reads()
         return described
 
@@ -74,6 +79,23 @@ class HubDescription:
     def may_have_mlm(self) -> bool:
         """Whether the folder may hold a masked-language head."""
         return self.architecture.endswith(_MLM) and not self.architecture.endswith(CLASSIFIER)
+
+    @property
+    def other_head(self) -> bool:
+        """Whether the folder holds a head that twil does not read, such as one that labels tokens."""
+        return "For" in self.architecture and not (self.is_classifier or self.architecture.endswith(_MLM))
+
+    @property
+    def assumption(self) -> str:
+        """What is assumed of the classifier's task, since the folder does not say it; empty where it does."""
+        if not self.is_classifier or self.own.get("task") or self.config.get("problem_type"):
+            return ""
+        kinds = {kind: name for name, kind in _KINDS.items()}
+        taken = {"class": "one label of several", "regression": "a number"}[self._kind]
+        return (
+            f"{self.path} does not say its problem_type, and the model is taken to give {taken}: if it gives "
+            f'any number of labels, add "problem_type": "{kinds["multi-label"]}"'
+        )
 
     @property
     def own(self) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twil.errors import MissingExtraError, ModelError, first_line
 from twil.model.hub.library import check_installed
+from twil.model.hub.sentence import module_folders
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -71,14 +72,12 @@ def _ask(hub: Any, name: str) -> Exception | None:
 
 
 def _fetch(hub: Any, name: str, weights: str, *, cached: bool) -> Path:
-    return Path(
-        hub.snapshot_download(
-            name,
-            allow_patterns=[*_SMALL, weights],
-            ignore_patterns=[_ELSEWHERE],
-            local_files_only=cached,
-        )
-    )
+    fetch = functools.partial(hub.snapshot_download, name, local_files_only=cached)
+    folder = Path(fetch(allow_patterns=[*_SMALL, weights], ignore_patterns=[_ELSEWHERE]))
+    modules = module_folders(folder)
+    if modules:  # of sentence-transformers, each in a folder of its own
+        fetch(allow_patterns=[f"{module}/{kind}" for module in modules for kind in ("*.json", weights)])
+    return folder
 
 
 def _refusal(hub: Any, name: str, error: Exception) -> ModelError:

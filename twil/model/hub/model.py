@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from twil.config.model import Pooling
 from twil.errors import ConfigError, ModelError
 from twil.model.hub.library import import_transformers
+from twil.model.hub.sentence import SentenceModules, SentenceVectors
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel, parameter_count
 from twil.predict.architecture import Architecture
@@ -34,18 +35,26 @@ class HubModel(TextModel):
         network: For sequence classification, for masked language modelling, or bare.
         head: Which of these it is.
         task: What its classifier is asked.
-        longest: The most pieces that its tokenizer is meant to give, if it says so.
+        longest: The most pieces that its tokenizer is meant to give, if it says so: the bound to rows where
+            the network has none.
+        sentence: What sentence-transformers wrote of its vectors, if it did.
 
     Raises:
         ModelError: Its network cannot leave pads out, or sets no bound to rows.
     """
 
     def __init__(
-        self, network: Any, head: HubHead, task: Task | None = None, longest: int | None = None
+        self,
+        network: Any,
+        head: HubHead,
+        task: Task | None = None,
+        longest: int | None = None,
+        sentence: SentenceModules | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.head = head
+        self.sentence = sentence
         self._task = task
         inputs = inspect.signature(self.encoder.forward).parameters
         if "attention_mask" not in inputs:
@@ -54,7 +63,7 @@ class HubModel(TextModel):
                 "beside it: give another model"
             )
         self.takes_segments = "token_type_ids" in inputs and getattr(network.config, "type_vocab_size", 0) > 1
-        bounds = [bound for bound in (*_positions(self.encoder), longest) if bound]
+        bounds = [bound for bound in _positions(self.encoder) if bound] or ([longest] if longest else [])
         if not bounds:
             raise ModelError(
                 f"{type(network).__name__} does not say how long a row may be: give another model"
@@ -129,6 +138,14 @@ class HubModel(TextModel):
     def pooling(self) -> Pooling | None:
         """None: its classifier makes one vector of a row in its own way."""
         return None
+
+    def own_vectors(self) -> SentenceVectors | None:
+        """Build what makes vectors of hidden states as the folder says; None where it says nothing.
+
+        Raises:
+            ModelError: That cannot be computed.
+        """
+        return self.sentence.make_vectors(self.architecture.hidden) if self.sentence else None
 
     @property
     def depths(self) -> list[nn.Module]:

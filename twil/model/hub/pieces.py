@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from twil.errors import ModelError, first_line
 from twil.model.hub.library import hushed
+from twil.model.hub.sentence import SentenceModules
 from twil.storage import write_json
 from twil.text.special import find_special
 
@@ -18,8 +19,12 @@ _LONGEST = 1_000_000
 """What the library writes for "no bound" is far above; what means a bound is below."""
 
 
-def read_pieces(folder: Path) -> tuple[Tokenizer, int | None]:
+def read_pieces(folder: Path, sentence: SentenceModules | None = None) -> tuple[Tokenizer, int | None]:
     """Read a folder's tokenizer as the library does, and the longest row that it is meant to give.
+
+    Args:
+        folder: The folder.
+        sentence: What sentence-transformers wrote there, which may prepare texts and bound their length.
 
     Raises:
         ModelError: There is none, or none that the tokenizers library can run, or it is of another kind.
@@ -42,9 +47,14 @@ def read_pieces(folder: Path) -> tuple[Tokenizer, int | None]:
         )
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
     tokenizer.no_padding()
-    tokenizer.no_truncation()
+    # Its length is set once the model is known; the end at which rows are cut stays.
+    tokenizer.enable_truncation(_LONGEST, direction=found.truncation_side)
     find_special(tokenizer, source=f"the tokenizer of {folder}")
-    return tokenizer, found.model_max_length if found.model_max_length < _LONGEST else None
+    longest = found.model_max_length if found.model_max_length < _LONGEST else None
+    if sentence is not None:
+        sentence.prepare_texts(tokenizer)
+        longest = sentence.max_length or longest
+    return tokenizer, longest
 
 
 def write_settings(path: Path, tokenizer: Tokenizer, *, longest: int, segments: bool) -> None:
@@ -64,6 +74,7 @@ def write_settings(path: Path, tokenizer: Tokenizer, *, longest: int, segments: 
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": longest,
             "model_input_names": inputs,
+            "truncation_side": (tokenizer.truncation or {}).get("direction", "right"),
             "clean_up_tokenization_spaces": False,
             **{name: tokenizer.id_to_token(piece) for name, piece in names.items() if piece is not None},
         },

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import copy
+import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
-from twil.errors import ModelError, first_line
+from twil.errors import ModelError, ModelWarning, first_line
 from twil.model.hub.description import HubDescription
 from twil.model.hub.library import hushed
 from twil.model.hub.model import HubHead, HubModel
 from twil.model.hub.pieces import TOKENIZER, read_pieces
+from twil.model.hub.sentence import MODULES
+from twil.model.weights import check_finite, read_tensors, unread, weights_files
 from twil.task import Task
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
-_UNREAD = ("pooler.",)
+_POOLER = "pooler."
 """May be missing: nothing reads it in a bare encoder, and a new classifier begins with one drawn anew."""
+_WRAPPER = re.compile(r"^module\.|(?:^|(?<=\.))_orig_mod\.")
+"""What torch's DataParallel and torch.compile add to the names of the weights of a model that they wrap."""
 
 
 def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
@@ -36,12 +44,15 @@ def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
     tokenizer, longest = _read_tokenizer(described)
     config = _read_config(described)
     if described.is_classifier:
-        network, missing = _load("AutoModelForSequenceClassification", folder, config)
-        _check_whole(folder, missing)
-        model = HubModel(network, "classifier", described.task, longest)
+        if described.assumption:
+            _warn(described.assumption)
+        loaded = _load("AutoModelForSequenceClassification", folder, config)
+        _check_whole(folder, loaded.missing)
+        _name_left(folder, loaded.left)
+        model = HubModel(loaded.network, "classifier", described.task, longest)
     else:
-        model = _read_without_classifier(folder, config, longest, mlm=described.may_have_mlm)
-    return model, _fit(tokenizer, model, folder)
+        model = _read_without_classifier(described, config, longest)
+    return model, _fit(tokenizer, model, folder, longest)
 
 
 def read_hub_pieces(described: HubDescription) -> Tokenizer:
@@ -50,7 +61,7 @@ def read_hub_pieces(described: HubDescription) -> Tokenizer:
     config = _read_config(described)
     with torch.device("meta"):  # its shape alone is wanted
         model = HubModel(_draw("AutoModel", described.folder, config), "none", longest=longest)
-    return _fit(tokenizer, model, described.folder)
+    return _fit(tokenizer, model, described.folder, longest)
 
 
 def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel, Tokenizer]:
@@ -59,13 +70,18 @@ def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel
     tokenizer, longest = _read_tokenizer(described)
     config = ask(_read_config(described), task)
     drawn = _draw("AutoModelForSequenceClassification", folder, _with_one_layer(config))
-    network, missing = _load("AutoModelForSequenceClassification", folder, config)
+    network, missing, _ = _load("AutoModelForSequenceClassification", folder, config)
     prefix = f"{network.base_model_prefix}."
-    _check_whole(folder, [name for name in missing if name.startswith(prefix)], unread=_UNREAD)
+    lacking = [name for name in missing if name.startswith(prefix)]
+    _check_whole(folder, lacking, may_lack=_POOLER)
+    if lacking:
+        _warn(f"{folder} has no pooler, which a classifier of its kind reads: it begins with one drawn anew")
+    if described.sentence is not None:
+        _warn(f"{described.sentence.root / MODULES} is for vectors: a new classifier leaves its pooling out")
     fresh = {name: value for name, value in drawn.state_dict().items() if not name.startswith(prefix)}
     network.load_state_dict(fresh, strict=False)
     model = HubModel(network, "classifier", task, longest)
-    return model, _fit(tokenizer, model, folder)
+    return model, _fit(tokenizer, model, folder, longest)
 
 
 def ask(config: Any, task: Task) -> Any:
@@ -80,10 +96,15 @@ def ask(config: Any, task: Task) -> Any:
 
 def _read_tokenizer(described: HubDescription) -> tuple[Tokenizer, int | None]:
     folder = described.folder
-    return (load_tokenizer(folder / TOKENIZER), None) if described.own_pieces else read_pieces(folder)
+    if described.own_pieces:
+        return load_tokenizer(folder / TOKENIZER), None
+    sentence = described.sentence
+    if sentence is not None and sentence.prompt:
+        _warn(f"every text begins with '{sentence.prompt}', the default prompt of {sentence.root}")
+    return read_pieces(folder, sentence)
 
 
-def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path) -> Tokenizer:
+def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path, longest: int | None) -> Tokenizer:
     """Let a tokenizer cut rows at what the model reads; refuse one whose pieces the model does not know."""
     pieces = tokenizer.get_vocab_size(with_added_tokens=True)
     if pieces > model.vocab_size:
@@ -91,8 +112,9 @@ def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path) -> Tokenizer:
             f"{folder}: the tokenizer has {pieces:,} pieces and the model embeds {model.vocab_size:,}: they "
             "do not belong together"
         )
-    if max_length(tokenizer) is None:
-        set_max_length(tokenizer, model.max_positions)
+    cut = min(bound for bound in (max_length(tokenizer), longest, model.max_positions) if bound)
+    if cut != max_length(tokenizer):
+        set_max_length(tokenizer, cut)
     return tokenizer
 
 
@@ -123,16 +145,21 @@ def _read_config(described: HubDescription) -> Any:
     return config
 
 
-def _read_without_classifier(folder: Path, config: Any, longest: int | None, *, mlm: bool) -> HubModel:
+def _read_without_classifier(described: HubDescription, config: Any, longest: int | None) -> HubModel:
+    folder = described.folder
     head: HubHead = "none"
-    if mlm:
-        network, missing = _load("AutoModelForMaskedLM", folder, config)
-        prefix = f"{network.base_model_prefix}."
-        head = "none" if any(not name.startswith(prefix) for name in missing) else "mlm"
+    if described.other_head:
+        _warn(f"{folder} is a {described.architecture}, and twil reads its encoder alone, without that head")
+    if described.may_have_mlm:
+        loaded = _load("AutoModelForMaskedLM", folder, config)
+        prefix = f"{loaded.network.base_model_prefix}."
+        head = "none" if any(not name.startswith(prefix) for name in loaded.missing) else "mlm"
     if head == "none":  # ELECTRA's discriminator, for one, was pretrained without such a head
-        network, missing = _load("AutoModel", folder, config)
-    _check_whole(folder, missing, unread=_UNREAD)
-    return HubModel(network, head, longest=longest)
+        loaded = _load("AutoModel", folder, config)
+    _check_whole(folder, loaded.missing, may_lack=_POOLER)
+    if not (described.other_head or described.may_have_mlm):
+        _name_left(folder, loaded.left)
+    return HubModel(loaded.network, head, longest=longest, sentence=described.sentence)
 
 
 def _with_one_layer(config: Any) -> Any:
@@ -156,13 +183,44 @@ def _draw(kind: str, folder: Path, config: Any) -> Any:
             ) from error
 
 
-def _load(kind: str, folder: Path, config: Any) -> tuple[Any, list[str]]:
-    """Load a network in float32, and name the weights that the folder lacks."""
+class _Loaded(NamedTuple):
+    network: Any
+    missing: list[str]  # names of the weights that the folder lacks
+    left: list[str]  # names of those that nothing reads
+
+
+def _load(kind: str, folder: Path, config: Any) -> _Loaded:
+    """Load a network in float32, in evaluation mode."""
     with hushed() as library:
+        maker = getattr(library, kind)
+    network, told = _from_pretrained(maker, folder, config)
+    wrapped = [name for name in told["unexpected_keys"] if _WRAPPER.search(name)]
+    if wrapped:
+        _warn(
+            f"the weights of {folder} are those of a model that torch had wrapped ({min(wrapped)}): they are "
+            "read under the names without that"
+        )
+        weights = {
+            _WRAPPER.sub("", name): tensor
+            for file in weights_files(folder)
+            for name, tensor in read_tensors(file).items()
+        }
+        network, told = _from_pretrained(type(network), folder, config, weights)
+    missing = [*told["missing_keys"], *(entry[0] for entry in told["mismatched_keys"])]
+    check_finite(network, folder)
+    return _Loaded(network.eval(), sorted(missing), sorted(told["unexpected_keys"]))
+
+
+def _from_pretrained(
+    maker: Any, folder: Path, config: Any, weights: Mapping[str, Tensor] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Make a network of the weights of a folder, or of those given, and tell how they fit."""
+    with hushed():
         try:
-            network, told = getattr(library, kind).from_pretrained(
-                folder,
+            found: tuple[Any, dict[str, Any]] = maker.from_pretrained(
+                folder if weights is None else None,
                 config=config,
+                state_dict=weights,
                 dtype="float32",
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
@@ -171,15 +229,28 @@ def _load(kind: str, folder: Path, config: Any) -> tuple[Any, list[str]]:
                 output_loading_info=True,
             )
         except Exception as error:  # whatever the files of others lead to
-            raise ModelError(f"the weights of {folder} cannot be loaded ({first_line(error)})") from error
-    names = [*told["missing_keys"], *(entry[0] for entry in told["mismatched_keys"])]
-    return network.eval(), sorted(names)
+            raise ModelError(f"the weights of {folder} cannot be loaded ({unread(error)})") from error
+    return found
 
 
-def _check_whole(folder: Path, missing: list[str], *, unread: tuple[str, ...] = ()) -> None:
-    lacking = [name for name in missing if not any(part in name for part in unread)]
+def _check_whole(folder: Path, missing: list[str], *, may_lack: str | None = None) -> None:
+    lacking = [name for name in missing if may_lack is None or may_lack not in name]
     if lacking:
         named = ", ".join(lacking[:3]) + (" and more" if len(lacking) > 3 else "")
         raise ModelError(
             f"the weights of {folder} lack {named}, or have them in other shapes: copy the folder again"
         )
+
+
+def _name_left(folder: Path, left: list[str]) -> None:
+    """Name weights that nothing reads, but for what a bare encoder does without."""
+    named = [name for name in left if _POOLER not in name]
+    if named:
+        more = " and more" if len(named) > 3 else ""
+        _warn(
+            f"the weights of {folder} hold {', '.join(named[:3])}{more}, which its config.json has no use for"
+        )
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, ModelWarning, stacklevel=2)

@@ -358,6 +358,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_loss_on_dev_that_is_not_finite_is_no_best_epoch(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, objective = make_trainer(config(), tmp_path / "c")
+    monkeypatch.setattr(objective, "evaluate", lambda: {"loss": math.nan, "macro_f1": 1.0})
+    with pytest.raises(ModelError, match=r"the loss on dev is nan after step \d+: .*lower learning rate"):
+        list(trainer.run())
+    assert not trainer.best
+
+
 def test_evaluation_leaves_the_order_of_rows_and_the_mode_alone(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.model.twilbert import TWilBERT
+from twil.model.weights import check_finite, read_tensors
 
 FORMAT = 1
 
@@ -27,16 +27,14 @@ def read_weights(config: ModelConfig, path: Path) -> TWilBERT:
     """Make a model of its shape and the file of its weights.
 
     Raises:
-        ModelError: The file cannot be read, or does not fit.
+        ModelError: The file cannot be read, does not fit, or holds weights that are not finite.
     """
     with torch.device("meta"):  # no weights are drawn that would be overwritten
         model = TWilBERT(config)
-    try:
-        weights = load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): copy the folder again") from error
+    weights = read_tensors(path)
     _check_fit(model, weights, source=path)
     model.load_state_dict(weights, assign=True)
+    check_finite(model, path.parent)
     return model.float().eval()
 
 

@@ -186,6 +186,9 @@ class Engine:
         pad_id = self.bundle.manifest.pad_id
         batch = pad_rows(encoded.input_ids, encoded.segment_ids, firsts, pad_id=pad_id)
         values = self.session.run(batch)[output or self._output]
+        finite = np.isfinite(values).reshape(len(firsts), -1).all(axis=1)
+        if not finite.all():
+            raise self._not_finite(encoded.input_ids[firsts[int(finite.argmin())]])
         rows = np.array([row for rows in sharing for row in rows], dtype=np.int64)
         repeated = np.array([place > 0 for rows in sharing for place in range(len(rows))], dtype=np.bool_)
         if repeated.any():
@@ -202,6 +205,15 @@ class Engine:
             )
         first, *second = map(str, parts)
         return (first, second[0]) if second else first
+
+    def _not_finite(self, ids: list[int]) -> ModelError:
+        text = self._tokenizer.decode(ids)
+        manifest = self.bundle.manifest
+        cure = "in fp32" if manifest.precision == "fp16" else "from weights that are sound"
+        return ModelError(
+            f"{self.bundle.folder} gives numbers that are not finite (NaN or infinity) for the text "
+            f"'{text[:60]}{'…' if len(text) > 60 else ''}': export the model again, {cure}"
+        )
 
     def _check_length(self) -> None:
         truncation = self._tokenizer.truncation or {}

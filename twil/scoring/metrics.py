@@ -121,7 +121,7 @@ def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task)
     Raises:
         ModelError: The logits are not all finite.
     """
-    _check_finite(logits)
+    check_finite(logits)
     scores = task.probabilities(logits)
     answers = task.decide(scores)
     own = {name: float(metric(targets, scores)) for name, metric in _OWN.items()}
@@ -145,7 +145,12 @@ def score_logits(logits: NDArray[np.float32], targets: NDArray[Any], task: Task)
     return Report(len(targets), {**metrics, **own}, labels, confusion)
 
 
-def _check_finite(logits: NDArray[np.float32]) -> None:
+def check_finite(logits: NDArray[np.float32]) -> None:
+    """Refuse logits float32 ``(rows, L)`` of which there can be no score.
+
+    Raises:
+        ModelError: They are not all finite.
+    """
     damaged = int((~np.isfinite(logits)).any(axis=1).sum())
     if damaged:
         raise ModelError(

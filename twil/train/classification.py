@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from twil.config.training import TrainConfig
 from twil.data.batching import length_batches, pad_rows, shuffled_batches
 from twil.data.labelled import LabelledSet
 from twil.model.text_model import TextModel
-from twil.scoring.metrics import Report, metrics_of, score_logits
+from twil.scoring.metrics import Report, check_finite, metrics_of, score_logits
 from twil.task import Task
 from twil.text.special import find_special
 from twil.text.tokenizer import PAD_ID, encode
@@ -27,6 +27,9 @@ from twil.train.devices import autocast
 from twil.train.distributed import World
 from twil.train.loop import Counts, Loss, Step
 from twil.train.losses import make_loss
+
+TRIED_ROWS = 32
+"""Of the training set, which tell whether a model that has no other set gives numbers at all."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,18 @@ class Classification:
         loss = self.criterion(torch.from_numpy(logits), torch.from_numpy(self.dev.targets))
         report = score_logits(logits, self.dev.targets, self.model.task)
         return {"loss": loss.item() / len(logits), **metrics_of(report)}
+
+    def check_finite(self) -> None:
+        """Try the model on some rows that it has learned from.
+
+        Raises:
+            ModelError: Its logits are not finite.
+        """
+        some = slice(TRIED_ROWS)
+        segments = self.train.segment_ids and self.train.segment_ids[some]
+        check_finite(
+            self.logits(replace(self.train, input_ids=self.train.input_ids[some], segment_ids=segments))
+        )
 
     def report(self, encoded: EncodedSet) -> Report:
         """Score the model on any set of its task, in float32 as it will be used."""

@@ -374,9 +374,8 @@ class Trainer:
         where = [str(n) for n, share in enumerate(shares, start=1) if not math.isfinite(share)]
         batch = f", micro-batch {', '.join(where)} of {len(shares)}" if where else ""
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradients' norm is {norm}"
-        raise ModelError(
-            f"{what} in epoch {at.epoch}, step {at.step + 1}{batch}; the weights are those before it: start "
-            "anew (--force) with a lower learning rate (train.lr), a longer warm-up or precision fp32"
+        raise _diverged(
+            f"{what} in epoch {at.epoch}, step {at.step + 1}{batch}; the weights are those before it"
         )
 
     def _must_evaluate(self, epoch_steps: int) -> bool:
@@ -390,6 +389,8 @@ class Trainer:
             self._save()
         start = time.monotonic()
         metrics = dict(self.objective.evaluate())
+        if not math.isfinite(metrics.get("loss", 0.0)):
+            raise _diverged(f"the loss on dev is {metrics['loss']} after step {self.progress.step}")
         self.evaluation_seconds = time.monotonic() - start
         done = self._close(metrics, epoch_steps)
         self._save()
@@ -474,6 +475,13 @@ def count_steps(objective: Objective, config: LoopConfig) -> int:
 def dev_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
     """Give what dev gave in one entry of `Progress.history`."""
     return {name.removeprefix("dev_"): value for name, value in entry.items() if name.startswith("dev_")}
+
+
+def _diverged(what: str) -> ModelError:
+    return ModelError(
+        f"{what}: start anew (--force) with a lower learning rate (train.lr), a longer warm-up or precision "
+        "fp32"
+    )
 
 
 def is_better(metric: str, value: float, best: float | None) -> bool:

@@ -271,7 +271,10 @@ def _hidden(probe: Probe, rows: Sequence[Row]) -> Tensor:
         pad_id=probe.special.pad,
     )
     arrays = (batch.input_ids, batch.attention_mask, batch.segment_ids)
-    return probe.model.encode(*(torch.from_numpy(array).to(probe.device) for array in arrays))
+    hidden = probe.model.encode(*(torch.from_numpy(array).to(probe.device) for array in arrays))
+    if not hidden.isfinite().all():
+        raise ModelError(f"{probe.path} gives numbers that are not finite: its training has diverged")
+    return hidden
 
 
 def _masked(row: Row, place: int, mask: int) -> Row:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -95,4 +96,17 @@ def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
     """Write (text, label) rows as a labelled TSV."""
     lines = [f"{number}\t{text}\t{label}" for number, (text, label) in enumerate(rows)]
     path.write_text("\n".join(["ID\tTEXT\tCLASS", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def write_cells(path: Path, **columns: Sequence[str | float | None]) -> Path:
+    """Write cells of any type as JSONL or Parquet, by the ending of the name."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table(columns), path)
+    else:
+        rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path

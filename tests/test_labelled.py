@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_cells
 
 from twil.data.labelled import LabelledColumns, check_covered, find_labels, read_labelled
 from twil.errors import ConfigError, DataError
@@ -121,6 +122,29 @@ def test_a_row_without_an_answer_is_refused_but_blank_lines_are_counted(
     path.write_text("TEXT\tCLASS\nuno\t1\ndos\t\n", encoding="utf-8")
     with pytest.raises(DataError, match="no label in the column CLASS"):
         read_labelled(path, kind=kind)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_an_answer_that_is_nan_is_none_and_a_row_of_nothing_else_is_blank(
+    tmp_path: Path, ending: str
+) -> None:
+    nan = float("nan")
+    texts = ["vaya tarde de lluvia", None, "por fin es viernes"]
+    path = write_cells(tmp_path / f"b.{ending}", TEXT=texts, CLASS=[1.0, nan, 0.5])
+    rows = read_labelled(path, kind="regression")
+    assert (len(rows), rows.blank, rows.targets(Task("regression", ("v",))).tolist()) == (2, 1, [1, 0.5])
+    path = write_cells(tmp_path / f"l.{ending}", TEXT=["vaya tarde", "qué sueño"], CLASS=[1.0, nan])
+    for kind in ("class", "regression"):
+        with pytest.raises(DataError, match="no label in the column CLASS") as caught:
+            read_labelled(path, kind=kind)
+        assert caught.value.line == 2
+    assert read_labelled(path, kind="multi-label").labels[1] == ""
+    # The word is a label as any other, and what has no end is a number that cannot be learnt.
+    words = write_cells(tmp_path / f"w.{ending}", TEXT=["vaya tarde", "qué sueño"], CLASS=["NaN", "nan"])
+    assert find_labels(read_labelled(words)) == ("NaN", "nan")
+    endless = write_cells(tmp_path / f"e.{ending}", TEXT=["vaya tarde", "qué sueño"], CLASS=[0.5, -np.inf])
+    with pytest.raises(DataError, match="in the column CLASS is no number"):
+        read_labelled(endless, kind="regression").targets(Task("regression", ("v",)))
 
 
 def test_pairs_are_two_columns_chosen_by_name_among_many(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import write_cells
 
 from twil.data.pairs import PairColumns, PairReader, PairRows, read_pairs
 from twil.errors import ConfigError, DataError
@@ -56,6 +57,21 @@ def test_four_columns_without_a_header_lose_no_row(tmp_path: Path) -> None:
 
 def test_two_columns_without_a_header_are_pairs_without_ids(tmp_path: Path) -> None:
     assert_is_pairs(read(tsv(tmp_path / "p.tsv", *((row[1], row[3]) for row in ROWS))), ids=False)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_ids_and_texts_that_are_nan_are_empty(tmp_path: Path, ending: str) -> None:
+    nan = float("nan")
+    path = write_cells(
+        tmp_path / f"p.{ending}",
+        ORIG_ID=[11.0, nan],
+        ORIG_TEXT=TEXTS,
+        REPLY_ID=[nan, 13.0],
+        REPLY_TEXT=[nan, 4.0],
+    )
+    rows = read(path)
+    assert (rows.first, rows.second) == (TEXTS, ["", "4" if ending == "parquet" else "4.0"])
+    assert [name.removesuffix(".0") for name in rows.first_ids + rows.second_ids] == ["11", "", "", "13"]
 
 
 def test_a_first_row_of_equal_cells_is_no_header(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bundles import POLARITY, write_bundle
+from conftest import write_cells
 
 from twil.data import streams
 from twil.data.tables import TableWriter
@@ -103,6 +104,20 @@ def test_rows_out_are_rows_in_with_blank_lines_crlf_and_odd_line_separators(
         assert header == ["label", "NEG", "NEU", "POS"]
         assert_predicted(rows, predictor, texts)
         assert (summary.rows, summary.empty) == (6, 2)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_nan_is_read_as_null_is(predictor: Predictor, tmp_path: Path, ending: str) -> None:
+    outputs = []
+    for missing in (float("nan"), None):
+        columns = {"ID": [7.0, missing, 9.0], "TEXT": [1.0, 2.0, missing], "SCORE": [missing, 0.25, missing]}
+        source = write_cells(tmp_path / f"t.{ending}", **columns)
+        for form in ("tsv", "csv", "jsonl", "parquet"):
+            summary = run(source, predictor, tmp_path / f"out.{form}", keep=["SCORE"])
+            assert (summary.rows, summary.empty) == (3, 1)
+            outputs.append((tmp_path / f"out.{form}").read_bytes())
+    assert outputs[:4] == outputs[4:]
+    assert b"nan" not in outputs[0].lower()
 
 
 def test_plain_lines_are_texts(predictor: Predictor, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import make_tokenizer
-from conftest import write_rows
+from conftest import write_cells, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,6 +203,20 @@ def test_numbers_are_described_and_what_is_none_is_named(tmp_path: Path) -> None
     assert (found.values.wrong, found.values.first_wrong) == (2, ((6, "alto"), (8, "nan")))
     assert (found.unlabelled, found.first_unlabelled) == (1, (7,))
     assert found.labels == {}
+
+
+@pytest.mark.parametrize("task", ["class", "regression"])
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_answers_and_texts_that_are_nan_are_missing(tmp_path: Path, ending: str, task: str) -> None:
+    nan = float("nan")
+    found = look_at(
+        write_cells(tmp_path / f"t.{ending}", TEXT=[1.0, 2.0, nan, 4.0], CLASS=[1.0, nan, 0.0, 1.0]),
+        task=task,
+    )
+    assert (found.rows, found.empty, found.unlabelled) == (4, 1, 1)
+    assert len(found.first_unlabelled) == 1
+    assert found.values is None or (found.values.rows, found.values.wrong) == (3, 0)
+    assert "nan" not in map(str.lower, found.labels)
 
 
 @pytest.mark.parametrize("answers", [["alto", "bajo"], ["", ""]])

@@ -316,6 +316,30 @@ def test_whole_numbers_in_a_column_of_floats_are_written_as_such(tmp_path: Path)
     found = read(tmp_path / "t.parquet", ["ID"])["ID"]
     assert found[:5] == ["1234567890123", "", "0.25", "-7", "9007199254740991"]
     assert float(found[5]) == 1e300
+    assert found[6] == ""
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("type_", [pa.float16(), pa.float32(), pa.float64()], ids=str)
+def test_nan_among_floats_is_missing_as_null_is(tmp_path: Path, type_: pa.DataType, coded: bool) -> None:
+    numbers = np.array([3, np.nan, 0.5, np.inf, -np.inf, -np.nan], type_.to_pandas_dtype())
+    column = pa.concat_arrays([pa.array(numbers, type_), pa.nulls(1, type_)])
+    if coded and type_ != pa.float16():  # which Arrow has no dictionaries of
+        column = column.dictionary_encode()
+    pq.write_table(pa.table({"N": column}), tmp_path / "t.parquet", use_dictionary=coded)
+    assert read(tmp_path / "t.parquet") == {"N": ["3", "", "0.5", "inf", "-inf", "", ""]}
+
+
+def test_nan_of_json_is_missing_as_null_is_and_the_word_stays(tmp_path: Path) -> None:
+    cells = ["NaN", "null", '"NaN"', '"nan"', "Infinity", "-Infinity", '" NaN"', "NaN"]
+    path = save(tmp_path, "t.jsonl", "".join(f'{{"T": {cell}, "C": 1}}\n' for cell in cells))
+    assert read(path, ["T"])["T"] == ["", "", "NaN", "nan", "Infinity", "-Infinity", " NaN", ""]
+    # Inside what is no cell it stays there.
+    path = save(tmp_path, "t.jsonl", '{"T": 1, "C": {"a": NaN}}\n{"T": 2, "C": [NaN]}\n')
+    assert read(path, ["T"])["T"] == ["1", "2"]
+    reader = TableReader(path, ["C"], on_error="mark")
+    assert [cell for rows in reader for cell in rows.columns["C"]] == ["", ""]
+    assert reader.first_errors == ["line 1: key 'C' holds an object", "line 2: key 'C' holds an array"]
 
 
 def test_parquet_cells_become_texts(tmp_path: Path) -> None:

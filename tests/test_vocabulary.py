@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from conftest import write_cells
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
@@ -371,6 +372,11 @@ class TestTextsOf:
 
     def test_columns_can_be_named(self, files: list[Path]) -> None:
         assert list(texts_of(files[:1], columns=["REPLY_TEXT"])) == ["No puedo", "Buenas"]
+
+    @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+    def test_what_is_nan_is_no_text(self, tmp_path: Path, ending: str) -> None:
+        path = write_cells(tmp_path / f"t.{ending}", TEXT=[0.5, float("nan")])
+        assert list(texts_of([path])) == ["0.5", ""]
 
     def test_a_table_without_text_says_which_columns_it_has(self, tmp_path: Path) -> None:
         (tmp_path / "odd.tsv").write_text("ID\tTWEET\n1\thola\n", "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -105,16 +106,17 @@ def _cast(column: Any, errors: dict[int, str]) -> list[str]:
         texts = column if pa.types.is_string(column.type) else column.cast(pa.string())
         cells = texts.to_pylist()
         if pa.types.is_floating(column.type):
-            cells = [_whole(value) or cell for value, cell in zip(column.to_pylist(), cells, strict=True)]
+            return [_number(value, cell) for value, cell in zip(column.to_pylist(), cells, strict=True)]
     except (UnicodeDecodeError, pa.ArrowInvalid):
         cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
     return ["" if cell is None else cell for cell in cells] if column.null_count else cells
 
 
-def _whole(value: float | None) -> str | None:
-    """Write a whole number as one: a column of ids is of this type where one of them is absent."""
-    exact = value is not None and value.is_integer() and abs(value) < _EXACT
-    return str(int(value)) if exact else None  # type: ignore[arg-type]
+def _number(value: float | None, cell: str) -> str:
+    """Write a number, whole ones without a point: ids are floats where one of them is absent."""
+    if value is None or math.isnan(value):  # pandas knows no other null among floats
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else cell
 
 
 def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:

@@ -188,7 +188,7 @@ class JsonSource:
         self._blocks = blocks
         self._defaults = dict.fromkeys(optional, "")
         # Numbers keep their digits: an id of 19 would not survive as a float.
-        self._decode = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).decode
+        self._decode = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_json_constant).decode
         self.names = self._find_names()
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
@@ -370,6 +370,10 @@ def _csv_problem(error: csv.Error) -> str:
     if message.startswith("field larger"):
         return f"a cell of more than {csv.field_size_limit():,} characters: TSV has no such limit"
     return f"not CSV: {message}"
+
+
+def _json_constant(name: str) -> str | None:
+    return None if name == "NaN" else name  # NaN is what is missing, as null is
 
 
 def _json_text(value: Any, name: str) -> str:

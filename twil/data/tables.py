@@ -27,6 +27,8 @@ _SHOWN_NAME = 40  # characters of a column's name in a message: without a header
 class TableReader:
     """A table, read from its start each time it is iterated over (a stream: once).
 
+    What is missing in JSONL and Parquet, null or the number NaN, is an empty cell; the word NaN is a text.
+
     Args:
         path: The table, or ``-`` for standard input.
         columns: The columns to read, in this order; all when left out.

@@ -92,6 +92,25 @@ def tokenizer(tokenizer_file: Path) -> Tokenizer:
     return load_tokenizer(tokenizer_file)
 
 
+CHANGES = ("cut", "emptied", "appended", "overwritten")
+
+
+def change(file: Path, how: str) -> None:
+    """Write to a file in place, in one of `CHANGES`, as who does not know that it is read.
+
+    Either its size changes or its time, the latter by a second: clocks of file systems are coarse.
+    """
+    content, before = file.read_bytes(), file.stat().st_mtime_ns
+    written = {
+        "cut": content[: len(content) * 2 // 3],
+        "emptied": b"",
+        "appended": content + content.splitlines(keepends=True)[-1],
+        "overwritten": content[::-1],
+    }
+    file.write_bytes(written[how])
+    os.utime(file, ns=(before, before + 10**9 * (how == "overwritten")))
+
+
 def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
     """Write (text, label) rows as a labelled TSV."""
     lines = [f"{number}\t{text}\t{label}" for number, (text, label) in enumerate(rows)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from conftest import CHANGES, change
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from twil.cli import corpus as corpus_command
 from twil.cli.main import guard
-from twil.data import grouping
+from twil.data import corpus_building, grouping
 from twil.data.cleaning import find_fault, fold
 from twil.data.corpus import Corpus, open_corpus
 from twil.data.corpus_building import CorpusOptions, Event, Summary, build_corpus
@@ -455,6 +456,25 @@ def test_nothing_is_left_behind_where_the_work_ends_early(tmp_path: Path, tokeni
     next(events)
     events.close()  # type: ignore[attr-defined]
     assert names_in(tmp_path) == {"p.tsv", "q.tsv"}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_file_that_changes_before_it_is_read_to_its_end_leaves_no_corpus(
+    tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch, how: str, place: int
+) -> None:
+    files = [write_pairs(tmp_path / "0.tsv", PAIRS), write_texts(tmp_path / "1.tsv", [("1", "vaya tarde")])]
+    changed = []
+
+    def changing(*texts: str) -> str | None:
+        if not changed:
+            changed.append(change(files[place], how))
+        return find_fault(*texts)
+
+    monkeypatch.setattr(corpus_building, "find_fault", changing)
+    with pytest.raises(DataError, match=rf"{place}\.tsv: changed while it was read"):
+        list(build_corpus(files, tmp_path / "corpus", tokenizer_file, NO_DEV))
+    assert names_in(tmp_path) == {"0.tsv", "1.tsv"}
 
 
 def test_only_a_corpus_is_replaced_and_only_when_told(tmp_path: Path, tokenizer_file: Path) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bundles import HIDDEN, make_graph, make_tokenizer, write_bundle
+from conftest import CHANGES, change
 from onnx import numpy_helper
 
 from twil.data import row_groups, streams
@@ -408,6 +409,20 @@ class TestSeveralFiles:
             run(paths, embedder, tmp_path / "out.npy", id_column="TEXT", input_format="txt")
         with pytest.raises(ConfigError, match="a stream has no shards"):
             run("-", embedder, tmp_path / "out.npy", shard=Shard(1, 2))
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("name", ["v.npy", "v.parquet"])
+def test_a_table_that_changes_while_it_is_read_leaves_no_vectors(
+    embedder: Embedder, tmp_path: Path, name: str, how: str
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 20)
+    events = embed_file(source, embedder, tmp_path / name, window_rows=10)
+    assert isinstance(next(events), Started)
+    change(source, how)
+    with pytest.raises(DataError, match=r"tweets\.tsv: changed while it was read"):
+        list(events)
+    assert [path.name for path in tmp_path.iterdir()] == ["tweets.tsv"]
 
 
 class TestInterruptedRuns:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_cells
+from conftest import CHANGES, change, write_cells
 
+from twil.data import labelled
 from twil.data.labelled import LabelledColumns, check_covered, find_labels, read_labelled
 from twil.errors import ConfigError, DataError
 from twil.task import Task, TaskKind
@@ -145,6 +148,29 @@ def test_an_answer_that_is_nan_is_none_and_a_row_of_nothing_else_is_blank(
     endless = write_cells(tmp_path / f"e.{ending}", TEXT=["vaya tarde", "qué sueño"], CLASS=[0.5, -np.inf])
     with pytest.raises(DataError, match="in the column CLASS is no number"):
         read_labelled(endless, kind="regression").targets(Task("regression", ("v",)))
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_file_that_changes_before_it_is_read_and_hashed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    path = write(tmp_path / "t.tsv", "alegría", "ira", "miedo")
+    content = path.read_bytes()
+    rows = read_labelled(path)
+    assert rows.sha256() == hashlib.sha256(content).hexdigest()
+    change(path, how)
+    with pytest.raises(DataError, match=r"t\.tsv: changed while it was read"):
+        rows.sha256()
+    path.write_bytes(content)
+    cells = labelled._cells
+
+    def changing(*arguments: Any) -> Any:
+        change(path, how)
+        return cells(*arguments)
+
+    monkeypatch.setattr(labelled, "_cells", changing)
+    with pytest.raises(DataError, match=r"t\.tsv: changed while it was read"):
+        read_labelled(path)
 
 
 def test_pairs_are_two_columns_chosen_by_name_among_many(tmp_path: Path) -> None:

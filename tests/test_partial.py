@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import write_bundle
+from conftest import change
 
 from twil.data.shards import Shard
 from twil.errors import ConfigError, DataError, ModelError, TwilError
@@ -165,6 +166,39 @@ def test_other_texts_model_or_settings_are_not_mixed_in(
         run(source, smaller, target, resume=True)
     more = Predictor(bundle, threads=3, side_by_side=True)  # each batch is still computed by one of them
     assert run(source, more, target, resume=True)[-1].continued == 4 * WINDOW
+
+
+@pytest.mark.parametrize("how", ["appended", "other texts"])
+def test_a_run_whose_table_changed_goes_on_where_what_it_read_is_there_still(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    target, content, append = tmp_path / "out.tsv", source.read_bytes(), PartialRun.append
+    windows: list[object] = []
+
+    def changing(self: PartialRun, *arguments: Any) -> None:
+        append(self, *arguments)
+        windows.append(arguments)
+        if len(windows) > 1:
+            return
+        if how == "appended":
+            change(source, how)
+        else:
+            source.write_bytes(content.replace(b"id7\t", b"id7\tpues "))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialRun, "append", changing)
+        with pytest.raises(DataError, match=r"in\.tsv: changed while it was read"):
+            run(source, predictor, target)
+    assert not target.exists()
+    with pytest.raises(ConfigError, match="continue it with --resume, or start anew with --force"):
+        run(source, predictor, target)
+    if how == "other texts":
+        with pytest.raises(ConfigError, match="read other texts behind its first 0 rows"):
+            run(source, predictor, target, resume=True)
+        source.write_bytes(content)
+    assert run(source, predictor, target, resume=True)[-1].continued == WINDOW * len(windows)
+    run(source, predictor, tmp_path / "whole.tsv")
+    assert target.read_bytes() == (tmp_path / "whole.tsv").read_bytes()
 
 
 class TestSeveralFiles:

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bundles import POLARITY, write_bundle
-from conftest import write_cells
+from conftest import CHANGES, change, write_cells
 
 from twil.data import streams
+from twil.data.shards import Shard
 from twil.data.tables import TableWriter
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import files as files_module
@@ -498,6 +499,22 @@ def test_progress_is_told_at_most_five_times_a_second(predictor: Predictor, tmp_
     assert len(events) - 2 <= 5 * (time.perf_counter() - start)
 
 
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_table_that_changes_while_it_is_read_leaves_no_output(
+    predictor: Predictor, tmp_path: Path, how: str
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
+    for shard in (None, Shard(1, 3)):  # a part has an end of its own, in rows that were counted before
+        events = predict_file(source, predictor, tmp_path / "out.tsv", shard=shard, window_rows=20)
+        assert isinstance(next(events), Started)
+        before = source.read_bytes()
+        change(source, how)
+        with pytest.raises(DataError, match=r"tweets\.tsv: changed while it was read"):
+            list(events)
+        source.write_bytes(before)
+        assert [path.name for path in tmp_path.iterdir()] == ["tweets.tsv"]
+
+
 @pytest.mark.parametrize("end", ["close", "interrupt"])
 def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
@@ -595,6 +612,15 @@ class TestSeveralFiles:
         several = run(paths, predictor, tmp_path / "out.tsv", window_rows=5)
         assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "expected.tsv").read_bytes()
         assert (several.rows, several.repeated) == (one.rows, one.repeated) == (12, 0)
+
+    def test_the_one_that_changes_before_its_turn_is_named(
+        self, predictor: Predictor, paths: list[Path], tmp_path: Path
+    ) -> None:
+        events = predict_file(paths, predictor, tmp_path / "out.tsv", window_rows=5)
+        next(events)
+        change(paths[2], "appended")
+        with pytest.raises(DataError, match=r"2\.tsv: changed while it was read"):
+            list(events)
 
     def test_retweets_are_found_across_files(self, predictor: Predictor, tmp_path: Path) -> None:
         paths = [write_tweets(tmp_path / f"{name}.tsv", ["RT: gol", name]) for name in "abc"]

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import make_tokenizer
-from conftest import write_cells, write_rows
+from conftest import CHANGES, change, write_cells, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twil.data import survey as survey_module
 from twil.data.answers import split_answer
 from twil.data.cleaning import fold
 from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
@@ -301,6 +302,21 @@ def test_progress_comes_before_the_overview(tmp_path: Path) -> None:
     assert isinstance(last, Overview)
     assert before
     assert all(isinstance(event, Progress) for event in before)
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("doing", ["reading", "comparing"])
+def test_a_file_that_changes_before_its_texts_are_shown_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, doing: str
+) -> None:
+    monkeypatch.setattr(survey_module, "_PROGRESS_SECONDS", 0)
+    file = write_rows(tmp_path / "train.tsv", [("qué frío hace", "N"), ("qué frío hace", "P")])
+    events = survey([file])
+    while not next(events).doing.startswith(doing):  # type: ignore[union-attr]
+        pass
+    change(file, how)
+    with pytest.raises(DataError, match=r"train\.tsv: changed while it was read"):
+        list(events)
 
 
 def test_files_are_called_by_what_tells_them_apart() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import CHANGES, change
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -713,6 +714,101 @@ def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:
     thread.join(30)
     assert received == [b"T\nhola\n"]
     assert pipe.is_fifo()
+
+
+# --- files that change while they are read -------------------------------------------------------------
+
+CHANGED = "changed while it was read: run again once nothing writes to it"
+
+
+def write_many(path: Path) -> Path:
+    """Write a table of many blocks, and of many row groups in Parquet."""
+    if path.suffix == ".parquet":
+        texts = [f"otra vez el {row}" for row in range(5000)]
+        pq.write_table(pa.table({"ID": list(range(5000)), "TEXT": texts}), path, row_group_size=500)
+    else:
+        write(
+            path,
+            {"ID": [str(row) for row in range(5000)], "TEXT": [f"otra vez {row}" for row in range(5000)]},
+        )
+    return path
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("suffix", [*FORMATS, "txt"])
+def test_a_file_that_changes_while_it_is_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, how: str
+) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 12)
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "txt":
+        save(tmp_path, path.name, "otra vez llueve\n" * 5000)
+    else:
+        write_many(path)
+    for on_error in ("fail", "skip", "mark"):  # whatever is left of the row where it was cut
+        before = path.read_bytes()
+        rows = iter(TableReader(path, on_error=on_error, chunk_rows=100))
+        assert next(rows).numbers
+        change(path, how)
+        with pytest.raises(DataError, match=CHANGED) as caught:
+            for _ in rows:
+                pass
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl.gz", "parquet"])
+def test_every_pass_reads_the_same_file(tmp_path: Path, suffix: str) -> None:
+    path = write_many(tmp_path / f"t.{suffix}")
+    for how in CHANGES:
+        before = path.read_bytes()
+        reader = TableReader(path)
+        assert reader.count_rows() == 5000
+        change(path, how)
+        for again in (reader.count_rows, lambda reader=reader: list(reader)):
+            with pytest.raises(DataError, match=CHANGED):
+                again()
+        path.write_bytes(before)
+    reader = TableReader(path)
+    assert next(iter(reader)).numbers
+    assert reader.count_rows() == sum(len(rows.numbers) for rows in reader) == 5000
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "tsv.gz", "parquet"])
+def test_a_file_that_is_replaced_is_read_to_its_end_and_by_no_further_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 12)
+    path, other = write_many(tmp_path / f"t.{suffix}"), tmp_path / f"other.{suffix}"
+    write(other, {"ID": ["1"], "TEXT": ["por fin sale el sol"]})
+    reader = TableReader(path, chunk_rows=100)
+    rows = iter(reader)
+    read_so_far = len(next(rows).numbers)
+    other.replace(path)
+    assert read_so_far + sum(len(run.numbers) for run in rows) == 5000
+    with pytest.raises(DataError, match=CHANGED):
+        list(reader)
+    assert read(path)["TEXT"] == ["por fin sale el sol"]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv.gz", "jsonl", "parquet"])
+def test_who_has_read_enough_of_a_file_does_not_ask_whether_it_changed(tmp_path: Path, suffix: str) -> None:
+    path = write_many(tmp_path / f"t.{suffix}")
+    rows = iter(TableReader(path, chunk_rows=100))
+    next(rows)
+    change(path, "appended")
+    rows.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no descriptors by name here")
+def test_what_comes_from_a_descriptor_may_grow(tmp_path: Path) -> None:
+    path = write_many(tmp_path / "t.tsv")
+    with path.open("rb") as file:
+        rows = iter(TableReader(f"/dev/fd/{file.fileno()}", format="tsv", chunk_rows=100))
+        read_so_far = len(next(rows).numbers)
+        change(path, "appended")
+        assert read_so_far + sum(len(run.numbers) for run in rows) == 5001
 
 
 def test_a_table_may_be_written_over_the_one_being_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from conftest import write_cells
+from conftest import CHANGES, change, write_cells
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
@@ -372,6 +372,15 @@ class TestTextsOf:
 
     def test_columns_can_be_named(self, files: list[Path]) -> None:
         assert list(texts_of(files[:1], columns=["REPLY_TEXT"])) == ["No puedo", "Buenas"]
+
+    @pytest.mark.parametrize("how", CHANGES)
+    def test_a_file_that_changes_while_it_is_read_is_an_error(self, files: list[Path], how: str) -> None:
+        for file in files:
+            texts = texts_of([file])
+            next(texts)
+            change(file, how)
+            with pytest.raises(DataError, match=rf"{file.name}: changed while it was read"):
+                list(texts)
 
     @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
     def test_what_is_nan_is_no_text(self, tmp_path: Path, ending: str) -> None:

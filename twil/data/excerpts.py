@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
-from twil.data.streams import is_stream
+from twil.data.streams import InputFile
 from twil.data.tables import TableReader
 
 _SHOWN = 80  # characters of a text
 
 
 def read_excerpts(
-    file: str | Path,
+    file: InputFile,
     column: str,
     lines: Collection[int],
     *,
@@ -27,10 +26,13 @@ def read_excerpts(
         lines: Where the rows begin.
         format: Of the table, where the ending of its name does not tell.
         header: Whether its first line names its columns.
+
+    Raises:
+        DataError: It is not what it was when it was first read.
     """
     wanted = set(lines)
     found: dict[int, str] = {}
-    if not wanted or is_stream(file):
+    if not wanted or file.stream:
         return found
     for rows in TableReader(file, [column], format=format, header=header, on_error="mark"):
         for line, text in zip(rows.numbers, rows.columns[column], strict=True):

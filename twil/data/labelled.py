@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.rows import Rows
+from twil.data.streams import InputFile
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError
 from twil.task import LABEL_SEPARATOR, Task, TaskKind
@@ -77,7 +79,7 @@ class LabelledSet:
     """The rows of a labelled file, in its order.
 
     Attributes:
-        path: The file.
+        file: The file.
         columns: Of which it was read.
         texts: One per row.
         text_pairs: The second text of each row, where they are pairs.
@@ -86,7 +88,7 @@ class LabelledSet:
         blank: Lines without anything on them, which are left out.
     """
 
-    path: Path
+    file: InputFile
     columns: LabelledColumns
     texts: list[str]
     text_pairs: list[str] | None
@@ -97,6 +99,20 @@ class LabelledSet:
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.texts)
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return Path(self.file.path)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file's bytes in hexadecimal.
+
+        Raises:
+            DataError: They are not those that the rows were read from.
+        """
+        with self.file.open() as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def rows(self) -> Sequence[str | tuple[str, str]]:
@@ -200,14 +216,15 @@ def read_labelled(
         sample: Which of its rows are kept.
 
     Raises:
-        DataError: The file cannot be read, has no rows, or a row has no answer.
+        DataError: The file cannot be read, changes, has no rows, or a row has no answer.
     """
+    file = InputFile(path)
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[str] = []
     lines: list[int] = []
     blank = 0
-    for rows in TableReader(path, columns.names):
+    for rows in TableReader(file, columns.names):
         for number, text, pair, label in _cells(rows, columns):
             label = label.strip()
             if not (label or text.strip() or pair.strip()):
@@ -222,7 +239,7 @@ def read_labelled(
     if not texts:
         raise DataError("the file has no rows: nothing can be learnt or measured", file=path)
     second = pairs if columns.text_pair is not None else None
-    return LabelledSet(Path(path), columns, texts, second, labels, lines, blank).sample(sample)
+    return LabelledSet(file, columns, texts, second, labels, lines, blank).sample(sample)
 
 
 def find_labels(labelled: LabelledSet, kind: TaskKind = "class") -> tuple[str, ...]:

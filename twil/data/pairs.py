@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twil.data.formats import find_format
-from twil.data.streams import is_stream
+from twil.data.streams import InputFile
 from twil.data.tables import TEXT_COLUMN, OnError, TableReader
 from twil.errors import ConfigError, DataError
 
@@ -109,7 +109,7 @@ class PairReader:
     Raises:
         ConfigError: `format` is unknown, or `on_error` is.
         DataError: The file cannot be read, has no such column, or does not tell which columns hold texts;
-            while iterating, a bad row under ``fail``.
+            while iterating, a bad row under ``fail``, or a change of the file.
     """
 
     def __init__(
@@ -124,11 +124,12 @@ class PairReader:
         if on_error not in ("fail", "skip"):
             raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip")
         self.path = path
-        self._columns = _resolve(path, columns, header, format)
+        file = InputFile(path)
+        self._columns = _resolve(file, columns, header, format)
         self.pairs = self._columns.second is not None
         ids = (self._columns.first_id, self._columns.second_id)
         self._table = TableReader(
-            path,
+            file,
             [name for name in (self._columns.first, self._columns.second) if name is not None],
             optional=[name for name in ids if name is not None],  # a row of JSONL may lack them
             format=format,
@@ -188,29 +189,31 @@ class _Resolved:
     header: bool
 
 
-def _resolve(path: str | Path, columns: PairColumns, header: bool | None, form: str | None) -> _Resolved:
-    if is_stream(path):
-        raise DataError("pairs are read from files: save the stream to one first", file=path)
-    if find_format(path, form).kind == "txt":
+def _resolve(file: InputFile, columns: PairColumns, header: bool | None, form: str | None) -> _Resolved:
+    if file.stream:
+        raise DataError("pairs are read from files: save the stream to one first", file=file.path)
+    if find_format(file.path, form).kind == "txt":
         return _Resolved(TEXT_COLUMN, None, None, None, header=True)
-    first_line = _first_line(path, form)
+    first_line = _first_line(file, form)
     if first_line == [""]:
-        raise DataError("its first line is blank: begin with the names of the columns or a row", file=path)
+        raise DataError(
+            "its first line is blank: begin with the names of the columns or a row", file=file.path
+        )
     if header is None:
         header = first_line is None or _is_header(first_line, columns)
-    names = TableReader(path, (), header=header, format=form).names
+    names = TableReader(file, (), header=header, format=form).names
     if columns.first is not None:
         return _given(columns, names, header)
     found = _standard(names, header)
     if found is None:
         shown = ", ".join(name[:_SHOWN_NAME] for name in first_line or names)
-        raise DataError(f"it cannot be told what the columns are ({shown}): {_HOW_TO_TELL}", file=path)
+        raise DataError(f"it cannot be told what the columns are ({shown}): {_HOW_TO_TELL}", file=file.path)
     return found
 
 
-def _first_line(path: str | Path, form: str | None) -> list[str] | None:
+def _first_line(file: InputFile, form: str | None) -> list[str] | None:
     """Give the cells of the first line; None where a format always names its columns."""
-    table = TableReader(path, header=False, format=form, on_error="mark", chunk_rows=1)
+    table = TableReader(file, header=False, format=form, on_error="mark", chunk_rows=1)
     if table.format not in ("tsv", "csv"):
         return None
     return [cells[0].strip() for cells in next(iter(table)).columns.values()]

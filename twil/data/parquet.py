@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from twil.data.row_groups import RowGroups
 from twil.data.rows import NOT_UTF8, Cells, Rows, distinct_names
-from twil.data.streams import BLOCK_BYTES, copy_stream, is_stream, open_bytes
+from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
 from twil.errors import DataError, first_line
 
 _EXACT = 2**53  # whole numbers below stand in a float as they are
@@ -25,21 +25,21 @@ class ParquetSource:
 
     unit = "row"
 
-    def __init__(self, path: str | Path, columns: Sequence[str] | None) -> None:
-        self._path = path
-        self._copy = copy_stream(path) if is_stream(path) else None
-        with self._open() as file:
-            schema = file.schema_arrow
-        self.names = distinct_names(schema.names, path)
+    def __init__(self, file: InputFile, columns: Sequence[str] | None) -> None:
+        self._file = file
+        self._copy = copy_stream(file) if file.stream else None
+        with self._open() as table:
+            schema = table.schema_arrow
+        self.names = distinct_names(schema.names, file.path)
         for cells in schema:
             if columns is None or cells.name in columns:
-                _check_castable(cells, path)
+                _check_castable(cells, file.path)
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every row."""
         first = 1
-        with self._open() as file:
-            for batch in file.iter_batches(batch_size=chunk_rows, columns=list(columns)):
+        with self._open() as table:
+            for batch in table.iter_batches(batch_size=chunk_rows, columns=list(columns)):
                 yield self._rows(batch, first, columns)
                 first += batch.num_rows
 
@@ -55,11 +55,11 @@ class ParquetSource:
     def _open(self) -> Iterator[Any]:
         # Errors inside the block are those of pages decoded one after the other.
         try:
-            with nullcontext(self._copy) if self._copy else open_bytes(self._path) as file:
+            with nullcontext(self._copy) if self._copy else self._file.open() as file:
                 yield pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
-                f"is not Parquet, or is damaged or cut short ({first_line(error)})", file=self._path
+                f"is not Parquet, or is damaged or cut short ({first_line(error)})", file=self._file.path
             ) from error
 
 

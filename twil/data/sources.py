@@ -17,6 +17,7 @@ from twil.data.rows import NOT_UTF8, Rows, Source, distinct_names, with_cure
 from twil.data.streams import (
     BOM,
     ByteBlocks,
+    InputFile,
     TextBlock,
     text_blocks,
 )
@@ -26,7 +27,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def open_source(
-    path: str | Path,
+    file: InputFile,
     form: TableFormat,
     columns: Sequence[str] | None = None,
     *,
@@ -36,7 +37,7 @@ def open_source(
     """Open a table and find its columns.
 
     Args:
-        path: The table, or ``-`` for standard input.
+        file: The table.
         form: Its format.
         columns: Those that are going to be read; all when left out.
         optional: Those of them whose cell is empty in a row of JSONL that lacks the key.
@@ -48,8 +49,8 @@ def open_source(
     if form.kind == "parquet":
         from twil.data.parquet import ParquetSource  # Arrow takes long to import, and most tables are text
 
-        return ParquetSource(path, columns)
-    blocks = ByteBlocks(path, form.compression)
+        return ParquetSource(file, columns)
+    blocks = ByteBlocks(file, form.compression)
     if form.kind == "txt":
         return LineSource(blocks)
     if form.kind == "jsonl":

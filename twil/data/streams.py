@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,61 @@ _MAGIC = {
 _NUL_SHARE = 0.01  # a text may hold a stray NUL; UTF-16 and machine formats are full of them
 
 
+class InputFile:
+    """A file that is read, in as many passes as it takes, or a stream, which is read in one.
+
+    What was read of a file before and after it was written to is no table. So its size and the time of its
+    last change are looked at whenever bytes are read, and must be in each pass what they were at first. A
+    file that is replaced under its name is read to its end, as it was, and by no further pass.
+
+    Args:
+        path: Of the file, or ``-`` for standard input.
+
+    Attributes:
+        path: As given.
+        stream: See `is_stream`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.stream = is_stream(path)
+        self._state: tuple[int, ...] | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """Open it for buffered reading; standard input stays open.
+
+        Raises:
+            DataError: It is absent, a folder, or may not be read; or, also while it is read, it has changed.
+        """
+        if str(self.path) == STANDARD_STREAM:
+            yield sys.stdin.buffer
+            return
+        try:
+            raw = _WatchedFile(self.path, self._check)
+        except FileNotFoundError:
+            raise DataError("there is no such file: check the path", file=self.path) from None
+        except IsADirectoryError:
+            raise DataError("is a folder: name a file in it", file=self.path) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot be opened ({error})", file=self.path) from error
+        with io.BufferedReader(raw) as file:
+            self._check(raw.fileno())
+            yield file
+            self._check(raw.fileno())  # what came last may have been read long before
+
+    def _check(self, descriptor: int) -> None:
+        if self.stream:
+            return
+        found = os.fstat(descriptor)
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        self._state = self._state or state
+        if state != self._state:
+            raise DataError(
+                "changed while it was read: run again once nothing writes to it, or on a copy", file=self.path
+            )
+
+
 class ByteBlocks:
     """The decompressed bytes of a text file, block by block.
 
@@ -54,20 +111,21 @@ class ByteBlocks:
         DataError: There is no such file, it is empty, or what it holds is not text in UTF-8.
     """
 
-    def __init__(self, path: str | Path, compression: Compression | None) -> None:
-        self.path = path
+    def __init__(self, file: InputFile, compression: Compression | None) -> None:
+        self.path = file.path
+        self._file = file
         self._compression = compression
         blocks = self._open()
         self.head = _read_head(blocks)
         self._rest: Iterator[bytes] | None = None
-        if is_stream(path):
+        if file.stream:
             self._rest = blocks
         else:
             blocks.close()
-        _check_text(self.head, path)
+        _check_text(self.head, self.path)
 
     def __iter__(self) -> Iterator[bytes]:
-        if not is_stream(self.path):
+        if not self._file.stream:
             yield from self._open()
             return
         rest, self._rest = self._rest, None
@@ -77,7 +135,7 @@ class ByteBlocks:
         yield from rest
 
     def _open(self) -> Generator[bytes]:
-        with open_bytes(self.path) as file:
+        with self._file.open() as file:
             if self._compression is None:
                 # read1 hands over what a pipe has, where read would wait for a whole block.
                 while block := file.read1(BLOCK_BYTES):
@@ -124,32 +182,10 @@ def text_blocks(blocks: ByteBlocks) -> Iterator[TextBlock]:
         number += block.text.count("\n")
 
 
-@contextmanager
-def open_bytes(path: str | Path) -> Iterator[Any]:
-    """Open a file or standard input (which stays open) for buffered reading.
-
-    Raises:
-        DataError: It is absent, a folder, or may not be read.
-    """
-    if str(path) == STANDARD_STREAM:
-        yield sys.stdin.buffer
-        return
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        raise DataError("there is no such file: check the path", file=path) from None
-    except IsADirectoryError:
-        raise DataError("is a folder: name a file in it", file=path) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be opened ({error})", file=path) from error
-    with file:
-        yield file
-
-
-def copy_stream(path: str | Path) -> IO[bytes]:
+def copy_stream(stream: InputFile) -> IO[bytes]:
     """Copy what a stream brings to an unnamed temporary file, which can be read at any place."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
-    with open_bytes(path) as file:
+    with stream.open() as file:
         shutil.copyfileobj(file, copy, BLOCK_BYTES)
     return copy
 
@@ -185,6 +221,20 @@ def open_output(path: str | Path, compression: Compression | None) -> Iterator[A
 def is_stream(path: str | Path) -> bool:
     """Tell whether a path is a standard stream, a pipe or a device, which can be gone through only once."""
     return str(path) == STANDARD_STREAM or is_device(path)
+
+
+class _WatchedFile(io.FileIO):
+    """A file that is checked after every read, before what was read is used."""
+
+    def __init__(self, path: str | Path, check: Callable[[int], None]) -> None:
+        super().__init__(path)
+        self._check = check
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read as much as there is room for; a buffered reader of blocks calls nothing else."""
+        count = super().readinto(buffer)
+        self._check(self.fileno())
+        return count
 
 
 class _Borrowed:

@@ -28,6 +28,7 @@ from twil.data.repeats import (
     key_texts,
 )
 from twil.data.rows import Rows
+from twil.data.streams import InputFile
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
@@ -49,14 +50,15 @@ def survey(
 
     Raises:
         ConfigError: A file is named twice, or an option does not fit.
-        DataError: A file cannot be read, lacks a column, has no rows, or of a regression no number.
+        DataError: A file cannot be read, changes, lacks a column, has no rows, or of a regression no number.
         ModelError: The tokenizer cannot be read.
     """
     begin = perf_counter()
     options = options or OverviewOptions()
     names = name_files(files)
     counter = PieceCounter(options.tokenizer, options.max_length) if options.tokenizer else None
-    readers = [_open(file, options) for file in files]  # all, before the first is gone through
+    inputs = [InputFile(file) for file in files]
+    readers = [_open(file, options) for file in inputs]  # all, before the first is gone through
     codes: dict[str, int] = {}
     looks: dict[str, _Look] = {}
     done, spoken = 0, begin
@@ -80,7 +82,7 @@ def survey(
         overlaps=overlaps,
         contradictions=contradictions,
         variants=find_variants(look.answers for look in looks.values() if look.answers),
-        excerpts=_excerpts(dict(zip(names, files, strict=True)), options, overlaps, contradictions),
+        excerpts=_excerpts(dict(zip(names, inputs, strict=True)), options, overlaps, contradictions),
         seconds=perf_counter() - begin,
         peak_memory=peak_memory(),
     )
@@ -180,7 +182,7 @@ class _Look:
         )
 
 
-def _open(file: str | Path, options: OverviewOptions) -> TableReader:
+def _open(file: InputFile, options: OverviewOptions) -> TableReader:
     required = _text_columns(options)
     return TableReader(
         file,
@@ -210,7 +212,7 @@ def _contradictions(
 
 
 def _excerpts(
-    files: Mapping[str, str | Path],
+    files: Mapping[str, InputFile],
     options: OverviewOptions,
     overlaps: Sequence[Overlap],
     contradictions: Contradictions | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from twil.data.rows import Rows, with_cure, without_errors
-from twil.data.streams import is_stream
+from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
 from twil.errors import ConfigError, DataError
 
@@ -85,12 +85,13 @@ class TableSet:
         self._options: dict[str, Any] = {"optional": optional, "format": format, "header": header}
         self._on_error = on_error
         self._file_column = file_column
-        if len(paths) > 1 and (streams := [path for path in paths if is_stream(path)]):
+        self._files = [InputFile(path) for path in paths]
+        if len(paths) > 1 and (streams := [file.path for file in self._files if file.stream]):
             raise ConfigError(f"{streams[0]} is a stream, which is read alone: save it to a file first")
-        self._first = self._open(paths[0])
+        self._first = self._open(self._files[0])
         self._made = (*self._first.columns, *([file_column] if file_column else []))
         self.names = self._first.names
-        self.stream = is_stream(paths[0])
+        self.stream = self._files[0].stream
         if len(paths) > 1:
             self._check_alike()
 
@@ -98,9 +99,9 @@ class TableSet:
         """Count the rows, bad ones too; the tables are read for that, not held.
 
         Raises:
-            DataError: Damage makes the rest of one unreadable.
+            DataError: Damage makes the rest of one unreadable, or it changes.
         """
-        return sum(self._open(path).count_rows() for path in self.paths)
+        return sum(self._open(file).count_rows() for file in self._files)
 
     def windows(self, size: int, wanted: range | None = None, *, live: bool = False) -> Iterator[TableWindow]:
         """Yield the rows, so many at a time wherever a table ends.
@@ -114,7 +115,8 @@ class TableSet:
             live: Yield rows as they come, as of a stream whose answers are waited for.
 
         Raises:
-            DataError: A bad row is to end the work, or damage makes the rest of a table unreadable.
+            DataError: A bad row is to end the work, damage makes the rest of a table unreadable, or one is
+                not, to its end, what it was when it was first looked at.
         """
         self.skipped = 0
         self.first_errors = []
@@ -159,25 +161,26 @@ class TableSet:
         return f"{path}, {place}" if len(self.paths) > 1 else place
 
     def _runs(self) -> Iterator[_Run]:
-        for number, path in enumerate(self.paths):
-            for rows in self._open(path) if number else self._first:
+        for number, file in enumerate(self._files):
+            for rows in self._open(file) if number else self._first:
                 if self._file_column:
-                    rows.columns[self._file_column] = [str(path)] * len(rows.numbers)
-                yield _Run(path, rows)
+                    rows.columns[self._file_column] = [str(file.path)] * len(rows.numbers)
+                yield _Run(file.path, rows)
 
-    def _open(self, path: str | Path) -> TableReader:
-        table = TableReader(path, self._columns, on_error="mark", **self._options)
+    def _open(self, file: InputFile) -> TableReader:
+        table = TableReader(file, self._columns, on_error="mark", **self._options)
         if self._file_column in table.names:
             raise ConfigError(
-                f"{path} has a column '{self._file_column}': call that of the files otherwise (--file-column)"
+                f"{file.path} has a column '{self._file_column}': call that of the files otherwise "
+                "(--file-column)"
             )
         return table
 
     def _check_alike(self) -> None:
         """Look at every table, so that no work is done before the last is known to fit."""
         seen = {_identity(self.paths[0]): self.paths[0]}
-        for path in self.paths[1:]:
-            table = self._open(path)
+        for file in self._files[1:]:
+            table, path = self._open(file), file.path
             if other := seen.get(_identity(path)):
                 named = "is named twice" if str(other) == str(path) else f"is the same file as {other}"
                 raise DataError(f"{named}, and its rows would be there twice: name it once", file=path)

@@ -13,7 +13,7 @@ from twil.data.formats import TEXT_COLUMN, find_format
 from twil.data.rows import Cells, Rows, with_cure, without_errors
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import open_source
-from twil.data.streams import open_output
+from twil.data.streams import InputFile, open_output
 from twil.errors import DataError
 
 __all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter", "without_errors"]
@@ -30,7 +30,7 @@ class TableReader:
     What is missing in JSONL and Parquet, null or the number NaN, is an empty cell; the word NaN is a text.
 
     Args:
-        path: The table, or ``-`` for standard input.
+        path: The table, or ``-`` for standard input; an `InputFile` where it is read elsewhere, too.
         columns: The columns to read, in this order; all when left out.
         optional: Columns to read behind them where the table has them; a row of JSONL may lack the key.
         format: The format (``tsv``, ``csv``, ``jsonl``, ``parquet``, ``txt``, also ``tsv.gz`` and the
@@ -54,12 +54,12 @@ class TableReader:
     Raises:
         ConfigError: `format` is unknown.
         DataError: The file is absent, empty, no such table, or has no such column; while iterating,
-            a bad row under ``fail``, or damage that makes the rest unreadable.
+            a bad row under ``fail``, damage that makes the rest unreadable, or a change of the file.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | InputFile,
         columns: Sequence[str] | None = None,
         *,
         optional: Sequence[str] = (),
@@ -68,12 +68,13 @@ class TableReader:
         on_error: OnError = "fail",
         chunk_rows: int = 4096,
     ) -> None:
-        form = find_format(path, format)
-        self.path = path
+        file = path if isinstance(path, InputFile) else InputFile(path)
+        self.path = file.path
+        form = find_format(self.path, format)
         self.format = form.kind
         named = None if columns is None else (*columns, *optional)
         may_lack = [name for name in optional if columns is not None and name not in columns]
-        self._source = open_source(path, form, named, optional=may_lack, header=header is not False)
+        self._source = open_source(file, form, named, optional=may_lack, header=header is not False)
         self.names = self._source.names
         self.unit = self._source.unit
         self.skipped = 0
@@ -84,7 +85,7 @@ class TableReader:
         self._chunk_rows = chunk_rows
         for name in self.columns:
             if name not in self.names:
-                raise DataError(_missing_column(name, self.names), file=path)
+                raise DataError(_missing_column(name, self.names), file=self.path)
 
     def __iter__(self) -> Iterator[Rows]:
         self.skipped = 0
@@ -102,7 +103,7 @@ class TableReader:
         """Count the rows, bad ones too; the table is read for that, not held.
 
         Raises:
-            DataError: Damage makes the rest unreadable.
+            DataError: Damage makes the rest unreadable, or the file changes.
         """
         return sum(len(rows.numbers) for rows in self._source.read((), self._chunk_rows))
 

@@ -355,8 +355,12 @@ def read_sets(data: DataConfig) -> LabelledSets:
 
 
 def describe_sets(sets: LabelledSets) -> FileRecords:
-    """Say which files a run is of, in JSON's types."""
+    """Say which files a run is of, in JSON's types.
+
+    Raises:
+        DataError: One has changed since it was read.
+    """
     return {
-        name: {"file": str(labelled.path), "sha256": sha256(labelled.path), "rows": len(labelled)}
+        name: {"file": str(labelled.path), "sha256": labelled.sha256(), "rows": len(labelled)}
         for name, labelled in sets.items()
     }

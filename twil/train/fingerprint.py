@@ -27,6 +27,7 @@ def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
     """Name the settings of a run and the contents of its files, wherever they lie.
 
     Raises:
+        DataError: A file has changed since it was read.
         ModelError: There is no model folder, or no tokenizer, where it is to start.
     """
     settings = {
@@ -34,7 +35,7 @@ def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
         for name, value in flatten(config.model_dump(mode="json")).items()
         if name not in _UPKEEP | _FILES
     }
-    contents = {f"the {name} data": sha256(labelled.path) for name, labelled in sets.items()}
+    contents = {f"the {name} data": labelled.sha256() for name, labelled in sets.items()}
     return settings | contents | fingerprint_start(config.model)
 
 

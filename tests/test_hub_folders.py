@@ -28,7 +28,8 @@ from tokenizers import Tokenizer
 from tuning import twil_command
 
 from twil.config.model import EncoderConfig, ModelConfig
-from twil.errors import ModelError, ModelWarning
+from twil.data.tables import TableReader
+from twil.errors import DataError, ModelError, ModelWarning
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.hub.reading import make_hub_classifier
@@ -201,6 +202,15 @@ class TestSentenceVectors:
         with Embedder(tmp_path / "bundle") as embedder:
             np.testing.assert_allclose(embedder(rows), expected, atol=LIKE)
 
+    def test_vectors_are_cut_as_the_folder_asks(self, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, NORMALIZE, prompts={"truncate_dim": 8})
+        vectors = load(folder).own_vectors()
+        assert vectors is not None
+        assert (vectors.size, vectors.name) == (8, "first 8 of normalised cls")
+        hidden = torch.randn(2, 3, HIDDEN, generator=torch.Generator().manual_seed(1))
+        expected = torch.nn.functional.normalize(hidden[:, 0], dim=-1)[:, :8]
+        torch.testing.assert_close(vectors(hidden, torch.ones(2, 3, dtype=torch.long)), expected)
+
     @pytest.mark.parametrize(
         ("modules", "named"),
         [
@@ -310,6 +320,13 @@ class TestNamed:
         with pytest.warns(
             ModelWarning, match=r"hold classifier\.weight, which its config\.json has no use for"
         ):
+            load(folder)
+
+    def test_code_of_its_own_for_a_type_that_is_known(self, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert", "none")
+        told = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Bert"}}
+        (folder / "config.json").write_text(json.dumps(told))
+        with pytest.warns(ModelWarning, match="code of its own.*plain bert"):
             load(folder)
 
     @pytest.mark.parametrize("head", ["none", "mlm", "classifier"])
@@ -463,3 +480,9 @@ class TestPointers:
         (tmp_path / "tokenizer.json").write_text(POINTER)
         with pytest.raises(ModelError, match="git lfs pull"):
             load_tokenizer(tmp_path / "tokenizer.json")
+
+    @pytest.mark.parametrize("form", ["tsv", "csv", "jsonl", "txt", "parquet", "tsv.gz"])
+    def test_a_table_too(self, form: str, tmp_path: Path) -> None:
+        (tmp_path / f"rows.{form}").write_text(POINTER)
+        with pytest.raises(DataError, match=rf"rows.{form}: stands for a file.*git lfs pull"):
+            TableReader(tmp_path / f"rows.{form}")

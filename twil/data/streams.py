@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from twil.data.formats import STANDARD_STREAM, Compression
 from twil.errors import DataError, first_line
-from twil.storage import atomic_file, is_device
+from twil.storage import LFS_POINTER, atomic_file, is_device, is_lfs_pointer
 
 BLOCK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
@@ -84,6 +84,8 @@ class InputFile:
             raise DataError(f"cannot be opened ({error})", file=self.path) from error
         with io.BufferedReader(raw) as file:
             self._check(raw.fileno())
+            if not self.stream and is_lfs_pointer(self.path):
+                raise DataError(LFS_POINTER, file=self.path)
             yield file
             self._check(raw.fileno())  # what came last may have been read long before
 

@@ -131,6 +131,8 @@ def _read_config(described: HubDescription) -> Any:
             raise ModelError(
                 f"{described.path} describes a model of type '{kind}' ({code}): give another model"
             )
+        if "auto_map" in described.config:
+            _warn(f"{described.path} names code of its own, which is not run: it is read as a plain {kind}")
         try:
             config = library.AutoConfig.from_pretrained(
                 described.folder, local_files_only=True, trust_remote_code=False

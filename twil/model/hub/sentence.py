@@ -60,6 +60,7 @@ class SentenceModules:
         max_length: The most tokens of a text; None where the tokenizer's own bound holds.
         lowercase: Whether the case of a text is lowered first.
         prompt: What is put before every text; mostly nothing.
+        width: How many numbers of a vector are kept; None for all.
     """
 
     root: Path
@@ -68,6 +69,7 @@ class SentenceModules:
     max_length: int | None
     lowercase: bool
     prompt: str
+    width: int | None
 
     def prepare_texts(self, tokenizer: Tokenizer) -> None:
         """Let a tokenizer do what the library does to a text: put the prompt before it, lower its case."""
@@ -97,6 +99,8 @@ class SentenceModules:
                 self._append_dense(folder, vectors)
             elif kind != "Dropout":  # which acts in training alone
                 raise self._unknown(f"the module {kind}")
+        if self.width is not None and self.width < vectors.size:
+            vectors.append(First(self.width), f"first {self.width} of {vectors.name}", self.width)
         return vectors.eval()
 
     def _pooling(self) -> tuple[str, ...]:
@@ -159,16 +163,16 @@ def read_modules(root: Path) -> SentenceModules | None:
         return None
     encoder = root / entries[0][1]
     settings, told = _read_settings(encoder / _ENCODER_SETTINGS), _read_settings(root / _PROMPTS)
-    length, prompts = settings.get("max_seq_length"), told.get("prompts")
-    named = prompts if isinstance(prompts, dict) else {}
-    prompt = named.get(told.get("default_prompt_name"))
+    prompts = told.get("prompts")
+    prompt = prompts.get(told.get("default_prompt_name")) if isinstance(prompts, dict) else None
     return SentenceModules(
         root=root,
         encoder=encoder,
         behind=tuple((kind, root / path) for kind, path in entries[1:]),
-        max_length=length if isinstance(length, int) and length > 0 else None,
+        max_length=_count(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case")),
         prompt=prompt if isinstance(prompt, str) else "",
+        width=_count(told.get("truncate_dim")),
     )
 
 
@@ -181,6 +185,10 @@ def encoder_folder(root: Path) -> Path:
     """Find the encoder of a folder, which may lie in one of its own; raises as `read_modules`."""
     entries = _read_entries(root)
     return root / entries[0][1] if entries else root
+
+
+def _count(told: object) -> int | None:
+    return told if isinstance(told, int) and told > 0 else None
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -244,6 +252,22 @@ class Normalize(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Map float ``(B, P)`` to the same shape."""
         return F.normalize(vectors, dim=-1)
+
+
+class First(nn.Module):
+    """Keeps the first numbers of vectors.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map float ``(B, P)`` to ``(B, count)``."""
+        return vectors[:, : self.count]
 
 
 def _pool(hidden: Tensor, attention_mask: Tensor, mode: str) -> Tensor:

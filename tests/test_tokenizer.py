@@ -183,9 +183,20 @@ class TestEncode:
         got = encode(tokenizer, [])
         assert (got.input_ids, got.truncated.tolist()) == ([], [])
 
-    @pytest.mark.parametrize("bad", ["roto \ud83d", None, 7, ("uno", "dos \udc00"), ("a", "b", "c")])
-    def test_what_is_not_text_is_an_error_that_names_the_row(self, tokenizer: Tokenizer, bad: object) -> None:
-        with pytest.raises(DataError, match="text 2 "):
+    @pytest.mark.parametrize(
+        ("bad", "said"),
+        [
+            ("roto \ud83d", r"holds half a character \(a lone surrogate, U\+D83D\)"),
+            (("uno", "dos \udc00"), r"holds half a character \(a lone surrogate, U\+DC00\)"),
+            (None, "is no text"),
+            (7, "is no text"),
+            (("a", "b", "c"), "is no text"),
+        ],
+    )
+    def test_what_is_not_text_is_an_error_that_names_the_row(
+        self, tokenizer: Tokenizer, bad: object, said: str
+    ) -> None:
+        with pytest.raises(DataError, match=f"text 2 {said}"):
             encode(tokenizer, ["el perro", bad])  # type: ignore[arg-type]
 
 

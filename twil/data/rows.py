@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""
 NOT_UTF8 = "not UTF-8"
 """What is wrong with a row whose bytes are no text."""
+_SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
 _CURES = {
     NOT_UTF8: "correct the row, or save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)",
 }
@@ -74,7 +76,9 @@ class Source(Protocol):
         ...
 
 
-def distinct_names(names: Sequence[str], path: str | Path, line: int | None = None) -> tuple[str, ...]:
+def distinct_names(
+    names: Sequence[str], path: str | Path | None = None, line: int | None = None
+) -> tuple[str, ...]:
     """Return the names of columns, once no two are the same.
 
     Raises:
@@ -86,3 +90,16 @@ def distinct_names(names: Sequence[str], path: str | Path, line: int | None = No
                 f"more than one column is called '{name}': rename one of them", file=path, line=line
             )
     return tuple(names)
+
+
+def missing_column(name: str, names: Sequence[str]) -> str:
+    """Say that a table has no column of a name, which it has, and which of them may be meant."""
+    found = ", ".join(map(_shortened, names)) or "none"
+    lowered = {other.lower(): other for other in names}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    hint = f"; did you mean '{_shortened(lowered[near[0]])}'?" if near else ""
+    return f"no column '{name}': the columns are {found}{hint}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _SHOWN_NAME else name[: _SHOWN_NAME - 1] + "…"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from twil.data.formats import TEXT_COLUMN, find_format
-from twil.data.rows import Cells, Rows, with_cure, without_errors
+from twil.data.rows import Cells, Rows, missing_column, with_cure, without_errors
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import open_source
 from twil.data.streams import InputFile, open_output
@@ -21,7 +20,6 @@ __all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWrite
 OnError = Literal["fail", "skip", "mark"]
 
 _SHOWN_ERRORS = 5
-_SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
 
 
 class TableReader:
@@ -85,7 +83,7 @@ class TableReader:
         self._chunk_rows = chunk_rows
         for name in self.columns:
             if name not in self.names:
-                raise DataError(_missing_column(name, self.names), file=self.path)
+                raise DataError(missing_column(name, self.names), file=self.path)
 
     def __iter__(self) -> Iterator[Rows]:
         self.skipped = 0
@@ -197,15 +195,3 @@ class TableWriter:
         if self._sink is None:
             raise ValueError("a TableWriter is written to inside its with block")
         return self._sink
-
-
-def _missing_column(name: str, names: Sequence[str]) -> str:
-    found = ", ".join(_shortened(other) for other in names)
-    lowered = {other.lower(): other for other in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    hint = f"; did you mean '{_shortened(lowered[near[0]])}'?" if near else ""
-    return f"no column '{name}': the columns are {found}{hint}"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _SHOWN_NAME else name[: _SHOWN_NAME - 1] + "…"

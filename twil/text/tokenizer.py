@@ -78,6 +78,16 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> Enco
     )
 
 
+def half_character(text: str) -> str | None:
+    """Say which lone surrogate a text holds, one half of a surrogate pair; None where it holds none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        which = f"U+{ord(text[error.start]):04X}"
+        return f"half a character (a lone surrogate, {which}), which no encoding can write"
+    return None
+
+
 def bound_threads(threads: int | None) -> None:
     """Bound the threads of the `tokenizers` library, unless the user has done so, before the first text.
 
@@ -213,17 +223,13 @@ def _truncated(encodings: list[Encoding]) -> NDArray[np.bool_]:
 
 
 def _not_text(texts: Sequence[object]) -> DataError:
-    rows = (row for row, entry in enumerate(texts, start=1) if not _is_text(entry))
-    return DataError(f"text {next(rows, '?')} is not Unicode text, or not a pair of them")
-
-
-def _is_text(entry: object) -> bool:
-    parts = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry,)
-    return all(isinstance(part, str) and _is_encodable(part) for part in parts)
-
-
-def _is_encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    for number, entry in enumerate(texts, start=1):
+        for part in entry if isinstance(entry, tuple) and len(entry) == 2 else (entry,):
+            if not isinstance(part, str):
+                return DataError(f"text {number} is no text, nor a pair of them")
+            if half := half_character(part):
+                return DataError(f"text {number} holds {half}: replace it")
+    return DataError("something among the texts is neither a text (str) nor a pair of them")
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:

@@ -102,10 +102,6 @@ class TestEmbedder:
         with pytest.raises(ModelError, match=r"is a classifier.*twil export ENCODER --onnx.*--head encoder"):
             Embedder(write_bundle(tmp_path / "classifier"))
 
-    def test_what_is_no_text_is_named(self, embedder: Embedder) -> None:
-        with pytest.raises(DataError, match="item 1 is a NoneType"):
-            embedder(["hola", None])  # type: ignore[list-item]
-
     def test_a_closed_embedder_says_so(self, bundle: Path) -> None:
         with Embedder(bundle, provider="cpu") as opened:
             assert opened("hola").shape == (HIDDEN,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from bundles import make_tokenizer
@@ -83,6 +84,17 @@ def test_faults_are_those_of_the_model_folder(filler: MaskFiller) -> None:
         filler.fill([f"[MASK] {'la ' * 60} [MASK]"])
     with pytest.raises(ConfigError, match="best 100000 pieces"):
         filler.fill(["[MASK]"], top_k=100_000)
+
+
+def test_texts_are_those_of_whatever_a_predictor_takes(filler: MaskFiller) -> None:
+    expected = filler.fill(TEXTS)
+    for given in (iter(TEXTS), np.array(TEXTS), pa.array(TEXTS), pa.table({"ID": range(5), "TEXT": TEXTS})):
+        assert filler.fill(given) == expected
+    assert filler.fill(TEXTS[0]) == expected[:1]
+    with pytest.raises(DataError, match=r"item 1 is missing \(None\)"):
+        filler.fill(["[MASK]", None])  # type: ignore[list-item]
+    with pytest.raises(DataError, match=r"item 0 holds half a character \(a lone surrogate, U\+D83D\)"):
+        filler.fill("[MASK] \ud83d")
 
 
 def test_pieces_are_ranked_as_by_the_whole_softmax_and_equal_ones_by_id() -> None:

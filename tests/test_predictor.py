@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twil.data.batching import Batch
-from twil.errors import DataError, ModelError, ProviderError
+from twil.errors import ModelError, ProviderError
 from twil.predict import engine as engine_module
 from twil.predict.predictor import Prediction, Predictor
 from twil.task import Task
@@ -37,10 +36,6 @@ REPLIES = Task("class", ("NO", "SÍ"), pair=True)
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return Predictor(write_bundle(tmp_path_factory.mktemp("bundles") / "polarity"), provider="cpu")
-
-
-def probabilities(predictions: Iterable[Prediction]) -> np.ndarray:
-    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
 
 
 def test_logits_are_those_computed_row_by_row(predictor: Predictor) -> None:
@@ -88,29 +83,6 @@ def test_a_prediction_has_names_and_probabilities_that_sum_to_one(predictor: Pre
     assert prediction.probability == prediction.probabilities[best]
 
 
-@pytest.mark.parametrize(
-    "gather",
-    [
-        list,
-        tuple,
-        np.array,
-        lambda texts: (text for text in texts),
-        lambda texts: dict.fromkeys(texts).keys(),
-    ],
-)
-def test_lists_tuples_arrays_and_generators_give_a_list_in_their_order(
-    predictor: Predictor, gather: Callable[[list[str]], Iterable[str]]
-) -> None:
-    predictions = predictor(gather(TWEETS))
-    assert isinstance(predictions, list)
-    np.testing.assert_allclose(probabilities(predictions), probabilities(map(predictor, TWEETS)), atol=1e-5)
-
-
-def test_no_texts_give_no_predictions(predictor: Predictor) -> None:
-    assert predictor([]) == []
-    assert predictor.predict_logits([]).shape == (0, 3)
-
-
 @given(
     texts=st.lists(st.text(alphabet="aáñ ¡😀url@#\n\t", max_size=60), min_size=1, max_size=20),
     batch_tokens=st.sampled_from([1, 40, 64 * 32]),
@@ -136,54 +108,6 @@ def test_a_shuffled_list_gives_the_shuffled_predictions(predictor: Predictor) ->
     order = np.random.default_rng(7).permutation(len(TWEETS))
     shuffled = predictor.predict_logits([TWEETS[index] for index in order])
     np.testing.assert_allclose(shuffled, predictor.predict_logits(TWEETS)[order], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("item", "said"),
-    [
-        (None, r"a NoneType \(None\)"),
-        (float("nan"), r"a float \(nan\)"),
-        (b"hola", r"a bytes \(b'hola'\)"),
-        (("hola", "adiós"), "a tuple"),
-        ("\ud83d", r"a str \('\\ud83d'\)"),
-    ],
-)
-def test_an_item_that_is_no_text_is_named_by_place_and_type(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, item: object, said: str
-) -> None:
-    monkeypatch.setattr(engine_module, "WINDOW_ROWS", 3)  # the place is counted through all windows
-    with pytest.raises(DataError, match=f"item 4 is {said}"):
-        predictor([*TWEETS[:4], item, "y más"])
-
-
-@pytest.mark.parametrize("texts", [None, 7, np.array("hola"), b"hola", bytearray(b"hola")])
-def test_what_is_no_collection_of_texts_is_refused(predictor: Predictor, texts: object) -> None:
-    with pytest.raises(DataError, match="give a text or a list of texts"):
-        predictor(texts)
-    with pytest.raises(DataError, match="give a text or a list of texts"):
-        predictor.predict_logits(texts)
-
-
-def test_columns_come_back_with_those_of_predictions_behind_them(predictor: Predictor) -> None:
-    columns = predictor({"ID": np.arange(7), "TEXT": np.array(TWEETS), "label": ["x"] * 7})
-    assert list(columns) == ["ID", "TEXT", "label", "predicted_label", *POLARITY.labels]
-    assert columns["predicted_label"].tolist() == [said.label for said in predictor(TWEETS)]
-    assert columns["POS"].dtype == np.float32
-    expected = POLARITY.probabilities(predictor.predict_logits(TWEETS))
-    np.testing.assert_array_equal(np.stack([columns[label] for label in POLARITY.labels], axis=1), expected)
-
-
-def test_columns_may_have_no_rows(predictor: Predictor) -> None:
-    assert {name: len(cells) for name, cells in predictor({"TEXT": []}).items()} == dict.fromkeys(
-        ["TEXT", "label", *POLARITY.labels], 0
-    )
-
-
-def test_a_column_that_is_missing_is_named_with_those_that_are_there(predictor: Predictor) -> None:
-    with pytest.raises(DataError, match="no column 'TEXT' among ID, tweet"):
-        predictor({"ID": [1], "tweet": ["hola"]})
-    with pytest.raises(DataError, match="item 1 is a NoneType"):
-        predictor({"TEXT": ["hola", None]})
 
 
 def test_a_closed_predictor_says_so(predictor: Predictor) -> None:
@@ -224,20 +148,6 @@ def test_logits_of_pairs_follow_the_segments(pair_predictor: Predictor) -> None:
     expected = expected_logits(5, REPLIES, list(zip(encoded.input_ids, encoded.segment_ids, strict=True)))
     for given_pairs in (pairs, [list(pair) for pair in pairs], np.array(pairs)):
         np.testing.assert_allclose(pair_predictor.predict_logits(given_pairs), expected, atol=1e-5)
-
-
-def test_columns_of_pairs_are_those_named(pair_predictor: Predictor) -> None:
-    folder = pair_predictor.bundle.folder
-    named = Predictor(folder, provider="cpu", text="tweet", text_pair="reply")
-    pairs = [("¿vienes?", "sí"), ("llueve", "qué rabia")]
-    columns = named({"tweet": [pair[0] for pair in pairs], "reply": [pair[1] for pair in pairs]})
-    assert columns["label"].tolist() == [said.label for said in pair_predictor(pairs)]
-
-
-@pytest.mark.parametrize("item", ["solo", ("uno",), ("a", "b", "c"), ("a", None)])
-def test_what_is_no_pair_is_refused(pair_predictor: Predictor, item: object) -> None:
-    with pytest.raises(DataError, match=r"item 1 is .* takes a pair of texts"):
-        pair_predictor([("¿vienes?", "sí"), item])
 
 
 def test_several_labels_may_hold_or_none(tmp_path: Path) -> None:
@@ -309,7 +219,8 @@ def test_prediction_needs_neither_torch_nor_what_only_the_command_line_needs(pre
     program = (
         "import sys; from twil import Predictor\n"
         f"Predictor({str(predictor.bundle.folder)!r}, provider='cpu')('hola')\n"
-        "unwanted = {'torch', 'transformers', 'pandas', 'sklearn', 'onnx', 'pydantic', 'typer', 'rich'}\n"
+        "unwanted = {'torch', 'transformers', 'pandas', 'polars', 'pyarrow', 'sklearn', 'onnx', 'pydantic', "
+        "'typer', 'rich'}\n"
         "print(sorted(unwanted & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -16,11 +16,12 @@ from twil.data.rows import Cells, Rows
 from twil.data.tables import OnError, TableWriter, without_errors
 from twil.errors import DataError, MissingExtraError, TwilError
 from twil.predict.columns import good_rows, output_cells, output_columns
-from twil.predict.engine import WINDOW_ROWS, Text
+from twil.predict.engine import WINDOW_ROWS
 from twil.predict.inputs import chosen_texts, open_tables
 from twil.predict.parts import Output, local_copy, part_name
 from twil.predict.predictor import Predictor
 from twil.predict.providers import ProviderChoice
+from twil.predict.texts import Text
 from twil.text.tokenizer import bound_threads
 
 _FILE, _NUMBER, _ERROR = "file", "number", "error"

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import pad_batch
+from twil.data.formats import TEXT_COLUMN
 from twil.errors import ModelError
 from twil.predict.bundle import POOLED, TOKENS, Bundle, opening_bundle
-from twil.predict.engine import Engine, EngineOptions, OutputBatch, Text
+from twil.predict.engine import Engine, EngineOptions, OutputBatch
+from twil.predict.texts import Texts
 from twil.text.tokenizer import Encoded
 
 Vectors = NDArray[np.float32]
@@ -38,6 +40,7 @@ class Embedder(Engine):
 
     Args:
         path: A bundle, as `twil export` writes it of an encoder.
+        text: The column with the text, where columns are given.
         normalize: Give every vector the length 1; one of nothing but zeros stays.
         options: See `EngineOptions`.
 
@@ -58,24 +61,35 @@ class Embedder(Engine):
     """
 
     def __init__(
-        self, path: str | Path, *, normalize: bool = False, **options: Unpack[EngineOptions]
+        self,
+        path: str | Path,
+        *,
+        text: str = TEXT_COLUMN,
+        normalize: bool = False,
+        **options: Unpack[EngineOptions],
     ) -> None:
         with opening_bundle(path) as bundle:
             _check_encoder(bundle)
-            super().__init__(bundle, POOLED, pair=False, **options)
+            super().__init__(bundle, POOLED, pair=False, text=text, **options)
         self.normalize = normalize
         # The graph's last axes need not be written in it: one row tells them.
         outputs = self.session.run(pad_batch(self.encode([""]).input_ids, pad_id=bundle.manifest.pad_id))
         self.width, self.token_width = (outputs[name].shape[-1] for name in (POOLED, TOKENS))
 
-    def __call__(self, texts: str | Iterable[Text]) -> Vectors:
-        """Compute the vectors of one text, or of all texts of a list, tuple, array, generator, ...
+    def __call__(self, texts: str | Texts) -> Vectors:
+        """Compute the vectors of one text, of several, or of those of a table's column.
+
+        Args:
+            texts: One text (str). Or several in a list, an array or a series of NumPy, pandas, polars or
+                Arrow, a generator, ... Or columns: a data frame of pandas or polars, an Arrow table, or a
+                dict of columns.
 
         Returns:
             float32 ``(width,)`` of a str, else ``(rows, width)`` in the order of the texts.
 
         Raises:
-            DataError: An item is not a text.
+            DataError: A text is missing, is none, or holds half a character; there is no such column, or it
+                is not clear which; or what is given holds no texts.
         """
         if isinstance(texts, str):
             vector: Vectors = self([texts])[0]
@@ -87,13 +101,16 @@ class Embedder(Engine):
     def tokens(self, texts: str) -> Tokens: ...  # type: ignore[overload-overlap]  # a str is iterable too
 
     @overload
-    def tokens(self, texts: Iterable[Text]) -> list[Tokens]: ...
+    def tokens(self, texts: Texts) -> list[Tokens]: ...
 
-    def tokens(self, texts: str | Iterable[Text]) -> Tokens | list[Tokens]:
+    def tokens(self, texts: str | Texts) -> Tokens | list[Tokens]:
         """Compute a vector for each piece of one text, or of several in their order.
 
+        Args:
+            texts: What a call takes.
+
         Raises:
-            DataError: An item is not a text.
+            DataError: As a call does.
         """
         if isinstance(texts, str):
             return self.tokens([texts])[0]

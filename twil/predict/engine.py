@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
 from itertools import islice
 from time import perf_counter
-from typing import Any, NamedTuple, Self, TypedDict
+from typing import NamedTuple, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
-from twil.errors import ConfigError, DataError, ModelError
+from twil.data.formats import TEXT_COLUMN
+from twil.errors import ConfigError, ModelError
 from twil.machine import available_cpus
 from twil.predict.bundle import Bundle
 from twil.predict.providers import ProviderChoice
 from twil.predict.session import Session
+from twil.predict.texts import Text, Texts, check_texts, column_texts, find_columns, item_texts
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
 """Pieces of a batch, pads included: enough to fill a CPU's cores, and few enough to stay in its caches."""
 WINDOW_ROWS = 4096
 """Texts that are encoded and sorted by length together."""
-
-Text = str | tuple[str, str]
 
 
 class EngineOptions(TypedDict, total=False):
@@ -71,6 +70,8 @@ class Engine:
         bundle: What to run.
         output: The output of the graph that is used.
         pair: Whether the input is two texts.
+        text: The column with the text, where columns are given.
+        text_pair: The column with the second text, where the model takes pairs.
         provider: See `EngineOptions`, as of the others.
         threads: CPU threads of the graph.
         batch_tokens: Pieces of a batch.
@@ -96,6 +97,8 @@ class Engine:
         output: str,
         *,
         pair: bool,
+        text: str = TEXT_COLUMN,
+        text_pair: str | None = None,
         provider: ProviderChoice = "auto",
         threads: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
@@ -107,6 +110,7 @@ class Engine:
         self.pair = pair
         self.batch_tokens = batch_tokens
         self._output = output
+        self._columns = (text,) if text_pair is None else (text, text_pair)
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
         self.threads = available_cpus() if threads is None else threads
@@ -136,17 +140,27 @@ class Engine:
         """Turn texts (or pairs, where the model takes them) into token ids, cut at the model's maximum."""
         return encode(self._tokenizer, texts)
 
-    def encoded_windows(self, texts: Iterable[Text]) -> Iterator[Encoded]:
+    def read_texts(self, texts: Texts) -> Iterator[Text]:
+        """Yield the texts (or pairs, where the model takes them) of whatever holds them, as they come.
+
+        Raises:
+            DataError: A text is none, there is no column of texts, or what is given has none at all.
+        """
+        columns = find_columns(texts)
+        if columns is None:
+            return item_texts(texts, pair=self.pair)
+        check_texts(self.bundle, self._columns, pair=self.pair)
+        return column_texts(columns, self._columns)
+
+    def encoded_windows(self, texts: Texts) -> Iterator[Encoded]:
         """Encode texts as they come, `WINDOW_ROWS` at a time.
 
         Raises:
-            DataError: An item is not a text (or not a pair of texts, where the model takes pairs).
+            DataError: As `read_texts` does.
         """
-        items = _items(texts)
-        first = 0
-        while window := [self._text(item, row) for row, item in enumerate(islice(items, WINDOW_ROWS), first)]:
+        items = self.read_texts(texts)
+        while window := list(islice(items, WINDOW_ROWS)):
             yield self.encode(window)
-            first += len(window)
 
     def output_batches(self, encoded: Encoded, output: str | None = None) -> Iterator[OutputBatch]:
         """Compute encoded texts batch by batch; rows of the same pieces share one row of it.
@@ -195,17 +209,6 @@ class Engine:
             values = np.repeat(values, [len(rows) for rows in sharing], axis=0)
         return OutputBatch(rows, values, repeated)
 
-    def _text(self, item: object, row: int) -> Text:
-        parts = _parts(item) if self.pair else [item]
-        if parts is None or not all(_is_text(part) for part in parts):
-            wanted = "a pair of texts (text, second text)" if self.pair else "a text (str)"
-            raise DataError(
-                f"item {row} is {_describe(item)}, and this model takes {wanted}: "
-                "replace it, or leave it out (items are counted from 0)"
-            )
-        first, *second = map(str, parts)
-        return (first, second[0]) if second else first
-
     def _not_finite(self, ids: list[int]) -> ModelError:
         text = self._tokenizer.decode(ids)
         manifest = self.bundle.manifest
@@ -231,35 +234,3 @@ def _alike(encoded: Encoded) -> list[list[int]]:
         key = (*ids, -1, *encoded.segment_ids[row]) if encoded.segment_ids else tuple(ids)
         groups.setdefault(key, []).append(row)
     return list(groups.values())
-
-
-def _items(texts: Any) -> Iterator[object]:
-    """Go through texts, of which a str is one."""
-    if isinstance(texts, str):
-        return iter([texts])
-    with suppress(TypeError):
-        if not isinstance(texts, bytes | bytearray | memoryview | Mapping):  # they give numbers and keys
-            return iter(texts)
-    raise DataError(f"a {type(texts).__name__} was given in place of texts: give a text or a list of texts")
-
-
-def _parts(item: object) -> list[object] | None:
-    """Return the two halves of a pair, or None where `item` is none."""
-    if isinstance(item, np.ndarray):
-        item = item.tolist()
-    return list(item) if isinstance(item, tuple | list) and len(item) == 2 else None
-
-
-def _is_text(part: object) -> bool:
-    if not isinstance(part, str):
-        return False
-    try:
-        part.encode()  # half a surrogate pair is no character
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _describe(item: object) -> str:
-    shown = repr(item)
-    return f"a {type(item).__name__} ({shown if len(shown) <= 60 else shown[:60] + '…'})"

@@ -19,7 +19,6 @@ from twil.predict.inputs import (
     check_on_error,
     check_shard,
     check_target,
-    check_texts,
     open_tables,
     repeated_columns,
     shard_rows,
@@ -27,6 +26,7 @@ from twil.predict.inputs import (
 from twil.predict.partial import PartialRun, run_settings
 from twil.predict.predictor import Predictor
 from twil.predict.providers import ProviderChoice
+from twil.predict.texts import check_texts
 from twil.predict.windows import announced, cancelled_pool
 from twil.predict.work import Work
 from twil.storage import check_parent
@@ -118,7 +118,7 @@ def predict_file(
             model, provider=provider, threads=threads, batch_tokens=batch_tokens, side_by_side=True
         )
     )
-    check_texts(predictor.bundle, predictor.task, texts)
+    check_texts(predictor.bundle, texts, pair=predictor.pair)
     wanted = shard_rows(shard, tables)
     repeated = repeated_columns(found_id, file_column, keep)
     errors = on_error == "mark"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from twil.data.formats import TEXT_COLUMN
 from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.engine import Engine, EngineOptions
+from twil.predict.texts import Texts
 from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces
 from twil.text.tokenizer import Encoded
 
@@ -18,6 +19,7 @@ class MaskFiller(Engine):
 
     Args:
         path: A bundle, as `twil export --head fill-mask` writes it.
+        text: The column with the text, where columns are given.
         options: See `EngineOptions`. Each piece of a batch gets a number for every piece of the vocabulary.
 
     Raises:
@@ -27,29 +29,32 @@ class MaskFiller(Engine):
         MissingExtraError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, path: str | Path, **options: Unpack[EngineOptions]) -> None:
+    def __init__(
+        self, path: str | Path, *, text: str = TEXT_COLUMN, **options: Unpack[EngineOptions]
+    ) -> None:
         with opening_bundle(path) as bundle:
             _check_filler(bundle)
-            super().__init__(bundle, "logits", pair=False, **options)
+            super().__init__(bundle, "logits", pair=False, text=text, **options)
 
-    def fill(self, texts: Sequence[str], *, top_k: int = 5) -> list[FilledText]:
+    def fill(self, texts: Texts, *, top_k: int = 5) -> list[FilledText]:
         """Find the likeliest pieces for every [MASK] of some texts.
 
         Args:
-            texts: Each with one [MASK] or more. All of a text's masks are hidden from the model while it
-                answers for each.
+            texts: What a `Predictor` takes, each with one [MASK] or more; a str is one. All of a text's masks
+                are hidden from the model while it answers for each.
             top_k: How many pieces for each mask.
 
         Raises:
             ConfigError: The vocabulary does not have so many pieces.
-            DataError: A text has no [MASK], one that lies behind the longest row, or is not Unicode.
+            DataError: A text has no [MASK], one that lies behind the longest row, or is none.
         """
-        masked = encode_masked(self._tokenizer, texts)
+        singles = map(str, self.read_texts(texts))  # none is a pair
+        masked = encode_masked(self._tokenizer, list(singles))
         best: dict[int, TopPieces] = {}
         for batch in self.output_batches(Encoded(masked.input_ids, None, masked.truncated)):
             for row, logits in zip(batch.rows.tolist(), batch.values, strict=True):
                 best[row] = rank_pieces(logits[masked.asked[row]], top_k)
-        return fill_texts(self._tokenizer, masked, [best[row] for row in range(len(texts))])
+        return fill_texts(self._tokenizer, masked, [best[row] for row in range(len(masked.texts))])
 
 
 def _check_filler(bundle: Bundle) -> None:

@@ -16,9 +16,7 @@ from twil.data.streams import is_stream
 from twil.data.table_sets import TableSet
 from twil.data.tables import OnError
 from twil.errors import ConfigError, DataError
-from twil.predict.bundle import Bundle
-from twil.predict.engine import Text
-from twil.task import Task
+from twil.predict.texts import Text
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")
 """The columns that name the rows where no other is asked for: the first of them that the tables have."""
@@ -103,21 +101,6 @@ def _file_of(path: str | Path, standard: IO[str]) -> tuple[int, int] | None:
     except (OSError, ValueError):  # there is none, or the stream is no file of the system
         return None
     return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
-
-
-def check_texts(bundle: Bundle, task: Task, texts: Sequence[str]) -> None:
-    """Refuse one column of texts for a model of pairs, and two for another.
-
-    Raises:
-        DataError: It does not fit.
-    """
-    if task.pair != (len(texts) == 2):
-        wanted, cure = (
-            ("pairs of texts", "name the column of the second text (--text-pair)")
-            if task.pair
-            else ("single texts", "leave out the column of a second text (--text-pair)")
-        )
-        raise DataError(f"the model {bundle.folder} takes {wanted}: {cure}")
 
 
 def chosen_texts(rows: Rows, names: Sequence[str], chosen: Sequence[int]) -> list[Text]:

@@ -24,7 +24,8 @@ import numpy as np
 from twil.errors import ConfigError, ModelError, TwilError, first_line
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.predict.answers import Answers
-from twil.predict.engine import Engine, Text
+from twil.predict.engine import Engine
+from twil.predict.texts import Text
 from twil.storage import atomic_file, remove_leftovers, sole_writer, write_json
 from twil.version import __version__
 

@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.formats import TEXT_COLUMN
-from twil.errors import DataError, ModelError
+from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.columns import output_columns, predicted_cells
-from twil.predict.engine import Engine, EngineOptions, OutputBatch, Text
+from twil.predict.engine import Engine, EngineOptions, OutputBatch
+from twil.predict.texts import DataFrame, Text, Texts, find_columns
 from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import MASK, Encoded
-
-Columns = Mapping[str, Any]
-"""A batch as data frames give it: arrays of the same length by the names of their columns."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Predictor(Engine):
 
     Args:
         path: A bundle, as `twil export` writes it.
-        text: The column with the text, where the predictor is given columns.
+        text: The column with the text, where columns are given.
         text_pair: The column with the second text, where the model takes pairs.
         options: See `EngineOptions`.
 
@@ -79,48 +77,54 @@ class Predictor(Engine):
     ) -> None:
         with opening_bundle(path) as bundle:
             self.task = classifier_task(bundle)
-            super().__init__(bundle, "logits", pair=self.task.pair, **options)
-        self._columns = (text,) if text_pair is None else (text, text_pair)
+            super().__init__(bundle, "logits", pair=self.task.pair, text=text, text_pair=text_pair, **options)
 
     @overload
     def __call__(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable too
 
     @overload
-    def __call__(self, texts: Columns) -> dict[str, NDArray[Any]]: ...  # type: ignore[overload-overlap]
+    def __call__(self, texts: Mapping[str, Any]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]
 
     @overload
     def __call__(self, texts: Iterable[Text]) -> list[Prediction]: ...
 
-    def __call__(
-        self, texts: str | Columns | Iterable[Text]
-    ) -> Prediction | dict[str, NDArray[Any]] | list[Prediction]:
-        """Predict one text, all texts of a list, tuple, array, generator, ..., or a column of a table.
+    # Behind texts: by its stubs a series of pandas has every attribute, and thus `columns`.
+    @overload
+    def __call__(self, texts: DataFrame) -> dict[str, Any]: ...
+
+    def __call__(self, texts: str | Texts) -> Prediction | dict[str, Any] | list[Prediction]:
+        """Predict one text, several, or those of a table's column.
 
         Args:
-            texts: One text, or several; for a model of pairs, tuples of two texts. Or a dict of columns, as
-                Ray Data and others hand out their batches.
+            texts: One text (str). Or several in a list, an array or a series of NumPy, pandas, polars or
+                Arrow, a generator, ...; for a model of pairs, tuples of two texts. Or columns: a data frame
+                of pandas or polars, an Arrow table, or a dict of columns, as Ray Data hands out its batches.
 
         Returns:
-            One prediction for a str, else a list of them in the order of the texts. For columns a dict of
-            arrays: those columns, and behind them the ones that `twil predict` writes.
+            One prediction for a str, and for several texts a list of them in their order. For columns a dict:
+            those columns as they are, and behind them, as arrays, the ones that `twil predict` writes.
 
         Raises:
-            DataError: An item is not a text (or not a pair of texts, where the model takes pairs), or there
-                is no such column.
+            DataError: A text is missing, is none (or no pair, where the model takes pairs), or holds half a
+                character; there is no such column, or it is not clear which; or what is given holds no texts.
         """
         if isinstance(texts, str):
             return self([texts])[0]
-        if isinstance(texts, Mapping):
-            return self._predict_columns(texts)
+        columns = find_columns(texts)
+        if columns is not None:
+            return self._predict_columns(columns)
         return [
             prediction for encoded in self.encoded_windows(texts) for prediction in self._predict(encoded)
         ]
 
-    def predict_logits(self, texts: Iterable[Text]) -> NDArray[np.float32]:
+    def predict_logits(self, texts: Texts) -> NDArray[np.float32]:
         """Compute the logits, float32 ``(rows, outputs)``, of texts in their order.
 
+        Args:
+            texts: What a call takes; a str is one row.
+
         Raises:
-            DataError: An item is not a text (or not a pair of texts, where the model takes pairs).
+            DataError: As a call does.
         """
         windows = [self.logits(encoded) for encoded in self.encoded_windows(texts)]
         return np.concatenate([np.empty((0, self.task.outputs), np.float32), *windows])
@@ -136,17 +140,14 @@ class Predictor(Engine):
             logits[batch.rows] = batch.values
         return logits
 
-    def _predict_columns(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        for name in self._columns:
-            if name not in columns:
-                found = ", ".join(map(str, columns))
-                raise DataError(f"there is no column '{name}' among {found}: name that of the texts")
-        texts = [columns[name] for name in self._columns]
-        items = zip(*texts, strict=True) if self.pair else texts[0]
-        decoded = self.task.decode(self.predict_logits(items))
+    def _predict_columns(self, columns: dict[str, Any]) -> dict[str, Any]:
+        decoded = self.task.decode(self.predict_logits(columns))
         made = list(output_columns(self.task, list(columns)))[len(columns) :]
-        cells = map(np.asarray, predicted_cells(self.task, decoded))
-        return {**columns, **dict(zip(made, cells, strict=True))}
+        cells = (  # those of no rows would be numbers without the type
+            np.array(each, dtype=str) if isinstance(each, list) else each
+            for each in predicted_cells(self.task, decoded)
+        )
+        return columns | dict(zip(made, cells, strict=True))
 
     def _predict(self, encoded: Encoded) -> Iterator[Prediction]:
         decoded = self.task.decode(self.logits(encoded))

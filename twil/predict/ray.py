@@ -25,7 +25,7 @@ from twil.predict.bundle import MANIFEST, Bundle, open_bundle
 from twil.predict.columns import output_columns
 from twil.predict.engine import BATCH_TOKENS
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress
-from twil.predict.inputs import Sources, check_on_error, check_texts, open_tables, source_paths
+from twil.predict.inputs import Sources, check_on_error, open_tables, source_paths
 from twil.predict.parts import (
     Output,
     check_apart,
@@ -37,6 +37,7 @@ from twil.predict.parts import (
 )
 from twil.predict.predictor import classifier_task
 from twil.predict.providers import ON_NVIDIA, ProviderChoice
+from twil.predict.texts import check_texts
 
 BLOCK_BYTES = 2 << 20
 """About how much text is predicted at a time, and written as a part: some ten thousand tweets."""
@@ -99,7 +100,7 @@ def predict_on_ray(
     bundle = open_bundle(model)
     task = classifier_task(bundle)
     texts = (text,) if text_pair is None else (text, text_pair)
-    check_texts(bundle, task, texts)
+    check_texts(bundle, texts, pair=task.pair)
     check_output(target, overwrite=overwrite)
     files = [file for path in source_paths(source) for file in find_files(str(path))]
     if twice := [file for file, count in Counter(files).items() if count > 1]:

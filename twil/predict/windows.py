@@ -17,8 +17,9 @@ from twil.data.table_sets import TableSet
 from twil.data.tables import OnError
 from twil.machine import peak_memory
 from twil.predict.answers import Answers
-from twil.predict.engine import Engine, OutputBatch, Text
+from twil.predict.engine import Engine, OutputBatch
 from twil.predict.events import Progress, Started
+from twil.predict.texts import Text
 from twil.text.tokenizer import Encoded
 
 PROGRESS_SECONDS = 0.2

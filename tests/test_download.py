@@ -82,7 +82,7 @@ class Asked:
         return [
             set(
                 huggingface_hub.utils.filter_repo_objects(
-                    files, allow_patterns=call["allow_patterns"], ignore_patterns=call["ignore_patterns"]
+                    files, allow_patterns=call["allow_patterns"], ignore_patterns=call.get("ignore_patterns")
                 )
             )
             for call in self.calls
@@ -113,6 +113,21 @@ class TestAsking:
         first, second = asked.wanted(FILES)
         assert first == SMALL | set(WEIGHTS)
         assert second == SMALL | {"model.safetensors.index.json", *PICKLED[:2]}
+
+    def test_folders_that_modules_name_and_no_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "model.safetensors").touch()
+        named = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
+        modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in named]
+        (tmp_path / "modules.json").write_text(json.dumps(modules))
+        asked = Asked(tmp_path, monkeypatch)
+        module.download(NAME)
+        theirs = ["1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"]
+        others = ["2_Dense/pytorch_model.bin", "3_Other/config.json", "onnx/model.onnx"]
+        first, second = asked.wanted([*FILES, *theirs, *others])
+        assert first == SMALL | set(WEIGHTS)
+        assert second == set(theirs)
 
     def test_once_for_a_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "model.safetensors").touch()

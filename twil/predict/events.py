@@ -54,7 +54,7 @@ class Summary(Progress):
     """The output is complete and in its place.
 
     Attributes:
-        truncated: Rows longer than the model reads, whose end was left out.
+        truncated: Rows longer than the model reads, of which part was left out.
         empty: Rows that hold nothing to read; computed all the same.
         repeated: Rows of the same pieces as an earlier one of their window, and computed with it.
         continued: Rows whose answers were kept of an interrupted run.
@@ -104,7 +104,7 @@ class ClusterSummary(Progress):
     """The output of a cluster is complete and in its place.
 
     Attributes:
-        truncated: Rows longer than the model reads, whose end was left out.
+        truncated: Rows longer than the model reads, of which part was left out.
         empty: Rows that hold nothing to read; predicted all the same.
         skipped: Bad rows left out.
         marked: Bad rows kept without a prediction.

@@ -30,7 +30,7 @@ class Prediction:
         probabilities: Every label's probability; empty for a regression.
         labels: The labels that hold: one, any number (multi-label) or none (regression).
         value: The number of a regression, else None.
-        truncated: The text was longer than the model reads, and its end was left out.
+        truncated: The text was longer than the model reads, and part of it was left out.
     """
 
     label: str

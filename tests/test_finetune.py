@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import twil
 from twil.config.loop import OptimiserConfig
 from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
-from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.errors import ConfigError, DataError, ModelError, ModelWarning, TwilError
 from twil.model.classifier import make_classifier
 from twil.model.folder import load_with_tokenizer
 from twil.scoring.metrics import score_logits
@@ -433,8 +433,9 @@ def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(
     head = twil.load(tmp_path / "second").config.classifier
     assert head is not None
     assert (head.pooling, head.dropout) == ("avg", 0.3)
-    assert not go_on("third", "model.classifier.pooling=max")[0].kept_classifier
-    assert not go_on("fourth", "data.labels=['P', 'N']")[0].kept_classifier
+    for name, change in (("third", "model.classifier.pooling=max"), ("fourth", "data.labels=['P', 'N']")):
+        with pytest.warns(ModelWarning, match=r"the classifier of .* \(class of N, P\) is left out"):
+            assert not go_on(name, change)[0].kept_classifier
 
 
 def test_a_label_that_training_lacks_is_named_with_file_and_line(

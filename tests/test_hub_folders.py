@@ -309,9 +309,13 @@ class TestNamed:
         name = f"BertFor{kind}"
         getattr(library(), name)(make_config("bert", pieces)).save_pretrained(tmp_path / "model")
         pieces.save_pretrained(tmp_path / "model")
-        with pytest.warns(ModelWarning, match=f"{name}, and twil reads its encoder alone") as said:
+        with pytest.warns(ModelWarning, match=f"{name}, of which twil reads the encoder alone") as said:
             load(tmp_path / "model")
         assert len(said) == 1
+        described = describe(tmp_path / "model").hub
+        assert described is not None
+        with pytest.warns(ModelWarning, match=f"{name}, of which twil reads the encoder alone"):
+            make_hub_classifier(described, Task("class", ("N", "P")))
 
     def test_weights_that_nothing_reads(self, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", "bert", "none")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
 
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.config.training import StartConfig
-from twil.errors import ConfigError
+from twil.errors import ConfigError, ModelWarning
 from twil.model.folder import Description, describe, load_described
 from twil.model.hub.description import HubDescription
 from twil.model.original import import_original
@@ -64,8 +65,23 @@ def _make(start: StartConfig, task: Task) -> MadeClassifier:
     described = describe(start.folder)
     if start.keep_head:
         task = kept_task(described, start, task)
-    if described.hub is not None:
-        return _take_from_library(start, described, described.hub, task)
+    made = (
+        _take_from_library(start, described, described.hub, task)
+        if described.hub is not None
+        else _take_own(start, described, task)
+    )
+    own = described.task
+    if own is not None and not made.kept:
+        warnings.warn(
+            f"the classifier of {start.folder} ({own.kind} of {', '.join(own.labels)}) is left out, and a new "
+            "one is drawn (--keep-head trains a model's own further)",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return made
+
+
+def _take_own(start: StartConfig, described: Description, task: Task) -> MadeClassifier:
     model, tokenizer = load_described(described)
     assert isinstance(model, TWilBERT)
     if start.map_labels:

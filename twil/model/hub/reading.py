@@ -67,6 +67,7 @@ def read_hub_pieces(described: HubDescription) -> Tokenizer:
 def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel, Tokenizer]:
     """Put a new classifier for a task on the encoder of a folder; raises as `read_hub`."""
     folder = described.folder
+    _name_head(described)
     tokenizer, longest = _read_tokenizer(described)
     config = ask(_read_config(described), task)
     drawn = _draw("AutoModelForSequenceClassification", folder, _with_one_layer(config))
@@ -150,8 +151,7 @@ def _read_config(described: HubDescription) -> Any:
 def _read_without_classifier(described: HubDescription, config: Any, longest: int | None) -> HubModel:
     folder = described.folder
     head: HubHead = "none"
-    if described.other_head:
-        _warn(f"{folder} is a {described.architecture}, and twil reads its encoder alone, without that head")
+    _name_head(described)
     if described.may_have_mlm:
         loaded = _load("AutoModelForMaskedLM", folder, config)
         prefix = f"{loaded.network.base_model_prefix}."
@@ -242,6 +242,11 @@ def _check_whole(folder: Path, missing: list[str], *, may_lack: str | None = Non
         raise ModelError(
             f"the weights of {folder} lack {named}, or have them in other shapes: copy the folder again"
         )
+
+
+def _name_head(described: HubDescription) -> None:
+    if described.other_head:
+        _warn(f"{described.folder} is a {described.architecture}, of which twil reads the encoder alone")
 
 
 def _name_left(folder: Path, left: list[str]) -> None:

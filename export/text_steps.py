@@ -14,6 +14,7 @@ from tokenizers import Regex
 from tokenizers.normalizers import Replace
 
 from twil.errors import ExportError
+from twil.text.normalization import NOT_WITHIN_A_RUN
 from twil.text.tokenizer import MASK
 
 MASK_MARK = "\x01"
@@ -98,7 +99,7 @@ def _translate(step: Mapping[str, Any]) -> Replacement:
         raise unsupported(f"its normaliser holds {step['type']}")
     regex, rewrite = step["pattern"]["Regex"], step["content"].replace("\\", r"\\")
     begins_word = regex.startswith(_LOOKBEHIND)
-    pattern = regex.removeprefix(_LOOKBEHIND)
+    pattern = regex.removeprefix(_LOOKBEHIND).removeprefix(NOT_WITHIN_A_RUN)  # RE2 never looks twice
     if re.search(r"\(\?[^:]|\\[^wS.]|&&", pattern):
         raise unsupported(f"its normaliser holds the expression {regex}")
     pattern = pattern.replace("\0-", "\x03-")  # the marks stay; operators end a text at U+0000

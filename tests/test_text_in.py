@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -30,12 +31,14 @@ from twil.export.bundle import export_onnx
 from twil.export.int8_data import Int8Options
 from twil.export.text_check import ODD_TEXTS, check_text_graph
 from twil.export.text_in import TEXT_GRAPH, TEXTS, TextFront
+from twil.export.text_steps import replacements
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import INPUTS, TOKENIZER, Bundle, Manifest, open_bundle
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
 from twil.task import Task
+from twil.text.normalization import MENTION
 from twil.text.tokenizer import PAD_ID, encode, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary
 
@@ -228,6 +231,15 @@ def test_any_text_gets_its_pieces(reader: Reader, texts: list[str]) -> None:
 def test_real_tweets_get_their_pieces(reader: Reader, shared: Path) -> None:
     tweets = list(itertools.islice(texts_of([shared / "data/tweets_unlabelled_es/tweets.tsv"]), 2_000))
     check_pieces(reader, tweets)
+
+
+def test_a_tokenizer_with_the_plain_expression_for_mentions_becomes_the_same_steps(
+    tokenizer: Tokenizer,
+) -> None:
+    now = tokenizer.to_str()
+    plain = now.replace(json.dumps(MENTION), json.dumps(r"(?<!\w)@+\w+"))
+    assert plain != now
+    assert replacements(json.loads(plain)) == replacements(json.loads(now))
 
 
 def test_no_texts_give_no_rows(reader: Reader) -> None:

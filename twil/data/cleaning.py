@@ -10,7 +10,7 @@ from typing import Literal
 
 from tokenizers.normalizers import Normalizer
 
-from twil.text.normalization import URL, USER, tweet_normalizer
+from twil.text.normalization import MENTION, URL, USER, tweet_normalizer
 
 Fault = Literal["empty", "only_url_user", "short"]
 
@@ -23,7 +23,7 @@ _MAYBE_BARE = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"(?:https?:/|(?<!\w)www\.|pic\.twitter\.com/|(?<!\w)t\.co/)\S*|(?<!\w)@+\w+", re.IGNORECASE
+    rf"(?:https?:/|(?<!\w)www\.|pic\.twitter\.com/|(?<!\w)t\.co/)\S*|{MENTION}", re.IGNORECASE
 )
 
 

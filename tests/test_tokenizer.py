@@ -20,6 +20,7 @@ from twil.text.tokenizer import (
     UNK_ID,
     check_own,
     encode,
+    encode_batch,
     load_tokenizer,
     original_tokenizer,
     save_tokenizer,
@@ -173,6 +174,24 @@ class TestEncode:
         assert got.segment_ids == [[0] * 4 + [1] * 6, [0] * 7 + [1] * 3, [0, 0, 0, 1, 1]]
         assert got.truncated.tolist() == [True, True, False]
 
+    def test_long_pairs_are_cut_as_short_ones_are(
+        self, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lengths = (0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 25)
+        rows = [("pan " * first, "el perro " * second) for first in lengths for second in lengths]
+        for longest in (7, 8, 10):
+            set_max_length(tokenizer, longest)
+            expected = [tokenizer.encode(*row) for row in rows]
+            monkeypatch.setattr("twil.text.tokenizer._LONG", 1)  # some rows are long, and others are not
+            got = encode(tokenizer, rows)
+            assert got.input_ids == [row.ids for row in expected]
+            assert got.segment_ids == [row.type_ids for row in expected]
+            assert got.truncated.tolist() == [bool(row.overflowing) for row in expected]
+
+    def test_of_a_long_pair_no_part_is_joined_with_each_of_the_other(self, tokenizer: Tokenizer) -> None:
+        (row,) = encode_batch(tokenizer, [("el perro " * 2_000, "come pan " * 2_000)])
+        assert (len(row), len(row.overflowing) < 20) == (10, True)  # of more than a million
+
     def test_rows_come_unpadded_and_apart_from_their_neighbours(self, tokenizer: Tokenizer) -> None:
         texts = ["el perro", "", "el perro come mucho pan", "  \t "]
         alone = [encode(tokenizer, [text]).input_ids[0] for text in texts]
@@ -198,6 +217,11 @@ class TestEncode:
     ) -> None:
         with pytest.raises(DataError, match=f"text 2 {said}"):
             encode(tokenizer, ["el perro", bad])  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("bad", [None, 7, ("uno " * 50, "dos \udc00" * 50), ("a" * 50,) * 3])
+    def test_among_pairs_too(self, tokenizer: Tokenizer, bad: object) -> None:
+        with pytest.raises(DataError, match="text 2 "):
+            encode(tokenizer, [("el perro", "come"), bad])  # type: ignore[list-item]
 
 
 class TestFile:

@@ -32,7 +32,7 @@ from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.storage import atomic_folder, check_vacant, sha256, write_json
 from twil.text.special import find_special
-from twil.text.tokenizer import load_tokenizer, max_length, save_tokenizer, set_max_length
+from twil.text.tokenizer import encode_batch, load_tokenizer, max_length, save_tokenizer, set_max_length
 from twil.version import __version__
 
 RULES = {
@@ -259,7 +259,7 @@ class _Build:
         with ThreadPoolExecutor(1, thread_name_prefix="encode") as executor:
             try:
                 for source, rows in self._clean_rows():
-                    encoding = executor.submit(self._tokenizer.encode_batch_fast, _texts(rows))
+                    encoding = executor.submit(encode_batch, self._tokenizer, _texts(rows))
                     waiting.append((source, row_keys(rows, duplicates=self._drop_duplicates), encoding))
                     if len(waiting) > _AHEAD:
                         self._store(*waiting.popleft())

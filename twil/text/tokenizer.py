@@ -11,7 +11,9 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,9 @@ OWN_SPECIAL = SpecialPieces(
 """Those of twil's own vocabularies."""
 
 _LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
+
+# Characters of a text for each token of the longest row; hardly any tweet has more.
+_LONG = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> Enco
         DataError: A row holds something other than text, or half a surrogate pair, which is no character.
     """
     try:
-        encodings = tokenizer.encode_batch_fast(texts)
+        encodings = encode_batch(tokenizer, texts)
     except TypeError as error:
         raise _not_text(texts) from error
     pairs = len(texts) > 0 and not isinstance(texts[0], str)
@@ -86,6 +91,27 @@ def half_character(text: str) -> str | None:
         which = f"U+{ord(text[error.start]):04X}"
         return f"half a character (a lone surrogate, {which}), which no encoding can write"
     return None
+
+
+def encode_batch(tokenizer: Tokenizer, texts: Sequence[Any]) -> list[Encoding]:
+    """Encode texts or pairs as `tokenizer.encode_batch_fast` does, but for what is cut off.
+
+    The library keeps that, too: of a pair each part of one text with each part of the other, which takes
+    memory and time by the product of their lengths. Here long pairs keep a few parts.
+    """
+    longest = max_length(tokenizer)
+    if longest is None or len(texts) == 0 or isinstance(texts[0], str):
+        return tokenizer.encode_batch_fast(texts)
+    long = [len(pair) == 2 and min(map(len, pair)) > _LONG * longest for pair in texts]
+    if not any(long):
+        return tokenizer.encode_batch_fast(texts)
+    others = iter(
+        tokenizer.encode_batch_fast([pair for pair, apart in zip(texts, long, strict=True) if not apart])
+    )
+    alone = iter(
+        tokenizer.encode_batch_fast([*chain.from_iterable(compress(texts, long))], add_special_tokens=False)
+    )
+    return [_join(tokenizer, next(alone), next(alone)) if apart else next(others) for apart in long]
 
 
 def bound_threads(threads: int | None) -> None:
@@ -216,6 +242,17 @@ def check_own(tokenizer: Tokenizer, path: Path) -> None:
             f"{len(SPECIAL) - 1}, and puts a text between {CLS} and {SEP}: make one with twil vocab, "
             "or import the original's with twil import"
         )
+
+
+def _join(tokenizer: Tokenizer, first: Encoding, second: Encoding) -> Encoding:
+    """Make a pair of two texts that are each cut at the longest row already."""
+    if _whole_length(first) > _whole_length(second):
+        second.truncate(len(first) - 1)  # of two that are cut, the longer one has the odd token
+    return tokenizer.post_process(first, second)
+
+
+def _whole_length(encoding: Encoding) -> int:
+    return len(encoding) + sum(map(len, encoding.overflowing))
 
 
 def _truncated(encodings: list[Encoding]) -> NDArray[np.bool_]:

@@ -272,6 +272,18 @@ def test_a_table_of_nothing_but_a_header_gives_no_vectors(embedder: Embedder, tm
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize(
+    "options", [{"normalize": False}, {"threads": 1}, {"normalize": True, "provider": "cpu"}]
+)
+def test_options_that_an_embedder_cannot_follow_any_more_are_refused(
+    embedder: Embedder, tmp_path: Path, options: dict[str, object]
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    with pytest.raises(ConfigError, match=f"^{', '.join(options)} would have no effect: an embedder has its"):
+        run(source, embedder, tmp_path / "out.npy", **options)
+    assert [file.name for file in tmp_path.iterdir()] == ["tweets.tsv"]
+
+
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
 @pytest.mark.parametrize("end", ["close", "interrupt"])
 def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(

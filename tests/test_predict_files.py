@@ -24,7 +24,6 @@ from twil.data import streams
 from twil.data.shards import Shard
 from twil.data.tables import TableWriter
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
-from twil.predict import files as files_module
 from twil.predict import partial, windows
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_file
@@ -186,7 +185,7 @@ class TestBeforeTheModelIsLoaded:
 
     @pytest.fixture(autouse=True)
     def _no_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(files_module, "Predictor", lambda *_, **__: pytest.fail("the model was loaded"))
+        monkeypatch.setattr(Predictor, "__init__", lambda *_, **__: pytest.fail("the model was loaded"))
 
     @pytest.mark.parametrize(
         ("content", "options", "said"),
@@ -240,6 +239,42 @@ def test_the_default_id_column_is_found_in_any_case(
     assert started.id_column == expected
     header, (row,) = read_tsv(tmp_path / "out.tsv")
     assert header[:-4] == row[:-4] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"provider": "auto"},
+        {"threads": None},
+        {"batch_tokens": 512},
+        {"side_by_side": True, "threads": 2},
+    ],
+)
+def test_options_that_a_predictor_cannot_follow_any_more_are_refused(
+    predictor: Predictor, tmp_path: Path, options: dict[str, object]
+) -> None:
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    said = rf"^{', '.join(options)} would have no effect: a predictor has its own, .* or give its bundle$"
+    with pytest.raises(ConfigError, match=said):
+        run(source, predictor, tmp_path / "out.tsv", **options)
+    assert [file.name for file in tmp_path.iterdir()] == ["tweets.tsv"]
+
+
+def test_a_bundle_is_run_as_the_options_say(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, object]] = []
+    make = Predictor.__init__
+
+    def recording(self: Predictor, path: Path, **options: Any) -> None:
+        made.append(options)
+        make(self, path, **options)
+
+    monkeypatch.setattr(Predictor, "__init__", recording)
+    source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
+    run(source, predictor.bundle.folder, tmp_path / "out.tsv")
+    run(source, predictor.bundle.folder, tmp_path / "out.tsv", threads=1, side_by_side=False)
+    assert made == [{"side_by_side": True}, {"side_by_side": False, "threads": 1}]
 
 
 def test_rows_of_jsonl_without_an_id_or_anything_are_predicted(predictor: Predictor, tmp_path: Path) -> None:

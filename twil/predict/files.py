@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Unpack
 
 from twil.data.formats import find_format
 from twil.data.shards import Shard
@@ -12,7 +13,7 @@ from twil.data.streams import is_stream
 from twil.data.tables import TEXT_COLUMN, OnError, TableWriter
 from twil.errors import ConfigError
 from twil.predict.columns import output_cells, output_columns
-from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS
+from twil.predict.engine import WINDOW_ROWS, EngineOptions
 from twil.predict.events import Event, Summary
 from twil.predict.inputs import (
     Sources,
@@ -20,12 +21,12 @@ from twil.predict.inputs import (
     check_shard,
     check_target,
     open_tables,
+    refuse_options,
     repeated_columns,
     shard_rows,
 )
 from twil.predict.partial import PartialRun, run_settings
 from twil.predict.predictor import Predictor
-from twil.predict.providers import ProviderChoice
 from twil.predict.texts import check_texts
 from twil.predict.windows import announced, cancelled_pool
 from twil.predict.work import Work
@@ -48,11 +49,9 @@ def predict_file(
     output_format: str | None = None,
     shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
-    provider: ProviderChoice = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
     resume: bool = False,
     overwrite: bool = False,
+    **options: Unpack[EngineOptions],
 ) -> Generator[Event, None, None]:
     """Predict every row of a table, or of several, and tell on the way how far it is.
 
@@ -81,24 +80,25 @@ def predict_file(
         shard: Predict the rows of this part of the tables only: each is predicted beside the same rows as in
             a run over all, so that the parts one after another are its output, to the byte.
         window_rows: Rows held in memory, and sorted by length, at a time.
-        provider: Where to run (with a bundle; a predictor has its own).
-        threads: CPU threads (with a bundle); a batch is computed on each.
-        batch_tokens: Pieces of a batch, pads included (with a bundle).
         resume: Continue the interrupted run with this output, if there is one. The tables must be the same,
             and so must the model and what else decides its numbers.
         overwrite: Give an interrupted run with this output up.
+        options: See `EngineOptions`: how a bundle is run, `side_by_side` unless that is False. A predictor
+            has its own.
 
     Yields:
         `Started`, then `Progress` a few times a second, and last `Summary`.
 
     Raises:
-        ConfigError: A format or `on_error` is unknown, or an interrupted run lies beside the output that is
-            neither continued nor given up, or had other settings or texts.
+        ConfigError: A format or `on_error` is unknown, a predictor is given options, or an interrupted run
+            lies beside the output that is neither continued nor given up, or had other settings or texts.
         DataError: The table cannot be read as asked, or its output not be written or would replace it; what
             the first lines tell is found before the model is loaded.
         ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
         ProviderError: The provider asked for cannot be had.
     """
+    if isinstance(model, Predictor):
+        refuse_options(options, "a predictor")
     check_shard(shard, source)
     check_on_error(on_error)
     if not is_stream(target):  # what is wrong with the output is told before any work
@@ -108,16 +108,14 @@ def predict_file(
     find_format(target, output_format)
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     texts = (text,) if text_pair is None else (text, text_pair)
-    options = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-    tables, found_id = open_tables(source, texts, id_column, keep, **options)
+    reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
+    tables, found_id = open_tables(source, texts, id_column, keep, **reading)
     check_target(source, target)
-    predictor = (
-        model
-        if isinstance(model, Predictor)
-        else Predictor(
-            model, provider=provider, threads=threads, batch_tokens=batch_tokens, side_by_side=True
-        )
-    )
+    if isinstance(model, Predictor):
+        predictor = model
+    else:
+        options.setdefault("side_by_side", True)
+        predictor = Predictor(model, **options)
     check_texts(predictor.bundle, texts, pair=predictor.pair)
     wanted = shard_rows(shard, tables)
     repeated = repeated_columns(found_id, file_column, keep)

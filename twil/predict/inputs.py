@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias, get_args
 
@@ -61,6 +61,23 @@ def repeated_columns(id_column: str | None, file_column: str | None, keep: Seque
 def shard_rows(shard: Shard | None, tables: TableSet) -> range | None:
     """Tell which rows are asked for, where it is not all of them; the tables are read to count their rows."""
     return shard.rows(tables.count_rows()) if shard else None
+
+
+def refuse_options(options: Mapping[str, object], made: str) -> None:
+    """Refuse options for what is made already.
+
+    Args:
+        options: Those that were given, by name.
+        made: What has its own.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if options:
+        raise ConfigError(
+            f"{', '.join(options)} would have no effect: {made} has its own, from when it was made: make it "
+            "with them, or give its bundle"
+        )
 
 
 def check_shard(shard: Shard | None, source: Sources) -> None:

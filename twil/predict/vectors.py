@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from twil.errors import ConfigError, DataError
 from twil.predict.bundle import POOLED, TOKENS
 from twil.predict.columns import ERROR_COLUMN, error_cells, free_name
 from twil.predict.embedder import Embedder
-from twil.predict.engine import BATCH_TOKENS, WINDOW_ROWS
+from twil.predict.engine import WINDOW_ROWS, EngineOptions
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.inputs import (
     Sources,
@@ -25,11 +26,11 @@ from twil.predict.inputs import (
     check_shard,
     check_target,
     open_tables,
+    refuse_options,
     repeated_columns,
     shard_rows,
 )
 from twil.predict.partial import PartialRun, run_settings
-from twil.predict.providers import ProviderChoice
 from twil.predict.windows import Window, announced, cancelled_pool
 from twil.predict.work import Work
 from twil.storage import check_vacant_file
@@ -59,7 +60,7 @@ def embed_file(
     target: str | Path,
     *,
     tokens: bool = False,
-    normalize: bool = False,
+    normalize: bool | None = None,
     text: str = TEXT_COLUMN,
     id_column: str | None = None,
     file_column: str | None = None,
@@ -69,11 +70,9 @@ def embed_file(
     input_format: str | None = None,
     shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
-    provider: ProviderChoice = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
     resume: bool = False,
     overwrite: bool = False,
+    **options: Unpack[EngineOptions],
 ) -> Generator[Started | Progress | VectorSummary, None, None]:
     """Compute the vectors of every row of a table, or of several, and tell on the way how far it is.
 
@@ -90,7 +89,7 @@ def embed_file(
         model: An encoder's bundle, or an embedder made of one.
         target: Where the vectors go: a ``.npy`` or a ``.parquet``.
         tokens: Give a vector for each piece, not one a row (Parquet only).
-        normalize: Give every vector the length 1 (with a bundle; an embedder says so itself).
+        normalize: Give every vector the length 1; not where left out. An embedder says so itself.
         text: The column with the text.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
         file_column: A column for the path of each row's table, as it is given in `source` (Parquet only).
@@ -101,42 +100,38 @@ def embed_file(
         input_format: The format of `source`, where the ending of its name does not tell.
         shard: Give the rows of this part of the tables only, each with the vector of a run over all.
         window_rows: Rows held in memory, and sorted by length, at a time; fewer where their vectors are many.
-        provider: Where to run (with a bundle; an embedder has its own).
-        threads: CPU threads (with a bundle); a batch is computed on each.
-        batch_tokens: Pieces of a batch, pads included (with a bundle).
         resume: Continue the interrupted run with this output, if there is one.
         overwrite: Give an interrupted run with this output up.
+        options: See `EngineOptions`: how a bundle is run, `side_by_side` unless that is False. An embedder
+            has its own.
 
     Yields:
         `Started`, then `Progress` a few times a second, and last `VectorSummary`.
 
     Raises:
-        ConfigError: `on_error` is unknown, the target cannot hold what is asked for, or an interrupted run
-            lies beside it that is neither continued nor given up, or had other settings or texts.
+        ConfigError: `on_error` is unknown, an embedder is given options, the target cannot hold what is
+            asked for, or an interrupted run lies beside it that is neither continued nor given up, or had
+            other settings or texts.
         DataError: The table cannot be read as asked, or its output not be written or would replace it.
         ModelError: The bundle is damaged, or is a classifier's.
         ProviderError: The provider asked for cannot be had.
     """
+    if isinstance(model, Embedder):
+        said = {} if normalize is None else {"normalize": normalize}
+        refuse_options({**said, **options}, "an embedder")
     check_shard(shard, source)
     check_on_error(on_error)
     array = _holds_array(target, tokens=tokens, more={"--keep": keep, "--file-column": file_column})
     state = PartialRun(Path(target), resume=resume, overwrite=overwrite)
-    options = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-    tables, found_id = open_tables(source, (text,), id_column, keep, **options)
+    reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
+    tables, found_id = open_tables(source, (text,), id_column, keep, **reading)
     check_target(source, target)
     ids = _ids_file(source, Path(target), found_id) if array else None
-    embedder = (
-        model
-        if isinstance(model, Embedder)
-        else Embedder(
-            model,
-            provider=provider,
-            threads=threads,
-            batch_tokens=batch_tokens,
-            side_by_side=True,
-            normalize=normalize,
-        )
-    )
+    if isinstance(model, Embedder):
+        embedder = model
+    else:
+        options.setdefault("side_by_side", True)
+        embedder = Embedder(model, normalize=bool(normalize), **options)
     wanted = shard_rows(shard, tables)
     repeated = list(repeated_columns(found_id, file_column, keep))
     made = [

@@ -57,7 +57,9 @@ def command(
         bool, typer.Option("--drop-duplicates", help="Leave out texts that are nearly the same.")
     ] = False,
     on_error: Annotated[str, typer.Option(help="A bad row: fail or skip.")] = "fail",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is held out.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the draw of that share. [dim]\\[0][/dim]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:

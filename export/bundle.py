@@ -143,7 +143,7 @@ def export_onnx(
 
     Raises:
         ModelError: `model_folder` is no model folder, or lacks the head.
-        ConfigError: `head`, `pooling`, `opset`, `fp16`, `int8` or `text_in` does not fit.
+        ConfigError: `head`, `map_labels`, `pooling`, `opset`, `fp16`, `int8` or `text_in` does not fit.
         DataError: A file that `int8` names cannot be used.
         ExportError: The graph cannot be written, does not compute what the model does, or does not do so in
             half precision, or does not keep its labels or vectors in int8; or the one that takes texts does
@@ -163,6 +163,8 @@ def export_onnx(
     model, tokenizer = model_folders.load_described(described)
     head = choose_head(model, head)
     if map_labels:
+        if head != "classifier":
+            raise ConfigError("--map-labels would have no effect: only with a classifier, which has labels")
         model.set_task(model.task.renamed(map_labels))
     vectors = choose_pooling(model, head, pooling)
     task = model.own_task if head == "classifier" else None

@@ -61,15 +61,32 @@ def read_data(options: Int8Options, kind: Kind, task: Task | None) -> Int8Data:
     """Read both files before any work.
 
     Raises:
-        ConfigError: The model gives nothing by which an int8 graph can be checked.
+        ConfigError: The model gives nothing by which an int8 graph can be checked, or an option is for
+            another kind.
         DataError: A file cannot be read, has no rows, or has a label that the model does not know.
     """
+    _refuse_idle(options, kind)
     guard = _make_guard(options, kind, task)
     columns = options.columns.texts if task and task.pair else options.columns.texts[:1]
     texts = _draw(options.calibration, columns, CALIBRATION_ROWS, "--calibration")
     files = {"calibration": options.calibration, "evaluation": options.evaluation}
     records = {name: {"file": path.name, "sha256": sha256(path)} for name, path in files.items()}
     return Int8Data(texts, guard, records)
+
+
+def _refuse_idle(options: Int8Options, kind: Kind) -> None:
+    """Refuse options that would have no effect: answers are held to other limits than vectors are."""
+    columns, limits, usual = options.columns, options.limits, Limits()
+    answers = {
+        "--max-drop": limits.max_drop != usual.max_drop,
+        "--min-agreement": limits.min_agreement != usual.min_agreement,
+        "--text-pair": columns.text_pair is not None,
+        "--label": columns.label != COLUMNS.label,
+    }
+    vectors = {"--min-cosine": limits.min_cosine != usual.min_cosine}
+    idle, belong = (answers, "a classifier") if kind == "encoder" else (vectors, "--head encoder")
+    if given := [name for name, changed in idle.items() if changed]:
+        raise ConfigError(f"{', '.join(given)} would have no effect: only with {belong}")
 
 
 def _make_guard(options: Int8Options, kind: Kind, task: Task | None) -> Guard:

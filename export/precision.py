@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from twil.data.labelled import LabelledColumns
+from twil.data.labelled import COLUMNS, LabelledColumns
 from twil.errors import ConfigError
 from twil.export.guard import Limits
 from twil.export.int8_data import Int8Options
@@ -38,7 +38,8 @@ def choose_arithmetic(
     """Read the options of a command line; int8 needs files, and the others take none.
 
     Raises:
-        ConfigError: There is no such precision, a file is missing or not needed, or a limit is none.
+        ConfigError: There is no such precision, a file is missing, what is for int8 is not needed, or a limit
+            is none.
     """
     if precision not in get_args(Precision):
         raise ConfigError(
@@ -51,6 +52,10 @@ def choose_arithmetic(
         if limits != Limits():
             raise ConfigError(
                 "--max-drop, --min-agreement and --min-cosine are for int8: add --precision int8"
+            )
+        if columns != COLUMNS:
+            raise ConfigError(
+                "--text, --text-pair and --label are columns of the files of int8: add --precision int8"
             )
         return Arithmetic(precision == "fp16", None)
     if calibration is None or evaluation is None:

@@ -542,6 +542,9 @@ def test_options_that_do_not_go_together_are_refused(build: Build, tmp_path: Pat
     path = write_pairs(tmp_path / "p.tsv", PAIRS)
     with pytest.raises(ConfigError, match=r"--dev.*--dev-files"):
         build([path], CorpusOptions(dev=0.1), dev_files=[path])
+    for options, files in ((CorpusOptions(seed=0), [path]), (CorpusOptions(dev=0, seed=3), [])):
+        with pytest.raises(ConfigError, match=r"^--seed would have no effect: .*\(--dev\)$"):
+            build([path], options, dev_files=files)
     for share in (-0.1, 1.0):
         with pytest.raises(ConfigError, match="cannot be held out"):
             CorpusOptions(dev=share)

@@ -20,7 +20,7 @@ from twil.cli.export import command
 from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
 from twil.data.batching import pad_batch
-from twil.data.labelled import COLUMNS
+from twil.data.labelled import COLUMNS, LabelledColumns
 from twil.errors import ConfigError, DataError, ExportError
 from twil.export.accuracy import Accuracy
 from twil.export.bundle import export_onnx
@@ -392,8 +392,9 @@ def test_bad_options_and_files_are_refused_before_any_work(
     wrong.write_text("ID\tTEXT\tCLASS\n1\t \tneutral\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"no texts: name another \(--calibration\)"):
         export_onnx(model_folder, tmp_path / "b", int8=replace(options, calibration=wrong))
+    vectors = replace(options, evaluation=wrong, limits=Limits())
     with pytest.raises(DataError, match=r"no texts: name another \(--eval\)"):
-        export_onnx(model_folder, tmp_path / "b", head="encoder", int8=replace(options, evaluation=wrong))
+        export_onnx(model_folder, tmp_path / "b", head="encoder", int8=vectors)
     assert not (tmp_path / "b").exists()
 
 
@@ -407,6 +408,18 @@ def test_bad_options_and_files_are_refused_before_any_work(
         (
             {"precision": "fp32", "calibration": None, "evaluation": None, "max_drop": 1.0},
             "--min-cosine are for int8: add --precision int8",
+        ),
+        *(
+            (
+                {"precision": precision, "calibration": None, "evaluation": None, "columns": columns},
+                "--text, --text-pair and --label are columns of the files of int8: add --precision int8",
+            )
+            for precision in ("fp32", "fp16")
+            for columns in (
+                LabelledColumns("TWEET"),
+                LabelledColumns(text_pair="REPLY"),
+                LabelledColumns(label="MOOD"),
+            )
         ),
         ({"max_drop": -1.0}, "--max-drop"),
         ({"max_drop": float("nan")}, "--max-drop"),
@@ -428,6 +441,30 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
     assert choose_arithmetic(**whole) == (False, Int8Options(Path("a"), Path("b")))
     with pytest.raises(ConfigError, match=said):
         choose_arithmetic(**whole | given)
+
+
+@pytest.mark.parametrize(
+    ("head", "columns", "limits", "said"),
+    [
+        ("encoder", {}, {"max_drop": 3}, "^--max-drop would have no effect: only with a classifier$"),
+        ("encoder", {"text_pair": "REPLY"}, {"min_agreement": 90}, "^--min-agreement, --text-pair would"),
+        ("encoder", {"label": "MOOD"}, {}, "^--label would have no effect: only with a classifier$"),
+        ("classifier", {}, {"min_cosine": 0.9}, "^--min-cosine would have no effect: only with --head enc"),
+    ],
+)
+def test_options_of_another_head_are_refused(
+    model_folder: Path, tmp_path: Path, options: Int8Options, head: Any, columns: Any, limits: Any, said: str
+) -> None:
+    idle = replace(options, columns=LabelledColumns(**columns), limits=Limits(**limits))
+    with pytest.raises(ConfigError, match=said):
+        export_onnx(model_folder, tmp_path / "bundle", head=head, int8=idle)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_not_called_otherwise_where_there_are_none(model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--map-labels would have no effect: only with a classifier"):
+        export_onnx(model_folder, tmp_path / "bundle", head="encoder", map_labels={"neutral": "NEU"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_says_what_became_of_the_labels(

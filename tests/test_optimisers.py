@@ -227,6 +227,13 @@ def test_tables_of_values_learn_at_their_own_rate(name: str) -> None:
             assert group["lr"] == pytest.approx((lr or 0.01) * (4 if own else 1))
 
 
+def test_a_rate_of_memories_is_refused_where_there_are_none() -> None:
+    plain = torch.nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match=r"^optimiser\.memory_rate would have no effect: only with product"):
+        make_optimiser(plain, OptimiserConfig(memory_rate=0.5), lr=0.01)
+    make_optimiser(plain, OptimiserConfig(memory_rate=1), lr=0.01)
+
+
 def test_adamw_of_a_fine_tuning_run_carries_rates_too() -> None:
     optimiser = make_optimiser(tiny_model(), OptimiserConfig(weight_decay=0.2), lr=0.01)
     set_lr(optimiser, 0.5)

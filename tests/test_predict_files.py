@@ -213,6 +213,13 @@ class TestBeforeTheModelIsLoaded:
         with pytest.raises(ConfigError, match="'drop': choose one of fail, skip, mark"):
             run(source, tmp_path / "no bundle", tmp_path / "out.tsv", on_error="drop")
 
+    def test_no_header_where_there_is_none_to_read(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "tweets.jsonl", '{"ID": 1, "TEXT": "hola"}\n')
+        said = r"^--no-header would have no effect on .*tweets\.jsonl: only with TSV and CSV$"
+        with pytest.raises(ConfigError, match=said):
+            run(source, tmp_path / "no bundle", tmp_path / "out.tsv", header=False)
+        assert [file.name for file in tmp_path.iterdir()] == ["tweets.jsonl"]
+
     def test_an_output_name_without_a_format(self, tmp_path: Path) -> None:
         source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
         with pytest.raises(DataError, match="does not tell its format"):

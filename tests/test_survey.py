@@ -341,5 +341,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give a model or a tokenizer"):
         OverviewOptions(max_length=20)
     file = write(tmp_path / "tweets.txt", "hola")
+    with pytest.raises(ConfigError, match=r"--task regression would have no effect: .* CLASS: .*\(--label\)"):
+        look(file, task="regression")
     with pytest.raises(ModelError, match="there is no tokenizer"):
         look(file, tokenizer=tmp_path / "none.json")

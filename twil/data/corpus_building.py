@@ -67,7 +67,7 @@ class CorpusOptions:
         drop_duplicates: Leave out rows whose texts an earlier row has, but for links, mentions, punctuation,
             blanks and case.
         dev: Share of the rows to hold out; 0.01 when left out, 0 where there are files to hold out.
-        seed: Of the draw of what is held out.
+        seed: Of the draw of that share; 0 when left out.
     """
 
     columns: PairColumns = field(default_factory=PairColumns)
@@ -77,7 +77,7 @@ class CorpusOptions:
     max_length: int | None = None
     drop_duplicates: bool = False
     dev: float | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a share that leaves nothing to learn from, and a length that no row can have."""
@@ -169,10 +169,13 @@ def build_corpus(
     start = perf_counter()
     if dev_files and options.dev:
         raise ConfigError("either a share is held out (--dev) or files are (--dev-files): choose one")
+    share = 0.0 if dev_files else DEV_SHARE if options.dev is None else options.dev
+    if options.seed is not None and not share:
+        raise ConfigError("--seed would have no effect: only where a share is drawn to be held out (--dev)")
+    seed = options.seed or 0
     check_vacant(target, overwrite=overwrite, own=FILES)
     encoder = _open_tokenizer(tokenizer, options.max_length)
     sources = _open_sources(files, dev_files, options)
-    share = 0.0 if dev_files else DEV_SHARE if options.dev is None else options.dev
     with (
         atomic_folder(target, overwrite=overwrite, own=FILES) as folder,
         TemporaryDirectory(prefix="spool-", dir=folder) as scratch,
@@ -181,7 +184,7 @@ def build_corpus(
         build = _Build(spool, encoder, sources, drop_duplicates=options.drop_duplicates)
         yield from build.read(start)
         yield Progress("finding repeats and conversations", build.rows, perf_counter() - start)
-        drawn = build.group(share, options.seed, Path(scratch))
+        drawn = build.group(share, seed, Path(scratch))
         yield Progress("writing", build.rows, perf_counter() - start)
         parts = build.write(folder)
         rules = build.rules()
@@ -196,7 +199,7 @@ def build_corpus(
             "files": [source.as_dict() for source in sources],
             "rules": rules,
             "drop_duplicates": options.drop_duplicates,
-            "dev": {"share": share, "seed": options.seed} | (asdict(drawn) if drawn else {}),
+            "dev": {"share": share, "seed": seed} | (asdict(drawn) if drawn else {}),
             "parts": parts,
         }
         write_json(folder / MANIFEST_FILE, info)

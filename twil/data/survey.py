@@ -59,6 +59,12 @@ def survey(
     counter = PieceCounter(options.tokenizer, options.max_length) if options.tokenizer else None
     inputs = [InputFile(file) for file in files]
     readers = [_open(file, options) for file in inputs]  # all, before the first is gone through
+    label = options.label or COLUMNS.label
+    if options.task != "class" and not any(label in reader.names for reader in readers):
+        raise ConfigError(
+            f"--task {options.task} would have no effect: no file has a column {label}: name that of the "
+            "labels (--label)"
+        )
     codes: dict[str, int] = {}
     looks: dict[str, _Look] = {}
     done, spoken = 0, begin

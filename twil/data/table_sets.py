@@ -58,8 +58,8 @@ class TableSet:
         first_errors: What was wrong with the first of them, and where.
 
     Raises:
-        ConfigError: There is no table, a stream is among several, or there is a column of the name of
-            `file_column`.
+        ConfigError: There is no table, a stream is among several, `header` is False of tables that have
+            none, or there is a column of the name of `file_column`.
         DataError: A table cannot be read as asked, is there twice, or is not like the first.
     """
 
@@ -89,6 +89,8 @@ class TableSet:
         if len(paths) > 1 and (streams := [file.path for file in self._files if file.stream]):
             raise ConfigError(f"{streams[0]} is a stream, which is read alone: save it to a file first")
         self._first = self._open(self._files[0])
+        if header is False and self._first.format in ("jsonl", "parquet"):
+            raise ConfigError(f"--no-header would have no effect on {paths[0]}: only with TSV and CSV")
         self._made = (*self._first.columns, *([file_column] if file_column else []))
         self.names = self._first.names
         self.stream = self._files[0].stream

@@ -73,8 +73,8 @@ def _make(start: StartConfig, task: Task) -> MadeClassifier:
     own = described.task
     if own is not None and not made.kept:
         warnings.warn(
-            f"the classifier of {start.folder} ({own.kind} of {', '.join(own.labels)}) is left out, and a new "
-            "one is drawn (--keep-head trains a model's own further)",
+            f"the classifier of {start.folder} ({own.kind} of {', '.join(own.labels)}) is left out, and "
+            "a new one is drawn (--keep-head trains a model's own further)",
             ModelWarning,
             stacklevel=2,
         )

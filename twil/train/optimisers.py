@@ -33,7 +33,8 @@ def make_optimiser(
         rates: Learning rates of parameters by name, as multiples of the others'.
 
     Raises:
-        ConfigError: There is no such optimiser, it cannot train this model, or it has no such option.
+        ConfigError: There is no such optimiser, it cannot train this model, or an option is for
+            nothing that it or the model has.
     """
     kind = _find(config.name)
     takes = inspect.signature(kind).parameters
@@ -168,6 +169,8 @@ def _groups(
 ) -> list[dict[str, Any]]:
     """Group trainable parameters by their rates, and matrices apart from biases and norms."""
     tables = {id(module.values) for module in model.modules() if isinstance(module, ProductKeyMemory)}
+    if memory_rate != 1 and not tables:
+        raise ConfigError("optimiser.memory_rate would have no effect: only with product-key memories")
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -174,11 +174,16 @@ class TestEncode:
         assert got.segment_ids == [[0] * 4 + [1] * 6, [0] * 7 + [1] * 3, [0, 0, 0, 1, 1]]
         assert got.truncated.tolist() == [True, True, False]
 
+    @pytest.mark.parametrize("side", ["right", "left"])
     def test_long_pairs_are_cut_as_short_ones_are(
-        self, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+        self, side: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lengths = (0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 25)
-        rows = [("pan " * first, "el perro " * second) for first in lengths for second in lengths]
+        words = ["el", "perro", "come", "mucho", "pan"] * 5
+        rows = [
+            (" ".join(words[:first]), " ".join(words[-second:])) for first in lengths for second in lengths
+        ]
+        tokenizer.enable_truncation(10, direction=side)
         for longest in (7, 8, 10):
             set_max_length(tokenizer, longest)
             expected = [tokenizer.encode(*row) for row in rows]

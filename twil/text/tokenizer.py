@@ -178,13 +178,17 @@ def set_max_length(tokenizer: Tokenizer, max_length: int) -> None:
             f"a length of {max_length} pieces leaves no room for text: "
             f"at least {smallest} are needed (a pair has {smallest - 2} special pieces)"
         )
-    side = tokenizer.truncation["direction"] if tokenizer.truncation else "right"
-    tokenizer.enable_truncation(max_length, strategy="longest_first", direction=side)
+    tokenizer.enable_truncation(max_length, strategy="longest_first", direction=truncation_side(tokenizer))
 
 
 def max_length(tokenizer: Tokenizer) -> int | None:
     """Return the longest row in pieces, or None where nothing is truncated."""
     return int(tokenizer.truncation["max_length"]) if tokenizer.truncation else None
+
+
+def truncation_side(tokenizer: Tokenizer) -> str:
+    """Return the side on which a long text is cut, ``right`` where nothing is truncated."""
+    return str(tokenizer.truncation["direction"]) if tokenizer.truncation else "right"
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -247,7 +251,8 @@ def check_own(tokenizer: Tokenizer, path: Path) -> None:
 def _join(tokenizer: Tokenizer, first: Encoding, second: Encoding) -> Encoding:
     """Make a pair of two texts that are each cut at the longest row already."""
     if _whole_length(first) > _whole_length(second):
-        second.truncate(len(first) - 1)  # of two that are cut, the longer one has the odd token
+        # Of two that are cut, the longer one has the odd token.
+        second.truncate(len(first) - 1, direction=truncation_side(tokenizer))
     return tokenizer.post_process(first, second)
 
 

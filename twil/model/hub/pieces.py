@@ -12,6 +12,7 @@ from twil.model.hub.library import hushed
 from twil.model.hub.sentence import SentenceModules
 from twil.storage import write_json
 from twil.text.special import find_special
+from twil.text.tokenizer import truncation_side
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
@@ -74,7 +75,7 @@ def write_settings(path: Path, tokenizer: Tokenizer, *, longest: int, segments: 
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": longest,
             "model_input_names": inputs,
-            "truncation_side": (tokenizer.truncation or {}).get("direction", "right"),
+            "truncation_side": truncation_side(tokenizer),
             "clean_up_tokenization_spaces": False,
             **{name: tokenizer.id_to_token(piece) for name, piece in names.items() if piece is not None},
         },

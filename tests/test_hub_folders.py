@@ -221,6 +221,7 @@ class TestSentenceVectors:
             ([("Pooling", {"pooling_mode": "own"})], "the pooling own"),
             ([("LSTM", {}), CLS], "the module LSTM right behind the encoder"),
             ([], "no pooling"),
+            ([("Pooling", {"pooling_mode": 3})], "the pooling 3"),
             (
                 [("Pooling", {"pooling_mode": "cls", "include_prompt": False})],
                 "a pooling that leaves the prompt out",
@@ -236,6 +237,18 @@ class TestSentenceVectors:
             model = load(folder)
         with pytest.raises(ModelError, match=rf"modules.json asks for {named}.*--pooling"):
             model.own_vectors()
+
+    @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+    def test_a_dense_layer_that_is_not_there_is_named(self, file: str, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, dense(HIDDEN, 8))
+        (folder / "2_Dense" / file).unlink()
+        with pytest.raises(ModelError, match=r"2_Dense.*: copy the folder again"):
+            load(folder).own_vectors()
+
+    def test_a_dense_layer_of_other_vectors_is_named(self, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, dense(HIDDEN + 1, 8))
+        with pytest.raises(ModelError, match=f"2_Dense holds no dense layer of vectors of {HIDDEN} numbers"):
+            load(folder).own_vectors()
 
     def test_a_pooling_that_is_asked_for_leaves_the_modules_out(self, tmp_path: Path) -> None:
         folder = make_sentence_folder(tmp_path / "st", ("LSTM", {}), NORMALIZE)
@@ -377,6 +390,7 @@ WRAPPERS: dict[str, Callable[[str], str]] = {
     "parallel": lambda name: f"module.{name}",
     "compiled": lambda name: f"_orig_mod.{name}",
     "both": lambda name: f"module._orig_mod.{name}",
+    "both the other way": lambda name: f"_orig_mod.module.{name}",
     "parts": lambda name: name.replace("bert.", "bert._orig_mod.").replace("layer.0.", "layer.0._orig_mod."),
 }
 

@@ -25,7 +25,7 @@ from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
 _POOLER = "pooler."
 """May be missing: nothing reads it in a bare encoder, and a new classifier begins with one drawn anew."""
-_WRAPPER = re.compile(r"^module\.|(?:^|(?<=\.))_orig_mod\.")
+_WRAPPER = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 """What torch's DataParallel and torch.compile add to the names of the weights of a model that they wrap."""
 
 

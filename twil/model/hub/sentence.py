@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from twil.errors import ModelError
 from twil.model.heads import pool
-from twil.model.weights import read_tensors, weights_files
+from twil.model.weights import check_finite, read_tensors, weights_files
 from twil.storage import read_json
 
 MODULES = "modules.json"
@@ -109,13 +109,14 @@ class SentenceModules:
         if kind != "Pooling":
             raise self._unknown(f"the module {kind} right behind the encoder" if kind else "no pooling")
         told = read_json(folder / _SETTINGS)
-        named = (
-            told.get("pooling_mode") or [mode for flag, mode in _FLAGS.items() if told.get(flag)] or "mean"
-        )
-        modes = (named,) if isinstance(named, str) else tuple(map(str, named))
+        switched_on = [mode for flag, mode in _FLAGS.items() if told.get(flag)]
+        named = told.get("pooling_mode") or switched_on or "mean"
+        modes = tuple(map(str, named if isinstance(named, list) else [named]))
         strange = [mode for mode in modes if mode not in _FLAGS.values()]
         strange += [
-            flag for flag in told if flag.startswith("pooling_mode_") and flag not in _FLAGS and told[flag]
+            flag
+            for flag, on in told.items()
+            if on and flag.startswith("pooling_mode_") and flag not in _FLAGS
         ]
         if strange:
             raise self._unknown(f"the pooling {', '.join(strange)}")
@@ -129,17 +130,8 @@ class SentenceModules:
         inner = told.get("module_input_name") or "sentence_embedding"
         if name not in _ACTIVATIONS or told.get("use_residual") or inner != "sentence_embedding":
             raise self._unknown(f"a dense layer of another kind ({folder.name})")
-        weights = {
-            name: tensor for file in weights_files(folder) for name, tensor in read_tensors(file).items()
-        }
-        weight, bias = weights.get("linear.weight"), weights.get("linear.bias")
-        if weight is None or weight.ndim != 2 or weight.shape[1] != vectors.size:
-            raise ModelError(
-                f"{folder} holds no dense layer of vectors of {vectors.size} numbers: copy the folder again"
-            )
-        size = len(weight)
-        linear = nn.Linear(vectors.size, size, bias=bias is not None)
-        linear.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
+        linear = _read_linear(folder, vectors.size)
+        size = linear.out_features
         called = "dense" if name == nn.Identity.__name__ else f"{name.lower()} dense"
         vectors.append(
             nn.Sequential(linear, _ACTIVATIONS[name]()), f"{called}({size}) of {vectors.name}", size
@@ -164,7 +156,7 @@ def read_modules(root: Path) -> SentenceModules | None:
     encoder = root / entries[0][1]
     settings, told = _read_settings(encoder / _ENCODER_SETTINGS), _read_settings(root / _PROMPTS)
     prompts = told.get("prompts")
-    prompt = prompts.get(told.get("default_prompt_name")) if isinstance(prompts, dict) else None
+    prompt = prompts.get(str(told.get("default_prompt_name"))) if isinstance(prompts, dict) else None
     return SentenceModules(
         root=root,
         encoder=encoder,
@@ -212,6 +204,26 @@ def _read_entries(root: Path) -> list[tuple[str, str]]:
         if Path(inner).is_absolute() or ".." in Path(inner).parts:
             raise ModelError(f"{path} names a module outside its folder ({inner}): do not use this model")
     return entries
+
+
+def _read_linear(folder: Path, size: int) -> nn.Linear:
+    """Read a dense layer of vectors of so many numbers.
+
+    Raises:
+        ModelError: The folder holds none.
+    """
+    tensors = {name: tensor for file in weights_files(folder) for name, tensor in read_tensors(file).items()}
+    weights = {name.removeprefix("linear."): tensor.float() for name, tensor in tensors.items()}
+    given = weights.get("weight", torch.empty(0))
+    linear = nn.Linear(size, len(given), bias="bias" in weights)
+    try:
+        linear.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder} holds no dense layer of vectors of {size} numbers: copy the folder again"
+        ) from error
+    check_finite(linear, folder)
+    return linear
 
 
 class SentenceVectors(nn.Module):

@@ -42,12 +42,10 @@ def command(
     from twil.predict.benchmark import Contestant, benchmark
     from twil.predict.chart import PURPOSE, draw_report
     from twil.predict.report import BenchmarkOptions, Report
-    from twil.storage import check_vacant_file, write_json
+    from twil.storage import reserved_files, write_json
     from twil.train.measured import MODULE
 
-    # Before the work, which may take long.
-    for output in filter(None, (json_file, plot)):
-        check_vacant_file(output, overwrite=force)
+    outputs = [path for path in (json_file, plot) if path]
     if plot:
         check_ending(plot)
         require("matplotlib", purpose=PURPOSE)
@@ -56,17 +54,21 @@ def command(
     contestants += [Contestant(path, where, MODULE) for path, where in product(model or (), providers)]
     figures = (_read_numbers("--batch", batch), _read_numbers("--length", length))
     options = BenchmarkOptions(*figures, rounds, runs, warmup, threads, seed)
-    with Display(quiet=quiet) as display, closing(benchmark(contestants, options)) as events:
+    with (
+        reserved_files(*outputs, overwrite=force),
+        Display(quiet=quiet) as display,
+        closing(benchmark(contestants, options)) as events,
+    ):
         for event in events:
             if not isinstance(event, Report):
                 show_progress(display, event, contestants)
-    assert isinstance(event, Report)
-    if json_file:
-        write_json(json_file, event.as_dict())
-    if plot:
-        draw_report(event, plot)
+        assert isinstance(event, Report)
+        if json_file:
+            write_json(json_file, event.as_dict())
+        if plot:
+            draw_report(event, plot)
     show_report(event)
-    for output in filter(None, (json_file, plot)):
+    for output in outputs:
         display.line(f"wrote {output}")
     display.line(f"measured in {format_seconds(event.seconds)}")
 

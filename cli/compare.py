@@ -53,13 +53,11 @@ def command(
     from twil.data.labelled import LabelledColumns, Sample
     from twil.reports.compare import compare
     from twil.reports.comparison import Comparison
-    from twil.reports.comparison_files import check_output, write_comparison
+    from twil.reports.comparison_files import reserved_outputs, write_comparison
     from twil.reports.comparison_tables import comparison_grids, explain_tests
     from twil.reports.contestants import name_models
 
-    for path in output or ():  # before the work, which may take long
-        check_output(path, overwrite=force)
-    with Display(quiet=quiet) as display:
+    with reserved_outputs(*output or (), overwrite=force), Display(quiet=quiet) as display:
         display.update("looking at the models")
         for event in compare(
             file,

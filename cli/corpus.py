@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,13 +83,17 @@ def command(
         follow(events, display)
 
 
-def _find_pieces(source: Path) -> Path | Tokenizer:
-    """Take a tokenizer's file as it is, and the tokenizer of a model."""
+def _find_pieces(source: Path) -> Path | Callable[[], Tokenizer]:
+    """Take a tokenizer's file as it is, and of a model, which may have to be fetched, what loads its own."""
     if source.is_file() or source.suffix == ".json":
         return source
-    from twil.model.folder import load_pieces
 
-    return load_pieces(source)
+    def load() -> Tokenizer:
+        from twil.model.folder import load_pieces
+
+        return load_pieces(source)
+
+    return load
 
 
 def follow(events: Iterable[Progress | Summary], display: Display) -> None:

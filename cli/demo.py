@@ -84,20 +84,20 @@ def command(
 @contextmanager
 def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Make the folder, and take it away again where the work does not end well."""
-    from twil.storage import check_vacant
+    from twil.storage import reserved_folder
 
     # Without the mark, a folder with these names in it is somebody's work.
-    own = (*FILES, MARK) if (path / MARK).exists() else ()
-    check_vacant(path, overwrite=overwrite, own=own)
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir()
-    (path / MARK).touch()
-    try:
-        yield path
-    except BaseException:
-        shutil.rmtree(path)
-        raise
+    own = (*FILES, *(f".{name}.lock" for name in FILES), MARK) if (path / MARK).exists() else ()
+    with reserved_folder(path, overwrite=overwrite, own=own):
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir()
+        (path / MARK).touch()
+        try:
+            yield path
+        except BaseException:
+            shutil.rmtree(path)
+            raise
 
 
 def _lay_out_predictions(source: Path, predictions: Path) -> RenderableType:

@@ -22,10 +22,9 @@ def command(
     from twil.model.folder import FILES, save
     from twil.model.original import import_original
     from twil.model.text_model import parameter_count
-    from twil.storage import check_vacant, sha256
+    from twil.storage import reserved_folder, sha256
 
-    with Display(quiet=quiet) as display:
-        check_vacant(output, overwrite=force, own=FILES)
+    with reserved_folder(output, overwrite=force, own=FILES), Display(quiet=quiet) as display:
         imported = import_original(weights, config, vocab)
         run = {
             "command": "import",

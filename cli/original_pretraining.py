@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -23,7 +24,7 @@ def read_run(
     corpus: Path | None,
     init: Path | None,
     settings: Iterable[str],
-    check: Callable[[PretrainConfig], object],
+    reserve: Callable[[PretrainConfig], AbstractContextManager[None]],
 ) -> PretrainConfig:
     """Read a run's configuration; for one of the original's, make its corpus where there is none yet.
 
@@ -34,7 +35,8 @@ def read_run(
         corpus: In place of the file's.
         init: A model folder in place of the model that the file describes.
         settings: Texts ``section.key=value``, which win over all.
-        check: Raises what keeps the run from starting; asked before a corpus is made, which takes long.
+        reserve: Holds the output while a corpus is made, which takes long; raises what keeps the run from
+            starting.
     """
     options = {"data": {"corpus": corpus}, "model": {"folder": init}}
     if path.suffix != ".json":
@@ -42,16 +44,17 @@ def read_run(
     original = read_original_pretraining(path)
     for note in original.notes:
         display.warn(note)
-    own = output.with_name(output.name + ".corpus")
+    own = output.parent / f"{output.name}.corpus"
     options["data"]["corpus"] = corpus or own
     run = pretrain_config(original.config, options, settings, source=path)
     if run.data.corpus == own:
-        check(run)
-        _make_corpus(original, own, display)
+        _make_corpus(original, own, display, reserve(run))
     return run
 
 
-def _make_corpus(original: OriginalPretraining, target: Path, display: Display) -> None:
+def _make_corpus(
+    original: OriginalPretraining, target: Path, display: Display, reserved: AbstractContextManager[None]
+) -> None:
     from twil.cli.corpus import follow
     from twil.data.corpus_building import CorpusOptions, build_corpus
     from twil.text.tokenizer import original_tokenizer, save_tokenizer
@@ -66,7 +69,7 @@ def _make_corpus(original: OriginalPretraining, target: Path, display: Display) 
             f"there is no corpus {target} yet, and several processes cannot make it together: make it "
             "with twil corpus and name it with --corpus"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with reserved, tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tokenizer.json"
         save_tokenizer(tokenizer, file)
         follow(build_corpus([original.pairs_file], target, file, CorpusOptions(dev=0.01)), display)

@@ -22,12 +22,11 @@ def command(
 ) -> None:
     """Draw the curves of a run: loss, accuracies, learning rate, throughput."""
     from twil.drawing import check_ending
-    from twil.storage import check_vacant_file
+    from twil.storage import reserved_files
     from twil.train.curves import draw_curves, read_curves
 
     check_ending(output)
-    check_vacant_file(output, overwrite=force)
-    with Display(quiet=quiet) as display:
+    with reserved_files(output, overwrite=force), Display(quiet=quiet) as display:
         curves = read_curves(run)
         titles = draw_curves(curves, output)
         if curves.cut:

@@ -40,7 +40,7 @@ def command(
 
     with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.pretraining import PretrainingView
-        from twil.train.pretraining import check_place, pretrain
+        from twil.train.pretraining import pretrain, reserved_place
 
         run = read_run(
             config,
@@ -49,7 +49,7 @@ def command(
             corpus=corpus,
             init=init,
             settings=settings or (),
-            check=lambda run: check_place(run, output, resume=resume, overwrite=force, device=device),
+            reserve=lambda run: reserved_place(run, output, resume=resume, overwrite=force, device=device),
         )
         view = PretrainingView(display)
         events = pretrain(

@@ -37,7 +37,7 @@ def command(
     from twil.page.document import write_page
     from twil.reports.examination import examine
     from twil.reports.run_page import make_report
-    from twil.storage import check_vacant_file
+    from twil.storage import reserved_files
 
     folder = run if run.name else run.absolute()
     target = output or folder.with_name(f"{folder.name}.html")
@@ -45,8 +45,7 @@ def command(
         raise ConfigError(f"the page is HTML, and {target} is named otherwise: give it the ending .html")
     if split and data:
         raise ConfigError("--data names a file, and --split one of the run's: leave one of them out")
-    check_vacant_file(target, overwrite=force)
-    with Display(quiet=quiet) as display:
+    with reserved_files(target, overwrite=force), Display(quiet=quiet) as display:
         examined = examine(folder, split=split, data=data, device=device)
         write_page(target, make_report(examined, worst=worst, texts=not no_texts))
         rows, source = len(examined.labelled), examined.source

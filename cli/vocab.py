@@ -34,12 +34,11 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Learn a vocabulary from texts and write a tokenizer."""
-    from twil.storage import check_vacant_file
+    from twil.storage import reserved_files
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
 
-    check_vacant_file(output, overwrite=force)
-    with Display(quiet=quiet) as display:
+    with reserved_files(output, overwrite=force), Display(quiet=quiet) as display:
         display.update("reading texts and learning pieces")
         trained = train_vocabulary(
             texts_of(files, split_names(columns)),

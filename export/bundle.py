@@ -32,7 +32,7 @@ from twil.model.hub.model import HubModel
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
-from twil.storage import atomic_folder, check_vacant, sha256
+from twil.storage import atomic_folder, reserved_folder, sha256
 from twil.task import NO_NAMES
 from twil.text.special import find_special
 from twil.text.tokenizer import max_length, save_tokenizer, set_max_length
@@ -149,7 +149,7 @@ def export_onnx(
             half precision, or does not keep its labels or vectors in int8; or the one that takes texts does
             not cut them as the tokenizer does.
         MissingExtraError: onnx, ONNX Runtime or, for `text_in`, onnxruntime-extensions is not installed.
-        TwilError: `bundle_folder` is taken.
+        TwilError: `bundle_folder` is taken, or another process writes it.
     """
     if fp16 and int8:
         raise ConfigError("a graph is in half precision or in 8 bits: choose one")
@@ -157,35 +157,39 @@ def export_onnx(
     target = Path(bundle_folder)
     require("onnx", purpose="export")
     require("onnxruntime", purpose="checking an export")
-    check_vacant(target, overwrite=overwrite, own=FILES)
-    described = model_folders.describe(model_folder)
-    source = described.folder
-    model, tokenizer = model_folders.load_described(described)
-    head = choose_head(model, head)
-    if map_labels:
-        if head != "classifier":
-            raise ConfigError("--map-labels would have no effect: only with a classifier, which has labels")
-        model.set_task(model.task.renamed(map_labels))
-    vectors = choose_pooling(model, head, pooling)
-    task = model.own_task if head == "classifier" else None
-    if text_in:
-        require("onnxruntime_extensions", purpose="--text-in")
-        check_texts(model, task)
-    data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
-    # Held to the model as it was read: a fused one could be wrong in the same way as its graph.
-    reference = make_graph(model, vectors, head).eval()
-    expected: Mapping[str, int] = {}
-    written, whole_layer = model, False
-    if optimize:
-        if isinstance(model, TWilBERT):
-            expected, written = fusions(model), fuse(model)
-        elif isinstance(model, HubModel):
-            expected, written = hub_fusions(model), fuse_hub(model)
-            if head == "classifier":
-                trimmed = first_alone(written)
-                whole_layer = trimmed is None
-                written = trimmed or written
-    with atomic_folder(target, overwrite=overwrite, own=FILES) as temporary:
+    with (
+        reserved_folder(target, overwrite=overwrite, own=FILES),
+        atomic_folder(target, overwrite=overwrite, own=FILES) as temporary,
+    ):
+        described = model_folders.describe(model_folder)
+        source = described.folder
+        model, tokenizer = model_folders.load_described(described)
+        head = choose_head(model, head)
+        if map_labels:
+            if head != "classifier":
+                raise ConfigError(
+                    "--map-labels would have no effect: only with a classifier, which has labels"
+                )
+            model.set_task(model.task.renamed(map_labels))
+        vectors = choose_pooling(model, head, pooling)
+        task = model.own_task if head == "classifier" else None
+        if text_in:
+            require("onnxruntime_extensions", purpose="--text-in")
+            check_texts(model, task)
+        data, run = read_data(int8, head, task) if int8 else None, model_folders.read_run(source)
+        # Held to the model as it was read: a fused one could be wrong in the same way as its graph.
+        reference = make_graph(model, vectors, head).eval()
+        expected: Mapping[str, int] = {}
+        written, whole_layer = model, False
+        if optimize:
+            if isinstance(model, TWilBERT):
+                expected, written = fusions(model), fuse(model)
+            elif isinstance(model, HubModel):
+                expected, written = hub_fusions(model), fuse_hub(model)
+                if head == "classifier":
+                    trimmed = first_alone(written)
+                    whole_layer = trimmed is None
+                    written = trimmed or written
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
         module = make_graph(written, vectors, head)
         write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)

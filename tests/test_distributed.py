@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from corpora import SHAPE, make_corpus, tiny_run
+from locks import held
 from processes import free_port, run_together, start_together, wait_for_lines
 from safetensors.torch import load_file
 from tuning import twil_command
@@ -21,7 +24,7 @@ import twil
 from twil.config.loop import LOG
 from twil.data.corpus import open_corpus
 from twil.data.samples import Samples
-from twil.errors import ConfigError
+from twil.errors import ConfigError, TwilError
 from twil.train.denoising import Denoising
 from twil.train.distributed import World, join_world
 from twil.train.pretraining import pretrain
@@ -178,6 +181,39 @@ def test_processes_that_do_not_stand_at_the_same_step_refuse_to_go_on(
     monkeypatch.setattr(World, "agrees", lambda self, value: False)
     with pytest.raises(ConfigError, match=r"not every process finds the state in .*model\.checkpoint"):
         list(pretrain(tiny_run(corpus), tmp_path / "model"))
+
+
+def test_processes_whose_output_another_run_writes_all_end_at_once(run_file: Path, tmp_path: Path) -> None:
+    with held(tmp_path / "model"):
+        ranks = start_together(2, "pretrain", run_file, "-o", tmp_path / "model")
+        assert [rank.wait() for rank in ranks] == [1, 1]
+    first, second = (rank.said for rank in ranks)
+    assert f"twil: error: another process is writing {tmp_path / 'model'}:" in first
+    assert "twil: error: the first of the processes cannot begin, and says why" in second
+    assert "Traceback" not in first + second
+    assert {path.name for path in tmp_path.iterdir()} == {run_file.name, ".model.lock"}
+
+
+@pytest.mark.parametrize(("rank", "refusals"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_the_first_process_alone_takes_the_output_and_its_refusal_is_everybodys(
+    rank: int, refusals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = []
+
+    @contextmanager
+    def place() -> Iterator[None]:
+        if refusals:
+            raise TwilError("taken")
+        entered.append(rank)
+        yield
+
+    monkeypatch.setattr(World, "total", lambda self, values: [float(refusals)])
+    with ExitStack() as stack:
+        if refusals:
+            stack.enter_context(pytest.raises(TwilError, match="cannot begin" if rank else "taken"))
+        stack.enter_context(World(rank=rank, size=2).reserve(place()))
+        assert not refusals
+    assert entered == ([0] if rank == refusals == 0 else [])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bundles import POLARITY, write_bundle
+from locks import held
 
 from twil.errors import ConfigError, DataError, MissingExtraError, ModelError, TwilError
 from twil.predict import ray as engine
@@ -220,6 +221,16 @@ def test_a_folder_that_is_there_is_replaced_only_when_forced_and_when_twil_wrote
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(TwilError, match=r"what twil did not write there \(notes\.txt\)"):
         run(table, bundle, tmp_path / "out", overwrite=True)
+
+
+def test_an_output_that_another_run_writes_is_refused_before_any_work(tmp_path: Path) -> None:
+    with held(tmp_path / "out"):
+        for overwrite in (False, True):
+            with pytest.raises(TwilError, match=r"another process is writing .*/out: wait for it"):
+                run(tmp_path / "absent.tsv", tmp_path / "absent", tmp_path / "out", overwrite=overwrite)
+    with pytest.raises(ModelError, match="absent"):
+        run(tmp_path / "absent.tsv", tmp_path / "absent", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(

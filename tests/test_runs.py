@@ -80,6 +80,7 @@ def test_an_interrupted_series_goes_on_where_it_was(tmp_path: Path, tokenizer_fi
         assert isinstance(event, Interrupted)
     first.close()
     assert not (tmp_path / "part").exists()
+    (tmp_path / "part.runs" / ".seed-6.lock").touch()  # as a process leaves it that is killed
     rest = list(finetune_runs(config, tmp_path / "part", runs=3, resume=True))
     assert [event.kept for event in rest if isinstance(event, RunDone)] == [True, False, False]
     steps = sum(isinstance(event, StepDone) for event in rest)

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, each written by one run at a time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from twil.errors import ModelError, TwilError, first_line
 
@@ -21,6 +22,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
+_ATTEMPTS = 10  # at a lock whose holders end and remove it just then
+
+_reserved: dict[Path, bool] = {}
+"""The outputs that are being made in this process, and whether what is there may be replaced."""
 
 
 @contextmanager
@@ -30,20 +35,25 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     The content is flushed to disk before the move. When the block raises, `path` is left as it was
     and the temporary file is removed.
 
-    A link is followed: the file that it leads to is replaced, not the link.
+    A link is followed: the file that it leads to is replaced, not the link. What has appeared since
+    `reserved_files` found the path vacant stays, and the new file is kept beside it under another name.
 
     Raises:
-        TwilError: There is no folder for it, it is a device or a pipe, or the system refuses a file there.
+        TwilError: There is no folder for it, it is a device or a pipe, or the system refuses a file there;
+            or something else has appeared there.
     """
     path = Path(path)
     check_parent(path)
     _check_no_device(path)
-    end = path.resolve()
+    end = _follow(path)
     # The name keeps its ending, from which writers choose format and compression.
     temporary = end.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
     try:
         yield temporary
         _sync(temporary)
+        may_replace = _reserved.get(path.absolute())
+        if end.exists() and (may_replace is False or (may_replace and end.is_dir())):
+            raise _keep(temporary, end)
         temporary.replace(end)
         _sync(end.parent)
     except OSError as error:
@@ -59,7 +69,7 @@ def remove_leftovers(path: str | Path) -> None:
     """Remove the temporary files that killed writes of `path` left beside it."""
     path = Path(path)
     form = re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(path.name))
-    for entry in path.resolve().parent.iterdir():
+    for entry in _follow(path).parent.iterdir():
         if form.fullmatch(entry.name):
             entry.unlink(missing_ok=True)
 
@@ -74,10 +84,12 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
         own: Names of what such a folder holds; one that holds anything else is never replaced.
 
     Raises:
-        TwilError: `path` is taken, or nothing can be written there.
+        TwilError: `path` is taken, or nothing can be written there. Where it has been taken since the work
+            began, what was written is kept beside it under another name.
     """
     path = Path(path)
-    check_vacant(path, overwrite=overwrite, own=own)
+    if path.absolute() not in _reserved:  # it was vacant then, and what was made since must not be lost
+        check_vacant(path, overwrite=overwrite, own=own)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
@@ -89,6 +101,10 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
             if file.is_file():  # some writers keep what they wrote to its owner
                 file.chmod(0o666 & ~_umask())
             _sync(file)
+        try:
+            check_vacant(path, overwrite=overwrite, own=own)
+        except TwilError as error:
+            raise _keep(temporary, path) from error
         _move_folder(temporary, path)
         _sync(path.parent)
     finally:
@@ -96,38 +112,76 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
 
 
 @contextmanager
-def exclusive(path: str | Path) -> Iterator[None]:
-    """Hold the file at `path` for this process alone; the system lets go of it however the process ends.
+def reserved_folder(
+    path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()
+) -> Iterator[None]:
+    """Hold a place for a folder from before the work that makes it until it is there.
+
+    The block, in which `atomic_folder` is called at whatever depth, is the only one that writes it, of this
+    process and of all others; see `sole_writer`.
+
+    Args:
+        path: Where the folder ends up.
+        overwrite: It may replace a folder that holds nothing but what is named in `own`.
+        own: Names of what such a folder holds.
 
     Raises:
-        TwilError: Another process holds it.
+        TwilError: `path` is taken, another run writes it, or nothing can be written there.
     """
-    path = Path(path)
-    with path.open("ab") as file:
-        if not _lock(file):
-            raise TwilError(
-                f"another process is at work in {path.parent}: wait for it, or choose another output"
-            )
+    with sole_writer(path):
+        check_vacant(path, overwrite=overwrite, own=own)
+        with _noted(path, overwrite=overwrite):
+            yield
+
+
+@contextmanager
+def reserved_files(*paths: str | Path, overwrite: bool = False) -> Iterator[None]:
+    """Hold the places of files from before the work that makes them until they are there.
+
+    As `reserved_folder`, for files that `atomic_file` writes.
+
+    Args:
+        paths: Where the files end up.
+        overwrite: They may replace files.
+
+    Raises:
+        TwilError: One is taken or named twice, another run writes it, or nothing can be written there.
+    """
+    with ExitStack() as stack:
+        ends = set[Path]()
+        for path in paths:
+            if (end := _follow(Path(path))) in ends:
+                raise TwilError(f"{path} is named twice as an output: name it once")
+            ends.add(end)
+            stack.enter_context(sole_writer(path))
+            check_vacant_file(path, overwrite=overwrite)
+            stack.enter_context(_noted(path, overwrite=overwrite))
         yield
 
 
 @contextmanager
 def sole_writer(output: str | Path) -> Iterator[None]:
-    """Be the only process that writes an output; of one that is killed, the system ends that, too.
+    """Be the only run that writes an output, whatever names and links lead to it.
+
+    The lock is one of the system, which lets go of it however the process ends, on a file beside the output
+    that is removed at the end. One that a killed process has left locks nothing. A folder beside which
+    nothing may be written is locked itself. Where a system has no such locks, nobody is kept out.
 
     Raises:
-        TwilError: Another process writes it.
+        TwilError: Another run writes it, it is a device or a pipe, or nothing can be written beside it.
     """
     output = Path(output)
-    path = output.resolve().with_name(f".{output.name}.lock")
-    with path.open("ab") as file:
-        # One that was removed meanwhile locks nothing.
-        if not _lock(file) or not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-            raise TwilError(f"another process is writing {output}: wait for it, or choose another output")
-        try:
-            yield
-        finally:
-            _remove(path)
+    _check_no_device(output)
+    end = _follow(output)
+    if not (output.name and output.is_dir()):
+        check_parent(output)
+    lock = end.parent / f".{end.name}.lock"
+    descriptor, beside = _take(lock, end, output)
+    with ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        if beside:
+            stack.callback(_remove, lock)
+        yield
 
 
 def check_vacant(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> None:
@@ -258,14 +312,73 @@ def _check_no_device(path: Path) -> None:
         raise TwilError(f"{path} is a device or a pipe, which would be replaced: choose another output")
 
 
-def _lock(file: IO[bytes]) -> bool:
+@contextmanager
+def _noted(path: str | Path, *, overwrite: bool) -> Iterator[None]:
+    place = Path(path).absolute()
+    _reserved[place] = overwrite
+    try:
+        yield
+    finally:
+        _reserved.pop(place, None)  # without locks, another run in this process may have come and gone
+
+
+def _keep(temporary: Path, path: Path) -> TwilError:
+    """Give what was made for a path that is taken by now a name beside it, and say which."""
+    stem, ending = (path.name, "") if temporary.is_dir() else (path.stem, path.suffix)
+    names = (path.with_name(f"{stem}-{number}{ending}") for number in count(2))
+    kept = next(name for name in names if not name.exists())
+    temporary.replace(kept)
+    return TwilError(
+        f"another process has written {path} meanwhile, and it is not replaced: what was made is in {kept}"
+    )
+
+
+def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
+    """Take the lock of an output; return it open, and whether it is the file and not the output itself."""
+    for _ in range(_ATTEMPTS):
+        descriptor, beside = _open_lock(lock, end, output)
+        if not _lock(descriptor):
+            os.close(descriptor)
+            break
+        if not beside or _leads_to(lock, descriptor):
+            return descriptor, beside
+        os.close(descriptor)  # who held it has ended, and removed it
+    raise TwilError(f"another process is writing {output}: wait for it, or choose another output")
+
+
+def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666), True
+    except OSError as error:
+        if not end.is_dir():
+            raise TwilError(
+                f"{output} cannot be written ({error.strerror}: {lock.name}): choose another output"
+            ) from error
+    return os.open(end, os.O_RDONLY), False
+
+
+def _lock(descriptor: int) -> bool:
     """Lock an open file for this process; False where another one has it."""
     if fcntl is not None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:  # a file system without locks
+            return True
     return True
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _follow(path: Path) -> Path:
+    """Give where a path leads; of links that lead in a circle, itself."""
+    return Path(os.path.realpath(path))  # Path.resolve raises there
 
 
 def _remove(temporary: Path) -> None:

@@ -7,7 +7,7 @@ some numbers of each row, and its pieces until it is known where they go.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ from twil.data.spool import RUN_ROWS
 from twil.data.tables import OnError
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
-from twil.storage import atomic_folder, check_vacant, sha256, write_json
+from twil.storage import atomic_folder, reserved_folder, sha256, write_json
 from twil.text.special import find_special
 from twil.text.tokenizer import encode_batch, load_tokenizer, max_length, save_tokenizer, set_max_length
 from twil.version import __version__
@@ -137,7 +137,7 @@ Event = Progress | Summary
 def build_corpus(
     files: Sequence[str | Path],
     target: str | Path,
-    tokenizer: str | Path | Tokenizer,
+    tokenizer: str | Path | Tokenizer | Callable[[], Tokenizer],
     options: CorpusOptions = CorpusOptions(),
     *,
     dev_files: Sequence[str | Path] = (),
@@ -151,7 +151,7 @@ def build_corpus(
     Args:
         files: Tables of pairs or of single texts, in any mix.
         target: The folder to write.
-        tokenizer: The `tokenizer.json`, or a tokenizer that is loaded already.
+        tokenizer: The `tokenizer.json`, a tokenizer that is loaded already, or what loads it.
         options: How it is made.
         dev_files: Tables that are held out as they are. They are read first: a row that repeats one of
             theirs is left out of what is learned from.
@@ -164,7 +164,7 @@ def build_corpus(
         ConfigError: Options do not fit one another.
         DataError: A file cannot be read as asked, is given twice, or no row is left to learn from.
         ModelError: The tokenizer is absent or of another kind.
-        TwilError: The target is taken.
+        TwilError: The target is taken, or another process writes it.
     """
     start = perf_counter()
     if dev_files and options.dev:
@@ -173,14 +173,13 @@ def build_corpus(
     if options.seed is not None and not share:
         raise ConfigError("--seed would have no effect: only where a share is drawn to be held out (--dev)")
     seed = options.seed or 0
-    check_vacant(target, overwrite=overwrite, own=FILES)
-    encoder = _open_tokenizer(tokenizer, options.max_length)
-    sources = _open_sources(files, dev_files, options)
-    with (
-        atomic_folder(target, overwrite=overwrite, own=FILES) as folder,
-        TemporaryDirectory(prefix="spool-", dir=folder) as scratch,
-        RowSpool(Path(scratch), piece_type(encoder.get_vocab_size())) as spool,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(reserved_folder(target, overwrite=overwrite, own=FILES))
+        encoder = _open_tokenizer(tokenizer, options.max_length)
+        sources = _open_sources(files, dev_files, options)
+        folder = stack.enter_context(atomic_folder(target, overwrite=overwrite, own=FILES))
+        scratch = stack.enter_context(TemporaryDirectory(prefix="spool-", dir=folder))
+        spool = stack.enter_context(RowSpool(Path(scratch), piece_type(encoder.get_vocab_size())))
         build = _Build(spool, encoder, sources, drop_duplicates=options.drop_duplicates)
         yield from build.read(start)
         yield Progress("finding repeats and conversations", build.rows, perf_counter() - start)
@@ -393,7 +392,11 @@ def _texts(rows: PairRows) -> list[str] | list[tuple[str, str]]:
     return rows.first if rows.second is None else list(zip(rows.first, rows.second, strict=True))
 
 
-def _open_tokenizer(source: str | Path | Tokenizer, length: int | None) -> Tokenizer:
+def _open_tokenizer(
+    source: str | Path | Tokenizer | Callable[[], Tokenizer], length: int | None
+) -> Tokenizer:
+    if not isinstance(source, str | Path | Tokenizer):
+        source = source()
     tokenizer = source if isinstance(source, Tokenizer) else load_tokenizer(source)
     if length is not None:
         set_max_length(tokenizer, length)

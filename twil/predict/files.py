@@ -107,22 +107,22 @@ def predict_file(
         raise ConfigError("what was written to a stream cannot be continued: name an output file")
     find_format(target, output_format)
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
-    texts = (text,) if text_pair is None else (text, text_pair)
-    reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-    tables, found_id = open_tables(source, texts, id_column, keep, **reading)
-    check_target(source, target)
-    if isinstance(model, Predictor):
-        predictor = model
-    else:
-        options.setdefault("side_by_side", True)
-        predictor = Predictor(model, **options)
-    check_texts(predictor.bundle, texts, pair=predictor.pair)
-    wanted = shard_rows(shard, tables)
-    repeated = repeated_columns(found_id, file_column, keep)
-    errors = on_error == "mark"
-    columns = output_columns(predictor.task, repeated, errors=errors)
-    session = predictor.session
     with state or nullcontext():
+        texts = (text,) if text_pair is None else (text, text_pair)
+        reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
+        tables, found_id = open_tables(source, texts, id_column, keep, **reading)
+        check_target(source, target)
+        if isinstance(model, Predictor):
+            predictor = model
+        else:
+            options.setdefault("side_by_side", True)
+            predictor = Predictor(model, **options)
+        check_texts(predictor.bundle, texts, pair=predictor.pair)
+        wanted = shard_rows(shard, tables)
+        repeated = repeated_columns(found_id, file_column, keep)
+        errors = on_error == "mark"
+        columns = output_columns(predictor.task, repeated, errors=errors)
+        session = predictor.session
         resumed = state is not None and state.open(run_settings(predictor, window_rows))
         work = Work(predictor, texts, predictor.gather, state, live=is_stream(target))
         yield announced(predictor, tables, tuple(columns), found_id, resumed=resumed)

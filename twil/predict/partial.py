@@ -44,8 +44,8 @@ _OWN = (re.compile(re.escape(_SETTINGS)), _PART, re.compile(r"\.\d+-[0-9a-f]{8}\
 class PartialRun:
     """Keeps the answers of one run in the folder ``OUTPUT.partial``, until it ends well.
 
-    In its ``with`` block, whatever ends the work keeps what is done so far, where that took longer than
-    `KEEP_SECONDS`. No other process writes the same output meanwhile.
+    In its ``with`` block, in which all the work is done, no other run writes the same output, and whatever
+    ends the work keeps what is done so far, where that took longer than `KEEP_SECONDS`.
 
     Args:
         target: The output.
@@ -56,16 +56,15 @@ class PartialRun:
         root: The folder.
 
     Raises:
-        ConfigError: An interrupted run lies there.
-        TwilError: Something else lies there; or, on entry, another process writes the output.
+        ConfigError: On entry, an interrupted run lies there.
+        TwilError: On entry, another process writes the output, or something else lies there.
     """
 
     def __init__(self, target: Path, *, resume: bool, overwrite: bool) -> None:
         self.root = partial_folder(target)
         self._taken = 0
         self._target = target
-        self._resume = resume
-        check_vacant_state(self.root, _OWN, resume=resume, overwrite=overwrite)
+        self._resume, self._overwrite = resume, overwrite
         self._settings: dict[str, str] = {}
         self._pending: list[tuple[bytes, Answers]] = []
         self._parts = 0
@@ -147,7 +146,10 @@ class PartialRun:
             self.root.rmdir()
 
     def __enter__(self) -> Self:
-        self._alone.enter_context(sole_writer(self._target))
+        with ExitStack() as stack:
+            stack.enter_context(sole_writer(self._target))
+            check_vacant_state(self.root, _OWN, resume=self._resume, overwrite=self._overwrite)
+            self._alone = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

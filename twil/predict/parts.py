@@ -19,7 +19,7 @@ import pyarrow.fs
 from twil.data.formats import find_format
 from twil.data.streams import is_stream
 from twil.errors import DataError, TwilError, first_line
-from twil.storage import atomic_folder, check_vacant
+from twil.storage import atomic_folder, reserved_folder
 
 DONE = "_SUCCESS"
 """The file that is written last to a folder that cannot be moved into its place."""
@@ -106,12 +106,12 @@ def output_folder(target: str, *, overwrite: bool) -> Iterator[Output]:
     Raises:
         TwilError: Something is there, or cannot be written.
     """
-    check_output(target, overwrite=overwrite)
     if not _is_url(target):
         path = Path(target).absolute()
         with atomic_folder(path, overwrite=overwrite, own=_own_names(target)) as folder:
             yield _SharedFolder(folder)
         return
+    _check_vacant_store(target, overwrite=overwrite)
     store = _Store(target)
     store.clear()
     try:
@@ -138,17 +138,28 @@ def check_apart(files: list[str], target: str) -> None:
                 )
 
 
-def check_output(target: str, *, overwrite: bool) -> None:
-    """Refuse an output that is a stream, or is there.
+@contextmanager
+def reserved_output(target: str, *, overwrite: bool) -> Iterator[None]:
+    """Hold the place of an output from before the work that makes it; in object stores nothing can be held.
+
+    Args:
+        target: A folder or a URL, as of `output_folder`, which is called in the block.
+        overwrite: It may replace parts.
 
     Raises:
-        TwilError: It names what is there.
+        TwilError: It is a stream or is there, or another process writes it.
     """
     if is_stream(target):
         raise DataError("many machines write a folder and no stream: name one with -o", file=target)
-    if not _is_url(target):
-        check_vacant(Path(target).absolute(), overwrite=overwrite, own=_own_names(target))
+    if _is_url(target):
+        _check_vacant_store(target, overwrite=overwrite)
+        yield
         return
+    with reserved_folder(Path(target).absolute(), overwrite=overwrite, own=_own_names(target)):
+        yield
+
+
+def _check_vacant_store(target: str, *, overwrite: bool) -> None:
     held = _held(target)
     if held and not overwrite:
         raise TwilError(f"{target} is there already: choose another name, or replace it with --force")

@@ -29,11 +29,11 @@ from twil.predict.inputs import Sources, check_on_error, open_tables, source_pat
 from twil.predict.parts import (
     Output,
     check_apart,
-    check_output,
     find_files,
     local_copy,
     output_folder,
     part_name,
+    reserved_output,
 )
 from twil.predict.predictor import classifier_task
 from twil.predict.providers import ON_NVIDIA, ProviderChoice
@@ -91,46 +91,48 @@ def predict_on_ray(
         ConfigError: `on_error` is unknown, or the cluster has not as many CPUs or GPUs.
         DataError: The tables cannot be read as asked.
         ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
-        TwilError: The output is there already, or the cluster failed.
+        TwilError: The output is there already or is written by another process, or the cluster failed.
     """
     require("ray", purpose=_PURPOSE)
     check_on_error(on_error)
     if threads < 1 or (workers is not None and workers < 1):
         raise ConfigError("there is at least one worker, and it has at least one thread")
-    bundle = open_bundle(model)
-    task = classifier_task(bundle)
     texts = (text,) if text_pair is None else (text, text_pair)
-    check_texts(bundle, texts, pair=task.pair)
-    check_output(target, overwrite=overwrite)
-    files = [file for path in source_paths(source) for file in find_files(str(path))]
-    if twice := [file for file, count in Counter(files).items() if count > 1]:
-        raise DataError("is named twice, and its rows would be there twice: name it once", file=twice[0])
-    check_apart(files, target)
-    with local_copy(files[0]) as path:  # what its first lines tell is told before any work
-        _, found_id = open_tables(path, texts, id_column, keep)
-    job = Job(texts, found_id, id_column is not None, tuple(keep), on_error, provider, threads, batch_tokens)
-    columns = output_columns(task, job.repeated, errors=on_error == "mark")
-    begin = perf_counter()
     parts: dict[str, dict[str, Any]] = {}
 
     def total(key: str) -> int:
         return sum(part[key] for part in parts.values())
 
-    # The cluster ends first, so that nothing is written to a folder that was given up. It also begins first:
-    # where it cannot, an older output stays.
-    with ExitStack() as outputs, _cluster() as ray:
-        workers = _check_room(ray, job, workers)
-        content = _ship(ray, bundle)
-        output = outputs.enter_context(output_folder(target, overwrite=overwrite))
-        yield ClusterStarted(bundle.folder, workers, threads, len(files), tuple(columns), found_id)
-        for part in _predicted_parts(ray, job, files, content, output, workers):
-            parts[part["name"]] = part
-            yield Progress(total("rows"), perf_counter() - begin)
-        written = {name for name, part in parts.items() if part["rows"]}
-        if not written:  # a folder without a part would have no columns
-            written = {part_name(0, 0)}
-            write_part(output, part_name(0, 0), columns, {name: [] for name in columns})
-        output.check(written)
+    with reserved_output(target, overwrite=overwrite):
+        bundle = open_bundle(model)
+        task = classifier_task(bundle)
+        check_texts(bundle, texts, pair=task.pair)
+        files = [file for path in source_paths(source) for file in find_files(str(path))]
+        if twice := [file for file, count in Counter(files).items() if count > 1]:
+            raise DataError("is named twice, and its rows would be there twice: name it once", file=twice[0])
+        check_apart(files, target)
+        with local_copy(files[0]) as path:  # what its first lines tell is told before any work
+            _, found_id = open_tables(path, texts, id_column, keep)
+        job = Job(
+            texts, found_id, id_column is not None, tuple(keep), on_error, provider, threads, batch_tokens
+        )
+        columns = output_columns(task, job.repeated, errors=on_error == "mark")
+        begin = perf_counter()
+        # The cluster ends first, so that nothing is written to a folder that was given up. It also begins
+        # first: where it cannot, an older output stays.
+        with ExitStack() as outputs, _cluster() as ray:
+            workers = _check_room(ray, job, workers)
+            content = _ship(ray, bundle)
+            output = outputs.enter_context(output_folder(target, overwrite=overwrite))
+            yield ClusterStarted(bundle.folder, workers, threads, len(files), tuple(columns), found_id)
+            for part in _predicted_parts(ray, job, files, content, output, workers):
+                parts[part["name"]] = part
+                yield Progress(total("rows"), perf_counter() - begin)
+            written = {name for name, part in parts.items() if part["rows"]}
+            if not written:  # a folder without a part would have no columns
+                written = {part_name(0, 0)}
+                write_part(output, part_name(0, 0), columns, {name: [] for name in columns})
+            output.check(written)
     yield ClusterSummary(
         rows=total("rows"),
         seconds=perf_counter() - begin,

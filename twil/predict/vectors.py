@@ -123,37 +123,37 @@ def embed_file(
     check_on_error(on_error)
     array = _holds_array(target, tokens=tokens, more={"--keep": keep, "--file-column": file_column})
     state = PartialRun(Path(target), resume=resume, overwrite=overwrite)
-    reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-    tables, found_id = open_tables(source, (text,), id_column, keep, **reading)
-    check_target(source, target)
-    ids = _ids_file(source, Path(target), found_id) if array else None
-    if isinstance(model, Embedder):
-        embedder = model
-    else:
-        options.setdefault("side_by_side", True)
-        embedder = Embedder(model, normalize=bool(normalize), **options)
-    wanted = shard_rows(shard, tables)
-    repeated = list(repeated_columns(found_id, file_column, keep))
-    made = [
-        free_name(name, repeated)
-        for name in ((PIECES_COLUMN, VECTORS_COLUMN) if tokens else (VECTOR_COLUMN,))
-    ]
-    errors = free_name(ERROR_COLUMN, repeated)
-    if on_error == "mark" and not array:
-        repeated.append(errors)
-    width = embedder.token_width if tokens else embedder.width
-    longest = embedder.bundle.manifest.max_length if tokens else 1
-    size = min(window_rows, max(1, _HELD_BYTES // (4 * longest * width)))
-    settings = run_settings(embedder, size, tokens=tokens, normalize=embedder.normalize)
-    gather = embedder.gather_tokens if tokens else embedder.gather
-    output = TOKENS if tokens else POOLED
-    session = embedder.session
-    writer: VectorWriter = (
-        ArrayWriter(target, width, ids=ids, id_column=found_id)
-        if array
-        else VectorTableWriter(target, repeated, made, width)
-    )
     with state:
+        reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
+        tables, found_id = open_tables(source, (text,), id_column, keep, **reading)
+        check_target(source, target)
+        ids = _ids_file(source, Path(target), found_id) if array else None
+        if isinstance(model, Embedder):
+            embedder = model
+        else:
+            options.setdefault("side_by_side", True)
+            embedder = Embedder(model, normalize=bool(normalize), **options)
+        wanted = shard_rows(shard, tables)
+        repeated = list(repeated_columns(found_id, file_column, keep))
+        made = [
+            free_name(name, repeated)
+            for name in ((PIECES_COLUMN, VECTORS_COLUMN) if tokens else (VECTOR_COLUMN,))
+        ]
+        errors = free_name(ERROR_COLUMN, repeated)
+        if on_error == "mark" and not array:
+            repeated.append(errors)
+        width = embedder.token_width if tokens else embedder.width
+        longest = embedder.bundle.manifest.max_length if tokens else 1
+        size = min(window_rows, max(1, _HELD_BYTES // (4 * longest * width)))
+        settings = run_settings(embedder, size, tokens=tokens, normalize=embedder.normalize)
+        gather = embedder.gather_tokens if tokens else embedder.gather
+        output = TOKENS if tokens else POOLED
+        session = embedder.session
+        writer: VectorWriter = (
+            ArrayWriter(target, width, ids=ids, id_column=found_id)
+            if array
+            else VectorTableWriter(target, repeated, made, width)
+        )
         resumed = state.open(settings, beside=ids)
         work = Work(embedder, (text,), gather, state, output=output, pieces=tokens)
         yield announced(embedder, tables, () if array else (*repeated, *made), found_id, resumed=resumed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from twil.data.tables import TableWriter
@@ -12,24 +13,28 @@ from twil.page.document import write_page
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_page import make_comparison_page
 from twil.reports.comparison_tables import comparison_grids, explain_tests
-from twil.storage import atomic_file, check_vacant_file, write_json
+from twil.storage import atomic_file, reserved_files, write_json
 
 _DOCUMENTS = (".html", ".md", ".json")
 _TABLES = (".tsv", ".csv")
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a file that a comparison cannot be written to.
+@contextmanager
+def reserved_outputs(*paths: str | Path, overwrite: bool = False) -> Iterator[None]:
+    """Hold the places of the files that a comparison is written to, from before it is made.
 
     Raises:
-        ConfigError: The ending of its name is of no form.
-        TwilError: It is taken, or lies in no folder.
+        ConfigError: The ending of a name is of no form.
+        TwilError: One is taken or named twice, another process writes it, or it lies in no folder.
     """
-    if Path(path).suffix.lower() not in (*_DOCUMENTS, *_TABLES):
-        raise ConfigError(
-            f"the ending of {path} does not tell what to write: use one of {', '.join(_DOCUMENTS + _TABLES)}"
-        )
-    check_vacant_file(path, overwrite=overwrite)
+    for path in paths:
+        if Path(path).suffix.lower() not in (*_DOCUMENTS, *_TABLES):
+            raise ConfigError(
+                f"the ending of {path} does not tell what to write: "
+                f"use one of {', '.join(_DOCUMENTS + _TABLES)}"
+            )
+    with reserved_files(*paths, overwrite=overwrite):
+        yield
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> None:

@@ -16,7 +16,7 @@ from twil.config.training import FinetuneConfig
 from twil.errors import ConfigError
 from twil.interruption import check_state
 from twil.model.folder import copy
-from twil.storage import atomic_file, check_parent, exclusive, write_json
+from twil.storage import atomic_file, check_parent, write_json
 
 JOURNAL, TRIALS = "study.journal", "trials"
 TSV, JSON, SETTINGS, BEST = "results.tsv", "results.json", "best.toml", "best"
@@ -80,23 +80,17 @@ class SearchFolder:
 
         Args:
             anew: Whether what lies there is given up.
-
-        Raises:
-            TwilError: Another process is at work there.
         """
         if anew and self.root.is_dir():
-            if self.journal.is_file():
-                with exclusive(self.journal):
-                    pass
             shutil.rmtree(self.root)
         self.trials.mkdir(parents=True, exist_ok=True)
 
     def clear_trials(self, keep: Collection[int], ended: Collection[int]) -> None:
         """Remove what lies of trials that have ended, but for the models of some."""
         for entry in self.trials.iterdir():
-            match = re.fullmatch(r"\.?(\d{4,})(\.runs|-.*)?", entry.name)
+            match = re.fullmatch(r"\.?(\d{4,})(\.runs|\.lock|-.*)?", entry.name)
             if match and int(match[1]) in ended and (match[2] or int(match[1]) not in keep):
-                shutil.rmtree(entry)
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def write_results(self, rows: Sequence[Mapping[str, object]], results: Mapping[str, Any]) -> None:
         """Write the table and the whole account, each whole or not at all."""

@@ -37,7 +37,7 @@ from twil.search.folder import SearchFolder
 from twil.search.processes import Processes
 from twil.search.study import Study, quiet
 from twil.search.trials import TrialResult, best_of, table
-from twil.storage import exclusive
+from twil.storage import sole_writer
 from twil.train.distributed import check_alone
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Started, describe_sets, read_sets
@@ -81,7 +81,7 @@ def search(
         ConfigError: A setting does not fit, or those of an interrupted search were others.
         DataError: A file cannot be used.
         ModelError: A model cannot be loaded, or no trial came to its end.
-        TwilError: The output is taken, or another process is at work there.
+        TwilError: The output is taken, or another process writes it.
         MissingExtraError: Optuna is not installed.
     """
     begin = time.monotonic()
@@ -90,10 +90,10 @@ def search(
         raise ConfigError(f"{jobs} processes do nothing: give --jobs 1 or more")
     require("optuna", purpose="a search")
     folder = SearchFolder(Path(output) if Path(output).name else Path(output).absolute())
-    folder.check_vacant(resume=resume, overwrite=overwrite)
-    data, shared = check_plan(plan, device)
-    folder.make(anew=overwrite and not resume)
-    with exclusive(folder.journal), quiet():
+    with sole_writer(folder.root), quiet():
+        folder.check_vacant(resume=resume, overwrite=overwrite)
+        data, shared = check_plan(plan, device)
+        folder.make(anew=overwrite and not resume)
         config = plan.config(next(plan.space.probes()))
         study = Study(folder.journal, plan, metric=data.metric, seed=config.train.seed)
         if study.fingerprint is None:
@@ -105,10 +105,8 @@ def search(
         search.tidy()
         with Here(should_stop) if jobs == 1 else Processes(jobs) as crew:
             yield from search.run(crew, should_stop)
-        if search.stopping:
-            yield SearchInterrupted(len(study.results()))
-            return
-        yield search.finish(begin)
+        last = SearchInterrupted(len(study.results())) if search.stopping else search.finish(begin)
+    yield last  # here, so that who stops listening at it does not keep the output
 
 
 @dataclass

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from torch import Tensor
 from twil.config.loop import LOG
 from twil.errors import ModelError, TwilError, first_line
 from twil.interruption import check_state, check_vacant_state
-from twil.storage import atomic_folder
+from twil.model.folder import FILES
+from twil.storage import atomic_folder, reserved_folder
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 _NAME = re.compile(r"checkpoint-(\d{6})")
@@ -58,7 +61,7 @@ class CheckpointFolder:
     @classmethod
     def beside(cls, output: Path) -> CheckpointFolder:
         """Give the folder of the run that writes `output`."""
-        return cls(output.with_name(output.name + ".checkpoint"))
+        return cls(output.parent / f"{output.name}.checkpoint")
 
     def save(self, checkpoint: Checkpoint, *, keep: int = 1) -> None:
         """Write a checkpoint, then remove the ones before it but for the latest `keep`.
@@ -126,6 +129,23 @@ class CheckpointFolder:
             TwilError: Something else lies there.
         """
         check_vacant_state(self.root, _OWN, resume=resume, overwrite=overwrite)
+
+    @contextmanager
+    def reserved(self, output: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Be the only run that writes a model folder and, beside it, this one.
+
+        Args:
+            output: The model folder.
+            resume: An interrupted run may be continued.
+            overwrite: A model folder may be replaced, and an interrupted run given up.
+
+        Raises:
+            ConfigError: An interrupted run lies there.
+            TwilError: The output is taken, another run writes it, or something else lies there.
+        """
+        with reserved_folder(output, overwrite=overwrite, own=FILES):
+            self.check_vacant(resume=resume, overwrite=overwrite)
+            yield
 
     def clear(self) -> None:
         """Remove all checkpoints of the run, and the folder.

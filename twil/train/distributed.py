@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from twil.errors import ConfigError
+from twil.errors import ConfigError, TwilError
 
 _PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be writing a checkpoint
 
@@ -81,6 +81,27 @@ class World:
         """Wait until every process is here."""
         if self.size > 1:
             dist.barrier(group=self.control)
+
+    @contextmanager
+    def reserve(self, place: AbstractContextManager[None]) -> Iterator[None]:
+        """Have the main process hold the place of the output for all; where it cannot, no process goes on.
+
+        Args:
+            place: What the main process enters.
+
+        Raises:
+            TwilError: It cannot.
+        """
+        refused: TwilError | None = None
+        with ExitStack() as stack:
+            if self.main:
+                try:
+                    stack.enter_context(place)
+                except TwilError as error:
+                    refused = error
+            if any(self.total([refused is not None])):
+                raise refused or TwilError("the first of the processes cannot begin, and says why")
+            yield
 
     def replicate(self, network: nn.Module) -> nn.Module:
         """Wrap a network so that its gradients become the mean over all processes."""

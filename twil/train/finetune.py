@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,10 +18,10 @@ from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_cover
 from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.errors import DataError
 from twil.model.classifier import make_classifier
-from twil.model.folder import FILES, hub_origin, save, weights_hash
+from twil.model.folder import hub_origin, save, weights_hash
 from twil.model.text_model import parameter_count
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
-from twil.storage import check_vacant, sha256
+from twil.storage import sha256
 from twil.task import Task
 from twil.text.tokenizer import max_length
 from twil.train.checkpoint import CheckpointFolder
@@ -31,7 +31,7 @@ from twil.train.decisions import Decision, check_decision, decide
 from twil.train.devices import choose_device
 from twil.train.distributed import World, join_world
 from twil.train.layers import freeze, layer_rates
-from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps
+from twil.train.loop import Evaluated, Interrupted, LoopEvent, Trainer, count_steps
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 
@@ -142,18 +142,18 @@ def finetune(
         ConfigError: A setting does not fit.
         DataError: A file cannot be used.
         ModelError: The model cannot be loaded, or training has diverged.
-        TwilError: The output is taken.
+        TwilError: The output is taken, or another process writes it.
     """
     output = Path(output) if Path(output).name else Path(output).absolute()
-    checkpoints = CheckpointFolder.beside(output)
-    check_vacant(output, overwrite=overwrite, own=FILES)
-    checkpoints.check_vacant(resume=resume, overwrite=overwrite)
     place = choose_device(device, config.train.precision)
-    with join_world(place.type) as world:
+    checkpoints = CheckpointFolder.beside(output)
+    reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
+    with join_world(place.type) as world, world.reserve(reserved):
         if place.type == "cuda":
             place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
         run = _Run(config, output, checkpoints, place, world)
-        yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+        last = yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+    yield last  # here, so that who stops listening at it does not keep the output
 
 
 class _Run:
@@ -195,7 +195,8 @@ class _Run:
 
     def events(
         self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
-    ) -> Iterator[FinetuneEvent]:
+    ) -> Generator[FinetuneEvent, None, Interrupted | Finished]:
+        """Train, and give what comes last."""
         trainer = self._trainer(should_stop)
         resumed = resume and trainer.resume()
         self.world.wait()  # no checkpoint goes before every process has read it
@@ -205,12 +206,11 @@ class _Run:
         yield self._started(trainer)
         with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
             for event in trainer.run():
-                if isinstance(event, StepDone | Evaluated):
-                    log.add(event)
-                yield event
                 if isinstance(event, Interrupted):
-                    return
-        yield self._finish(trainer, log, overwrite=overwrite)
+                    return event
+                log.add(event)
+                yield event
+        return self._finish(trainer, log, overwrite=overwrite)
 
     def _trainer(self, should_stop: Callable[[], bool]) -> Trainer:
         decay = self.config.train.layer_decay

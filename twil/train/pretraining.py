@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,17 +19,16 @@ from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
 from twil.errors import ConfigError, ModelError
 from twil.machine import peak_memory
-from twil.model.folder import FILES, hub_origin, load_with_tokenizer, save, weights_hash
+from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_hash
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT, with_heads
-from twil.storage import check_vacant
 from twil.text.special import find_special
 from twil.text.tokenizer import check_own, max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.denoising import Denoising
 from twil.train.devices import Arithmetic, choose_device, choose_precision
 from twil.train.distributed import World, join_world
-from twil.train.loop import Evaluated, Interrupted, LoopEvent, StepDone, Trainer, count_steps, dev_metrics
+from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 
@@ -121,31 +121,31 @@ def pretrain(
         ConfigError: A setting does not fit.
         DataError: The corpus cannot be used.
         ModelError: The model cannot be loaded, or training has diverged.
-        TwilError: The output is taken.
+        TwilError: The output is taken, or another process writes it.
     """
     output = Path(output) if Path(output).name else Path(output).absolute()
-    place = check_place(config, output, resume=resume, overwrite=overwrite, device=device)
+    place = choose_device(device, config.train.precision)
     checkpoints = CheckpointFolder.beside(output)
-    with join_world(place.type) as world:
+    reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
+    with join_world(place.type) as world, world.reserve(reserved):
         if place.type == "cuda":
             place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
         run = _Run(config, output, checkpoints, place, world)
-        yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+        last = yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+    yield last  # here, so that who stops listening at it does not keep the output
 
 
-def check_place(
+@contextmanager
+def reserved_place(
     config: PretrainConfig, output: Path, *, resume: bool, overwrite: bool, device: str
-) -> torch.device:
-    """Find out before any work whether a run may write where it wants to and has its device.
+) -> Iterator[None]:
+    """Hold the output of a run while what the run needs is made, once it is known that its device is there.
 
     Args and errors are those of `pretrain`.
-
-    Returns:
-        The device.
     """
-    check_vacant(output, overwrite=overwrite, own=FILES)
-    CheckpointFolder.beside(output).check_vacant(resume=resume, overwrite=overwrite)
-    return choose_device(device, config.train.precision)
+    choose_device(device, config.train.precision)
+    with CheckpointFolder.beside(output).reserved(output, resume=resume, overwrite=overwrite):
+        yield
 
 
 class _Run:
@@ -172,7 +172,8 @@ class _Run:
 
     def events(
         self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
-    ) -> Iterator[PretrainEvent]:
+    ) -> Generator[PretrainEvent, None, Interrupted | PretrainingFinished]:
+        """Train, and give what comes last."""
         assert self.loop.lr is not None
         trainer = Trainer(
             self.objective,
@@ -197,12 +198,11 @@ class _Run:
         yield self._started(trainer.progress.step)
         with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
             for event in trainer.run():
-                if isinstance(event, StepDone | Evaluated):
-                    log.add(event)
-                yield event
                 if isinstance(event, Interrupted):
-                    return
-        yield self._finish(trainer, log, overwrite=overwrite)
+                    return event
+                log.add(event)
+                yield event
+        return self._finish(trainer, log, overwrite=overwrite)
 
     def _objective(self) -> Denoising:
         config, corpus = self.config, self.corpus

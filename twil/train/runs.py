@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings, check_state, check_vacant_state
 from twil.model.folder import FILES, RUN, copy, describe, read_run
 from twil.scoring.metrics import Report, metrics_of
-from twil.storage import check_vacant, write_json
+from twil.storage import reserved_folder, write_json
 from twil.train.decisions import Decision
 from twil.train.distributed import check_alone
 from twil.train.finetune import Finished, Started, finetune, read_sets
@@ -33,7 +33,7 @@ _OWN = tuple(
         re.compile,
         (
             r"seed-\d+(\.checkpoint)?",
-            r"\.seed-\d+-.*",  # left by a write that was killed
+            r"\.seed-\d+(-.*|\.lock)",  # left by a write that was killed
             r"(\.\d+-[0-9a-f]{8}\.)?settings\.json",
         ),
     )
@@ -122,7 +122,7 @@ def finetune_runs(
         ConfigError: A setting does not fit.
         DataError: A file cannot be used.
         ModelError: The model cannot be loaded, or training has diverged.
-        TwilError: The output is taken.
+        TwilError: The output is taken, or another process writes it.
     """
     begin = time.monotonic()
     check_alone("a series of runs")
@@ -130,42 +130,53 @@ def finetune_runs(
     root = runs_folder(output)
     seeds = _seeds(config, runs)
     check_decided(config, "the best of several runs")
-    check_vacant(output, overwrite=overwrite, own=FILES)
-    check_vacant_state(root, _OWN, resume=resume, overwrite=overwrite)
-    if not resume:
-        clear_runs(output)
-    _prepare(root, config)
+    with reserved_folder(output, overwrite=overwrite, own=FILES):
+        check_vacant_state(root, _OWN, resume=resume, overwrite=overwrite)
+        if not resume:
+            clear_runs(output)
+        _prepare(root, config)
+        done = yield from _train(root, config, seeds, device=device, should_stop=should_stop)
+        if isinstance(done, Interrupted):
+            last: Interrupted | SeriesFinished = done
+        else:
+            series = Series(done[0].metric, tuple(done))
+            best = root / f"seed-{seeds[series.best]}"
+            copy(best, output, read_run(best) | {"runs": series.as_dict()}, overwrite=overwrite)
+            if not keep_runs:
+                clear_runs(output)
+            last = SeriesFinished(series, read_finished(output, seconds=time.monotonic() - begin))
+    yield last  # here, so that who stops listening at it does not keep the output
+
+
+def _train(
+    root: Path, config: FinetuneConfig, seeds: list[int], *, device: str, should_stop: Callable[[], bool]
+) -> Generator[SeriesEvent, None, list[Run] | Interrupted]:
+    """Do the runs that are left, and give what all came to, or where they were interrupted."""
     done: list[Run] = []
     try:
         for run, seed in enumerate(seeds, start=1):
             folder = root / f"seed-{seed}"
             kept = (folder / RUN).is_file()
-            yield RunStarted(run, runs, seed)
+            yield RunStarted(run, len(seeds), seed)
             if not kept:
                 for event in finetune(
                     with_seed(config, seed), folder, resume=True, device=device, should_stop=should_stop
                 ):
+                    if isinstance(event, Interrupted):
+                        return event
                     if not isinstance(event, Finished):
                         yield event
-                    if isinstance(event, Interrupted):
-                        return
             done.append(_describe(folder))
-            yield RunDone(run, runs, done[-1], kept)
+            yield RunDone(run, len(seeds), done[-1], kept)
     finally:
         if [entry.name for entry in root.iterdir()] == [SETTINGS]:  # nothing was done that could be kept
-            clear_runs(output)
-
-    series = Series(done[0].metric, tuple(done))
-    best = root / f"seed-{seeds[series.best]}"
-    copy(best, output, read_run(best) | {"runs": series.as_dict()}, overwrite=overwrite)
-    if not keep_runs:
-        clear_runs(output)
-    yield SeriesFinished(series, read_finished(output, seconds=time.monotonic() - begin))
+            shutil.rmtree(root)
+    return done
 
 
 def runs_folder(output: Path) -> Path:
     """Name the folder in which the runs of a series lie while it goes on."""
-    return output.with_name(output.name + ".runs")
+    return output.parent / f"{output.name}.runs"
 
 
 def clear_runs(output: Path) -> None:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
+from locks import held
 
 from twil.errors import TwilError
-from twil.storage import atomic_file, atomic_folder, check_vacant, check_vacant_file
+from twil.storage import (
+    atomic_file,
+    atomic_folder,
+    check_vacant,
+    check_vacant_file,
+    reserved_files,
+    reserved_folder,
+    sole_writer,
+)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -150,3 +165,194 @@ def test_a_file_that_the_system_refuses_is_called_by_its_own_name(tmp_path: Path
 def test_errors_of_other_files_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "page.md"):
         (tmp_path / "absent").read_text(encoding="utf-8")
+
+
+def test_links_that_lead_in_a_circle_are_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "page.md").symlink_to("page.md")
+    with reserved_files(tmp_path / "page.md"), atomic_file(tmp_path / "page.md") as temporary:
+        temporary.write_text("hola", encoding="utf-8")
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == "hola"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda output: output,
+        lambda output: Path(os.path.relpath(output)),
+        lambda output: output.parent / "x" / ".." / "model",
+        lambda output: output.parent / "link",
+        lambda output: output.parent / "x" / "around" / "model",
+    ],
+)
+def test_an_output_has_one_writer_whatever_leads_to_it(tmp_path: Path, other: Callable[[Path], Path]) -> None:
+    output = tmp_path / "model"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("model")
+    (tmp_path / "x" / "around").symlink_to(tmp_path)
+    for taken, refused in ((output, other(output)), (other(output), output)):
+        with sole_writer(taken), sole_writer(tmp_path / "model2"), sole_writer(tmp_path / "x" / "model"):
+            said = f"another process is writing {refused}: wait for it, or choose another output"
+            with pytest.raises(TwilError) as caught, sole_writer(refused):
+                pass
+            assert str(caught.value) == said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "x"]
+
+
+def test_whoever_ends_lets_go_and_leaves_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    for error in (KeyboardInterrupt, SystemExit, OSError, TwilError):
+        with pytest.raises(error), sole_writer(output):
+            raise error
+        with sole_writer(output):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_lets_go_and_what_it_left_is_removed(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    program = "import sys, twil.storage as s\nwith s.sole_writer(sys.argv[1]): print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-uc", program, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(TwilError, match="another process is writing"), sole_writer(output):
+            pass
+        process.kill()
+    assert (tmp_path / ".model.lock").exists()
+    with sole_writer(output):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("times", "taken"), [(1, True), (3, True), (1000, False)])
+def test_a_lock_that_is_removed_just_when_it_is_taken_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, taken: bool
+) -> None:
+    lock, removals = tmp_path / ".model.lock", []
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        if len(removals) < times:
+            removals.append(lock.unlink())
+        flock(descriptor, operation)
+
+    with monkeypatch.context() as patch, ExitStack() as stack:
+        patch.setattr("twil.storage.fcntl.flock", late)
+        if not taken:
+            stack.enter_context(pytest.raises(TwilError, match="another process is writing"))
+        stack.enter_context(sole_writer(tmp_path / "model"))
+        patch.undo()
+        with pytest.raises(BlockingIOError), held(tmp_path / "model"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("twil.storage.fcntl.flock", refuse)
+    with reserved_folder(tmp_path / "model"), reserved_folder(tmp_path / "model"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_the_system_refuses_is_one_line_and_a_folder_is_locked_itself(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    (tmp_path / ".model.lock").mkdir()  # as if nothing could be written beside it
+    said = rf"^{output} cannot be written \(Is a directory: \.model\.lock\): choose another output$"
+    with pytest.raises(TwilError, match=said), sole_writer(output):
+        pass
+    output.mkdir()
+    again = pytest.raises(TwilError, match="another process is writing")
+    with sole_writer(output), again, sole_writer(output):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.lock", "model"]
+    with pytest.raises(TwilError, match="mkdir -p"), sole_writer(tmp_path / "no" / "model"):
+        pass
+
+
+def test_a_device_or_pipe_has_no_lock(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TwilError, match="device or a pipe"), sole_writer(tmp_path / "pipe"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_what_is_there_is_found_when_the_place_is_taken_and_the_place_is_free_again(tmp_path: Path) -> None:
+    page, other = tmp_path / "a.md", tmp_path / "b.md"
+    page.touch()
+    for _ in range(2):
+        taken = pytest.raises(TwilError, match=r"a\.md is there already")
+        with taken, reserved_files(other, page):
+            pass
+    with reserved_files(other, page, overwrite=True), atomic_file(page) as temporary:
+        temporary.write_text("nuevo", encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == "nuevo"
+    assert list(tmp_path.iterdir()) == [page]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("page.md", ["page-2.md", "page-3.md"]), ("page", ["page-2", "page-3"])]
+)
+def test_a_file_that_has_appeared_stays_and_the_new_one_is_kept_beside_it(
+    tmp_path: Path, name: str, kept: list[str]
+) -> None:
+    output = tmp_path / name
+
+    def write(text: str) -> None:
+        with reserved_files(output):
+            output.write_text("ajeno", encoding="utf-8")
+            with atomic_file(output) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+    for other in kept:
+        output.unlink(missing_ok=True)
+        with pytest.raises(TwilError) as caught:
+            write(f"propio de {other}")
+        assert str(caught.value).endswith(f"it is not replaced: what was made is in {tmp_path / other}")
+        assert output.read_text(encoding="utf-8") == "ajeno"
+        assert (tmp_path / other).read_text(encoding="utf-8") == f"propio de {other}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, *kept])
+
+
+def test_a_folder_where_a_file_was_to_be_costs_no_work(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+
+    def write() -> None:
+        with reserved_files(page, overwrite=True):
+            page.mkdir()
+            with atomic_file(page) as temporary:
+                temporary.write_text("nuevo", encoding="utf-8")
+
+    with pytest.raises(TwilError, match=r"what was made is in .*/page-2\.md$"):
+        write()
+    assert (tmp_path / "page-2.md").read_text(encoding="utf-8") == "nuevo"
+    assert page.is_dir()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("reserved", [False, True])
+def test_a_folder_that_has_appeared_stays_and_the_new_one_is_kept_beside_it(
+    tmp_path: Path, overwrite: bool, reserved: bool
+) -> None:
+    output = tmp_path / "model.v1"
+
+    def write() -> None:
+        with reserved_folder(output, overwrite=overwrite, own=["f"]) if reserved else nullcontext():
+            if reserved:  # then even before the writing begins
+                output.mkdir()
+                (output / "tesis.odt").touch()
+            with atomic_folder(output, overwrite=overwrite, own=["f"]) as temporary:
+                (temporary / "f").write_text("nuevo", encoding="utf-8")
+                output.mkdir(exist_ok=True)
+                (output / "tesis.odt").touch()
+
+    with pytest.raises(TwilError, match=r"what was made is in .*/model\.v1-2$"):
+        write()
+    assert [path.name for path in output.iterdir()] == ["tesis.odt"]
+    assert (tmp_path / "model.v1-2" / "f").read_text(encoding="utf-8") == "nuevo"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.v1", "model.v1-2"]

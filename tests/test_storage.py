@@ -154,6 +154,34 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["page"]
 
 
+@pytest.mark.parametrize("reserved", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_stays_and_the_folder_behind_it_is_written(
+    tmp_path: Path, there: bool, reserved: bool
+) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "model"
+    disk.mkdir()
+    link.symlink_to("disk/v1")
+    if there:
+        (disk / "v1").mkdir()
+        (disk / "v1" / "f").write_text("antes", encoding="utf-8")
+    with reserved_folder(link, overwrite=there, own=["f"]) if reserved else nullcontext():  # noqa: SIM117
+        with atomic_folder(link, overwrite=there, own=["f"]) as temporary:
+            (temporary / "f").write_text("después", encoding="utf-8")
+    assert link.is_symlink()
+    assert (disk / "v1" / "f").read_text(encoding="utf-8") == "después"
+    assert [path.name for path in disk.iterdir()] == ["v1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "model"]
+
+
+def test_a_link_into_a_folder_that_is_not_there_costs_no_work(tmp_path: Path) -> None:
+    link = tmp_path / "model"
+    link.symlink_to("no/v1")
+    for hold in (reserved_folder, atomic_folder, reserved_files, atomic_file):
+        with pytest.raises(TwilError, match=rf"mkdir -p {tmp_path}/no\)"), hold(link):
+            pytest.fail("the work begins")
+
+
 def test_a_file_that_the_system_refuses_is_called_by_its_own_name(tmp_path: Path) -> None:
     path = tmp_path / f"{'a' * 250}.md"  # as such it fits; the temporary name beside it does not
     with pytest.raises(TwilError) as caught, atomic_file(path) as temporary:

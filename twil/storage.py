@@ -78,6 +78,8 @@ def remove_leftovers(path: str | Path) -> None:
 def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`, and move it there once the block has ended well.
 
+    A link is followed, as by `atomic_file`: the folder appears where it leads.
+
     Args:
         path: Where the folder ends up.
         overwrite: Replace what is there; otherwise a non-empty `path` is an error.
@@ -90,8 +92,9 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
     path = Path(path)
     if path.absolute() not in _reserved:  # it was vacant then, and what was made since must not be lost
         check_vacant(path, overwrite=overwrite, own=own)
+    end = _end(path)  # a folder cannot be renamed onto a link
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=end.parent))
     except OSError as error:
         raise TwilError(f"{path} cannot be written ({first_line(error)}): choose another folder") from error
     temporary.chmod(0o777 & ~_umask())
@@ -104,9 +107,9 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
         try:
             check_vacant(path, overwrite=overwrite, own=own)
         except TwilError as error:
-            raise _keep(temporary, path) from error
-        _move_folder(temporary, path)
-        _sync(path.parent)
+            raise _keep(temporary, end) from error
+        _move_folder(temporary, end)
+        _sync(end.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -227,7 +230,7 @@ def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def check_parent(path: str | Path) -> None:
-    """Refuse a path without a name, or whose folder does not exist or takes no files.
+    """Refuse a path without a name, or whose folder does not exist or takes no files; a link is followed.
 
     Raises:
         TwilError: It names the command that makes the folder, or asks for another.
@@ -235,11 +238,12 @@ def check_parent(path: str | Path) -> None:
     path = Path(path)
     if not path.name:
         raise TwilError(f"'{path}' is no name for an output: give it one")
-    if not path.parent.is_dir():
-        raise TwilError(f"there is no folder {path.parent}: make it first (mkdir -p {path.parent})")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    parent = _end(path).parent
+    if not parent.is_dir():
+        raise TwilError(f"there is no folder {parent}: make it first (mkdir -p {parent})")
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise TwilError(
-            f"{path} cannot be written (nothing may be written in {path.parent}): choose another folder"
+            f"{path} cannot be written (nothing may be written in {parent}): choose another folder"
         )
 
 
@@ -379,6 +383,11 @@ def _leads_to(path: Path, descriptor: int) -> bool:
 def _follow(path: Path) -> Path:
     """Give where a path leads; of links that lead in a circle, itself."""
     return Path(os.path.realpath(path))  # Path.resolve raises there
+
+
+def _end(path: Path) -> Path:
+    """Give where a link leads; any other path as it is, for messages to name."""
+    return _follow(path) if path.is_symlink() else path
 
 
 def _remove(temporary: Path) -> None:

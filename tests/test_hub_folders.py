@@ -487,6 +487,14 @@ class TestPointers:
         with pytest.raises(ModelError, match=rf"{name} stands for a file.*git lfs pull"):
             load(folder)
 
+    @pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
+    def test_a_layer_behind_the_pooling_too(self, form: str, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, dense(HIDDEN, 8))
+        (folder / "2_Dense" / "model.safetensors").unlink()
+        (folder / "2_Dense" / form).write_text(POINTER)
+        with pytest.raises(ModelError, match=rf"2_Dense/{form} stands for a file.*git lfs pull"):
+            load(folder).own_vectors()
+
     @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
     def test_a_file_of_a_bundle_too(self, name: str, tmp_path: Path) -> None:
         bundle = write_bundle(tmp_path / "bundle")
@@ -504,3 +512,9 @@ class TestPointers:
         (tmp_path / f"rows.{form}").write_text(POINTER)
         with pytest.raises(DataError, match=rf"rows.{form}: stands for a file.*git lfs pull"):
             TableReader(tmp_path / f"rows.{form}")
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "model.onnx", "foto.png"])
+    def test_one_that_nothing_reads_may_be_left_there(self, name: str, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert")
+        (folder / name).write_text(POINTER)
+        load(folder)

@@ -14,6 +14,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from twil.config.loop import LOG
 from twil.config.model import ModelConfig
 from twil.errors import ModelError
 from twil.model.hub.description import CONFIG, HubDescription
-from twil.model.hub.download import download, is_hub_name
+from twil.model.hub.download import BESIDE_WEIGHTS, download, is_hub_name
 from twil.model.hub.model import HubModel
 from twil.model.hub.pieces import SETTINGS, TOKENIZER
 from twil.model.hub.sentence import encoder_folder, read_modules
@@ -301,9 +302,9 @@ def _check_plain(folder: Path) -> None:
     """Refuse a folder whose files are not the model's own, whatever else lies there.
 
     Raises:
-        ModelError: One stands for a file that was not fetched, or the folder holds an adapter.
+        ModelError: One that is read stands for a file that was not fetched, or the folder holds an adapter.
     """
-    for file in sorted(folder.iterdir()):
+    for file in chain(weights_files(folder), *(sorted(folder.glob(form)) for form in BESIDE_WEIGHTS)):
         if is_lfs_pointer(file):
             raise ModelError(f"{file} {LFS_POINTER}")
     adapter = folder / _ADAPTER

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from twil.errors import ModelError, first_line
+from twil.storage import LFS_POINTER, is_lfs_pointer
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -23,8 +24,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a file, by name.
 
     Raises:
-        ModelError: It cannot be read, or holds more than tensors.
+        ModelError: It was not fetched, cannot be read, or holds more than tensors.
     """
+    if is_lfs_pointer(path):
+        raise ModelError(f"{path} {LFS_POINTER}")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

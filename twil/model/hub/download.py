@@ -13,7 +13,8 @@ from twil.model.hub.sentence import module_folders
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
-_SMALL = ("*.json", "*.txt", "*.model", "*.codes")
+BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
+"""Names of the files of a model folder that are read besides the weights."""
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _ELSEWHERE = "*/*"  # other formats lie in folders of their own
 _PATIENCE = 10.0  # seconds; the library itself would wait for a silent network as long as the system does
@@ -73,7 +74,7 @@ def _ask(hub: Any, name: str) -> Exception | None:
 
 def _fetch(hub: Any, name: str, weights: str, *, cached: bool) -> Path:
     fetch = functools.partial(hub.snapshot_download, name, local_files_only=cached)
-    folder = Path(fetch(allow_patterns=[*_SMALL, weights], ignore_patterns=[_ELSEWHERE]))
+    folder = Path(fetch(allow_patterns=[*BESIDE_WEIGHTS, weights], ignore_patterns=[_ELSEWHERE]))
     modules = module_folders(folder)
     if modules:  # of sentence-transformers, each in a folder of its own
         fetch(allow_patterns=[f"{module}/{kind}" for module in modules for kind in ("*.json", weights)])

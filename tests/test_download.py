@@ -123,8 +123,8 @@ class TestAsking:
         (tmp_path / "modules.json").write_text(json.dumps(modules))
         asked = Asked(tmp_path, monkeypatch)
         module.download(NAME)
-        theirs = ["1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"]
-        others = ["2_Dense/pytorch_model.bin", "3_Other/config.json", "onnx/model.onnx"]
+        theirs = ["1_Pooling/config.json", "2_Dense/config.json", "2_Dense/pytorch_model.bin"]
+        others = ["2_Dense/README.md", "3_Other/config.json", "onnx/model.onnx"]
         first, second = asked.wanted([*FILES, *theirs, *others])
         assert first == SMALL | set(WEIGHTS)
         assert second == set(theirs)

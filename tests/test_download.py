@@ -129,6 +129,14 @@ class TestAsking:
         assert first == SMALL | set(WEIGHTS)
         assert second == set(theirs)
 
+    def test_modules_that_cannot_be_read_are_no_fault_of_the_network(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "modules.json").write_text('[{"path": "", "type": "models.StaticEmbedding"}]')
+        Asked(tmp_path, monkeypatch)
+        with pytest.raises(ModelError, match=rf"^{tmp_path}/modules.json begins with StaticEmbedding[^(]*$"):
+            module.download(NAME)
+
     def test_once_for_a_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "model.safetensors").touch()
         asked = Asked(tmp_path, monkeypatch)

@@ -33,7 +33,7 @@ def download(name: str) -> Path:
         Its folder in the cache, which is called as its revision.
 
     Raises:
-        ModelError: It cannot be had, or what reads it is not installed.
+        ModelError: It cannot be had, what reads it is not installed, or its modules cannot be read.
     """
     try:
         check_installed()
@@ -45,6 +45,8 @@ def download(name: str) -> Path:
         folder = _fetch(hub, name, _SAFE, cached=silence is not None)
         if not any(folder.glob(_SAFE)):
             folder = _fetch(hub, name, _PICKLED, cached=silence is not None)
+    except ModelError:  # of what was fetched
+        raise
     except hub.errors.RepositoryNotFoundError as error:  # what guards a model may guard its files alone
         raise _refusal(hub, name, error) from error
     except Exception as error:  # of the network, the hub, the disk

@@ -245,8 +245,10 @@ class TestSentenceVectors:
         with pytest.raises(ModelError, match=r"2_Dense.*: copy the folder again"):
             load(folder).own_vectors()
 
-    def test_a_dense_layer_of_other_vectors_is_named(self, tmp_path: Path) -> None:
-        folder = make_sentence_folder(tmp_path / "st", CLS, dense(HIDDEN + 1, 8))
+    @pytest.mark.parametrize("shape", [(8, HIDDEN + 1), (HIDDEN,), (), (0, HIDDEN + 1)], ids=str)
+    def test_a_dense_layer_of_other_vectors_is_named(self, shape: tuple[int, ...], tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, dense(HIDDEN, 8))
+        save_file({"linear.weight": torch.zeros(shape)}, folder / "2_Dense" / "model.safetensors")
         with pytest.raises(ModelError, match=f"2_Dense holds no dense layer of vectors of {HIDDEN} numbers"):
             load(folder).own_vectors()
 

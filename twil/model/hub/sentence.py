@@ -214,8 +214,8 @@ def _read_linear(folder: Path, size: int) -> nn.Linear:
     """
     tensors = {name: tensor for file in weights_files(folder) for name, tensor in read_tensors(file).items()}
     weights = {name.removeprefix("linear."): tensor.float() for name, tensor in tensors.items()}
-    given = weights.get("weight", torch.empty(0))
-    linear = nn.Linear(size, len(given), bias="bias" in weights)
+    given = weights.get("weight", torch.empty(1))
+    linear = nn.Linear(size, len(given) if given.dim() else 1, bias="bias" in weights)
     try:
         linear.load_state_dict(weights)
     except RuntimeError as error:

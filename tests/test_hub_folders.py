@@ -32,6 +32,7 @@ from twil.data.tables import TableReader
 from twil.errors import DataError, ModelError, ModelWarning
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load, load_with_tokenizer, save
+from twil.model.hub.description import HubDescription
 from twil.model.hub.reading import make_hub_classifier
 from twil.model.hub.sentence import read_modules
 from twil.model.twilbert import TWilBERT
@@ -331,6 +332,11 @@ class TestNamed:
         assert described is not None
         with pytest.warns(ModelWarning, match=f"{name}, of which twil reads the encoder alone"):
             make_hub_classifier(described, Task("class", ("N", "P")))
+
+    @pytest.mark.parametrize("name", ["RoFormerModel", "LongformerModel", "BertModel", "BertForPreTraining"])
+    def test_an_encoder_has_no_other_head_whatever_it_is_called(self, name: str) -> None:
+        config = {"model_type": "bert", "architectures": [name]}
+        assert not HubDescription.parse(Path("config.json"), config).other_head
 
     def test_weights_that_nothing_reads(self, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", "bert", "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ OWN = "twil"
 """Where twil writes in that file what the library has no place for."""
 
 CLASSIFIER = "ForSequenceClassification"
+_HEADED = re.compile("For[A-Z]")  # a RoFormerModel has no head
 _MLM = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 _GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _KINDS: dict[str, TaskKind] = {
@@ -83,7 +85,8 @@ class HubDescription:
     @property
     def other_head(self) -> bool:
         """Whether the folder holds a head that twil does not read, such as one that labels tokens."""
-        return "For" in self.architecture and not (self.is_classifier or self.architecture.endswith(_MLM))
+        headed = _HEADED.search(self.architecture) is not None
+        return headed and not (self.is_classifier or self.architecture.endswith(_MLM))
 
     @property
     def assumption(self) -> str:

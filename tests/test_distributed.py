@@ -194,26 +194,35 @@ def test_processes_whose_output_another_run_writes_all_end_at_once(run_file: Pat
     assert {path.name for path in tmp_path.iterdir()} == {run_file.name, ".model.lock"}
 
 
-@pytest.mark.parametrize(("rank", "refusals"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("error", [None, TwilError("taken"), PermissionError("taken")], ids=repr)
+@pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_process_alone_takes_the_output_and_its_refusal_is_everybodys(
-    rank: int, refusals: int, monkeypatch: pytest.MonkeyPatch
+    rank: int, error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered = []
 
     @contextmanager
     def place() -> Iterator[None]:
-        if refusals:
-            raise TwilError("taken")
+        if error:
+            raise error
         entered.append(rank)
         yield
 
-    monkeypatch.setattr(World, "total", lambda self, values: [float(refusals)])
+    told = []
+
+    def total(self: World, values: list[bool]) -> list[float]:
+        told.append(values)
+        return [float(error is not None)]
+
+    monkeypatch.setattr(World, "total", total)
     with ExitStack() as stack:
-        if refusals:
-            stack.enter_context(pytest.raises(TwilError, match="cannot begin" if rank else "taken"))
+        if error:
+            kind, said = (TwilError, "cannot begin") if rank else (type(error), "taken")
+            stack.enter_context(pytest.raises(kind, match=said))
         stack.enter_context(World(rank=rank, size=2).reserve(place()))
-        assert not refusals
-    assert entered == ([0] if rank == refusals == 0 else [])
+        assert not error
+    assert entered == ([0] if rank == 0 and not error else [])
+    assert told == [[rank == 0 and error is not None]]
 
 
 @pytest.mark.parametrize(

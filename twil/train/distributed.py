@@ -91,13 +91,14 @@ class World:
 
         Raises:
             TwilError: It cannot.
+            OSError: The system keeps the main process from finding out.
         """
-        refused: TwilError | None = None
+        refused: TwilError | OSError | None = None
         with ExitStack() as stack:
             if self.main:
                 try:
                     stack.enter_context(place)
-                except TwilError as error:
+                except (TwilError, OSError) as error:
                     refused = error
             if any(self.total([refused is not None])):
                 raise refused or TwilError("the first of the processes cannot begin, and says why")

@@ -77,6 +77,46 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_an_old_folder_that_cannot_be_put_back_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, replace = tmp_path / "model", Path.replace
+    target.mkdir()
+    (target / "f").write_text("antes", encoding="utf-8")
+
+    def broken(self: Path, other: Path) -> Path:
+        if other == target:
+            raise OSError("disk gone")
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(OSError, match="disk gone"), atomic_folder(target, overwrite=True, own=["f"]):
+        pass
+    (kept,) = tmp_path.glob(".model-old-*/folder/f")
+    assert kept.read_text(encoding="utf-8") == "antes"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_place_that_the_system_refuses_at_the_end_costs_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    target, replace = tmp_path / "model", Path.replace
+    if there:
+        target.mkdir()
+
+    def busy(self: Path, other: Path) -> Path:
+        if target in (self, other):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    refused = pytest.raises(TwilError, match=r"model cannot be written \(.* busy\): what .* in .*/model-2$")
+    with refused, reserved_folder(target), atomic_folder(target) as temporary:
+        (temporary / "f").write_text("nuevo", encoding="utf-8")
+    assert (tmp_path / "model-2" / "f").read_text(encoding="utf-8") == "nuevo"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"] * there + ["model-2"]
+
+
 def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.odt").touch()
     with pytest.raises(TwilError, match=r"did not write there \(thesis\.odt\)"):

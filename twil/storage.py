@@ -87,7 +87,8 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
 
     Raises:
         TwilError: `path` is taken, or nothing can be written there. Where it has been taken since the work
-            began, what was written is kept beside it under another name.
+            began, or the system refuses the place of a `reserved_folder` at the end, what was written is kept
+            beside it under another name.
     """
     path = Path(path)
     if path.absolute() not in _reserved:  # it was vacant then, and what was made since must not be lost
@@ -108,7 +109,12 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
             check_vacant(path, overwrite=overwrite, own=own)
         except TwilError as error:
             raise _keep(temporary, end) from error
-        _move_folder(temporary, end)
+        try:
+            _move_folder(temporary, end)
+        except OSError as error:  # it is where a disk is mounted, for one
+            if path.absolute() not in _reserved:
+                raise
+            raise _keep(temporary, end, error) from error
         _sync(end.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -292,14 +298,16 @@ def _move_folder(source: Path, target: Path) -> None:
         source.replace(target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.replace(old / "folder")  # a folder cannot be exchanged in one step on every system
+    aside = old / "folder"
     try:
+        target.replace(aside)  # a folder cannot be exchanged in one step on every system
         source.replace(target)
     except BaseException:
-        (old / "folder").replace(target)
+        if aside.exists():
+            aside.replace(target)  # where that fails, it stays aside
+        old.rmdir()
         raise
-    finally:
-        shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_device(path: str | Path) -> bool:
@@ -326,15 +334,18 @@ def _noted(path: str | Path, *, overwrite: bool) -> Iterator[None]:
         _reserved.pop(place, None)  # without locks, another run in this process may have come and gone
 
 
-def _keep(temporary: Path, path: Path) -> TwilError:
-    """Give what was made for a path that is taken by now a name beside it, and say which."""
+def _keep(temporary: Path, path: Path, error: OSError | None = None) -> TwilError:
+    """Give what was made for a path a name beside it, and say which: it is taken by now, or refused."""
     stem, ending = (path.name, "") if temporary.is_dir() else (path.stem, path.suffix)
     names = (path.with_name(f"{stem}-{number}{ending}") for number in count(2))
     kept = next(name for name in names if not name.exists())
     temporary.replace(kept)
-    return TwilError(
-        f"another process has written {path} meanwhile, and it is not replaced: what was made is in {kept}"
+    why = (
+        f"{path} cannot be written ({error.strerror})"
+        if error
+        else f"another process has written {path} meanwhile, and it is not replaced"
     )
+    return TwilError(f"{why}: what was made is in {kept}")
 
 
 def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_models import library, make_hub_folder
+from test_hub_folders import CLS, NORMALIZE, make_sentence_folder
 from tuning import tiny_options, twil_command, write_sets
 
 import twil
@@ -164,6 +165,18 @@ class TestOffline:
         assert tokenizer.get_vocab_size() <= model.vocab_size
         for name, value in expected.state_dict().items():
             assert np.array_equal(model.state_dict()[name], value)
+        assert hub_origin(NAME) == {"name": NAME, "revision": REVISION}
+
+    def test_an_encoder_in_a_folder_of_its_own_opens_with_its_modules(
+        self, own_hub: Path, tmp_path: Path
+    ) -> None:
+        folder = make_sentence_folder(tmp_path / "model", CLS, NORMALIZE, encoder="0_Transformer")
+        snapshot = put_in_cache(own_hub, folder)
+        described = describe(NAME)
+        assert described.folder == snapshot / "0_Transformer"
+        vectors = load_with_tokenizer(NAME)[0].own_vectors()
+        assert vectors is not None
+        assert vectors.name == "normalised cls"
         assert hub_origin(NAME) == {"name": NAME, "revision": REVISION}
 
     def test_evaluate_takes_a_name(self, own_hub: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
 from twil.task import Task
-from twil.text.tokenizer import encode, load_tokenizer
+from twil.text.tokenizer import encode, load_tokenizer, max_length
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 
@@ -202,6 +202,16 @@ class TestSentenceVectors:
             export_onnx(folder, tmp_path / "bundle")
         with Embedder(tmp_path / "bundle") as embedder:
             np.testing.assert_allclose(embedder(rows), expected, atol=LIKE)
+
+    @pytest.mark.parametrize("length", [True, 0, -1, None, "16", 1000])
+    def test_a_length_that_is_none_leaves_the_model_s(self, length: object, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, settings={"max_seq_length": length})
+        assert max_length(load_with_tokenizer(folder)[1]) == POSITIONS
+
+    def test_a_length_without_room_for_text_is_told_with_its_folder(self, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, settings={"max_seq_length": 2})
+        with pytest.raises(ModelError, match="st asks for rows that are too short: a length of 2 pieces"):
+            load(folder)
 
     def test_vectors_are_cut_as_the_folder_asks(self, tmp_path: Path) -> None:
         folder = make_sentence_folder(tmp_path / "st", CLS, NORMALIZE, prompts={"truncate_dim": 8})

@@ -204,6 +204,10 @@ def test_columns_have_to_be_as_many_as_texts(predictor: Predictor, pair_predicto
     ):
         with pytest.raises(DataError, match=said):
             Predictor(folder, provider="cpu", **options)({"TEXT": ["hola"], "reply": ["sí"]})
+    with pytest.raises(
+        DataError, match="takes single texts: leave out text_pair"
+    ):  # whatever it is called with
+        Predictor(predictor.bundle.folder, provider="cpu", text_pair="reply")
 
 
 MISSING: dict[str, Callable[[], Any]] = {

@@ -181,13 +181,16 @@ def sole_writer(output: str | Path) -> Iterator[None]:
     """
     output = Path(output)
     _check_no_device(output)
+    if os.name == "nt":  # it has no such locks
+        yield
+        return
     end = _follow(output)
     if not (output.name and output.is_dir()):
         check_parent(output)
     lock = end.parent / f".{end.name}.lock"
     descriptor, beside = _take(lock, end, output)
     with ExitStack() as stack:
-        stack.callback(os.close, descriptor)
+        stack.callback(_release, descriptor)
         if beside:
             stack.callback(_remove, lock)
         yield
@@ -367,21 +370,27 @@ def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
     except OSError as error:
         if not end.is_dir():
             raise TwilError(
-                f"{output} cannot be written ({error.strerror}: {lock.name}): choose another output"
+                f"{output} cannot be written ({error.strerror}: {lock}): choose another output, or remove "
+                "that file where no run is at work"
             ) from error
     return os.open(end, os.O_RDONLY), False
 
 
 def _lock(descriptor: int) -> bool:
     """Lock an open file for this process; False where another one has it."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks
-            return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
     return True
+
+
+def _release(descriptor: int) -> None:
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that has the file open would keep the lock
+    os.close(descriptor)
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

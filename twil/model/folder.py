@@ -212,9 +212,7 @@ def describe(path: str | Path) -> Description:
         if not _is_own_tokenizer(folder, value):
             raise _other_tokenizer(folder)
         return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
-    # A folder whose encoder lies in one of its own lists the modules itself.
-    modules = read_modules(Path(path) if Path(path).is_dir() else folder)
-    hub = HubDescription.parse(folder / CONFIG, value, modules)
+    hub = HubDescription.parse(folder / CONFIG, value, read_modules(_locate_root(path)))
     if hub.own:
         hub = replace(hub, own_pieces=_has_own_pieces(folder, hub.own))
     if not weights_files(folder):
@@ -230,9 +228,14 @@ def locate(path: str | Path) -> Path:
     Raises:
         ModelError: There is none.
     """
+    root = _locate_root(path)
+    return root if (root / CONFIG).is_file() else encoder_folder(root)
+
+
+def _locate_root(path: str | Path) -> Path:
     folder = Path(path)
     if folder.is_dir():
-        return folder if (folder / CONFIG).is_file() else encoder_folder(folder)
+        return folder
     # A name within a folder of this machine is a slip, and no name on the hub.
     local = len(folder.parts) > 1 and Path(folder.parts[0]).is_dir()
     if local or folder.exists() or not is_hub_name(folder.as_posix()):
@@ -251,7 +254,7 @@ def hub_origin(path: str | Path | None) -> dict[str, str] | None:
     """
     if path is None or Path(path).is_dir():
         return None
-    return {"name": Path(path).as_posix(), "revision": locate(path).name}
+    return {"name": Path(path).as_posix(), "revision": _locate_root(path).name}
 
 
 def weights_hash(path: str | Path) -> str:

@@ -15,7 +15,7 @@ from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.columns import output_columns, predicted_cells
 from twil.predict.engine import Engine, EngineOptions, OutputBatch
-from twil.predict.texts import DataFrame, Text, Texts, find_columns
+from twil.predict.texts import DataFrame, Text, Texts, check_texts, find_columns
 from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import MASK, Encoded
 
@@ -77,6 +77,8 @@ class Predictor(Engine):
     ) -> None:
         with opening_bundle(path) as bundle:
             self.task = classifier_task(bundle)
+            if text_pair is not None:
+                check_texts(bundle, (text, text_pair), pair=self.task.pair)
             super().__init__(bundle, "logits", pair=self.task.pair, text=text, text_pair=text_pair, **options)
 
     @overload

@@ -16,7 +16,7 @@ from twil.text.tokenizer import half_character
 Text = str | tuple[str, str]
 
 _PAIR = "a pair of texts (text, second text)"
-_CURE = "replace it, or leave it out (counted from 0)"
+_CURE = "replace it, or leave it out (items and rows are counted from 0)"
 _BYTES = bytes | bytearray | memoryview  # they give numbers
 _PANDAS_MISSING = ("NAType", "NaTType")  # by name: nothing imports pandas
 
@@ -72,7 +72,7 @@ def column_texts(columns: Mapping[str, Any], names: Sequence[str]) -> Iterator[T
     """
     for name, option in zip(names, ("text", "text_pair"), strict=False):
         if name not in columns:
-            raise DataError(f"{missing_column(name, [*map(str, columns)])} ({option}= names the column)")
+            raise DataError(f"{missing_column(str(name), [*map(str, columns)])} ({option}= names the column)")
     first, *second = (_cells(name, columns[name]) for name in names)
     return zip(first, second[0], strict=True) if second else first
 

@@ -79,7 +79,7 @@ def _fetch(hub: Any, name: str, weights: str, *, cached: bool) -> Path:
     folder = Path(fetch(allow_patterns=[*BESIDE_WEIGHTS, weights], ignore_patterns=[_ELSEWHERE]))
     modules = module_folders(folder)
     if modules:  # of sentence-transformers, each in a folder of its own
-        kinds = ("*.json", _SAFE, _PICKLED)  # small ones, of which one may lack what others have
+        kinds = (*BESIDE_WEIGHTS, _SAFE, _PICKLED)  # small ones, of which one may lack what others have
         fetch(allow_patterns=[f"{module}/{kind}" for module in modules for kind in kinds])
     return folder
 

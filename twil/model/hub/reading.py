@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from twil.errors import ModelError, ModelWarning, first_line
+from twil.errors import ConfigError, ModelError, ModelWarning, first_line
 from twil.model.hub.description import HubDescription
 from twil.model.hub.library import hushed
 from twil.model.hub.model import HubHead, HubModel
@@ -115,7 +115,10 @@ def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path, longest: int | Non
         )
     cut = min(bound for bound in (max_length(tokenizer), longest, model.max_positions) if bound)
     if cut != max_length(tokenizer):
-        set_max_length(tokenizer, cut)
+        try:
+            set_max_length(tokenizer, cut)
+        except ConfigError as error:
+            raise ModelError(f"{folder} asks for rows that are too short: {error}") from error
     return tokenizer
 
 

@@ -72,7 +72,10 @@ class SentenceModules:
     width: int | None
 
     def prepare_texts(self, tokenizer: Tokenizer) -> None:
-        """Let a tokenizer do what the library does to a text: put the prompt before it, lower its case."""
+        """Let a tokenizer do what the library does to a text: put the prompt before it, lower its case.
+
+        A text of no characters gets no prompt, and one that spells a special token gets it behind that, too.
+        """
         steps: list[normalizers.Normalizer] = []
         if self.prompt:
             steps.append(normalizers.Prepend(self.prompt))
@@ -180,7 +183,7 @@ def encoder_folder(root: Path) -> Path:
 
 
 def _count(told: object) -> int | None:
-    return told if isinstance(told, int) and told > 0 else None
+    return told if type(told) is int and told > 0 else None
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

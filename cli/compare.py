@@ -51,12 +51,15 @@ def command(
 ) -> None:
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.data.labelled import LabelledColumns, Sample
+    from twil.predict.inputs import check_target
     from twil.reports.compare import compare
     from twil.reports.comparison import Comparison
     from twil.reports.comparison_files import reserved_outputs, write_comparison
     from twil.reports.comparison_tables import comparison_grids, explain_tests
     from twil.reports.contestants import name_models
 
+    for path in output or ():
+        check_target(file, path)
     with reserved_outputs(*output or (), overwrite=force), Display(quiet=quiet) as display:
         display.update("looking at the models")
         for event in compare(

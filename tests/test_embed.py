@@ -97,6 +97,9 @@ class TestEmbedder:
         np.testing.assert_allclose(unit(TWEETS), wanted, atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(unit.tokens("hola").vectors, axis=1), 1, atol=1e-6)
         assert not unit.finished(np.zeros((2, HIDDEN), np.float32)).any()
+        for scale in (1e30, 1e-30):  # whose squares float32 does not hold
+            scaled = unit.finished((expected(TWEETS) * scale).astype(np.float32))
+            np.testing.assert_allclose(scaled, wanted, atol=1e-5)
 
     def test_a_classifier_is_refused_with_the_way_to_an_encoder(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"is a classifier.*twil export ENCODER --onnx.*--head encoder"):

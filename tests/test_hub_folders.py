@@ -13,8 +13,10 @@ import pytest
 import torch
 from bundles import write_bundle
 from hub_models import (
+    FAMILIES,
     HIDDEN,
     POSITIONS,
+    SQUARE,
     library,
     make_config,
     make_hub_folder,
@@ -203,10 +205,51 @@ class TestSentenceVectors:
         with Embedder(tmp_path / "bundle") as embedder:
             np.testing.assert_allclose(embedder(rows), expected, atol=LIKE)
 
-    @pytest.mark.parametrize("length", [True, 0, -1, None, "16", 1000])
-    def test_a_length_that_is_none_leaves_the_model_s(self, length: object, tmp_path: Path) -> None:
-        folder = make_sentence_folder(tmp_path / "st", CLS, settings={"max_seq_length": length})
-        assert max_length(load_with_tokenizer(folder)[1]) == POSITIONS
+    @pytest.mark.parametrize(("length", "found"), [(None, POSITIONS), (1000, POSITIONS), (9, 9)])
+    def test_texts_are_no_longer_than_model_and_folder_say(
+        self, length: int | None, found: int, tmp_path: Path
+    ) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS, family="roberta")
+        (folder / "sentence_roberta_config.json").write_text(json.dumps({"max_seq_length": length}))
+        assert max_length(load_with_tokenizer(folder)[1]) == found
+
+    @pytest.mark.parametrize("value", [True, 0, -1, "16", 16.5])
+    @pytest.mark.parametrize(
+        ("file", "key"),
+        [
+            ("sentence_bert_config.json", "max_seq_length"),
+            ("config_sentence_transformers.json", "truncate_dim"),
+            ("config_sentence_transformers.json", "default_prompt_name"),
+        ],
+    )
+    def test_a_setting_that_is_none_is_named(
+        self, file: str, key: str, value: object, tmp_path: Path
+    ) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS)
+        (folder / file).write_text(json.dumps({key: value}))
+        with pytest.raises(ModelError, match=rf"{file}: {key} .*correct it"):
+            load(folder)
+
+    def test_settings_that_are_not_followed_are_named(self, tmp_path: Path) -> None:
+        settings = {"max_seq_length": 16, "tokenizer_args": {"model_max_length": 8}, "config_args": {}}
+        folder = make_sentence_folder(tmp_path / "st", CLS, settings=settings)
+        with pytest.warns(ModelWarning, match=r"tokenizer_args of sentence-transformers is not followed$"):
+            load(folder)
+
+    def test_a_prompt_that_spells_a_special_token_is_refused(self, tmp_path: Path) -> None:
+        prompts = {"prompts": {"q": "[MASK] "}, "default_prompt_name": "q"}
+        with (
+            pytest.warns(ModelWarning, match="every text begins with"),
+            pytest.raises(ModelError, match=r"spells the special token \[MASK\]"),
+        ):
+            load(make_sentence_folder(tmp_path / "st", CLS, prompts=prompts))
+
+    @pytest.mark.parametrize("told", ["[]", "5", "null", "{}"])
+    def test_a_pooling_that_says_nothing_is_named(self, told: str, tmp_path: Path) -> None:
+        folder = make_sentence_folder(tmp_path / "st", CLS)
+        (folder / "1_Pooling" / "config.json").write_text(told)
+        with pytest.raises(ModelError, match="says nothing of the pooling"):
+            load(folder).own_vectors()
 
     def test_a_length_without_room_for_text_is_told_with_its_folder(self, tmp_path: Path) -> None:
         folder = make_sentence_folder(tmp_path / "st", CLS, settings={"max_seq_length": 2})
@@ -228,6 +271,7 @@ class TestSentenceVectors:
             ([CLS, ("LayerNorm", {"dimension": HIDDEN})], "the module LayerNorm"),
             ([CLS, ("Dense", dense(HIDDEN, 8)[1] | {"use_residual": True})], "a dense layer of another kind"),
             ([CLS, dense(HIDDEN, 8, "own.activation.Swish")], "a dense layer of another kind"),
+            ([CLS, ("Dense", dense(HIDDEN, 8)[1] | {"module_output_name": "b"})], "a dense layer of another"),
             ([("Pooling", {"pooling_mode_own": True})], "the pooling pooling_mode_own"),
             ([("Pooling", {"pooling_mode": "own"})], "the pooling own"),
             ([("LSTM", {}), CLS], "the module LSTM right behind the encoder"),
@@ -273,6 +317,8 @@ class TestSentenceVectors:
         [
             ("{", "lists no modules"),
             ('[{"path": ""}]', "lists no modules"),
+            ('[{"path": null, "type": "Transformer"}]', "lists no modules"),
+            ("[3]", "lists no modules"),
             ('[{"path": "", "type": "models.StaticEmbedding"}]', "begins with StaticEmbedding"),
             (
                 '[{"path": "", "type": "Transformer"}, {"path": "../1_Pooling", "type": "Pooling"}]',
@@ -371,6 +417,14 @@ class TestNamed:
             warnings.simplefilter("error", ModelWarning)
             load(folder)
 
+    @pytest.mark.parametrize("told", ["own", ["regression"], {}])
+    def test_a_task_that_there_is_not(self, told: object, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert", "classifier")
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"problem_type": told or [1]}))
+        with pytest.raises(ModelError, match=r"there is no problem_type .*: choose one of single_label"):
+            load(folder)
+
     @pytest.mark.parametrize(
         ("labels", "taken"), [({0: "N", 1: "P"}, "one label of several"), ({0: "grado"}, "a number")]
     )
@@ -434,6 +488,14 @@ class TestWeights:
         assert written.keys() == weights.keys()
         assert all(torch.equal(written[name], value) for name, value in weights.items())
 
+    def test_one_that_is_there_wrapped_and_unwrapped_is_refused(self, tmp_path: Path) -> None:
+        path = make_hub_folder(tmp_path / "model", "bert", "none") / "model.safetensors"
+        weights = load_file(path)
+        wrapped = {f"module.{name}": value.clone() for name, value in weights.items()}
+        save_file(weights | wrapped, path, {"format": "pt"})
+        with pytest.warns(ModelWarning), pytest.raises(ModelError, match=r"hold .* twice, once wrapped"):
+            load(path.parent)
+
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
     @pytest.mark.parametrize("kind", ["own", "hub"])
     def test_those_that_are_not_finite_are_named(
@@ -494,6 +556,44 @@ class TestWeights:
         if not config:
             (folder / "config.json").unlink()
         with pytest.raises(ModelError, match=r"PEFT adapter of casa/base.*merge_and_unload"):
+            load(folder)
+
+
+class TestTokenizers:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_a_folder_without_one_is_refused(self, family: str, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", family)
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(ModelError, match=r"has no tokenizer \(none of .*: copy its files"):
+            load(folder)
+
+    def test_one_that_cuts_no_text_is_refused(self, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert")
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("")
+        with pytest.raises(ModelError, match=r"the tokenizer of .*: "):
+            load(folder)
+
+    def test_one_of_far_fewer_tokens_than_the_model_embeds_is_named(self, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert")
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("\n".join([*SQUARE, "hola", "¿", "?"]) + "\n", encoding="utf-8")
+        with pytest.warns(ModelWarning, match=r"has 8 tokens, and the model embeds \d+$"):
+            load(folder)
+
+    @pytest.mark.parametrize("length", ["60", [60], True])
+    def test_a_length_that_is_no_number_is_named(self, length: object, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert")
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": length}))
+        with pytest.raises(ModelError, match=r"tokenizer_config\.json: model_max_length is no number"):
+            load(folder)
+
+    def test_a_fault_of_the_configuration_is_not_put_down_to_it(self, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "model", "bert")
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": "400"}))
+        with pytest.raises(ModelError, match=r"config\.json cannot be read \(.*vocab_size"):
             load(folder)
 
 

@@ -112,6 +112,10 @@ def test_numbers_are_read_as_numbers_and_what_is_none_is_named(tmp_path: Path) -
         with pytest.raises(DataError, match=rf"'{wrong}' in the column CLASS is no number") as caught:
             rows.targets(task)
         assert caught.value.line == 3
+    for wide in ("1e39", "-3.5e38"):
+        rows = read_labelled(write(tmp_path / "v.tsv", "3.4e38", wide), kind="regression")
+        with pytest.raises(DataError, match=f"'{wide}' in the column CLASS is too large a number"):
+            rows.targets(task)
 
 
 @pytest.mark.parametrize("kind", ["class", "regression"])

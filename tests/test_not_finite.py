@@ -10,6 +10,7 @@ import onnx
 import pytest
 from bundles import PIECES, POLARITY, write_bundle
 from conftest import write_rows
+from corpora import make_corpus, tiny_run
 from onnx import numpy_helper
 from tuning import tiny_config
 
@@ -21,6 +22,7 @@ from twil.predict.predictor import Predictor
 from twil.predict.vectors import embed_file
 from twil.task import Task
 from twil.train.finetune import finetune
+from twil.train.pretraining import pretrain
 
 MULTI = Task("multi-label", ("ira", "miedo"))
 NUMBER = Task("regression", ("grado",))
@@ -109,4 +111,13 @@ class TestTraining:
     ) -> None:
         with pytest.raises(ModelError, match=r"logits that are not finite for \d of \d rows.*learning rate"):
             list(finetune(diverging, tmp_path / "model", device="cpu"))
+        assert not (tmp_path / "model").exists()
+
+    def test_a_pretraining_whose_last_step_diverges_writes_no_model(
+        self, examples: Path, tokenizer_file: Path, tmp_path: Path
+    ) -> None:
+        corpus = make_corpus(examples, tokenizer_file, tmp_path / "corpus", dev=0.0)
+        config = tiny_run(corpus, steps=1, lr=1e30, warmup=0, schedule="constant")
+        with pytest.raises(ModelError, match=r"losses that are not finite.*lower learning rate"):
+            list(pretrain(config, tmp_path / "model"))
         assert not (tmp_path / "model").exists()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import write_bundle
+from conftest import write_rows
 from corpora import make_corpus, tiny_run, write_first
 from locks import held
 from tuning import tiny_config, tiny_options, twil_command
@@ -234,3 +236,16 @@ def test_who_stops_listening_at_the_last_event_does_not_keep_the_output(
         with held(output):  # while `events` has not been told that nobody listens
             pass
         output.with_name(f".{name}.lock").unlink()
+
+
+@pytest.mark.parametrize("command", [("vocab", "--size", 300), ("compare",)], ids=str)
+def test_no_output_takes_the_place_of_what_is_read(command: tuple[object, ...], tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.tsv", [("qué bien", "POS"), ("qué mal", "NEG")])
+    models = [write_bundle(tmp_path / "bundle")] if command == ("compare",) else []
+    before = rows.read_bytes()
+    done = twil_command(
+        *command[:1], rows, *models, *command[1:], "-o", tmp_path / "." / "rows.tsv", "--force"
+    )
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "the output would replace its input" in done.stderr
+    assert rows.read_bytes() == before

@@ -186,14 +186,17 @@ class LabelledSet:
 
     def _numbers(self) -> NDArray[np.float32]:
         numbers = np.fromiter(map(parse_number, self.labels), dtype=np.float64, count=len(self))
-        for row in np.flatnonzero(~np.isfinite(numbers)):
+        with np.errstate(over="ignore"):
+            single = numbers.astype(np.float32)
+        for row in np.flatnonzero(~np.isfinite(single)):
+            what = "is too large a number" if np.isfinite(numbers[row]) else "is no number"
             raise DataError(
-                f"'{self.labels[row]}' in the column {self.columns.label} is no number: correct the row, or "
+                f"'{self.labels[row]}' in the column {self.columns.label} {what}: correct the row, or "
                 "train with --task class",
                 file=self.path,
                 line=self.lines[row],
             )
-        return numbers.astype(np.float32)
+        return single
 
     def _unknown(self, label: str, line: int, task: Task, shape: str) -> DataError:
         return DataError(

@@ -146,8 +146,9 @@ class Embedder(Engine):
         """Return vectors as they are asked for: made of length 1, in their place, or as they are."""
         if not self.normalize:
             return vectors
-        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+        # Squares of large or small numbers are none in float32.
+        lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))[..., None]
+        np.divide(vectors, lengths, out=vectors, where=lengths > 0, casting="same_kind")
         return vectors
 
     def pieces(self, encoded: Encoded) -> list[list[str]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from twil.config.pretraining import PretrainLoopConfig
 from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, Steps, frame_texts, micro_batches
+from twil.errors import ModelError
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel
 from twil.text.tokenizer import PAD_ID
@@ -24,6 +25,10 @@ from twil.train.loop import Counts, Loss, Step
 
 # Libraries of matrix products prepare a kernel for each shape: batches are filled up to few sizes.
 PIECES_GRAIN, MASKED_GRAIN = 64, 32
+
+
+_TRIED_ROWS = 32
+"""Of the training set, which tell whether a model that has no other set gives numbers at all."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +250,25 @@ class Denoising:
         found = self.metrics(added, {"masked": rows.masked, "ordered": rows.ordered})
         loss = found["mlm_loss"] + found.get("rop_loss", 0.0)
         return {"loss": loss, **found, "perplexity": math.exp(min(found["mlm_loss"], 700))}
+
+    def check_finite(self) -> None:
+        """Try the model on some rows that it has learned from.
+
+        Raises:
+            ModelError: Its losses are not finite.
+        """
+        rows = self.train.draw(0, 0, min(len(self.train), _TRIED_ROWS))
+        batch = next(iter(micro_batches(rows, self.config.batch_tokens)))
+        tensors = DenoisingBatch.of(batch, packed=self.config.packed, pad_id=self.special.pad).to(self.device)
+        self.model.eval()
+        with torch.inference_mode():
+            losses = self.single(tensors)
+        self.model.train()
+        if not losses.isfinite().all():
+            raise ModelError(
+                "the model gives losses that are not finite: its training has diverged in the last steps "
+                "(train it with a lower learning rate)"
+            )
 
     def _step(self, batches: Sequence[PieceRows]) -> Step:
         # A process without a row takes part all the same, or the others would wait for it.

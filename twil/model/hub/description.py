@@ -138,8 +138,10 @@ class HubDescription:
     @property
     def _kind(self) -> TaskKind:
         told = self.config.get("problem_type")
-        if told is not None and told not in _KINDS:
-            raise ModelError(f"{self.path}: there is no problem_type {told!r}")
+        if told is not None and not (isinstance(told, str) and told in _KINDS):
+            raise ModelError(
+                f"{self.path}: there is no problem_type {told!r}: choose one of {', '.join(_KINDS)}"
+            )
         return _KINDS[told] if told else "regression" if len(self._labels) == 1 else "class"
 
     @property

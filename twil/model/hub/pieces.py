@@ -46,12 +46,27 @@ def read_pieces(folder: Path, sentence: SentenceModules | None = None) -> tuple[
             f"{folder} has a tokenizer in Python alone ({type(found).__name__}), which nothing else can run: "
             "give a model whose tokenizer the tokenizers library runs"
         )
+    named = [name for name in found.vocab_files_names.values() if (folder / name).is_file()]
+    if not named:  # the library would make one of a handful of tokens
+        raise ModelError(
+            f"{folder} has no tokenizer (none of {', '.join(found.vocab_files_names.values())}): copy "
+            "its files into the folder"
+        )
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    try:
+        tokenizer.encode("¿Qué tal? 😀")
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(
+            f"the tokenizer of {folder} cannot cut a text ({first_line(error)}): copy the folder again"
+        ) from error
     tokenizer.no_padding()
     # Its length is set once the model is known; the end at which rows are cut stays.
     tokenizer.enable_truncation(_LONGEST, direction=found.truncation_side)
     find_special(tokenizer, source=f"the tokenizer of {folder}")
-    longest = found.model_max_length if found.model_max_length < _LONGEST else None
+    longest = found.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        raise ModelError(f"{folder / SETTINGS}: model_max_length is no number, but {longest!r}: correct it")
+    longest = int(longest) if longest < _LONGEST else None
     if sentence is not None:
         sentence.prepare_texts(tokenizer)
         longest = sentence.max_length or longest

@@ -25,6 +25,8 @@ from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
 _POOLER = "pooler."
 """May be missing: nothing reads it in a bare encoder, and a new classifier begins with one drawn anew."""
+_FEW = 0.9
+"""Of the tokens that a model embeds: with fewer in its tokenizer, that may be cut short."""
 _WRAPPER = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 """What torch's DataParallel and torch.compile add to the names of the weights of a model that they wrap."""
 
@@ -41,8 +43,8 @@ def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
         MissingExtraError: transformers is not installed.
     """
     folder = described.folder
+    config = _read_config(described)  # first: the library reads it with the tokenizer, too
     tokenizer, longest = _read_tokenizer(described)
-    config = _read_config(described)
     if described.is_classifier:
         if described.assumption:
             _warn(described.assumption)
@@ -57,8 +59,8 @@ def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
 
 def read_hub_pieces(described: HubDescription) -> Tokenizer:
     """Read the tokenizer of a folder alone, which cuts rows at what the model reads; raises as `read_hub`."""
+    config = _read_config(described)  # first: the library reads it with the tokenizer, too
     tokenizer, longest = _read_tokenizer(described)
-    config = _read_config(described)
     with torch.device("meta"):  # its shape alone is wanted
         model = HubModel(_draw("AutoModel", described.folder, config), "none", longest=longest)
     return _fit(tokenizer, model, described.folder, longest)
@@ -68,8 +70,8 @@ def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel
     """Put a new classifier for a task on the encoder of a folder; raises as `read_hub`."""
     folder = described.folder
     _name_head(described)
-    tokenizer, longest = _read_tokenizer(described)
     config = ask(_read_config(described), task)
+    tokenizer, longest = _read_tokenizer(described)
     drawn = _draw("AutoModelForSequenceClassification", folder, _with_one_layer(config))
     network, missing, _ = _load("AutoModelForSequenceClassification", folder, config)
     prefix = f"{network.base_model_prefix}."
@@ -100,6 +102,10 @@ def _read_tokenizer(described: HubDescription) -> tuple[Tokenizer, int | None]:
     if described.own_pieces:
         return load_tokenizer(folder / TOKENIZER), None
     sentence = described.sentence
+    if sentence is not None and sentence.unfollowed:
+        _warn(
+            f"{sentence.encoder}: {', '.join(sentence.unfollowed)} of sentence-transformers is not followed"
+        )
     if sentence is not None and sentence.prompt:
         _warn(f"every text begins with '{sentence.prompt}', the default prompt of {sentence.root}")
     return read_pieces(folder, sentence)
@@ -113,6 +119,8 @@ def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path, longest: int | Non
             f"{folder}: the tokenizer has {pieces:,} pieces and the model embeds {model.vocab_size:,}: they "
             "do not belong together"
         )
+    if pieces < _FEW * model.vocab_size:
+        _warn(f"the tokenizer of {folder} has {pieces:,} tokens, and the model embeds {model.vocab_size:,}")
     cut = min(bound for bound in (max_length(tokenizer), longest, model.max_positions) if bound)
     if cut != max_length(tokenizer):
         try:
@@ -205,11 +213,13 @@ def _load(kind: str, folder: Path, config: Any) -> _Loaded:
             f"the weights of {folder} are those of a model that torch had wrapped ({min(wrapped)}): they are "
             "read under the names without that"
         )
-        weights = {
-            _WRAPPER.sub("", name): tensor
-            for file in weights_files(folder)
-            for name, tensor in read_tensors(file).items()
-        }
+        weights: dict[str, Tensor] = {}
+        for name, tensor in (entry for file in weights_files(folder) for entry in read_tensors(file).items()):
+            if (plain := _WRAPPER.sub("", name)) in weights:
+                raise ModelError(
+                    f"the weights of {folder} hold {plain} twice, once wrapped: remove one of them"
+                )
+            weights[plain] = tensor
         network, told = _from_pretrained(type(network), folder, config, weights)
     missing = [*told["missing_keys"], *(entry[0] for entry in told["mismatched_keys"])]
     check_finite(network, folder)
@@ -234,7 +244,10 @@ def _from_pretrained(
                 output_loading_info=True,
             )
         except Exception as error:  # whatever the files of others lead to
-            raise ModelError(f"the weights of {folder} cannot be loaded ({unread(error)})") from error
+            raise ModelError(
+                f"the weights of {folder} cannot be loaded ({unread(error)}): copy the folder again, or give "
+                "another model"
+            ) from error
     return found
 
 

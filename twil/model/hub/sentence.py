@@ -25,8 +25,17 @@ from twil.model.weights import check_finite, read_tensors, weights_files
 from twil.storage import read_json
 
 MODULES = "modules.json"
-_ENCODER_SETTINGS, _PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
+_PROMPTS = "config_sentence_transformers.json"
+_ENCODER_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Where the library looks for settings of the encoder, in turn."""
+_UNFOLLOWED = ("tokenizer_args", "config_args", "model_args", "processor_kwargs", "processing_kwargs")
+"""Settings of the encoder that twil does not follow."""
 _SETTINGS = "config.json"
+_VECTOR = "sentence_embedding"
+"""What the library calls the vector that goes from module to module."""
 
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -61,6 +70,7 @@ class SentenceModules:
         lowercase: Whether the case of a text is lowered first.
         prompt: What is put before every text; mostly nothing.
         width: How many numbers of a vector are kept; None for all.
+        unfollowed: Names of settings that twil does not follow.
     """
 
     root: Path
@@ -70,12 +80,22 @@ class SentenceModules:
     lowercase: bool
     prompt: str
     width: int | None
+    unfollowed: tuple[str, ...] = ()
 
     def prepare_texts(self, tokenizer: Tokenizer) -> None:
         """Let a tokenizer do what the library does to a text: put the prompt before it, lower its case.
 
         A text of no characters gets no prompt, and one that spells a special token gets it behind that, too.
+
+        Raises:
+            ModelError: The prompt spells a special token.
         """
+        special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        if spelled := [token for token in special if token in self.prompt]:
+            raise ModelError(
+                f"{self.root / _PROMPTS}: the default prompt spells the special token {spelled[0]}, which "
+                "twil cannot put before a text: give another model"
+            )
         steps: list[normalizers.Normalizer] = []
         if self.prompt:
             steps.append(normalizers.Prepend(self.prompt))
@@ -112,6 +132,8 @@ class SentenceModules:
         if kind != "Pooling":
             raise self._unknown(f"the module {kind} right behind the encoder" if kind else "no pooling")
         told = read_json(folder / _SETTINGS)
+        if not told:
+            raise ModelError(f"{folder / _SETTINGS} says nothing of the pooling: copy the folder again")
         switched_on = [mode for flag, mode in _FLAGS.items() if told.get(flag)]
         named = told.get("pooling_mode") or switched_on or "mean"
         modes = tuple(map(str, named if isinstance(named, list) else [named]))
@@ -123,15 +145,15 @@ class SentenceModules:
         ]
         if strange:
             raise self._unknown(f"the pooling {', '.join(strange)}")
-        if self.prompt and told.get("include_prompt") is False:
+        if self.prompt and not told.get("include_prompt", True):
             raise self._unknown("a pooling that leaves the prompt out")
         return modes
 
     def _append_dense(self, folder: Path, vectors: SentenceVectors) -> None:
         told = read_json(folder / _SETTINGS)
         name = str(told.get("activation_function", nn.Tanh.__name__)).rpartition(".")[2]
-        inner = told.get("module_input_name") or "sentence_embedding"
-        if name not in _ACTIVATIONS or told.get("use_residual") or inner != "sentence_embedding":
+        ways = {told.get(key) or _VECTOR for key in ("module_input_name", "module_output_name")}
+        if name not in _ACTIVATIONS or told.get("use_residual") or ways != {_VECTOR}:
             raise self._unknown(f"a dense layer of another kind ({folder.name})")
         linear = _read_linear(folder, vectors.size)
         size = linear.out_features
@@ -157,17 +179,17 @@ def read_modules(root: Path) -> SentenceModules | None:
     if not entries:
         return None
     encoder = root / entries[0][1]
-    settings, told = _read_settings(encoder / _ENCODER_SETTINGS), _read_settings(root / _PROMPTS)
-    prompts = told.get("prompts")
-    prompt = prompts.get(str(told.get("default_prompt_name"))) if isinstance(prompts, dict) else None
+    path = next((encoder / name for name in _ENCODER_SETTINGS if (encoder / name).is_file()), None)
+    settings, told = read_json(path) if path else {}, _read_settings(root / _PROMPTS)
     return SentenceModules(
         root=root,
         encoder=encoder,
         behind=tuple((kind, root / path) for kind, path in entries[1:]),
-        max_length=_count(settings.get("max_seq_length")),
+        max_length=_count(settings, "max_seq_length", path),
         lowercase=bool(settings.get("do_lower_case")),
-        prompt=prompt if isinstance(prompt, str) else "",
-        width=_count(told.get("truncate_dim")),
+        prompt=_prompt(told, root / _PROMPTS),
+        width=_count(told, "truncate_dim", root / _PROMPTS),
+        unfollowed=tuple(name for name in _UNFOLLOWED if settings.get(name)),
     )
 
 
@@ -182,8 +204,23 @@ def encoder_folder(root: Path) -> Path:
     return root / entries[0][1] if entries else root
 
 
-def _count(told: object) -> int | None:
-    return told if type(told) is int and told > 0 else None
+def _count(told: dict[str, Any], name: str, path: Path | None) -> int | None:
+    value = told.get(name)
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise ModelError(f"{path}: {name} is no count, but {value!r}: correct it, or leave it out")
+
+
+def _prompt(told: dict[str, Any], path: Path) -> str:
+    name, prompts = told.get("default_prompt_name"), told.get("prompts")
+    if name is None:
+        return ""
+    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    if not isinstance(prompt, str):
+        raise ModelError(
+            f"{path}: default_prompt_name names no prompt, but {name!r}: correct it, or leave it out"
+        )
+    return prompt
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -197,7 +234,7 @@ def _read_entries(root: Path) -> list[tuple[str, str]]:
         return []
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in told]
+        entries = [_read_entry(entry) for entry in told]
     except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
         raise ModelError(f"{path} lists no modules ({error}): copy the folder again") from error
     if not entries or entries[0][0] != "Transformer":
@@ -209,6 +246,13 @@ def _read_entries(root: Path) -> list[tuple[str, str]]:
     return entries
 
 
+def _read_entry(told: dict[str, Any]) -> tuple[str, str]:
+    kind, path = told["type"], told["path"]
+    if not (isinstance(kind, str) and isinstance(path, str)):
+        raise ValueError("the type or the path of a module is no text")
+    return kind.rpartition(".")[2], path
+
+
 def _read_linear(folder: Path, size: int) -> nn.Linear:
     """Read a dense layer of vectors of so many numbers.
 
@@ -217,8 +261,8 @@ def _read_linear(folder: Path, size: int) -> nn.Linear:
     """
     tensors = {name: tensor for file in weights_files(folder) for name, tensor in read_tensors(file).items()}
     weights = {name.removeprefix("linear."): tensor.float() for name, tensor in tensors.items()}
-    given = weights.get("weight", torch.empty(1))
-    linear = nn.Linear(size, len(given) if given.dim() else 1, bias="bias" in weights)
+    given = weights.get("weight", torch.empty(0))
+    linear = nn.Linear(size, len(given) if given.dim() and len(given) else 1, bias="bias" in weights)
     try:
         linear.load_state_dict(weights)
     except RuntimeError as error:

@@ -21,7 +21,7 @@ from twil.predict import ray as engine
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress, Summary
 from twil.predict.files import predict_file
 from twil.predict.parts import find_files, part_name
-from twil.predict.ray import predict_on_ray
+from twil.predict.ray import _cause, predict_on_ray
 from twil.task import Task
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -363,3 +363,9 @@ def test_options_of_the_other_engine_are_refused_in_one_line(options: tuple[str,
     assert done.exit_code == 1
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_a_worker_says_is_told_in_its_own_words() -> None:
+    # So Ray tells of an error in a worker: by its traceback, with advice behind it.
+    said = "UDF failed\n\nray::map()\n\ntwil.errors.ModelError: a bundle is odd: mend it\n\nTo change"
+    assert str(_cause(RuntimeError(said))) == "a bundle is odd: mend it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,7 @@ from twil.predict.texts import check_texts
 BLOCK_BYTES = 2 << 20
 """About how much text is predicted at a time, and written as a part: some ten thousand tweets."""
 _READERS = 4  # tables that are read at a time: predicting takes a hundred times as long
+_TOLD = re.compile(r"^twil\.errors\.\w+: (.+)$", re.MULTILINE)
 _PURPOSE = "--engine ray"
 
 
@@ -261,5 +263,7 @@ def _cause(error: BaseException) -> TwilError:
             said = str(found).splitlines()[0]  # Ray adds advice to it
             return DataError(said) if isinstance(found, DataError) else TwilError(said)
         seen = seen.__cause__
+    if told := _TOLD.findall(str(error)):  # of what a worker's own code raises, Ray keeps the traceback alone
+        return TwilError(told[-1])
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return TwilError(f"the Ray cluster failed ({lines[-1].strip()}): look at ray status and at its logs")

@@ -186,7 +186,9 @@ def _truth_chart(examined: Examination) -> Chart:
 
 def _residual_chart(examined: Examination) -> Chart:
     residuals = examined.scores[:, 0].astype(np.float64) - examined.targets
-    counts, edges = np.histogram(residuals, bins=20)
+    # Numbers that differ in their last digits alone have no room for bins between them.
+    apart = np.ptp(residuals) > 1e-9 * np.abs(residuals).max()
+    counts, edges = np.histogram(residuals, bins=20 if apart else 1)
     return histogram("Answers minus true values", edges.tolist(), counts.tolist(), across="difference")
 
 

@@ -186,7 +186,7 @@ def export_onnx(
                 expected, written = fusions(model), fuse(model)
             elif isinstance(model, HubModel):
                 expected, written = hub_fusions(model), fuse_hub(model)
-                if head == "classifier":
+                if head == "classifier" and model.pooling in (None, "cls"):
                     trimmed = first_alone(written)
                     whole_layer = trimmed is None
                     written = trimmed or written

@@ -433,20 +433,6 @@ class TestNamed:
         with pytest.warns(ModelWarning, match=rf"taken to give {taken}.*multi_label_classification"):
             load(folder)
 
-    def test_parts_that_a_new_classifier_draws_anew_or_leaves_out(self, tmp_path: Path) -> None:
-        folder = make_sentence_folder(tmp_path / "st", CLS, NORMALIZE)
-        weights = load_file(folder / "model.safetensors")
-        kept = {name: value for name, value in weights.items() if "pooler" not in name}
-        save_file(kept, folder / "model.safetensors", {"format": "pt"})
-        described = describe(folder).hub
-        assert described is not None
-        with pytest.warns(ModelWarning) as said:
-            make_hub_classifier(described, Task("class", ("N", "P")))
-        lines = [str(entry.message) for entry in said]
-        assert len(lines) == 2
-        assert "has no pooler" in lines[0]
-        assert "a new classifier leaves its pooling out" in lines[1]
-
     def test_notes_are_lines_on_stderr_each_once(self, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", "bert", "classifier", problem_type=None)
         done = twil_command("export", folder, "--onnx", "-o", tmp_path / "bundle")

@@ -21,7 +21,7 @@ from twil.data.corpus_building import CorpusOptions, build_corpus
 from twil.data.labelled import LabelledColumns, Sample, read_labelled
 from twil.data.samples import NOT_MASKED, Samples
 from twil.errors import ConfigError, ModelError
-from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run
+from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save
 from twil.scoring.metrics import score_logits
 from twil.text.special import find_special
 from twil.train.classification import compute_logits, encode_rows
@@ -83,7 +83,8 @@ def run_of(folder: Path, *overrides: str, dev: Path | None = DEV, **model: Any) 
 
 class TestFinetuning:
     def test_a_new_classifier_is_one_that_the_library_opens(self, pretrained: Path, tmp_path: Path) -> None:
-        finished = list(finetune(run_of(pretrained), tmp_path / "model"))[-1]
+        config = run_of(pretrained, "model.classifier.head=library")
+        finished = list(finetune(config, tmp_path / "model"))[-1]
         assert isinstance(finished, Finished)
         rows = read_labelled(DEV, sample=Sample(24))
         transformers = library()
@@ -192,14 +193,7 @@ class TestFinetuning:
         assert record["config"]["model"]["folder"] == str(distilbert)
         assert record["data"]["train"]["rows"] == 24
 
-    def test_options_of_another_architecture_are_refused(self, distilbert: Path, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"pooling, output_dropout would have no effect"):
-            list(
-                finetune(
-                    run_of(distilbert, "model.classifier.pooling=avg", "model.output_dropout=0.1"),
-                    tmp_path / "m",
-                )
-            )
+    def test_rows_longer_than_the_encoder_reads_are_refused(self, distilbert: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"rows of 65 pieces do not fit: the encoder has {POSITIONS}"):
             list(finetune(run_of(distilbert, "model.max_length=65"), tmp_path / "m"))
         assert list(tmp_path.iterdir()) == []
@@ -455,6 +449,28 @@ def test_a_corpus_is_the_same_of_a_model_and_of_its_tokenizer_file(pretrained: P
         assert make_model(pretraining(folder, pretrained), open_corpus(folder))[0].has_mlm
 
 
+@pytest.mark.parametrize("head", ["none", "classifier"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_without_a_masked_head_gets_a_new_one(family: str, head: str, tmp_path: Path) -> None:
+    folder = make_hub_folder(tmp_path / "encoder", family, head)
+    list(
+        build_corpus(
+            [EXAMPLES / "pairs.tsv"], tmp_path / "corpus", load_pieces(folder), CorpusOptions(dev=0.0)
+        )
+    )
+    held = open_corpus(tmp_path / "corpus")
+    model, tokenizer, new = make_model(pretraining(held.path, folder), held)
+    assert (model.has_mlm, model.ties_mlm, new) == (True, True, ("mlm",))
+    ids = torch.tensor(tokenizer.encode(texts()[0]).ids)[None]
+    before = load_with_tokenizer(folder)[0]
+    with torch.inference_mode():
+        assert torch.equal(model.eval().encode(ids), before.eval().encode(ids))
+    save(tmp_path / "model", model, tokenizer, {})
+    again = load_with_tokenizer(tmp_path / "model")[0]
+    with torch.inference_mode():
+        assert torch.equal(again.mlm_logits(again.encode(ids)), model.mlm_logits(model.encode(ids)))
+
+
 class TestRefused:
     def corpus_of(self, folder: Path, target: Path, file: Path = EXAMPLES / "pairs.tsv") -> Path:
         list(build_corpus([file], target, load_pieces(folder), CorpusOptions(dev=0.0)))
@@ -467,10 +483,7 @@ class TestRefused:
         with pytest.raises(ConfigError, match=r"--set objective\.rop=false"):
             list(pretrain(pretraining(corpus, distilbert, "objective.rop=true"), tmp_path / "model"))
 
-    def test_a_classifier_fills_no_masks(self, judge: Path, tmp_path: Path) -> None:
-        corpus = self.corpus_of(judge, tmp_path / "corpus")
-        with pytest.raises(ModelError, match="no masked-language head to train further"):
-            list(pretrain(pretraining(corpus, judge), tmp_path / "model"))
+    def test_a_classifier_fills_no_masks(self, judge: Path) -> None:
         with pytest.raises(ModelError, match="no masked-language head"):
             open_probe(judge, mlm=True)
 

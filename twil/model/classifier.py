@@ -66,7 +66,7 @@ def _make(start: StartConfig, task: Task) -> MadeClassifier:
     if start.keep_head:
         task = kept_task(described, start, task)
     made = (
-        _take_from_library(start, described, described.hub, task)
+        _take_from_library(start, described.hub, task)
         if described.hub is not None
         else _take_own(start, described, task)
     )
@@ -88,9 +88,7 @@ def _take_own(start: StartConfig, described: Description, task: Task) -> MadeCla
         model.set_task(model.task.renamed(start.map_labels))
     made = _put_head(start, model, tokenizer, task)
     if start.keep_head and not made.kept:
-        raise ConfigError(
-            "keep_head: another pooling or another head would be a new classifier: leave them out"
-        )
+        raise _changed_head()
     return made
 
 
@@ -108,25 +106,30 @@ def _put_head(start: StartConfig, model: TWilBERT, tokenizer: Tokenizer, task: T
     return MadeClassifier(with_heads(model, shape), tokenizer, keeps_classifier(model.config, shape))
 
 
-def _take_from_library(
-    start: StartConfig, described: Description, hub: HubDescription, task: Task
-) -> MadeClassifier:
-    from twil.model.hub.reading import make_hub_classifier
+def _take_from_library(start: StartConfig, hub: HubDescription, task: Task) -> MadeClassifier:
+    from twil.model.hub.reading import Dropouts, make_hub_classifier, read_hub
 
+    dropouts = Dropouts(start.input_dropout, start.output_dropout)
+    if not start.keep_head:
+        model, tokenizer = make_hub_classifier(hub, task, start.classifier, dropouts)
+        return MadeClassifier(model, tokenizer, kept=False)
+    model, tokenizer = read_hub(hub, dropouts)
     chosen = start.classifier.model_dump(exclude_none=True)
-    dropouts = {"input_dropout": start.input_dropout, "output_dropout": start.output_dropout}
-    chosen |= {name: value for name, value in dropouts.items() if value is not None}
-    if chosen:
+    if model.classifier is None and chosen:
         raise ConfigError(
-            f"model: {', '.join(chosen)} would have no effect: {start.folder} is a model of the transformers "
-            "library, whose classifier and dropout are its own"
+            f"keep_head: the classifier of {start.folder} is the library's, which is kept as it is: leave "
+            f"{', '.join(chosen)} out"
         )
-    if start.keep_head:
-        model, tokenizer = load_described(described)
-        model.set_task(task)
-    else:
-        model, tokenizer = make_hub_classifier(hub, task)
-    return MadeClassifier(model, tokenizer, start.keep_head)
+    if model.classifier is not None and not model.classifier.take(
+        start.classifier.apply(model.classifier.config)
+    ):
+        raise _changed_head()
+    model.set_task(task)
+    return MadeClassifier(model, tokenizer, kept=True)
+
+
+def _changed_head() -> ConfigError:
+    return ConfigError("keep_head: another pooling or another head would be a new classifier: leave them out")
 
 
 def kept_task(described: Description, start: StartConfig, task: Task) -> Task:

@@ -65,6 +65,8 @@ OwnHead = Callable[[int, int], nn.Module]
 """From the size of a pooled row and the number of outputs to a module that maps the one to the other."""
 _OWN: dict[str, OwnHead] = {}
 LINEAR = "linear"
+LIBRARY = "library"
+"""As the name of a head on an encoder of the transformers library: the library's own."""
 
 
 def register_head(name: str) -> Callable[[OwnHead], OwnHead]:
@@ -76,7 +78,7 @@ def register_head(name: str) -> Callable[[OwnHead], OwnHead]:
     Raises:
         ConfigError: There is such a head already.
     """
-    if name == LINEAR or name in _OWN:
+    if name in (LINEAR, LIBRARY) or name in _OWN:
         raise ConfigError(f"there is a head '{name}' already: choose another name")
 
     def register(head: OwnHead) -> OwnHead:
@@ -107,25 +109,42 @@ class ClassifierHead(nn.Module):
         config: Pooling, dropout and the name of the head.
         hidden_size: D.
         outputs: L.
+        special: The ids of the tokens that begin a row and end a text.
 
     Raises:
         ConfigError: There is no such head.
     """
 
-    def __init__(self, config: ClassifierConfig, hidden_size: int, outputs: int) -> None:
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        hidden_size: int,
+        outputs: int,
+        special: tuple[int, int] = (CLS_ID, SEP_ID),
+    ) -> None:
         super().__init__()
         check_head(config.head)
+        self.config = config
+        self.special = special
         self.pooling = config.pooling
         self.special_tokens = config.special_tokens
         self.dropout = nn.Dropout(config.dropout)
         make: OwnHead = nn.Linear if config.head == LINEAR else _OWN[config.head]
         self.output = make(pooled_size(config.pooling, hidden_size), outputs)
 
+    def take(self, config: ClassifierConfig) -> bool:
+        """Take another dropout; false where anything else differs, for which the weights are not made."""
+        if config.model_copy(update={"dropout": self.config.dropout}) != self.config:
+            return False
+        self.config = config
+        self.dropout.p = config.dropout
+        return True
+
     def pooled_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Tell which tokens of int64 ``(B, T)`` the pooling reads, as a mask of the same shape."""
         if self.special_tokens or self.pooling == "cls":
             return attention_mask
-        return content_mask(input_ids, attention_mask)
+        return content_mask(input_ids, attention_mask, self.special)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Map hidden states float ``(B, T, D)``, pooled by a mask ``(B, T)``, to logits ``(B, L)``."""
@@ -156,9 +175,12 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
     return (hidden * visible).sum(dim=1) / visible.sum(dim=1)
 
 
-def content_mask(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def content_mask(
+    input_ids: Tensor, attention_mask: Tensor, special_ids: tuple[int, int] = (CLS_ID, SEP_ID)
+) -> Tensor:
     """Leave [CLS] and [SEP] out of a mask int64 ``(B, T)``, but not of a row that has nothing else."""
-    special = (input_ids == CLS_ID) | (input_ids == SEP_ID)
+    cls, sep = special_ids
+    special = (input_ids == cls) | (input_ids == sep)
     content = attention_mask * (~special).to(attention_mask.dtype)
     is_empty = content.sum(dim=1, keepdim=True) == 0  # (B, 1)
     return torch.where(is_empty, attention_mask, content)

@@ -20,6 +20,7 @@ from twil.data.samples import Samples
 from twil.errors import ConfigError, ModelError
 from twil.machine import peak_memory
 from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_hash
+from twil.model.hub.model import HubModel, draw_mlm
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT, with_heads
 from twil.text.special import find_special
@@ -331,15 +332,20 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Token
         model = TWilBERT(config.model.shape(vocab_size=tokenizer.get_vocab_size(), rop=rop))
     else:
         start, tokenizer = load_with_tokenizer(config.model.folder)
-        if not isinstance(start, TWilBERT):
-            _check_adaptable(start, config.model.folder, rop=rop)
+        if rop and not isinstance(start, TWilBERT):
+            raise ConfigError(
+                f"{config.model.folder} has no head for the order of replies, which TWilBERT alone has: "
+                "learn masked pieces alone (--set objective.rop=false)"
+            )
         _check_same_pieces(tokenizer, corpus, config.model.folder)
+        new = [] if start.has_mlm else ["mlm"]
         if isinstance(start, TWilBERT):
             head = start.config.rop or (config.model.rop if rop else None)
             changes = {"mlm": True, "rop": head, "classifier": None, "task": None}
             model = with_heads(start, start.config.model_copy(update=changes))
-            new = [] if start.has_mlm else ["mlm"]
             new += ["rop"] if head and not start.rop else []
+        elif isinstance(start, HubModel) and new:
+            model = draw_mlm(start)
         else:
             model = start
     if model.rop is not None and not rop:
@@ -353,20 +359,6 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Token
         )
     set_max_length(tokenizer, corpus.max_length)
     return model, tokenizer, tuple(new)
-
-
-def _check_adaptable(model: TextModel, folder: Path, *, rop: bool) -> None:
-    """Refuse to train what a model of the transformers library has no head for."""
-    if not model.has_mlm:
-        raise ModelError(
-            f"{folder} has no masked-language head to train further: give the model as it was pretrained, "
-            "not a classifier made of it"
-        )
-    if rop:
-        raise ConfigError(
-            f"{folder} has no head for the order of replies, which TWilBERT alone has: learn masked pieces "
-            "alone (--set objective.rop=false)"
-        )
 
 
 def learns_order(config: PretrainConfig, corpus: Corpus) -> bool:

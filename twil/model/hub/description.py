@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from twil.config.model import ClassifierConfig, explain
 from twil.errors import ConfigError, ModelError
 from twil.model.hub.sentence import SentenceModules
 from twil.task import Task, TaskKind
@@ -75,7 +78,26 @@ class HubDescription:
     @property
     def is_classifier(self) -> bool:
         """Whether the folder holds a trained classifier."""
-        return self.architecture.endswith(CLASSIFIER)
+        return self.architecture.endswith(CLASSIFIER) or self.head is not None
+
+    @property
+    def head(self) -> ClassifierConfig | None:
+        """The classifier that twil put on the library's encoder; None without one, or with the library's own.
+
+        Raises:
+            ModelError: It is not described as one.
+        """
+        told = self.own.get("classifier")
+        try:
+            return None if told is None else ClassifierConfig.model_validate(told)
+        except ValidationError as error:
+            raise ModelError(f"{self.path}: {explain(error, ClassifierConfig)}") from error
+
+    @property
+    def input_dropout(self) -> float:
+        """The share of channels of the embeddings that training drops in each row."""
+        told = self.own.get("input_dropout", 0.0)
+        return float(told) if isinstance(told, int | float) else 0.0
 
     @property
     def may_have_mlm(self) -> bool:

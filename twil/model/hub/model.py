@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, ModelError
+from twil.errors import ConfigError, ModelError, first_line
+from twil.model.heads import ClassifierHead
 from twil.model.hub.library import import_transformers
 from twil.model.hub.sentence import SentenceModules, SentenceVectors
 from twil.model.packing import Packing
@@ -38,6 +39,8 @@ class HubModel(TextModel):
         longest: The most pieces that its tokenizer is meant to give, if it says so: the bound to rows where
             the network has none.
         sentence: What sentence-transformers wrote of its vectors, if it did.
+        classifier: The classifier that twil puts on a bare network.
+        input_dropout: The share of channels of the embeddings that training drops in each row.
 
     Raises:
         ModelError: Its network cannot leave pads out, or sets no bound to rows.
@@ -50,11 +53,15 @@ class HubModel(TextModel):
         task: Task | None = None,
         longest: int | None = None,
         sentence: SentenceModules | None = None,
+        classifier: ClassifierHead | None = None,
+        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.head = head
         self.sentence = sentence
+        self.classifier = classifier
+        self.input_dropout = nn.Dropout1d(input_dropout)
         self._task = task
         inputs = inspect.signature(self.encoder.forward).parameters
         if "attention_mask" not in inputs:
@@ -69,6 +76,9 @@ class HubModel(TextModel):
                 f"{type(network).__name__} does not say how long a row may be: give another model"
             )
         self._longest = min(bounds)
+        if input_dropout:
+            self.depths  # noqa: B018 - an error where the embeddings cannot be told apart
+            self.encoder.embeddings.register_forward_hook(self._drop_channels)
 
     @property
     def encoder(self) -> Any:
@@ -99,7 +109,13 @@ class HubModel(TextModel):
         config = {
             name: value for name, value in self.network.config.to_dict().items() if name not in _PASSING
         }
-        return {**config, "head": self.head, "task": self._task and self._task.as_dict()}
+        return {
+            **config,
+            "head": self.head,
+            "classifier": self.classifier and self.classifier.config.model_dump(),
+            "input_dropout": self.input_dropout.p,
+            "task": self._task and self._task.as_dict(),
+        }
 
     @property
     def facts(self) -> dict[str, str]:
@@ -136,8 +152,8 @@ class HubModel(TextModel):
 
     @property
     def pooling(self) -> Pooling | None:
-        """None: its classifier makes one vector of a row in its own way."""
-        return None
+        """How twil's classifier makes one vector of a row; the library's do so in their own ways."""
+        return self.classifier.pooling if self.classifier else None
 
     def own_vectors(self) -> SentenceVectors | None:
         """Build what makes vectors of hidden states as the folder says; None where it says nothing.
@@ -223,6 +239,12 @@ class HubModel(TextModel):
         Raises:
             ModelError: The model has no classifier.
         """
+        if self.classifier is not None:
+            if attention_mask is None:
+                attention_mask = torch.ones_like(input_ids)
+            hidden = self.encode(input_ids, attention_mask, segment_ids)
+            pooled: Tensor = self.classifier(hidden, self.classifier.pooled_tokens(input_ids, attention_mask))
+            return pooled
         if self.head != "classifier":
             raise ModelError("this model has no classifier yet: make one with twil finetune")
         logits: Tensor = self.network(**self._inputs(input_ids, attention_mask, segment_ids)).logits
@@ -231,6 +253,10 @@ class HubModel(TextModel):
     def compile_layers(self) -> None:
         """Compile the encoder with torch.compile."""
         self.encoder.compile(dynamic=True)
+
+    def _drop_channels(self, _: nn.Module, __: Any, embedded: Tensor) -> Tensor:
+        dropped: Tensor = self.input_dropout(embedded.transpose(1, 2)).transpose(1, 2)  # (B, T, D)
+        return dropped
 
     def _inputs(
         self, input_ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None
@@ -244,6 +270,29 @@ class HubModel(TextModel):
             # A graph loses an input that nothing reads, and those of all models are to have the same.
             inputs["input_ids"] = input_ids + segment_ids * 0
         return inputs
+
+
+def draw_mlm(model: HubModel) -> HubModel:
+    """Put a new masked-language head on a model's encoder, whose weights are those of its token embeddings.
+
+    Raises:
+        ModelError: The library has no such head for the encoder.
+    """
+    library = import_transformers()
+    config = copy.deepcopy(model.network.config)
+    config.tie_word_embeddings = True
+    try:
+        network = library.AutoModelForMaskedLM.from_config(config)
+        # A pooler is left over there, and nothing is lacking.
+        fit = network.base_model.load_state_dict(model.encoder.state_dict(), strict=False)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{type(model.network).__name__} cannot have a masked-language head ({first_line(error)}): give "
+            "another model"
+        ) from error
+    assert not fit.missing_keys
+    network.tie_weights()
+    return HubModel(network, "mlm", longest=model.max_positions, input_dropout=model.input_dropout.p)
 
 
 class _Given(nn.Module):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from twil.config.model import ClassifierConfig, Pooling
+from twil.config.training import ClassifierChoice
 from twil.errors import ConfigError, ModelError, ModelWarning, first_line
+from twil.model.heads import LIBRARY, ClassifierHead
 from twil.model.hub.description import HubDescription
 from twil.model.hub.library import hushed
 from twil.model.hub.model import HubHead, HubModel
@@ -21,40 +26,61 @@ from twil.model.hub.pieces import TOKENIZER, read_pieces
 from twil.model.hub.sentence import MODULES
 from twil.model.weights import check_finite, read_tensors, unread, weights_files
 from twil.task import Task
+from twil.text.special import find_special
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
 _POOLER = "pooler."
 """May be missing: nothing reads it in a bare encoder, and a new classifier begins with one drawn anew."""
 _FEW = 0.9
 """Of the tokens that a model embeds: with fewer in its tokenizer, that may be cut short."""
+_DROPOUTS = ("hidden_dropout_prob", "dropout")
+"""What the library's families call the dropout behind the embeddings and within layers."""
+HEAD = "twil_classifier."
+"""Begins the names of the weights of a classifier of twil's beside those of the library's encoder."""
+USUAL_POOLING: Pooling = "avg"
+"""How a classifier of twil's makes one vector of a row where neither the user nor the folder says so."""
 _WRAPPER = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 """What torch's DataParallel and torch.compile add to the names of the weights of a model that they wrap."""
 
 
-def read_hub(described: HubDescription) -> tuple[HubModel, Tokenizer]:
+def read_hub(described: HubDescription, dropouts: Dropouts | None = None) -> tuple[HubModel, Tokenizer]:
     """Read a model that the transformers library can load, and its tokenizer; no code of the folder is run.
+
+    Args:
+        described: The folder.
+        dropouts: Those of the encoder in training; the folder's own when left out.
 
     Returns:
         The model on the CPU, in evaluation mode, float32: a classifier or a masked language model where the
         folder holds one, else the bare encoder.
 
     Raises:
+        ConfigError: The encoder has no such dropout.
         ModelError: The folder cannot be read, or holds no encoder.
         MissingExtraError: transformers is not installed.
     """
-    folder = described.folder
-    config = _read_config(described)  # first: the library reads it with the tokenizer, too
+    folder, dropouts = described.folder, dropouts or Dropouts()
+    config = dropouts.into(_read_config(described))  # first: the library reads it with the tokenizer, too
     tokenizer, longest = _read_tokenizer(described)
-    if described.is_classifier:
+    make = partial(HubModel, longest=longest, input_dropout=dropouts.input_of(described))
+    if described.head is not None:
+        assert described.task is not None
+        loaded = _load("AutoModel", folder, config)
+        _check_whole(folder, loaded.missing, may_lack=_POOLER)
+        _name_left(folder, [name for name in loaded.left if not name.startswith(HEAD)])
+        head = make_head(described.head, loaded.network, described.task, tokenizer)
+        _load_head(head, folder)
+        model = make(_without_pooler(loaded.network), "none", described.task, classifier=head)
+    elif described.is_classifier:
         if described.assumption:
             _warn(described.assumption)
         loaded = _load("AutoModelForSequenceClassification", folder, config)
         _check_whole(folder, loaded.missing)
         _name_left(folder, loaded.left)
-        model = HubModel(loaded.network, "classifier", described.task, longest)
+        model = make(loaded.network, "classifier", described.task)
     else:
-        model = _read_without_classifier(described, config, longest)
-    return model, _fit(tokenizer, model, folder, longest)
+        model = _read_without_classifier(described, config, make)
+    return model.eval(), _fit(tokenizer, model, folder, longest)
 
 
 def read_hub_pieces(described: HubDescription) -> Tokenizer:
@@ -66,25 +92,142 @@ def read_hub_pieces(described: HubDescription) -> Tokenizer:
     return _fit(tokenizer, model, described.folder, longest)
 
 
-def make_hub_classifier(described: HubDescription, task: Task) -> tuple[HubModel, Tokenizer]:
-    """Put a new classifier for a task on the encoder of a folder; raises as `read_hub`."""
-    folder = described.folder
+def make_hub_classifier(
+    described: HubDescription,
+    task: Task,
+    choice: ClassifierChoice | None = None,
+    dropouts: Dropouts | None = None,
+) -> tuple[HubModel, Tokenizer]:
+    """Put a new classifier for a task on the encoder of a folder; raises as `read_hub`.
+
+    It is twil's where something of it is chosen, where sentence-transformers says how the folder's tokens are
+    pooled, and where the library's would read a pooler that the folder lacks; else, and where it is chosen
+    (`LIBRARY`), it is the library's own.
+
+    Args:
+        described: The folder.
+        task: What the classifier is asked.
+        choice: What is chosen of it.
+        dropouts: Those of the encoder in training; the folder's own when left out.
+    """
+    folder, dropouts = described.folder, dropouts or Dropouts()
+    chosen = (choice or ClassifierChoice()).model_dump(exclude_none=True)
     _name_head(described)
-    config = ask(_read_config(described), task)
+    config = dropouts.into(ask(_read_config(described), task))
     tokenizer, longest = _read_tokenizer(described)
+    make = partial(HubModel, longest=longest, input_dropout=dropouts.input_of(described))
+    network = None
+    if chosen.get("head") == LIBRARY or not (chosen or described.sentence):
+        network = _draw_library_classifier(described, config, chosen)
+    if network is not None:
+        model = make(network, "classifier", task)
+    else:
+        loaded = _load("AutoModel", folder, config)
+        _check_whole(folder, loaded.missing, may_lack=_POOLER)
+        usual = {} if "pooling" in chosen else {"pooling": _usual_pooling(described)}
+        head = make_head(ClassifierConfig(**usual | chosen), loaded.network, task, tokenizer)
+        model = make(_without_pooler(loaded.network), "none", task, classifier=head)
+    return model, _fit(tokenizer, model, folder, longest)
+
+
+def _draw_library_classifier(described: HubDescription, config: Any, chosen: Mapping[str, Any]) -> Any:
+    """Put the library's new classifier on an encoder.
+
+    Returns:
+        None where it would read a pooler that the folder lacks, and is not chosen.
+    """
+    folder = described.folder
+    if idle := [name for name in chosen if name != "head"]:
+        raise ConfigError(
+            f"model.classifier: {', '.join(idle)} would have no effect: the library's classifier pools and "
+            "drops in its own way"
+        )
     drawn = _draw("AutoModelForSequenceClassification", folder, _with_one_layer(config))
     network, missing, _ = _load("AutoModelForSequenceClassification", folder, config)
     prefix = f"{network.base_model_prefix}."
     lacking = [name for name in missing if name.startswith(prefix)]
     _check_whole(folder, lacking, may_lack=_POOLER)
+    if lacking and not chosen:
+        return None
     if lacking:
-        _warn(f"{folder} has no pooler, which a classifier of its kind reads: it begins with one drawn anew")
-    if described.sentence is not None:
-        _warn(f"{described.sentence.root / MODULES} is for vectors: a new classifier leaves its pooling out")
+        _warn(f"{folder} has no pooler, which the library's classifier reads: it begins with one drawn anew")
     fresh = {name: value for name, value in drawn.state_dict().items() if not name.startswith(prefix)}
     network.load_state_dict(fresh, strict=False)
-    model = HubModel(network, "classifier", task, longest)
-    return model, _fit(tokenizer, model, folder, longest)
+    return network
+
+
+def _usual_pooling(described: HubDescription) -> Pooling:
+    """Give the pooling of a new classifier where none is chosen, and say where it comes from."""
+    sentence = described.sentence
+    told = sentence and sentence.pooling
+    if sentence is None:
+        _warn(f"{described.folder} has no pooler: a new classifier pools its tokens ({USUAL_POOLING})")
+    elif told is None:
+        _warn(f"{sentence.root / MODULES} pools as no classifier does: a new one pools with {USUAL_POOLING}")
+    else:
+        _warn(f"a new classifier pools as {sentence.root / MODULES} says ({told}), and has no other module")
+    return told or USUAL_POOLING
+
+
+def make_head(config: ClassifierConfig, network: Any, task: Task, tokenizer: Tokenizer) -> ClassifierHead:
+    """Make twil's classifier for an encoder of the library, with random weights."""
+    special = find_special(tokenizer, source="the tokenizer")
+    return ClassifierHead(config, network.config.hidden_size, task.outputs, (special.cls, special.sep))
+
+
+def _load_head(head: ClassifierHead, folder: Path) -> None:
+    weights = {
+        name.removeprefix(HEAD): tensor
+        for file in weights_files(folder)
+        for name, tensor in read_tensors(file).items()
+        if name.startswith(HEAD)
+    }
+    try:
+        head.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights of {folder} lack its classifier, or have it in other shapes: copy the folder again"
+        ) from error
+    check_finite(head, folder)
+
+
+def _without_pooler(network: Any) -> Any:
+    """Take the pooler off, which nothing reads: it would neither learn nor be worth keeping."""
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None
+    return network
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Dropouts of an encoder in training; None leaves it as it is.
+
+    Attributes:
+        input: The share of channels of the embeddings that is dropped in each row.
+        output: The share of numbers that is dropped behind the embeddings and within each layer.
+    """
+
+    input: float | None = None
+    output: float | None = None
+
+    def input_of(self, described: HubDescription) -> float:
+        """Give the dropout of the embeddings."""
+        return described.input_dropout if self.input is None else self.input
+
+    def into(self, config: Any) -> Any:
+        """Write the other one into a configuration of the library.
+
+        Raises:
+            ConfigError: Its encoder has no such dropout.
+        """
+        if self.output is not None:
+            name = next((name for name in _DROPOUTS if hasattr(config, name)), None)
+            if name is None:
+                raise ConfigError(
+                    f"model.output_dropout: an encoder of type '{config.model_type}' has none: leave it out"
+                )
+            setattr(config, name, self.output)
+        return config
 
 
 def ask(config: Any, task: Task) -> Any:
@@ -159,7 +302,9 @@ def _read_config(described: HubDescription) -> Any:
     return config
 
 
-def _read_without_classifier(described: HubDescription, config: Any, longest: int | None) -> HubModel:
+def _read_without_classifier(
+    described: HubDescription, config: Any, make: Callable[..., HubModel]
+) -> HubModel:
     folder = described.folder
     head: HubHead = "none"
     _name_head(described)
@@ -172,7 +317,7 @@ def _read_without_classifier(described: HubDescription, config: Any, longest: in
     _check_whole(folder, loaded.missing, may_lack=_POOLER)
     if not (described.other_head or described.may_have_mlm):
         _name_left(folder, loaded.left)
-    return HubModel(loaded.network, head, longest=longest, sentence=described.sentence)
+    return make(loaded.network, head, sentence=described.sentence)
 
 
 def _with_one_layer(config: Any) -> Any:

@@ -10,6 +10,7 @@ that twil knows are built here, and any other is named in an error where the vec
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, normalizers
 from torch import Tensor, nn
 
+from twil.config.model import Pooling
 from twil.errors import ModelError
 from twil.model.heads import pool
 from twil.model.weights import check_finite, read_tensors, weights_files
@@ -81,6 +83,18 @@ class SentenceModules:
     prompt: str
     width: int | None
     unfollowed: tuple[str, ...] = ()
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """The pooling of a classifier that is that of the vectors; None where there is none such."""
+        with suppress(ModelError):
+            modes = set(self._pooling())
+            single = {"cls": "cls", "mean": "avg", "max": "max"}
+            if modes == single.keys():
+                return "concat"
+            if len(modes) == 1:
+                return single.get(modes.pop())  # type: ignore[return-value]  # poolings, all of them
+        return None
 
     def prepare_texts(self, tokenizer: Tokenizer) -> None:
         """Let a tokenizer do what the library does to a text: put the prompt before it, lower its case.

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from twil.model.hub.description import OWN
 from twil.model.hub.library import hushed
 from twil.model.hub.model import HubModel
 from twil.model.hub.pieces import SETTINGS, write_settings
-from twil.model.hub.reading import ask
+from twil.model.hub.reading import HEAD, ask
 from twil.text.tokenizer import max_length
 
+WEIGHTS = "model.safetensors"
 _ONE_FILE = "10TB"  # the library parts larger weights into several files
 
 
@@ -30,8 +32,17 @@ def write_hub(folder: Path, model: HubModel, tokenizer: Tokenizer, header: Mappi
     task, config = model.own_task, model.network.config
     if task is not None:
         ask(config, task)
-    setattr(config, OWN, {**header, "task": task and task.as_dict()})
+    own = {**header, "task": task and task.as_dict(), "input_dropout": model.input_dropout.p}
+    if model.classifier is not None:
+        own["classifier"] = model.classifier.config.model_dump()
+    setattr(config, OWN, own)
     with hushed():
         model.network.save_pretrained(folder, max_shard_size=_ONE_FILE)
+    if model.classifier is not None:
+        path = folder / WEIGHTS
+        head = {
+            f"{HEAD}{name}": value.detach().cpu() for name, value in model.classifier.state_dict().items()
+        }
+        save_file(load_file(path) | head, path, metadata={"format": "pt"})
     longest = max_length(tokenizer) or model.max_positions
     write_settings(folder / SETTINGS, tokenizer, longest=longest, segments=model.takes_segments)

@@ -130,6 +130,12 @@ class TestDefault:
         save(tmp_path / "model", model, tokenizer, {})
         assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "pooler" in name]
 
+    def test_where_something_else_is_chosen_no_pooler_is_said_to_be_lacking(self, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "encoder", "bert", "none")
+        with pytest.warns(ModelWarning, match=r"^a new classifier pools its tokens \(avg\)$"):
+            model, _ = make_classifier(folder, dropout=0.3)
+        assert model.pooling == "avg"
+
     def test_with_one_the_classifier_is_the_library_s(self, tmp_path: Path) -> None:
         model, _ = make_classifier(make_hub_folder(tmp_path / "encoder", "bert", "none"))
         assert (model.pooling, model.head) == (None, "classifier")

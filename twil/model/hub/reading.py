@@ -30,7 +30,7 @@ from twil.text.special import find_special
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
 _POOLER = "pooler."
-"""May be missing: nothing reads it in a bare encoder, and a new classifier begins with one drawn anew."""
+"""May be missing: nothing reads it in a bare encoder, and a new classifier does without it."""
 _FEW = 0.9
 """Of the tokens that a model embeds: with fewer in its tokenizer, that may be cut short."""
 _DROPOUTS = ("hidden_dropout_prob", "dropout")
@@ -68,7 +68,7 @@ def read_hub(described: HubDescription, dropouts: Dropouts | None = None) -> tup
         loaded = _load("AutoModel", folder, config)
         _check_whole(folder, loaded.missing, may_lack=_POOLER)
         _name_left(folder, [name for name in loaded.left if not name.startswith(HEAD)])
-        head = make_head(described.head, loaded.network, described.task, tokenizer)
+        head = _make_head(described.head, loaded.network, described.task, tokenizer)
         _load_head(head, folder)
         model = make(_without_pooler(loaded.network), "none", described.task, classifier=head)
     elif described.is_classifier:
@@ -124,8 +124,8 @@ def make_hub_classifier(
     else:
         loaded = _load("AutoModel", folder, config)
         _check_whole(folder, loaded.missing, may_lack=_POOLER)
-        usual = {} if "pooling" in chosen else {"pooling": _usual_pooling(described)}
-        head = make_head(ClassifierConfig(**usual | chosen), loaded.network, task, tokenizer)
+        usual = {} if "pooling" in chosen else {"pooling": _usual_pooling(described, lacks=not chosen)}
+        head = _make_head(ClassifierConfig(**usual | chosen), loaded.network, task, tokenizer)
         model = make(_without_pooler(loaded.network), "none", task, classifier=head)
     return model, _fit(tokenizer, model, folder, longest)
 
@@ -156,12 +156,18 @@ def _draw_library_classifier(described: HubDescription, config: Any, chosen: Map
     return network
 
 
-def _usual_pooling(described: HubDescription) -> Pooling:
-    """Give the pooling of a new classifier where none is chosen, and say where it comes from."""
+def _usual_pooling(described: HubDescription, *, lacks: bool) -> Pooling:
+    """Give the pooling of a new classifier where none is chosen, and say where it comes from.
+
+    Args:
+        described: The folder.
+        lacks: Whether it is for want of a pooler that the classifier is not the library's.
+    """
     sentence = described.sentence
     told = sentence and sentence.pooling
     if sentence is None:
-        _warn(f"{described.folder} has no pooler: a new classifier pools its tokens ({USUAL_POOLING})")
+        why = f"{described.folder} has no pooler: " if lacks else ""
+        _warn(f"{why}a new classifier pools its tokens ({USUAL_POOLING})")
     elif told is None:
         _warn(f"{sentence.root / MODULES} pools as no classifier does: a new one pools with {USUAL_POOLING}")
     else:
@@ -169,7 +175,7 @@ def _usual_pooling(described: HubDescription) -> Pooling:
     return told or USUAL_POOLING
 
 
-def make_head(config: ClassifierConfig, network: Any, task: Task, tokenizer: Tokenizer) -> ClassifierHead:
+def _make_head(config: ClassifierConfig, network: Any, task: Task, tokenizer: Tokenizer) -> ClassifierHead:
     """Make twil's classifier for an encoder of the library, with random weights."""
     special = find_special(tokenizer, source="the tokenizer")
     return ClassifierHead(config, network.config.hidden_size, task.outputs, (special.cls, special.sep))

@@ -28,6 +28,7 @@ from twil.task import Task
 from twil.train.classification import compute_logits, encode_rows
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune
+from twil.train.layers import head_rates
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 
@@ -177,6 +178,19 @@ class TestDropouts:
             ConfigError, match=r"model\.output_dropout: an encoder of type 'modernbert' has none"
         ):
             make_classifier(folder, Dropouts(output=0.1), pooling="avg")
+
+
+class TestRates:
+    @pytest.mark.parametrize("choice", [{"pooling": "avg"}, {"head": "library"}], ids=str)
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_what_lies_on_the_encoder_can_learn_faster(
+        self, family: str, choice: dict[str, str], tmp_path: Path
+    ) -> None:
+        model, _ = make_classifier(make_hub_folder(tmp_path / "encoder", family), **choice)
+        named = set(head_rates(model, 10.0))
+        above = ("classifier", "pooler", "pre_classifier")
+        assert named == {name for name, _ in model.named_parameters() if any(part in name for part in above)}
+        assert named
 
 
 class TestTraining:

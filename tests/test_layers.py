@@ -11,7 +11,7 @@ from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.errors import ConfigError
 from twil.model.twilbert import TWilBERT
 from twil.task import Task
-from twil.train.layers import freeze, layer_rates
+from twil.train.layers import freeze, head_rates, layer_rates
 from twil.train.optimisers import make_optimiser, set_lr
 
 
@@ -72,6 +72,15 @@ def test_rates_become_smaller_downwards_by_the_same_factor() -> None:
     assert rates["encoder.blocks.0.output_norm.weight"] == pytest.approx(0.05)
     assert rates["encoder.embeddings.token.weight"] == pytest.approx(0.025)
     assert len(rates) == len(names)
+    optimiser = make_optimiser(
+        model, OptimiserConfig(), lr=1.0, rates=layer_rates(model, 0.5) | head_rates(model, 10.0)
+    )
+    quick = {names[id(entry)]: group["lr"] for group in optimiser.param_groups for entry in group["params"]}
+    assert {name: rate / rates[name] * 0.8 for name, rate in quick.items() if "classifier" in name} == {
+        "classifier.output.weight": pytest.approx(10),
+        "classifier.output.bias": pytest.approx(10),
+    }
+    assert all(quick[name] == pytest.approx(rates[name] / 0.8) for name in rates if "classifier" not in name)
     decays = {
         names[id(entry)]: group["weight_decay"]
         for group in optimiser.param_groups

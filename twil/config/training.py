@@ -191,6 +191,8 @@ class TrainConfig(LoopConfig):
     """Parts of the encoder that stay as they are: embeddings, and layers from 0, such as embeddings,0-3."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """The learning rate of each layer as a multiple of that of the layer above it."""
+    head_rate: PositiveFloat = 1.0
+    """The learning rate of what lies on the encoder, its classifier, as a multiple of the run's."""
     metric: str = "auto"
     """What decides the best epoch, on dev; `auto` is macro-F1, the stances' F1, or Pearson's correlation."""
     patience: PositiveInt | None = 3

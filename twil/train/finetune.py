@@ -30,7 +30,7 @@ from twil.train.classification import Classification, encode_set
 from twil.train.decisions import Decision, check_decision, decide
 from twil.train.devices import choose_device
 from twil.train.distributed import World, join_world
-from twil.train.layers import freeze, layer_rates
+from twil.train.layers import freeze, head_rates, layer_rates
 from twil.train.loop import Evaluated, Interrupted, LoopEvent, Trainer, count_steps
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
@@ -213,7 +213,10 @@ class _Run:
         return self._finish(trainer, log, overwrite=overwrite)
 
     def _trainer(self, should_stop: Callable[[], bool]) -> Trainer:
-        decay = self.config.train.layer_decay
+        decay, head = self.config.train.layer_decay, self.config.train.head_rate
+        rates = layer_rates(self.model, decay) if decay is not None else {}
+        if head != 1:
+            rates |= head_rates(self.model, head)
         assert self.loop.lr is not None
         return Trainer(
             self.objective,
@@ -222,7 +225,7 @@ class _Run:
                 self.model,
                 self.config.optimiser,
                 lr=self.loop.lr,
-                rates=layer_rates(self.model, decay) if decay is not None else None,
+                rates=rates or None,
             ),
             steps=self.steps,
             checkpoints=self.checkpoints,

@@ -55,6 +55,23 @@ def layer_rates(model: TextModel, decay: float) -> dict[str, float]:
     }
 
 
+def head_rates(model: TextModel, rate: float) -> dict[str, float]:
+    """Give the rate of what lies on the encoder: a classifier that begins at random has further to go.
+
+    Args:
+        model: Whose parameters are named.
+        rate: Of the heads, and of a pooler, as a multiple of the run's.
+
+    Returns:
+        That multiple by the names of their parameters.
+
+    Raises:
+        ConfigError: The layers of the encoder cannot be told apart.
+    """
+    below = {id(parameter) for module in model.depths for parameter in module.parameters()}
+    return {name: rate for name, parameter in model.named_parameters() if id(parameter) not in below}
+
+
 def _depths(part: str, model: TextModel) -> range:
     if part == EMBEDDINGS:
         return range(1)

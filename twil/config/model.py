@@ -100,6 +100,10 @@ class ClassifierConfig(Section):
     head: str = "linear"
     """What maps a pooled row to logits: `linear`, or the name of a head of one's own (`register_head`)."""
 
+    def has_weights_of(self, other: ClassifierConfig) -> bool:
+        """Tell whether weights mean the same in both: nothing but the dropout differs."""
+        return self == other.model_copy(update={"dropout": self.dropout})
+
 
 class ModelConfig(Section):
     """A whole model: an encoder and the heads on it."""

@@ -126,15 +126,18 @@ class ClassifierHead(nn.Module):
         check_head(config.head)
         self.config = config
         self.special = special
-        self.pooling = config.pooling
-        self.special_tokens = config.special_tokens
         self.dropout = nn.Dropout(config.dropout)
         make: OwnHead = nn.Linear if config.head == LINEAR else _OWN[config.head]
         self.output = make(pooled_size(config.pooling, hidden_size), outputs)
 
+    @property
+    def pooling(self) -> Pooling:
+        """How it makes one vector of a row."""
+        return self.config.pooling
+
     def take(self, config: ClassifierConfig) -> bool:
         """Take another dropout; false where anything else differs, for which the weights are not made."""
-        if config.model_copy(update={"dropout": self.config.dropout}) != self.config:
+        if not config.has_weights_of(self.config):
             return False
         self.config = config
         self.dropout.p = config.dropout
@@ -142,7 +145,7 @@ class ClassifierHead(nn.Module):
 
     def pooled_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Tell which tokens of int64 ``(B, T)`` the pooling reads, as a mask of the same shape."""
-        if self.special_tokens or self.pooling == "cls":
+        if self.config.special_tokens or self.pooling == "cls":
             return attention_mask
         return content_mask(input_ids, attention_mask, self.special)
 

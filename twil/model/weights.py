@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors
@@ -37,6 +38,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not (isinstance(found, dict) and all(isinstance(entry, Tensor) for entry in found.values())):
         raise ModelError(f"{path} is no file of weights: it holds more than tensors")
     return found
+
+
+def folder_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Read the names and tensors of the weights in a folder, file by file; raises as `read_tensors`."""
+    for file in weights_files(folder):
+        yield from read_tensors(file).items()
 
 
 def unread(error: BaseException) -> str:

@@ -25,11 +25,8 @@ from twil.text.tokenizer import PAD_ID, encode
 from twil.train.class_weights import class_weights
 from twil.train.devices import autocast
 from twil.train.distributed import World
-from twil.train.loop import Counts, Loss, Step
+from twil.train.loop import TRIED_ROWS, Counts, Loss, Step
 from twil.train.losses import make_loss
-
-TRIED_ROWS = 32
-"""Of the training set, which tell whether a model that has no other set gives numbers at all."""
 
 
 @dataclass(frozen=True)

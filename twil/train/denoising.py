@@ -21,14 +21,10 @@ from twil.model.text_model import TextModel
 from twil.text.tokenizer import PAD_ID
 from twil.train.devices import autocast
 from twil.train.distributed import World
-from twil.train.loop import Counts, Loss, Step
+from twil.train.loop import TRIED_ROWS, Counts, Loss, Step
 
 # Libraries of matrix products prepare a kernel for each shape: batches are filled up to few sizes.
 PIECES_GRAIN, MASKED_GRAIN = 64, 32
-
-
-_TRIED_ROWS = 32
-"""Of the training set, which tell whether a model that has no other set gives numbers at all."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +253,7 @@ class Denoising:
         Raises:
             ModelError: Its losses are not finite.
         """
-        rows = self.train.draw(0, 0, min(len(self.train), _TRIED_ROWS))
+        rows = self.train.draw(0, 0, min(len(self.train), TRIED_ROWS))
         batch = next(iter(micro_batches(rows, self.config.batch_tokens)))
         tensors = DenoisingBatch.of(batch, packed=self.config.packed, pad_id=self.special.pad).to(self.device)
         self.model.eval()

@@ -32,6 +32,9 @@ from twil.train.schedules import rate
 MicroBatch: TypeAlias = Any  # whatever the objective makes of a share of its data
 Counts: TypeAlias = dict[str, float]
 
+TRIED_ROWS = 32
+"""Of the training set, which tell whether a model that no other set was asked of gives numbers at all."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -86,6 +89,14 @@ class Objective(Protocol):
 
     def evaluate(self) -> Mapping[str, float]:
         """Measure the model on dev; empty where there is none."""
+        ...
+
+    def check_finite(self) -> None:
+        """Try the model on some rows that it has learned from.
+
+        Raises:
+            ModelError: What it gives is not finite.
+        """
         ...
 
 
@@ -241,7 +252,8 @@ class Trainer:
         """Train until the last step, or until patience ends or a stop is asked for.
 
         Raises:
-            ModelError: The loss is not finite; the weights are those before that step.
+            ModelError: The loss is not finite, and the weights are those before that step; or what the model
+                gives after the last one is not.
         """
         if self.device.type == "cpu":
             keep_freed_memory()  # every step frees its gradients and takes them again
@@ -254,6 +266,8 @@ class Trainer:
                     return
         if self.best:
             self.objective.model.load_state_dict(self.best)
+        else:  # no evaluation has told that the last step left weights of use
+            self.objective.check_finite()
 
     def resume(self) -> bool:
         """Take up the latest checkpoint; false where there is none.

@@ -251,8 +251,6 @@ class _Run:
 
     def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> PretrainingFinished:
         progress = trainer.progress
-        if self.objective.dev is None:  # no loss has told that the last step left weights of use
-            self.objective.check_finite()
         step = progress.best_step or progress.step
         metrics = next(
             (dev_metrics(entry) for entry in progress.history if entry["step"] == step),

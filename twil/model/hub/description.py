@@ -78,10 +78,10 @@ class HubDescription:
     @property
     def is_classifier(self) -> bool:
         """Whether the folder holds a trained classifier."""
-        return self.architecture.endswith(CLASSIFIER) or self.head is not None
+        return self.architecture.endswith(CLASSIFIER) or self.own_classifier is not None
 
     @property
-    def head(self) -> ClassifierConfig | None:
+    def own_classifier(self) -> ClassifierConfig | None:
         """The classifier that twil put on the library's encoder; None without one, or with the library's own.
 
         Raises:

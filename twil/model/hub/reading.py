@@ -24,7 +24,7 @@ from twil.model.hub.library import hushed
 from twil.model.hub.model import HubHead, HubModel
 from twil.model.hub.pieces import TOKENIZER, read_pieces
 from twil.model.hub.sentence import MODULES
-from twil.model.weights import check_finite, read_tensors, unread, weights_files
+from twil.model.weights import check_finite, folder_tensors, unread
 from twil.task import Task
 from twil.text.special import find_special
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
@@ -63,12 +63,12 @@ def read_hub(described: HubDescription, dropouts: Dropouts | None = None) -> tup
     config = dropouts.into(_read_config(described))  # first: the library reads it with the tokenizer, too
     tokenizer, longest = _read_tokenizer(described)
     make = partial(HubModel, longest=longest, input_dropout=dropouts.input_of(described))
-    if described.head is not None:
+    if described.own_classifier is not None:
         assert described.task is not None
         loaded = _load("AutoModel", folder, config)
         _check_whole(folder, loaded.missing, may_lack=_POOLER)
         _name_left(folder, [name for name in loaded.left if not name.startswith(HEAD)])
-        head = _make_head(described.head, loaded.network, described.task, tokenizer)
+        head = _make_head(described.own_classifier, loaded.network, described.task, tokenizer)
         _load_head(head, folder)
         model = make(_without_pooler(loaded.network), "none", described.task, classifier=head)
     elif described.is_classifier:
@@ -183,10 +183,7 @@ def _make_head(config: ClassifierConfig, network: Any, task: Task, tokenizer: To
 
 def _load_head(head: ClassifierHead, folder: Path) -> None:
     weights = {
-        name.removeprefix(HEAD): tensor
-        for file in weights_files(folder)
-        for name, tensor in read_tensors(file).items()
-        if name.startswith(HEAD)
+        name.removeprefix(HEAD): tensor for name, tensor in folder_tensors(folder) if name.startswith(HEAD)
     }
     try:
         head.load_state_dict(weights)
@@ -365,7 +362,7 @@ def _load(kind: str, folder: Path, config: Any) -> _Loaded:
             "read under the names without that"
         )
         weights: dict[str, Tensor] = {}
-        for name, tensor in (entry for file in weights_files(folder) for entry in read_tensors(file).items()):
+        for name, tensor in folder_tensors(folder):
             if (plain := _WRAPPER.sub("", name)) in weights:
                 raise ModelError(
                     f"the weights of {folder} hold {plain} twice, once wrapped: remove one of them"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from twil.config.model import Pooling
 from twil.errors import ModelError
 from twil.model.heads import pool
-from twil.model.weights import check_finite, read_tensors, weights_files
+from twil.model.weights import check_finite, folder_tensors
 from twil.storage import read_json
 
 MODULES = "modules.json"
@@ -194,7 +194,8 @@ def read_modules(root: Path) -> SentenceModules | None:
         return None
     encoder = root / entries[0][1]
     path = next((encoder / name for name in _ENCODER_SETTINGS if (encoder / name).is_file()), None)
-    settings, told = read_json(path) if path else {}, _read_settings(root / _PROMPTS)
+    settings = read_json(path) if path else {}
+    told = read_json(root / _PROMPTS) if (root / _PROMPTS).is_file() else {}
     return SentenceModules(
         root=root,
         encoder=encoder,
@@ -237,10 +238,6 @@ def _prompt(told: dict[str, Any], path: Path) -> str:
     return prompt
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
 def _read_entries(root: Path) -> list[tuple[str, str]]:
     """Read the kind and the path of each module, the encoder first; nothing where no file lists them."""
     path = root / MODULES
@@ -273,8 +270,7 @@ def _read_linear(folder: Path, size: int) -> nn.Linear:
     Raises:
         ModelError: The folder holds none.
     """
-    tensors = {name: tensor for file in weights_files(folder) for name, tensor in read_tensors(file).items()}
-    weights = {name.removeprefix("linear."): tensor.float() for name, tensor in tensors.items()}
+    weights = {name.removeprefix("linear."): tensor.float() for name, tensor in folder_tensors(folder)}
     given = weights.get("weight", torch.empty(0))
     linear = nn.Linear(size, len(given) if given.dim() and len(given) else 1, bias="bias" in weights)
     try:

@@ -57,6 +57,7 @@ COMMANDS = {
     "import": "import_original",
     "data": "data",
     "finetune": "finetune",
+    "distill": "distill",
     "search": "search",
     "evaluate": "evaluate",
     "compare": "compare",

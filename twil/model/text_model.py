@@ -1,6 +1,6 @@
 """A text encoder with any of its heads, as training, export and evaluation know it."""
 
-# B batch   T tokens   N tokens of all rows   D hidden   P vocabulary   L outputs
+# B batch   T tokens   N tokens of all rows   D hidden   E embedding   P vocabulary   L outputs
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ class TextModel(nn.Module, ABC):
             ModelError: It says something that cannot be computed.
         """
         return None
+
+    @property
+    @abstractmethod
+    def token_embeddings(self) -> Tensor:
+        """The vectors that pieces are looked up in, float ``(P, E)``; E may be less than D."""
 
     @property
     @abstractmethod

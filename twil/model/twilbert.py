@@ -1,6 +1,6 @@
 """A TWilBERT model: the encoder and whichever heads it has."""
 
-# B batch   T tokens   D hidden   P vocabulary   L outputs
+# B batch   T tokens   D hidden   E embedding   P vocabulary   L outputs
 
 from __future__ import annotations
 
@@ -110,6 +110,11 @@ class TWilBERT(TextModel):
     def pooling(self) -> Pooling | None:
         """How its classifier makes one vector of a row; None without one."""
         return self.config.classifier.pooling if self.config.classifier else None
+
+    @property
+    def token_embeddings(self) -> Tensor:
+        """The vectors that pieces are looked up in, float ``(P, E)``."""
+        return self.encoder.embeddings.token.weight
 
     @property
     def depths(self) -> list[nn.Module]:

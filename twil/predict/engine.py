@@ -169,12 +169,19 @@ class Engine:
             encoded: The texts.
             output: An output of the graph; the engine's own when left out.
         """
+        for batches in self.output_sets(encoded, (output or self._output,)):
+            yield batches[0]
+
+    def output_sets(self, encoded: Encoded, outputs: Sequence[str]) -> Iterator[list[OutputBatch]]:
+        """Compute encoded texts batch by batch, and give several outputs of the graph for each."""
         if self.workers == 1:
-            yield from (self._run(encoded, sharing, output) for sharing in self._batches(encoded))
+            yield from (self._run(encoded, sharing, outputs) for sharing in self._batches(encoded))
             return
         with ThreadPoolExecutor(self.workers, thread_name_prefix="predict") as pool:
+            batches = self._batches(encoded)
+            futures = [pool.submit(self._run, encoded, sharing, outputs) for sharing in batches]
             try:
-                yield from (future.result() for future in self.submit(encoded, pool, output))
+                yield from (future.result() for future in futures)
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -182,7 +189,8 @@ class Engine:
         self, encoded: Encoded, pool: Executor, output: str | None = None
     ) -> list[Future[OutputBatch]]:
         """Have the batches of encoded texts computed by a pool; give what will come of each, in order."""
-        return [pool.submit(self._run, encoded, sharing, output) for sharing in self._batches(encoded)]
+        named = (output or self._output,)
+        return [pool.submit(self._run_one, encoded, sharing, named) for sharing in self._batches(encoded)]
 
     def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
         """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
@@ -195,19 +203,26 @@ class Engine:
         for chosen in length_batches([len(encoded.input_ids[rows[0]]) for rows in alike], self.batch_tokens):
             yield [alike[index] for index in chosen]
 
-    def _run(self, encoded: Encoded, sharing: list[list[int]], output: str | None) -> OutputBatch:
+    def _run_one(self, encoded: Encoded, sharing: list[list[int]], outputs: Sequence[str]) -> OutputBatch:
+        return self._run(encoded, sharing, outputs)[0]
+
+    def _run(self, encoded: Encoded, sharing: list[list[int]], outputs: Sequence[str]) -> list[OutputBatch]:
         firsts = [rows[0] for rows in sharing]
         pad_id = self.bundle.manifest.pad_id
         batch = pad_rows(encoded.input_ids, encoded.segment_ids, firsts, pad_id=pad_id)
-        values = self.session.run(batch)[output or self._output]
-        finite = np.isfinite(values).reshape(len(firsts), -1).all(axis=1)
-        if not finite.all():
-            raise self._not_finite(encoded.input_ids[firsts[int(finite.argmin())]])
+        given = self.session.run(batch)
         rows = np.array([row for rows in sharing for row in rows], dtype=np.int64)
         repeated = np.array([place > 0 for rows in sharing for place in range(len(rows))], dtype=np.bool_)
-        if repeated.any():
-            values = np.repeat(values, [len(rows) for rows in sharing], axis=0)
-        return OutputBatch(rows, values, repeated)
+        found = []
+        for output in outputs:
+            values = given[output]
+            finite = np.isfinite(values).reshape(len(firsts), -1).all(axis=1)
+            if not finite.all():
+                raise self._not_finite(encoded.input_ids[firsts[int(finite.argmin())]])
+            if repeated.any():
+                values = np.repeat(values, [len(rows) for rows in sharing], axis=0)
+            found.append(OutputBatch(rows, values, repeated))
+        return found
 
     def _not_finite(self, ids: list[int]) -> ModelError:
         text = self._tokenizer.decode(ids)

@@ -41,8 +41,8 @@ _SCORE_STEP = 1 / 1024
 
 # Worse than any five characters, so that the special pieces, which a unigram model must hold, are never read
 # in a text: those characters are always in the vocabulary.
-_NEVER = -10_000.0
-_SPECIAL_CHARACTERS = "".join(sorted(set("".join(SPECIAL))))
+NEVER = -10_000.0
+SPECIAL_CHARACTERS = "".join(sorted(set("".join(SPECIAL))))
 
 _RESERVED = "▅"  # sentencepiece drops a whole text for this character, its own mark of the unknown
 
@@ -191,7 +191,7 @@ def _train_pieces(lines: Sequence[str], size: int, model: PieceModel) -> bytes:
             vocab_size=size,
             normalization_rule_name="identity",
             character_coverage=_CHARACTER_COVERAGE,
-            required_chars=_SPECIAL_CHARACTERS,
+            required_chars=SPECIAL_CHARACTERS,
             # A longer text would be left out.
             max_sentence_length=max(len(line.encode()) for line in _weighted(lines)),
             pad_id=PAD_ID,
@@ -243,7 +243,7 @@ def _training_error(size: int, error: RuntimeError) -> ConfigError:
 
 def _unigram(scores: dict[str, float]) -> models.Unigram:
     vocabulary = [
-        (piece, _NEVER if piece in SPECIAL else round(score / _SCORE_STEP) * _SCORE_STEP)
+        (piece, NEVER if piece in SPECIAL else round(score / _SCORE_STEP) * _SCORE_STEP)
         for piece, score in scores.items()
     ]
     return models.Unigram(vocabulary, unk_id=UNK_ID, byte_fallback=False)

@@ -164,6 +164,12 @@ class HubModel(TextModel):
         return self.sentence.make_vectors(self.architecture.hidden) if self.sentence else None
 
     @property
+    def token_embeddings(self) -> Tensor:
+        """The vectors that pieces are looked up in, float ``(P, E)``."""
+        weight: Tensor = self.network.get_input_embeddings().weight
+        return weight
+
+    @property
     def depths(self) -> list[nn.Module]:
         """The encoder's parts from the bottom: the embeddings, then each layer.
 

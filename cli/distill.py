@@ -1,0 +1,127 @@
+"""`twil distill`: a small model from what a large one says of texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twil.cli.console import Display, format_bytes, format_seconds, hush_torch, show, speaks
+from twil.errors import ConfigError
+
+
+def command(
+    teacher: Annotated[
+        Path, typer.Argument(help="The large model: a bundle, a model folder, or a model of the hub.")
+    ],
+    texts: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Texts that it is asked (TSV, CSV, JSONL, Parquet, or one a line); no labels."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")] = ...,  # type: ignore[assignment]  # required
+    student: Annotated[
+        str | None,
+        typer.Option(
+            help="tiny, small, base or large, drawn anew; or a model folder, or a model of the hub. "
+            "[dim]\\[4 layers of 256][/dim]"
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="The tokenizer.json of a student drawn anew. [dim]\\[the teacher's pieces][/dim]"),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="classifier: learn its answers; encoder: its vectors. [dim]\\[what it is][/dim]"),
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(help="Of a classifier: texts with true labels, learned beside its answers.")
+    ] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="Of a classifier: labelled texts that decide the best epoch.")
+    ] = None,
+    without: Annotated[
+        list[Path] | None, typer.Option(help="Leave the texts of this file out, such as dev; repeatable.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the texts; repeatable, and of labelled ones the first. "
+            "[dim]\\[TEXT, ORIG_TEXT, REPLY_TEXT][/dim]"
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many different texts.", min=1)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How often the student sees them. [dim]\\[5][/dim]", min=1)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate. [dim]\\[1e-3; of a trained student 2e-4][/dim]")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16 or fp16. [dim]\\[auto][/dim]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is random. [dim]\\[1][/dim]")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Keep the teacher's answers in this folder, for more students.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+) -> None:
+    """Teach a small model what a large one says of texts.
+
+    Of a classifier it learns the answers, of an encoder the vectors. The large one is asked once.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "data": {
+            "teacher": teacher,
+            "texts": texts or None,
+            "columns": text or None,
+            "text": text[0] if text else None,
+            "labelled": labelled,
+            "dev": dev,
+            "without": without or None,
+            "label": label,
+            "limit": limit,
+        },
+        "model": {"tokenizer": tokenizer},
+        "train": {"epochs": epochs, "lr": lr, "precision": precision, "seed": seed},
+    }
+    if head not in (None, "classifier", "encoder"):
+        raise ConfigError(f"there is no head '{head}' to learn from: choose classifier or encoder")
+    hush_torch()
+    with Display(quiet=quiet or not speaks()) as display:
+        from twil.cli.distillation import DistillationView, side_by_side, teacher_bundle
+        from twil.config.distillation import distill_config
+        from twil.train.distillation import distill
+
+        run = distill_config(config, options, settings or (), student=student)
+        view = DistillationView(display)
+        with teacher_bundle(run.data.teacher, head, display) as bundle:
+            events = distill(
+                run,
+                bundle,
+                output,
+                store=store,
+                resume=resume,
+                overwrite=force,
+                device=device,
+                should_stop=view.should_stop,
+            )
+            finished = view.follow(events, resume=resume)
+            if finished is not None and speaks() and not quiet:
+                show(side_by_side(bundle, finished, run))
+    if finished is None:
+        display.line("continue with the same command and --resume")
+        raise KeyboardInterrupt
+    display.line(
+        f"wrote {finished.folder} with the weights of step {finished.step:,}; "
+        f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
+    )

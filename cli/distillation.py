@@ -1,0 +1,230 @@
+"""How a distillation looks while it runs, and teacher and student beside each other at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import cast
+
+from rich.console import RenderableType
+
+from twil.cli.console import Display, StopSignal, format_bytes, format_seconds, make_table
+from twil.config.distillation import DistillConfig
+from twil.data.labelled import LabelledColumns, read_labelled
+from twil.export.bundle import export_onnx
+from twil.machine import peak_memory
+from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
+from twil.predict.engine import Engine
+from twil.predict.predictor import Predictor
+from twil.scoring.metrics import metrics_of, score_logits
+from twil.scoring.names import name_metric
+from twil.text.vocabulary import texts_of
+from twil.train.distillation import DistillationFinished, DistillationStarted, DistillEvent
+from twil.train.loop import Evaluated, Interrupted, StepDone
+from twil.train.teacher import LOGITS, Asked
+
+_TIMED_TEXTS, _TIMED_ROUNDS = 256, 3
+_NAMES = {"vector_cosine": "cosine of texts", "token_cosine": "cosine of tokens", "agreement": "same answers"}
+
+
+class DistillationView:
+    """Draws the events of a run.
+
+    Args:
+        display: Where to draw.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.stop = StopSignal(display)
+        self.begin = time.monotonic()
+        self.steps = self.first_step = 0
+        self.rows = 0.0
+        self.metric = "loss"
+
+    def should_stop(self) -> bool:
+        """Tell the run whether the user has asked it to stop."""
+        return self.stop.asked
+
+    def follow(self, events: Iterable[DistillEvent], *, resume: bool) -> DistillationFinished | None:
+        """Draw all events; return the last one, or None where the run was interrupted.
+
+        Args:
+            events: Of the run.
+            resume: Whether an interrupted run was to be continued.
+        """
+        self.stop.arm()
+        try:
+            for event in events:
+                if isinstance(event, DistillationFinished):
+                    return event
+                self._draw(event, resume=resume)
+            return None
+        finally:
+            self.stop.disarm()
+
+    def _draw(self, event: DistillEvent, *, resume: bool) -> None:
+        if isinstance(event, Asked):
+            self._ask(event)
+        elif isinstance(event, DistillationStarted):
+            self._start(event, resume=resume)
+        elif isinstance(event, StepDone):
+            self._step(event)
+        elif isinstance(event, Evaluated):
+            self.display.line(
+                f"epoch {event.epoch}  step {event.step:,}  loss {event.loss:.4f}  {self._figures(event)}"
+                f"{format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
+            )
+            if event.last and event.step < self.steps:
+                self.display.line("nothing better for a while: training ends (train.patience)")
+        elif isinstance(event, Interrupted):
+            where = (
+                f"in epoch {event.epoch}, step {event.step:,}"
+                if event.epoch
+                else "while the teacher answered"
+            )
+            self.display.line(f"stopped {where}; what there is is kept")
+
+    def _ask(self, event: Asked) -> None:
+        left = event.seconds / event.asked * (event.total - event.rows)
+        text = (
+            f"the teacher has answered {event.rows:,} of {event.total:,} texts  "
+            f"{event.asked / event.seconds:,.0f} texts/s  {format_seconds(left)} left"
+        )
+        if event.rows == event.total:
+            self.display.line(
+                f"the teacher has answered {event.total:,} texts, {event.asked:,} of them now in "
+                f"{format_seconds(event.seconds)} ({event.asked / event.seconds:,.0f} texts/s)"
+            )
+        else:
+            self.display.update(text)
+
+    def _start(self, event: DistillationStarted, *, resume: bool) -> None:
+        texts = event.texts
+        left = {"repeated": texts.repeated, "blank": texts.blank, "left out": texts.left_out}
+        others = ", ".join(f"{count:,} {name}" for name, count in left.items() if count)
+        labelled = f", {event.labelled:,} of them with a label" if event.labelled else ""
+        self.display.line(
+            f"{texts.used:,} different texts{labelled}{f' ({others})' if others else ''}; "
+            f"{event.dev_rows:,} to measure on"
+        )
+        self.display.line(
+            f"a student of {event.parameters:,} parameters on {event.pieces:,} pieces, {event.shared:.0%} of "
+            f"them the teacher's; {event.steps:,} steps on {event.device}"
+            f"{f' in {event.processes} processes' if event.processes > 1 else ''} in {event.precision}, "
+            f"learning rate up to {event.lr:.2e}"
+        )
+        if event.resumed:
+            self.display.line(f"continuing after step {event.resumed:,}")
+        elif resume:
+            self.display.warn("there was no interrupted training to continue; it begins now")
+        self.steps, self.metric = event.steps, event.metric
+        self.begin, self.first_step = time.monotonic(), event.resumed
+
+    def _step(self, event: StepDone) -> None:
+        self.rows += event.counts["rows"]
+        seconds = max(time.monotonic() - self.begin, 1e-6)
+        left = seconds / (event.step - self.first_step) * (event.steps - event.step)
+        figures = "".join(f"{_NAMES[name]} {value:.3f}  " for name, value in event.metrics.items())
+        self.display.update(
+            f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
+            f"loss {event.loss:.4f}  {figures}lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
+            f"{format_bytes(peak_memory())}  {format_seconds(left)} left"
+        )
+
+    def _figures(self, event: Evaluated) -> str:
+        if not event.metrics:
+            return ""
+        usual = ("accuracy", "macro_f1", "pearson", *_NAMES, self.metric)
+        names = dict.fromkeys(name for name in usual if name in event.metrics and name != "loss")
+        scores = "".join(f"{_title(name)} {event.metrics[name]:.4f}  " for name in names)
+        return f"dev loss {event.metrics['loss']:.4f}  {scores}"
+
+
+@contextmanager
+def teacher_bundle(teacher: Path, head: str | None, display: Display) -> Iterator[Path]:
+    """Give the bundle of a teacher: itself, or one that is exported of its model folder and then removed."""
+    if is_bundle(teacher):
+        yield teacher
+        return
+    with TemporaryDirectory(prefix="twil-teacher-") as folder:
+        display.update(f"exporting {teacher}")
+        bundle = Path(folder) / "teacher"
+        export_onnx(teacher, bundle, head=cast("Kind | None", head), optimize=True)
+        yield bundle
+
+
+def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillConfig) -> RenderableType:
+    """Lay out teacher and student: score, parameters, size, and speed on this machine, in turn."""
+    with TemporaryDirectory(prefix="twil-student-") as folder:
+        student = Path(folder) / "student"
+        export_onnx(finished.folder, student, optimize=True)
+        bundles = {"teacher": teacher, "student": student}
+        scores = {name: _score(bundle, config) for name, bundle in bundles.items()}
+        texts = list(islice(texts_of(config.data.texts, config.data.columns), _TIMED_TEXTS))
+        speeds = _speeds(list(bundles.values()), texts)
+        rows = [
+            [
+                name,
+                *([scores[name]] if scores[name] is not None else []),
+                _parameters(bundle),
+                f"{sum(file.stat().st_size for file in bundle.iterdir()) / 1e6:.1f}",
+                f"{speed:,.0f}",
+            ]
+            for (name, bundle), speed in zip(bundles.items(), speeds, strict=True)
+        ]
+    score = [name_metric(_metric(config, teacher))] if scores["teacher"] is not None else []
+    columns = ["", *score, "parameters", "MB", "texts/s"]
+    return make_table("exported to ONNX, in fp32", columns, rows, figures=("MB", "texts/s"))
+
+
+def _score(bundle: Path, config: DistillConfig) -> float | None:
+    data = config.data
+    if data.dev is None:
+        return None
+    with Predictor(bundle) as predictor:
+        dev = read_labelled(data.dev, LabelledColumns(data.text, None, data.label), predictor.task.kind)
+        logits = predictor.predict_logits(dev.texts)
+        report = score_logits(logits, dev.targets(predictor.task), predictor.task)
+    return metrics_of(report)[_metric(config, bundle)]
+
+
+def _metric(config: DistillConfig, bundle: Path) -> str:
+    from twil.scoring.metrics import main_metric
+
+    task = open_bundle(bundle).manifest.task
+    assert task is not None
+    return config.train.metric if config.train.metric not in ("auto", "loss") else main_metric(task)
+
+
+def _speeds(bundles: list[Path], texts: list[str]) -> list[float]:
+    """Time bundles in turn on the same texts; texts a second, medians."""
+    found: list[list[float]] = [[] for _ in bundles]
+    engines = [
+        Engine(bundle, LOGITS if bundle.manifest.task else POOLED, pair=False, side_by_side=True)
+        for bundle in map(open_bundle, bundles)
+    ]
+    for _ in range(_TIMED_ROUNDS):
+        for seconds, engine in zip(found, engines, strict=True):
+            begin = time.perf_counter()
+            for _ in engine.output_batches(engine.encode(texts)):
+                pass
+            seconds.append(time.perf_counter() - begin)
+    for engine in engines:
+        engine.close()
+    return [len(texts) / median(seconds) for seconds in found]
+
+
+def _parameters(bundle: Path) -> int | str:
+    with Engine(open_bundle(bundle), POOLED, pair=False, threads=1) as engine:
+        architecture = engine.session.architecture
+    return architecture.parameters if architecture else "–"
+
+
+def _title(name: str) -> str:
+    return _NAMES.get(name, name_metric(name))

@@ -1,0 +1,495 @@
+"""Distillation: the teacher is asked once, the student comes near it, and any run can be stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bundles import HIDDEN, POLARITY, write_bundle
+from conftest import write_rows
+from hub_models import make_hub_folder, make_pieces, texts
+from processes import run_together
+from tuning import same_weights, twil_command
+
+import twil
+from twil.config.distillation import DistillConfig, distill_config
+from twil.config.training import TUNING_LR
+from twil.data import teacher_store
+from twil.data.teacher_store import Taught, TeacherStore
+from twil.errors import ConfigError, DataError, ModelError, ModelWarning
+from twil.machine import peak_memory
+from twil.model.folder import load_with_tokenizer
+from twil.predict.embedder import Embedder
+from twil.predict.predictor import Predictor
+from twil.task import Task
+from twil.text.adoption import NONE, adopt_pieces, matching_pieces
+from twil.text.special import find_special
+from twil.text.tokenizer import SPECIAL, check_own, encode
+from twil.train.distillation import DistillationStarted, distill
+from twil.train.loop import Interrupted, StepDone
+from twil.train.teacher import Asked
+
+SHAPE = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "head_size": 8, "max_positions": 32}
+MOODS = Task("multi-label", ("alegría", "enfado", "miedo"))
+DEGREE = Task("regression", ("ganas",))
+
+
+@pytest.fixture(scope="module")
+def tweets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(
+        tmp_path_factory.mktemp("texts") / "tweets.tsv", [(text, "-") for text in dict.fromkeys(texts())][:90]
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("encoder") / "bundle", None)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("classifier") / "bundle")
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("twil.data.teacher_store", "twil.train.teacher"):
+        monkeypatch.setattr(f"{module}.PART_ROWS", 32)
+
+
+def settings(teacher: Path, texts: Path, *overrides: str, **data: Any) -> DistillConfig:
+    options = {
+        "data": {"teacher": teacher, "texts": [texts], **data},
+        "model": {"encoder": SHAPE},
+        "train": {"epochs": 2, "batch_rows": 16, "batch_tokens": 400, "precision": "fp32", "lr": 1e-2},
+    }
+    return distill_config(None, options, ["model.embeddings=new", *overrides])
+
+
+def run(config: DistillConfig, output: Path, **more: Any) -> list[Any]:
+    return list(distill(config, config.data.teacher, output, **more))
+
+
+def of_kind(events: list[Any], kind: type) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def stop_at(kind: type, number: int) -> Callable[[Any], bool]:
+    """Tell when an event of a kind has come so often."""
+    seen = []
+
+    def reached(event: Any) -> bool:
+        seen.extend([event] if isinstance(event, kind) else [])
+        return len(seen) >= number
+
+    return reached
+
+
+def stopped(config: DistillConfig, output: Path, reached: Callable[[Any], bool]) -> list[Any]:
+    """Run until an event, then ask the run to stop."""
+    events: list[Any] = []
+    asked: list[bool] = []
+    for event in distill(config, config.data.teacher, output, should_stop=lambda: bool(asked)):
+        events.append(event)
+        if reached(event):
+            asked.append(True)
+    return events
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_adopted_pieces_cut_texts_as_before_and_are_a_vocabulary_of_twils_own(family: str) -> None:
+    theirs = twil_tokenizer(family)
+    every = adopt_pieces(theirs, max_length=40, source=family)
+    counts = np.bincount(
+        [piece for ids in encode(theirs, texts()[:40]).input_ids for piece in ids],
+        minlength=theirs.get_vocab_size(),
+    )
+    used = adopt_pieces(theirs, max_length=40, keep=counts > 0, source=family)
+    for adopted in (every, used):
+        check_own(adopted.tokenizer, Path(family))
+        assert len(adopted.origins) == adopted.tokenizer.get_vocab_size()
+        matches = matching_pieces(theirs, adopted.tokenizer)
+        for text in texts()[:40]:
+            before, after = (encode(each, [text]).input_ids[0] for each in (theirs, adopted.tokenizer))
+            if len(before) < 40:
+                assert matches[before].tolist() == after
+                assert adopted.origins[after].tolist() == before
+    smaller = used.tokenizer.get_vocab_size() < every.tokenizer.get_vocab_size()
+    assert smaller == (family != "roberta"), "merges need each other"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_no_text_writes_a_special_piece_of_adopted_ones_but_the_mask(family: str) -> None:
+    keep = np.zeros(400, dtype=np.bool_)
+    adopted = adopt_pieces(twil_tokenizer(family), max_length=40, keep=keep, source=family).tokenizer
+    special = [SPECIAL.index(name) for name in ("[PAD]", "[CLS]", "[SEP]")]
+    ids = adopted.encode("di [CLS] y [SEP] y [PAD] y <s> y </s>", add_special_tokens=False).ids
+    assert not set(special) & set(ids)
+    assert SPECIAL.index("[MASK]") in adopted.encode("un [MASK] día").ids
+
+
+def test_pieces_of_another_kind_and_words_beside_pieces_are_refused() -> None:
+    theirs = twil_tokenizer("bert")
+    theirs.add_tokens(["emoticono"])
+    with pytest.raises(ConfigError, match=r"words of its own .*emoticono.*--tokenizer"):
+        adopt_pieces(theirs, max_length=40, source="bert")
+
+
+def twil_tokenizer(family: str) -> Any:
+    tokenizer = make_pieces(family).backend_tokenizer
+    tokenizer.enable_truncation(40)
+    return tokenizer
+
+
+def test_a_student_comes_near_the_vectors_of_an_encoder(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    config = settings(encoder, tweets, "train.epochs=20", "train.log_steps=1")
+    events = run(config, tmp_path / "m")
+    started, finished = of_kind(events, DistillationStarted)[0], events[-1]
+    assert (started.texts.used, started.dev_rows, started.shared) == (90, 9, 1.0)
+    assert finished.metrics["token_cosine"] > 0.9
+    assert finished.metrics["vector_cosine"] > 0.8
+    model = twil.load(tmp_path / "m")
+    assert not hasattr(model, "to_tokens")
+    assert model.own_task is None
+    record = json.loads((tmp_path / "m" / "run.json").read_text())
+    assert (record["command"], record["texts"]["used"]) == ("distill", 90)
+    assert not list(tmp_path.glob("m.*")), "neither answers nor checkpoints are left"
+
+
+def test_tokens_that_both_do_not_read_alike_are_left_out(
+    encoder: Path, tweets: Path, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    config = settings(encoder, tweets, f"model.tokenizer='{tokenizer_file}'", "model.min_uses=1")
+    steps = of_kind(run(config, tmp_path / "m"), StepDone)
+    assert all(step.counts["shared"] == 0 and "token_cosine" not in step.metrics for step in steps)
+    rare = settings(encoder, tweets, "model.min_uses=2")  # some texts lose a piece, others do not
+    steps = of_kind(run(rare, tmp_path / "r"), StepDone)
+    assert 0 < sum(step.counts["shared"] for step in steps) < sum(step.counts["tokens"] for step in steps)
+
+
+@pytest.mark.parametrize("task", [POLARITY, MOODS, DEGREE], ids=lambda task: task.kind)
+def test_a_student_learns_the_answers_of_a_classifier(task: Task, tweets: Path, tmp_path: Path) -> None:
+    teacher = write_bundle(tmp_path / "teacher", task)
+    events = run(settings(teacher, tweets, "train.epochs=25"), tmp_path / "m")
+    losses = [event.loss for event in of_kind(events, StepDone)]
+    assert losses[-1] < losses[0] / 3
+    model = twil.load(tmp_path / "m")
+    assert (model.task, model.pooling) == (task, "avg")
+    if task.kind != "regression":
+        assert events[-1].metrics["agreement"] > 0.6
+
+
+def test_true_labels_count_beside_the_answers(classifier: Path, tweets: Path, tmp_path: Path) -> None:
+    rows = [
+        (f"{word} {number}", label)
+        for number in range(8)
+        for word, label in (("bien", "POS"), ("mal", "NEG"))
+    ]
+    labelled = write_rows(tmp_path / "train.tsv", [*rows, ("igual", "NEU"), ("igual", "NEU"), ("  ", "NEU")])
+    dev = write_rows(tmp_path / "dev.tsv", [("bien hoy", "POS"), ("mal hoy", "NEG"), ("igual hoy", "NEU")])
+    config = settings(
+        classifier,
+        tweets,
+        "objective.answers=0",
+        "objective.repeat=3",
+        "train.epochs=6",
+        labelled=labelled,
+        dev=dev,
+    )
+    events = run(config, tmp_path / "m")
+    started = of_kind(events, DistillationStarted)[0]
+    assert (started.labelled, started.texts.blank, started.texts.repeated) == (17, 1, 1)
+    first = [event for event in of_kind(events, StepDone) if event.epoch == 1]
+    assert sum(event.counts["labelled"] for event in first) == 17 * 3
+    assert sum(event.counts["rows"] for event in first) == 90 + 17 * 3
+    assert started.metric == "macro_f1"
+    assert events[-1].metrics["macro_f1"] > 0.5
+
+
+def test_a_teacher_is_asked_once_for_several_students(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    config, store = settings(encoder, tweets), tmp_path / "answers"
+    first = run(config, tmp_path / "one", store=store)
+    assert [event.rows for event in of_kind(first, Asked)] == [32, 64, 90]
+    second = run(config, tmp_path / "two", store=store)
+    assert not of_kind(second, Asked)
+    assert same_weights(tmp_path / "one", tmp_path / "two")
+    smaller = settings(encoder, tweets, limit=40)
+    with pytest.raises(ConfigError, match=r"answers are others \(rows differ\).*--store|are others"):
+        run(smaller, tmp_path / "three", store=store)
+
+
+def test_the_store_holds_what_the_teacher_gives(
+    encoder: Path, classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    for bundle in (encoder, classifier):
+        folder = tmp_path / bundle.parent.name
+        run(settings(bundle, tweets), tmp_path / f"m{bundle.parent.name}", store=folder)
+        store = TeacherStore(folder, 90)
+        taught = store.take([89, 0, 33])
+        if bundle is encoder:
+            embedder = Embedder(bundle)
+            vectors = embedder(taught.texts)
+            tokens = [each.vectors for each in embedder.tokens(taught.texts)]
+            assert taught.tokens is not None
+            for stored, fresh in zip(taught.tokens, tokens, strict=True):
+                np.testing.assert_allclose(stored, fresh, rtol=2e-3, atol=1e-3)
+        else:
+            vectors = Predictor(bundle).predict_logits(taught.texts)
+            assert taught.tokens is None
+        np.testing.assert_allclose(taught.answers, vectors, rtol=2e-3, atol=1e-3)
+
+
+def test_a_teacher_that_was_interrupted_goes_on(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    config = settings(encoder, tweets)
+    run(config, tmp_path / "whole")
+    events = stopped(config, tmp_path / "m", stop_at(Asked, 1))
+    assert isinstance(events[-1], Interrupted)
+    assert not of_kind(events, StepDone)
+    resumed = run(config, tmp_path / "m", resume=True)
+    assert [event.rows for event in of_kind(resumed, Asked)] == [64, 90]
+    assert same_weights(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_training_that_was_interrupted_goes_on_exactly(
+    classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    config = settings(classifier, tweets, "model.output_dropout=0.1")
+    run(config, tmp_path / "whole")
+    events = stopped(config, tmp_path / "m", stop_at(StepDone, 7))
+    assert isinstance(events[-1], Interrupted)
+    with pytest.raises(ConfigError, match="--resume"):
+        run(config, tmp_path / "m")
+    with pytest.raises(ConfigError, match=r"other settings \(objective\.temperature\)"):
+        run(
+            settings(classifier, tweets, "model.output_dropout=0.1", "objective.temperature=3"),
+            tmp_path / "m",
+            resume=True,
+        )
+    resumed = run(config, tmp_path / "m", resume=True)
+    assert of_kind(resumed, DistillationStarted)[0].resumed == 7
+    assert not of_kind(resumed, Asked)
+    assert same_weights(tmp_path / "whole", tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["answers.npy", "texts.npy", "part.json"])
+def test_answers_that_are_not_as_they_were_written_are_refused(
+    name: str, encoder: Path, tweets: Path, tmp_path: Path
+) -> None:
+    config, store = settings(encoder, tweets), tmp_path / "answers"
+    run(config, tmp_path / "m", store=store)
+    file = store / "part-000001" / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-3] + bytes(byte ^ 1 for byte in content[-3:]))
+    with pytest.raises(ModelError, match=r"part-000001"):
+        run(config, tmp_path / "two", store=store)
+    shutil.rmtree(file.parent)
+    again = run(config, tmp_path / "two", store=store)
+    assert [event.asked for event in of_kind(again, Asked)] == [32]
+
+
+def test_a_folder_of_other_things_is_no_store(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "verano.jpg").touch()
+    with pytest.raises(ConfigError, match="no store"):
+        run(settings(encoder, tweets), tmp_path / "m", store=tmp_path / "photos")
+
+
+def test_answers_twice_as_large_as_memory_are_read_in_place(tmp_path: Path) -> None:
+    rows, pieces, width = 32, 2_000_000, 512  # 65 GB that no disk holds: nothing is written into them
+    store = TeacherStore(tmp_path, rows)
+    part = tmp_path / "part-000000"
+    part.mkdir()
+    ends = np.arange(1, rows + 1, dtype=np.int64)
+    np.save(part / "texts.npy", np.frombuffer(b"x" * rows, np.uint8))
+    np.save(part / "text_ends.npy", ends)
+    np.save(part / "piece_ends.npy", ends * pieces)
+    for name, shape, kind in (
+        ("tokens", (rows * pieces, width), np.float16),
+        ("pieces", (rows * pieces,), np.int32),
+        ("answers", (rows, width), np.float16),
+    ):
+        np.lib.format.open_memmap(part / f"{name}.npy", "w+", kind, shape).flush()
+    names = ("texts", "text_ends", "piece_ends", "tokens", "pieces", "answers")
+    (part / "part.json").write_text(json.dumps({"rows": rows, "sha256": dict.fromkeys(names, "")}))
+    before = peak_memory()
+    taught = store.take([31, 3])
+    assert taught.tokens is not None
+    assert taught.tokens[0].shape == (pieces, width)
+    assert taught.tokens[1][:5].sum() == 0
+    assert peak_memory() - before < 200 * 2**20
+
+
+def test_texts_that_are_measured_on_are_refused_or_left_out(
+    classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    seen = tweets.read_text(encoding="utf-8").splitlines()[5].split("\t")[1]
+    dev = write_rows(tmp_path / "dev.tsv", [(f"{seen.upper()}!!", "POS"), ("nada que ver", "NEG")])
+    with pytest.raises(DataError, match=r"1 of the texts are those of .*dev\.tsv.*--without"):
+        run(settings(classifier, tweets, dev=dev), tmp_path / "m")
+    events = run(settings(classifier, tweets, dev=dev, without=[dev]), tmp_path / "m")
+    texts = of_kind(events, DistillationStarted)[0].texts
+    assert (texts.used, texts.left_out) == (89, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "expected"),
+    [
+        ("classifier", {"labelled": [("me encanta", "FELIZ")]}, r"'FELIZ' is none of NEG, NEU, POS"),
+        ("classifier", {"dev": [("me encanta", "FELIZ")]}, r"'FELIZ' is none of NEG, NEU, POS"),
+        ("encoder", {"labelled": [("me encanta", "POS")]}, r"--labelled would have no effect"),
+        ("encoder", {"dev": [("me encanta", "POS")]}, r"--dev would have no effect"),
+    ],
+)
+def test_labels_that_are_not_the_teachers_are_refused(
+    kind: str,
+    data: dict[str, Any],
+    expected: str,
+    encoder: Path,
+    classifier: Path,
+    tweets: Path,
+    tmp_path: Path,
+) -> None:
+    files = {name: write_rows(tmp_path / f"{name}.tsv", rows) for name, rows in data.items()}
+    teacher = encoder if kind == "encoder" else classifier
+    with pytest.raises((ConfigError, DataError), match=expected):
+        run(settings(teacher, tweets, **files), tmp_path / "m")
+    assert not list(tmp_path.glob("m*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["train.metric=f2"], "f2"),
+        (["model.folder=somewhere"], "give one student"),
+        (["model.encoder.hidden_size=0"], "hidden_size"),
+        (["objective.temperature=0"], "temperature"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    overrides: list[str], expected: str, classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        run(settings(classifier, tweets, *overrides), tmp_path / "m")
+
+
+def test_no_regular_file_holds_the_texts(encoder: Path, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nada.tsv"):
+        with pytest.raises(DataError, match=path.name):
+            run(settings(encoder, path), tmp_path / "m")
+    blank = write_rows(tmp_path / "blank.tsv", [("  ", "-")])
+    with pytest.raises(DataError, match="no text"):
+        run(settings(encoder, blank), tmp_path / "m")
+
+
+def test_a_pair_or_a_mask_is_no_lesson(tweets: Path, tmp_path: Path) -> None:
+    pair = write_bundle(tmp_path / "pair", Task("class", ("NO", "SÍ"), pair=True))
+    with pytest.raises(ConfigError, match="pairs"):
+        run(settings(pair, tweets), tmp_path / "m")
+
+
+def test_a_trained_student_keeps_its_pieces_and_learns_slower(
+    encoder: Path, classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    run(settings(encoder, tweets), tmp_path / "one")
+    options = {
+        "data": {"teacher": classifier, "texts": [tweets]},
+        "train": {"epochs": 1, "precision": "fp32"},
+    }
+    config = distill_config(None, options, student=str(tmp_path / "one"))
+    started = of_kind(run(config, tmp_path / "two"), DistillationStarted)[0]
+    assert started.lr == 2e-4 != TUNING_LR
+    assert twil.load(tmp_path / "two").task == POLARITY
+    with pytest.raises(ConfigError, match="min_uses has no effect"):
+        distill_config(None, options, ["model.min_uses=2"], student=str(tmp_path / "one"))
+
+
+def test_a_student_begins_with_its_teachers_embeddings(tweets: Path, tmp_path: Path) -> None:
+    folder = make_hub_folder(tmp_path / "teacher", "xlm-roberta")
+    options = {
+        "data": {"teacher": folder, "texts": [tweets]},
+        "model": {"encoder": SHAPE | {"embedding_size": 12}},
+        "train": {"steps": 1, "lr": 1e-9, "precision": "fp32"},
+    }
+    config = distill_config(None, options)
+    twil_command("export", folder, "--onnx", "-o", tmp_path / "bundle")
+    list(distill(config, tmp_path / "bundle", tmp_path / "m"))
+    teacher, theirs = load_with_tokenizer(folder)
+    student, ours = load_with_tokenizer(tmp_path / "m")
+    matches = matching_pieces(ours, theirs)
+    known = matches != NONE
+    table = teacher.token_embeddings[matches[known]]
+    centred = (table - table.mean(0)).detach()
+    best = torch.linalg.svd(centred).S[:12].square().sum() / centred.square().sum()
+    # What is left of the teacher's distances is what its 12 largest directions hold.
+    own = student.token_embeddings[torch.from_numpy(np.flatnonzero(known))].detach()
+    fitted = torch.linalg.lstsq(own, centred).solution
+    kept = 1 - (own @ fitted - centred).square().sum() / centred.square().sum()
+    assert kept.item() == pytest.approx(best.item(), abs=1e-3)
+
+
+def test_a_bundle_has_no_embeddings_to_begin_with(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    options = {
+        "data": {"teacher": encoder, "texts": [tweets]},
+        "model": {"encoder": SHAPE},
+        "train": {"steps": 1, "precision": "fp32"},
+    }
+    with pytest.warns(ModelWarning, match="begins with new ones"):
+        list(distill(distill_config(None, options), encoder, tmp_path / "m"))
+
+
+def test_the_command_shows_teacher_and_student_beside_each_other(
+    classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    dev = write_rows(tmp_path / "dev.tsv", [("bien hoy", "POS"), ("mal hoy", "NEG"), ("igual hoy", "NEU")])
+    shape = [word for key, value in SHAPE.items() for word in ("--set", f"model.encoder.{key}={value}")]
+    words = ["distill", classifier, tweets, "--dev", dev, "--epochs", 1, *shape, "-o", tmp_path / "m"]
+    result = twil_command(*words)
+    assert result.exit_code == 0, result.output
+    assert "90 different texts; 3 to measure on" in result.output
+    table = [line.split() for line in result.output.splitlines()]
+    assert ["macro-F1", "parameters", "MB", "texts/s"] in table
+    assert {"teacher", "student"} <= {line[0] for line in table if line}
+    again = twil_command(*words)
+    assert (again.exit_code, again.output.count("\n")) == (1, 1)
+    assert "exists" in again.output or "taken" in again.output or "--force" in again.output
+
+
+@pytest.mark.timeout(180)
+def test_two_processes_teach_what_one_does(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    shape = [word for key, value in SHAPE.items() for word in ("--set", f"model.encoder.{key}={value}")]
+    # How alike texts are is compared within a micro-batch, and those of two processes are others.
+    sets = ("train.batch_rows=15", "model.embeddings=new", "objective.relations=0", "optimiser.name=sgd")
+    more = ["--precision", "fp32", *(word for each in sets for word in ("--set", each))]
+    words = [encoder, tweets, "--epochs", 1, *shape, *more, "--quiet", "-o"]
+    run_together(2, "distill", *map(str, [*words, tmp_path / "two"]))
+    assert twil_command("distill", *words, tmp_path / "one").exit_code == 0
+    one, two = (twil.load(tmp_path / name).state_dict() for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_special_pieces_match_by_what_they_do() -> None:
+    theirs, ours = twil_tokenizer("xlm-roberta"), twil_tokenizer("bert")
+    matches = matching_pieces(theirs, ours)
+    one, other = (find_special(each, source="") for each in (theirs, ours))
+    assert [matches[getattr(one, role)] for role in ("pad", "cls", "sep", "mask", "unknown")] == [
+        getattr(other, role) for role in ("pad", "cls", "sep", "mask", "unknown")
+    ]
+
+
+def test_a_part_comes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = TeacherStore(tmp_path, 1)
+    taught = Taught(["hola"], [np.array([3, 4])], np.zeros((1, HIDDEN), np.float16), None)
+    monkeypatch.setattr(
+        teacher_store, "write_json", lambda *_: (_ for _ in ()).throw(OSError("the disk is full"))
+    )
+    with pytest.raises(OSError, match="full"):
+        store.write(0, taught)
+    assert not store.has(0)
+    assert not list(tmp_path.iterdir())

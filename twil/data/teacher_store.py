@@ -1,0 +1,178 @@
+"""What a teacher says of texts, on disk: asked once, read in every epoch without being loaded.
+
+A store is a folder of parts of `PART_ROWS` texts each, every one whole or not there, so that a store that
+was interrupted goes on. A part holds plain arrays, which are mapped into memory:
+
+- ``texts.npy`` uint8, the texts one behind the other as UTF-8, and ``text_ends.npy`` int64 ``(R,)``;
+- ``pieces.npy`` int32 ``(N,)``, the teacher's token ids, and ``piece_ends.npy`` int64 ``(R,)``;
+- ``answers.npy`` float16 ``(R, W)``: the vector of each text, or float32 logits of a classifier;
+- ``tokens.npy`` float16 ``(N, D)``: the vector of each token, of an encoder.
+"""
+
+# R texts   N their tokens   W answer   D token vector
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.errors import ConfigError, ModelError
+from twil.storage import atomic_folder, read_json, sha256, write_json
+
+PART_ROWS = 4096
+SETTINGS, CHECKS = "store.json", "part.json"
+_OPEN_PARTS = 1024  # each maps a few files
+_ARRAYS = ("texts", "text_ends", "pieces", "piece_ends", "answers", "tokens")
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Some texts and what the teacher says of them.
+
+    Attributes:
+        texts: The texts.
+        pieces: The teacher's tokens of each.
+        answers: ``(R, W)``, see the module.
+        tokens: Of each text float16 ``(pieces, D)``; None of a classifier.
+    """
+
+    texts: list[str]
+    pieces: list[NDArray[np.int32]]
+    answers: NDArray[Any]
+    tokens: list[NDArray[np.float16]] | None
+
+
+class TeacherStore:
+    """A store that is read, or written part by part.
+
+    Args:
+        folder: Where it lies.
+        rows: Texts of the whole store.
+    """
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.folder, self.rows = folder, rows
+        self._part = lru_cache(_OPEN_PARTS)(self._map)
+
+    def __len__(self) -> int:
+        """Count the texts of the whole store."""
+        return self.rows
+
+    @property
+    def parts(self) -> int:
+        """Count the parts of the whole store."""
+        return -(-self.rows // PART_ROWS)
+
+    def part_rows(self, part: int) -> int:
+        """Count the texts of a part."""
+        return min(PART_ROWS, self.rows - part * PART_ROWS)
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder, or take up one of the same settings.
+
+        Raises:
+            ConfigError: It is a store of other texts or of another teacher, or no store.
+        """
+        path = self.folder / SETTINGS
+        if path.is_file():
+            then = read_json(path)
+            changed = sorted(
+                key for key in then.keys() | settings.keys() if then.get(key) != settings.get(key)
+            )
+            if changed:
+                raise ConfigError(
+                    f"the teacher's answers in {self.folder} are others ({', '.join(changed)} differ): give "
+                    "the same teacher and texts, or another --store"
+                )
+            return
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise ConfigError(f"{self.folder} is no store of a teacher's answers: choose another --store")
+        self.folder.mkdir(exist_ok=True)
+        write_json(path, dict(settings))
+
+    def has(self, part: int) -> bool:
+        """Tell whether a part is there."""
+        return (self._at(part) / CHECKS).is_file()
+
+    def write(self, part: int, taught: Taught) -> None:
+        """Write a part, whole or not at all."""
+        texts = [text.encode() for text in taught.texts]
+        arrays: dict[str, NDArray[Any]] = {
+            "texts": np.frombuffer(b"".join(texts), np.uint8),
+            "text_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
+            "pieces": np.concatenate(taught.pieces).astype(np.int32),
+            "piece_ends": np.cumsum([len(row) for row in taught.pieces], dtype=np.int64),
+            "answers": taught.answers,
+        }
+        if taught.tokens is not None:
+            arrays["tokens"] = np.concatenate(taught.tokens)
+        with atomic_folder(self._at(part)) as folder:
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            checks = {name: sha256(folder / f"{name}.npy") for name in arrays}
+            write_json(folder / CHECKS, {"rows": len(texts), "sha256": checks})
+
+    def check(self) -> None:
+        """Check every part against its checksums.
+
+        Raises:
+            ModelError: One is not there, or not as it was written.
+        """
+        for part in range(self.parts):
+            folder = self._at(part)
+            told = read_json(folder / CHECKS) if self.has(part) else {}
+            checks = told.get("sha256")
+            if told.get("rows") != self.part_rows(part) or not isinstance(checks, dict):
+                raise self._damaged(folder)
+            for name, expected in checks.items():
+                file = folder / f"{name}.npy"
+                if name not in _ARRAYS or not file.is_file() or sha256(file) != expected:
+                    raise self._damaged(folder)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Taught:
+        """Read some texts, in the order asked for."""
+        texts, pieces, answers, tokens = [], [], [], []
+        for row in rows:
+            part, place = divmod(int(row), PART_ROWS)
+            arrays = self._part(part)
+            text, piece = (_range(arrays[ends], place) for ends in ("text_ends", "piece_ends"))
+            texts.append(arrays["texts"][text].tobytes().decode())
+            pieces.append(np.asarray(arrays["pieces"][piece]))
+            answers.append(arrays["answers"][place])
+            if "tokens" in arrays:
+                tokens.append(arrays["tokens"][piece])
+        return Taught(texts, pieces, np.stack(answers), tokens or None)
+
+    def piece_counts(self, vocabulary: int) -> NDArray[np.int64]:
+        """Count how often the texts use each of the teacher's pieces, int64 ``(vocabulary,)``."""
+        counts = np.zeros(vocabulary, dtype=np.int64)
+        for part in range(self.parts):
+            counts += np.bincount(self._part(part)["pieces"], minlength=vocabulary)
+        return counts
+
+    def _at(self, part: int) -> Path:
+        return self.folder / f"part-{part:06d}"
+
+    def _map(self, part: int) -> dict[str, NDArray[Any]]:
+        folder = self._at(part)
+        names = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["sha256"]
+        try:
+            return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        except ValueError as error:
+            raise self._damaged(folder) from error
+
+    def _damaged(self, folder: Path) -> ModelError:
+        return ModelError(
+            f"{folder} is not as it was written: remove that folder, and the teacher is asked its texts again"
+        )
+
+
+def _range(ends: NDArray[np.int64], place: int) -> slice:
+    return slice(int(ends[place - 1]) if place else 0, int(ends[place]))

@@ -1,0 +1,502 @@
+"""Distillation: from a teacher and texts to a small student's model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from twil.config.distillation import FRESH_STUDENT_LR, STUDENT_LR, DistillConfig, DistillLoopConfig
+from twil.config.loop import LOG
+from twil.config.model import ModelConfig, Pooling
+from twil.config.training import StartConfig
+from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
+from twil.data.teacher_store import SETTINGS, TeacherStore
+from twil.errors import ConfigError, DataError, ModelWarning
+from twil.machine import peak_memory
+from twil.model.classifier import make_classifier
+from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_hash
+from twil.model.text_model import TextModel, parameter_count
+from twil.model.twilbert import TWilBERT
+from twil.predict.bundle import is_bundle
+from twil.scoring.metrics import check_metric, main_metric
+from twil.task import Task
+from twil.text.adoption import NONE, adopt_pieces, matching_pieces
+from twil.text.tokenizer import check_own, load_tokenizer, max_length, set_max_length
+from twil.text.vocabulary import texts_of
+from twil.train.checkpoint import CheckpointFolder
+from twil.train.classification import encode_set
+from twil.train.devices import Arithmetic, choose_device, choose_precision
+from twil.train.distributed import World, join_world
+from twil.train.finetune import describe_sets
+from twil.train.imitation import AnswerImitation, Imitation, Lessons, VectorImitation, measure_vectors
+from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
+from twil.train.optimisers import make_optimiser
+from twil.train.run_log import RunLog
+from twil.train.teacher import Asked, PupilTexts, Teacher, TextCounts, hash_files
+
+AVERAGE: Pooling = "avg"
+
+
+@dataclass(frozen=True)
+class DistillationStarted:
+    """The teacher's answers are there and the student is made.
+
+    Attributes:
+        texts: What became of the texts.
+        labelled: Texts with a true label.
+        dev_rows: Texts that an evaluation takes.
+        shared: The share of the student's pieces that the teacher has, too.
+        pieces: Pieces of the student.
+        parameters: Trainable numbers of the student.
+        steps: Optimiser steps of the whole run.
+        lr: Peak learning rate.
+        metric: What decides the best epoch.
+        device: Where it runs.
+        precision: In which arithmetic.
+        processes: How many share each step.
+        resumed: The step it continues from, 0 for a new run.
+    """
+
+    texts: TextCounts
+    labelled: int
+    dev_rows: int
+    shared: float
+    pieces: int
+    parameters: int
+    steps: int
+    lr: float
+    metric: str
+    device: str
+    precision: Arithmetic
+    processes: int
+    resumed: int
+
+
+@dataclass(frozen=True)
+class DistillationFinished:
+    """The student's model folder is written.
+
+    Attributes:
+        folder: Where.
+        step: The step whose weights it holds.
+        metrics: What dev, or the texts held out, gave for them.
+        seconds: Time of training, over all sittings.
+        peak_memory: Most memory that the process held, in bytes.
+    """
+
+    folder: Path
+    step: int
+    metrics: dict[str, float]
+    seconds: float
+    peak_memory: int
+
+
+DistillEvent: TypeAlias = Asked | DistillationStarted | LoopEvent | DistillationFinished
+
+
+def distill(
+    config: DistillConfig,
+    teacher: Path,
+    output: str | Path,
+    *,
+    store: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[DistillEvent]:
+    """Teach a student what a teacher says of texts, and write its model folder.
+
+    The teacher is asked each text once; its answers lie in a store, which is kept where `store` names one,
+    and is ``OUTPUT.answers`` until the end otherwise. The state of the training and its log lie in
+    ``OUTPUT.checkpoint`` while it runs. Processes that `torchrun` has started share the texts and each step.
+
+    Args:
+        config: Texts, student, objective, optimiser and loop.
+        teacher: The bundle of `config.data.teacher`, whose answers are learned.
+        output: The model folder to write.
+        store: Where the teacher's answers are kept for more runs.
+        resume: Continue the interrupted run of the same settings, if there is one.
+        overwrite: Replace a model folder that is there, and give an interrupted run up.
+        device: Where the student learns: ``auto``, ``cpu`` or ``cuda``.
+        should_stop: Asked after every step, and while the teacher answers; true keeps what is there and ends
+            with `Interrupted`.
+
+    Yields:
+        `Asked` as the teacher answers, `DistillationStarted`, the loop's events, `DistillationFinished` (or
+        `Interrupted`).
+
+    Raises:
+        ConfigError: A setting does not fit, or the teacher has other labels than the labelled texts.
+        DataError: A file cannot be used, or the texts are some of those that the student is measured on.
+        ModelError: A model cannot be loaded, a store is damaged, or training has diverged.
+        TwilError: The output is taken, or another process writes it.
+    """
+    output = Path(output) if Path(output).name else Path(output).absolute()
+    place = choose_device(device, config.train.precision)
+    checkpoints = CheckpointFolder.beside(output)
+    reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
+    with join_world(place.type) as world, world.reserve(reserved):
+        if place.type == "cuda":
+            place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
+        own = output.with_name(f"{output.name}.answers")
+        if overwrite and not resume and world.main and (own / SETTINGS).is_file():
+            shutil.rmtree(own)
+        world.wait()
+        run = _Run(config, Teacher(teacher), output, checkpoints, place, world)
+        last = yield from run.events(
+            store or own, resume=resume, overwrite=overwrite, should_stop=should_stop
+        )
+        if isinstance(last, DistillationFinished) and store is None and world.main:
+            shutil.rmtree(own)
+    yield last  # here, so that who stops listening at it does not keep the output
+
+
+class _Run:
+    """One distillation: what is made from the configuration, and the order of events."""
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        teacher: Teacher,
+        output: Path,
+        checkpoints: CheckpointFolder,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.config, self.teacher, self.output, self.checkpoints = config, teacher, output, checkpoints
+        self.device, self.world = device, world
+        self.precision = choose_precision(config.train.precision, device)
+        self.labelled, self.dev = _read_labelled_sets(config, teacher)
+        data = config.data
+        for file in (*data.texts, *data.without):
+            if not file.is_file():
+                raise DataError(
+                    "there is no such file"
+                    if not file.exists()
+                    else "is no regular file, which can be read twice",
+                    file=file,
+                )
+        self.texts = PupilTexts(
+            data.texts,
+            data.columns,
+            first=self.labelled.texts if self.labelled else (),
+            without=texts_of(data.without, data.columns),
+            dev=self.dev.texts if self.dev else (),
+            limit=data.limit,
+        )
+        self.counts = self.texts.count()
+        if self.counts.dev:
+            raise DataError(
+                f"{self.counts.dev:,} of the texts are those of {data.dev}, on which the student is to be "
+                f"measured: leave them out (--without {data.dev})",
+                file=data.texts[0],
+            )
+
+    def events(
+        self, folder: Path, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+    ) -> Generator[DistillEvent, None, Interrupted | DistillationFinished]:
+        """Have the teacher answer, train the student, and give what comes last."""
+        store = TeacherStore(folder, self.counts.used)
+        if self.world.main:
+            store.begin(self._asked())
+        self.world.wait()
+        yield from self.teacher.ask(self.texts, store, self.world, should_stop)
+        if self.world.total([should_stop()])[0]:
+            return Interrupted(epoch=0, step=0)
+        self.world.wait()
+        if self.world.main:
+            store.check()
+        trainer, student, tokenizer = self._trainer(store, should_stop)
+        resumed = resume and trainer.resume()
+        self.world.wait()  # no checkpoint goes before every process has read it
+        if self.world.main and not resumed:
+            self.checkpoints.clear()
+        log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.config.train.log_steps)
+        yield self._started(trainer, tokenizer)
+        with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
+            for event in trainer.run():
+                if isinstance(event, Interrupted):
+                    return event
+                log.add(event)
+                yield event
+        return self._finish(trainer, student, tokenizer, log, overwrite=overwrite)
+
+    def _trainer(
+        self, store: TeacherStore, should_stop: Callable[[], bool]
+    ) -> tuple[Trainer, TextModel, Tokenizer]:
+        config, task = self.config, self.teacher.task
+        theirs = load_tokenizer(self.teacher.bundle.tokenizer)
+        torch.manual_seed(config.train.seed)
+        student, tokenizer = make_student(config, theirs, store, task)
+        targets, dev = None, None
+        if task is not None and self.labelled is not None:
+            targets = self.labelled.targets(student.task, order=task.labels)[self.texts.first_used]
+        if self.dev is not None:
+            dev = encode_set(self.dev, tokenizer, student.task, order=task.labels if task else None)
+        lessons = Lessons(
+            store,
+            tokenizer,
+            matching_pieces(theirs, tokenizer),
+            targets=targets,
+            repeat=config.objective.repeat,
+            held_out=0 if dev else min(config.data.dev_rows, (len(store) - _rows(targets)) // 10),
+            seed=config.train.seed,
+        )
+        network = self._network(student, store)
+        objective = Imitation(network.to(self.device), lessons, dev, config.train, self.world)
+        steps = count_steps(objective, config.train)
+        loop = self._resolve(steps, measured=objective.measured)
+        assert loop.lr is not None
+        trainer = Trainer(
+            objective,
+            loop,
+            optimiser=make_optimiser(network, config.optimiser, lr=loop.lr),
+            steps=steps,
+            checkpoints=self.checkpoints,
+            fingerprint=self._fingerprint(student, tokenizer),
+            should_stop=should_stop,
+            world=self.world,
+        )
+        return trainer, student, tokenizer
+
+    def _network(self, student: TextModel, store: TeacherStore) -> VectorImitation | AnswerImitation:
+        objective = self.config.objective
+        if self.teacher.task is None:
+            pooling: Pooling = (
+                AVERAGE
+                if self.teacher.pooling not in ("cls", "max", "concat")
+                else (
+                    self.teacher.pooling  # type: ignore[assignment]  # one of those
+                )
+            )
+            return VectorImitation(student, pooling, objective, *measure_vectors(store))
+        some = store.take(range(min(len(store), 4096))).answers
+        return AnswerImitation(student, objective, student.task, max(float(some.var()), 1e-12))
+
+    def _resolve(self, steps: int, *, measured: bool) -> DistillLoopConfig:
+        """Give the loop's options with what was left to be found out."""
+        train = self.config.train
+        drawn = self.config.model.folder is None
+        found: dict[str, Any] = {
+            "lr": train.lr or (FRESH_STUDENT_LR if drawn else STUDENT_LR),
+            "warmup": float(train.warmup_steps(steps)),
+        }
+        if not measured:
+            found |= {"patience": None, "metric": "loss"}
+        elif train.metric == "auto":
+            found["metric"] = main_metric(self.teacher.task) if self.dev and self.teacher.task else "loss"
+        return train.model_copy(update=found)
+
+    def _started(self, trainer: Trainer, tokenizer: Tokenizer) -> DistillationStarted:
+        objective, loop = trainer.objective, trainer.config
+        assert isinstance(objective, Imitation)
+        assert loop.lr is not None
+        matches = objective.lessons.matches
+        pieces = tokenizer.get_vocab_size()
+        return DistillationStarted(
+            texts=self.counts,
+            labelled=len(objective.lessons.targets),
+            dev_rows=len(self.dev) if self.dev else objective.lessons.held_out,
+            shared=len(np.unique(matches[matches != NONE])) / pieces,
+            pieces=pieces,
+            parameters=parameter_count(objective.model.student),
+            steps=trainer.steps,
+            lr=loop.lr,
+            metric=loop.metric,
+            device=self.device.type,
+            precision=self.precision,
+            processes=self.world.size,
+            resumed=trainer.progress.step,
+        )
+
+    def _finish(
+        self, trainer: Trainer, student: TextModel, tokenizer: Tokenizer, log: RunLog, *, overwrite: bool
+    ) -> DistillationFinished:
+        progress = trainer.progress
+        step = progress.best_step or progress.step
+        metrics = next((dev_metrics(entry) for entry in progress.history if entry["step"] == step), {})
+        if self.world.main:
+            record = self._record(trainer, student, metrics)
+            save(self.output, student, tokenizer, record, overwrite=overwrite, log=log.path)
+            self.checkpoints.clear()
+        self.world.wait()
+        return DistillationFinished(self.output, step, metrics, progress.total_seconds, peak_memory())
+
+    def _record(self, trainer: Trainer, student: TextModel, metrics: dict[str, float]) -> dict[str, Any]:
+        """Describe a run that has ended, in JSON's types."""
+        progress = trainer.progress
+        return {
+            "command": "distill",
+            "config": self.config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
+            "hub": hub_origin(self.config.model.folder),
+            "teacher": {"name": str(self.config.data.teacher), "sha256": self.teacher.sha256},
+            "texts": vars(self.counts),
+            "data": describe_sets(
+                {name: rows for name, rows in (("train", self.labelled), ("dev", self.dev)) if rows}
+            ),
+            "parameters": parameter_count(student),
+            "precision": self.precision,
+            "processes": self.world.size,
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "seconds": progress.total_seconds,
+            "history": progress.history,
+            "results": {"dev": metrics},
+        }
+
+    def _asked(self) -> dict[str, Any]:
+        """Say what decides the teacher's answers, wherever the files lie."""
+        data = self.config.data
+        return {
+            "teacher": self.teacher.sha256,
+            "texts": hash_files(data.texts),
+            "columns": list(data.columns or ()),
+            "labelled": self.labelled.sha256() if self.labelled else "",
+            "texts left out": hash_files([*data.without, *([data.dev] if data.dev else [])]),
+            "rows": self.counts.used,
+        }
+
+    def _fingerprint(self, student: TextModel, tokenizer: Tokenizer) -> dict[str, str]:
+        """Say what a continued run must share with the interrupted one."""
+        config = self.config
+        settings = {
+            f"{section}.{key}": repr(value)
+            for section in ("objective", "optimiser", "train")
+            for key, value in getattr(config, section).model_dump(mode="json").items()
+        }
+        for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps", "precision"):
+            del settings[f"train.{key}"]
+        if config.model.folder is not None:
+            settings["the weights it starts from"] = weights_hash(config.model.folder)
+        return (
+            settings
+            | {f"the {name}": repr(value) for name, value in self._asked().items()}
+            | {
+                "data.dev_rows": repr(config.data.dev_rows),
+                "model.embeddings": config.model.embeddings,
+                "train.precision": self.precision,
+                "the model": json.dumps(student.description, sort_keys=True),
+                "the tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
+                "the number of processes": repr(self.world.size),
+            }
+        )
+
+
+def make_student(
+    config: DistillConfig, theirs: Tokenizer, store: TeacherStore, task: Task | None
+) -> tuple[TextModel, Tokenizer]:
+    """Make the student that a run starts from, and its tokenizer.
+
+    Args:
+        config: What it is to be.
+        theirs: The teacher's tokenizer.
+        store: The teacher's answers, which tell the pieces that are used.
+        task: What a student that learns labels is asked.
+
+    Raises:
+        ConfigError: The shape does not fit, or the teacher's pieces cannot be taken over.
+        ModelError: The student's folder, or the tokenizer, cannot be read.
+    """
+    chosen = config.model
+    if chosen.folder is not None:
+        return _take_student(config, task)
+    origins: NDArray[np.int64] | None = None
+    if chosen.tokenizer is not None:
+        tokenizer = load_tokenizer(chosen.tokenizer)
+        check_own(tokenizer, chosen.tokenizer)
+    else:
+        keep = store.piece_counts(theirs.get_vocab_size()) >= chosen.min_uses
+        longest = max_length(theirs)
+        assert longest is not None  # a bundle's tokenizer cuts
+        adopted = adopt_pieces(theirs, max_length=longest, keep=keep, source=str(config.data.teacher))
+        tokenizer, origins = adopted.tokenizer, adopted.origins
+    shape = chosen.draw(vocab_size=tokenizer.get_vocab_size())
+    dropouts = {"input_dropout": chosen.input_dropout, "output_dropout": chosen.output_dropout}
+    shape = shape.model_copy(update={name: share for name, share in dropouts.items() if share is not None})
+    classifier = None
+    if task is not None:
+        classifier = chosen.classifier.apply(None)
+        if chosen.classifier.pooling is None:
+            classifier = classifier.model_copy(update={"pooling": AVERAGE})
+    student = TWilBERT(ModelConfig(encoder=shape, classifier=classifier, task=task and task.undecided))
+    set_max_length(tokenizer, min(max_length(tokenizer) or shape.max_positions, shape.max_positions))
+    if origins is not None and chosen.embeddings == "teacher":
+        if is_bundle(config.data.teacher):
+            warnings.warn(
+                f"{config.data.teacher} is a bundle, whose embeddings cannot be taken over: the student "
+                "begins with new ones (give the model folder that it was exported from)",
+                ModelWarning,
+                stacklevel=2,
+            )
+        else:
+            _begin_with_embeddings(student, origins, config.data.teacher)
+    return student, tokenizer
+
+
+def _take_student(config: DistillConfig, task: Task | None) -> tuple[TextModel, Tokenizer]:
+    chosen = config.model
+    assert chosen.folder is not None
+    if task is None:
+        return load_with_tokenizer(chosen.folder)
+    start = StartConfig(
+        folder=chosen.folder,
+        classifier=chosen.classifier,
+        input_dropout=chosen.input_dropout,
+        output_dropout=chosen.output_dropout,
+    )
+    made = make_classifier(start, task.undecided)
+    return made.model, made.tokenizer
+
+
+@torch.no_grad()
+def _begin_with_embeddings(student: TWilBERT, origins: NDArray[np.int64], teacher: Path) -> None:
+    """Begin with a teacher's embeddings: their directions of most variance, as many as the student has."""
+    model, _ = load_with_tokenizer(teacher)
+    table = student.token_embeddings
+    known = torch.from_numpy(np.flatnonzero(origins != NONE))
+    theirs = model.token_embeddings[torch.from_numpy(origins)[known]].float()
+    left, values, _ = torch.linalg.svd(theirs - theirs.mean(0), full_matrices=False)
+    size = min(table.shape[1], len(values))
+    reduced = left[:, :size] * values[:size]
+    table[known, :size] = reduced * (student.config.encoder.initializer_range / reduced.std())
+
+
+def _read_labelled_sets(
+    config: DistillConfig, teacher: Teacher
+) -> tuple[LabelledSet | None, LabelledSet | None]:
+    data, task = config.data, teacher.task
+    if task is None:
+        named = [name for name in ("labelled", "dev") if getattr(data, name) is not None]
+        if named:
+            raise ConfigError(
+                f"{' and '.join(f'--{name}' for name in named)} would have no effect: {data.teacher} is an "
+                "encoder, which gives vectors and no labels"
+            )
+        return None, None
+    columns = LabelledColumns(data.text, None, data.label)
+    labelled, dev = (
+        None if file is None else read_labelled(file, columns, task.kind)
+        for file in (data.labelled, data.dev)
+    )
+    for found in (labelled, dev):
+        if found is not None:
+            found.targets(task)
+    if config.train.metric not in ("auto", "loss"):
+        check_metric(config.train.metric, task)
+    return labelled, dev
+
+
+def _rows(targets: NDArray[Any] | None) -> int:
+    return 0 if targets is None else len(targets)

@@ -1,0 +1,244 @@
+"""A teacher of a distillation: which texts it is asked, and what it says of each, kept in a store."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twil.data.repeats import key_texts
+from twil.data.teacher_store import PART_ROWS, Taught, TeacherStore
+from twil.errors import ConfigError, DataError, ModelError
+from twil.predict.bundle import POOLED, TOKENIZER, TOKENS, Bundle, open_bundle
+from twil.predict.engine import Engine
+from twil.storage import sha256
+from twil.task import Task
+from twil.text.tokenizer import Encoded
+from twil.text.vocabulary import texts_of
+from twil.train.distributed import World
+
+LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The teacher has answered some texts more.
+
+    Attributes:
+        rows: Texts that are answered, those of an earlier sitting included.
+        total: Texts that it is asked.
+        asked: Texts that it has answered in this sitting.
+        seconds: Time of this sitting.
+    """
+
+    rows: int
+    total: int
+    asked: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """What becomes of the texts of a distillation.
+
+    Attributes:
+        used: Different texts that the teacher is asked.
+        repeated: Rows whose text has come before.
+        blank: Rows without text.
+        left_out: Rows whose text is one of those that are left out.
+        dev: Rows whose text is one of dev.
+    """
+
+    used: int = 0
+    repeated: int = 0
+    blank: int = 0
+    left_out: int = 0
+    dev: int = 0
+
+
+class PupilTexts(Iterable[str]):
+    """The different texts that a teacher is asked, read anew each time, in the same order.
+
+    Args:
+        files: Where they stand; see `texts_of`.
+        columns: Their columns.
+        first: Texts that come before those of the files, such as the labelled ones.
+        without: Texts that are left out, also where they differ in links, mentions, punctuation or case.
+        dev: Texts that are to be measured on, told apart in the same way.
+        limit: The most texts.
+
+    Attributes:
+        first_used: Which of `first` are among them, in their order; known once they are counted.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        columns: Sequence[str] | None,
+        *,
+        first: Sequence[str] = (),
+        without: Iterable[str] = (),
+        dev: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> None:
+        self.files, self.columns, self.first, self.limit = files, columns, first, limit
+        self._without = {int(key) for window in _windows(without) for key in _keys(window).near} - {0}
+        self.first_used: list[int] = []
+        self._dev = {int(key) for key in _keys(dev).near} - {0}
+
+    def __iter__(self) -> Iterator[str]:
+        return islice((text for text, fate in self._fates() if fate == "used"), self.limit)
+
+    def count(self) -> TextCounts:
+        """Read all texts, and tell what becomes of them.
+
+        Raises:
+            DataError: A file cannot be read, or there is no text.
+        """
+        counts = dict.fromkeys(TextCounts.__dataclass_fields__, 0)
+        self.first_used = []
+        for number, (_, fate) in enumerate(self._fates()):
+            if fate == "used" and counts["used"] == self.limit:
+                break
+            counts[fate] += 1
+            if fate == "used" and number < len(self.first):
+                self.first_used.append(number)
+        if not counts["used"]:
+            raise DataError("there is no text that the teacher could be asked", file=self.files[0])
+        return TextCounts(**counts)
+
+    def _fates(self) -> Iterator[tuple[str, str]]:
+        seen: set[int] = set()
+        for window in _windows(chain(self.first, texts_of(self.files, self.columns))):
+            keys = _keys(window)
+            for text, same, near in zip(window, keys.same.tolist(), keys.near.tolist(), strict=True):
+                if not same:
+                    yield text, "blank"
+                elif near in self._without:
+                    yield text, "left_out"
+                elif near in self._dev:
+                    yield text, "dev"
+                elif same in seen:
+                    yield text, "repeated"
+                else:
+                    seen.add(same)
+                    yield text, "used"
+
+
+class Teacher:
+    """A bundle that is asked.
+
+    Args:
+        path: A classifier's bundle, or an encoder's.
+
+    Attributes:
+        bundle: The bundle.
+        task: What a classifier is asked; None of an encoder.
+
+    Raises:
+        ModelError: It is neither, or damaged.
+        ConfigError: It takes pairs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.bundle: Bundle = open_bundle(path)
+        manifest = self.bundle.manifest
+        self.task: Task | None = manifest.task
+        if manifest.kind == "fill-mask":
+            raise ModelError(f"{path} fills masks: a teacher is a classifier or an encoder")
+        if self.task is not None and self.task.pair:
+            raise ConfigError(f"{path} reads pairs of texts, and students are taught single texts alone")
+
+    @property
+    def pooling(self) -> str:
+        """How it makes one vector of a text; empty of a classifier."""
+        return self.bundle.manifest.pooling
+
+    @property
+    def sha256(self) -> str:
+        """A SHA-256 of its graph, weights and tokenizer."""
+        files = self.bundle.manifest.files
+        decisive = "\n".join(files[name] for name in sorted(files) if name.startswith(("model.", TOKENIZER)))
+        return hashlib.sha256(decisive.encode()).hexdigest()
+
+    def ask(
+        self, texts: Iterable[str], store: TeacherStore, world: World, should_stop: Callable[[], bool]
+    ) -> Iterator[Asked]:
+        """Have every text that is not in the store answered; processes share the parts.
+
+        Args:
+            texts: All texts of the store, in its order.
+            store: Where the answers go.
+            world: The processes that train together.
+            should_stop: Asked after every part; true ends here, with the parts so far kept.
+
+        Raises:
+            ModelError: An answer is not finite, or too large for the store.
+        """
+        begin, asked = time.monotonic(), 0
+        missing = [part for part in range(store.parts) if not store.has(part)]
+        own = set(missing[world.rank :: world.size])
+        if not own:
+            return
+        output = LOGITS if self.task else POOLED
+        with Engine(self.bundle, output, pair=False, side_by_side=True) as engine:
+            for part, window in enumerate(_windows(texts)):
+                if part not in own:
+                    continue
+                store.write(part, self._answer(engine, window))
+                own.remove(part)
+                asked += len(window)
+                yield Asked(
+                    store.rows - sum(map(store.part_rows, own)), store.rows, asked, time.monotonic() - begin
+                )
+                if should_stop():
+                    return
+
+    def _answer(self, engine: Engine, texts: list[str]) -> Taught:
+        encoded = engine.encode(texts)
+        pieces = [np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids]
+        if self.task is not None:
+            logits = np.empty((len(texts), self.task.outputs), np.float32)
+            for batch in engine.output_batches(encoded):
+                logits[batch.rows] = batch.values
+            return Taught(texts, pieces, logits, None)
+        return Taught(texts, pieces, *self._vectors(engine, encoded))
+
+    def _vectors(
+        self, engine: Engine, encoded: Encoded
+    ) -> tuple[NDArray[np.float16], list[NDArray[np.float16]]]:
+        rows = len(encoded.input_ids)
+        vectors: list[Any] = [None] * rows
+        tokens: list[Any] = [None] * rows
+        for pooled, padded in engine.output_sets(encoded, (POOLED, TOKENS)):
+            for row, vector, values in zip(pooled.rows, pooled.values, padded.values, strict=True):
+                vectors[row] = vector.astype(np.float16)
+                tokens[row] = values[: len(encoded.input_ids[row])].astype(np.float16)
+        if not all(np.isfinite(array).all() for array in chain(vectors, tokens)):
+            raise ModelError(
+                f"{self.bundle.folder} gives vectors with numbers above {np.finfo(np.float16).max:.0f}, too "
+                "large for float16: take another teacher"
+            )
+        return np.stack(vectors), tokens
+
+
+def hash_files(files: Sequence[Path]) -> str:
+    """Give a SHA-256 of files in their order."""
+    return hashlib.sha256("\n".join(sha256(file) for file in files).encode()).hexdigest()
+
+
+def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    items = iter(texts)
+    while window := list(islice(items, PART_ROWS)):
+        yield window
+
+
+def _keys(texts: Sequence[str]) -> Any:
+    return key_texts(texts, None, range(len(texts)))

@@ -41,6 +41,7 @@ def command(
     dev: Annotated[
         Path | None, typer.Option(help="Of a classifier: labelled texts that decide the best epoch.")
     ] = None,
+    test: Annotated[Path | None, typer.Option(help="Of a classifier: scored once, at the end.")] = None,
     without: Annotated[
         list[Path] | None, typer.Option(help="Leave the texts of this file out, such as dev; repeatable.")
     ] = None,
@@ -87,6 +88,7 @@ def command(
             "text": text[0] if text else None,
             "labelled": labelled,
             "dev": dev,
+            "test": test,
             "without": without or None,
             "label": label,
             "limit": limit,

@@ -21,8 +21,9 @@ from twil.machine import peak_memory
 from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
 from twil.predict.engine import Engine
 from twil.predict.predictor import Predictor
-from twil.scoring.metrics import metrics_of, score_logits
+from twil.scoring.metrics import main_metric, metrics_of, score_logits
 from twil.scoring.names import name_metric
+from twil.task import Task
 from twil.text.vocabulary import texts_of
 from twil.train.distillation import DistillationFinished, DistillationStarted, DistillEvent
 from twil.train.loop import Evaluated, Interrupted, StepDone
@@ -160,45 +161,45 @@ def teacher_bundle(teacher: Path, head: str | None, display: Display) -> Iterato
 
 
 def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillConfig) -> RenderableType:
-    """Lay out teacher and student: score, parameters, size, and speed on this machine, in turn."""
+    """Lay out teacher and student: scores, parameters, size, and speed on this machine, in turn."""
+    sets = {name: file for name in ("dev", "test") if (file := getattr(config.data, name)) is not None}
     with TemporaryDirectory(prefix="twil-student-") as folder:
         student = Path(folder) / "student"
         export_onnx(finished.folder, student, optimize=True)
         bundles = {"teacher": teacher, "student": student}
-        scores = {name: _score(bundle, config) for name, bundle in bundles.items()}
         texts = list(islice(texts_of(config.data.texts, config.data.columns), _TIMED_TEXTS))
         speeds = _speeds(list(bundles.values()), texts)
         rows = [
             [
                 name,
-                *([scores[name]] if scores[name] is not None else []),
+                *_scores(bundle, sets, config),
                 _parameters(bundle),
                 f"{sum(file.stat().st_size for file in bundle.iterdir()) / 1e6:.1f}",
                 f"{speed:,.0f}",
             ]
             for (name, bundle), speed in zip(bundles.items(), speeds, strict=True)
         ]
-    score = [name_metric(_metric(config, teacher))] if scores["teacher"] is not None else []
-    columns = ["", *score, "parameters", "MB", "texts/s"]
+    task = open_bundle(teacher).manifest.task
+    titles = [f"{name} {name_metric(_metric(config, task))}" for name in sets if task is not None]
+    columns = ["", *titles, "parameters", "MB", "texts/s"]
     return make_table("exported to ONNX, in fp32", columns, rows, figures=("MB", "texts/s"))
 
 
-def _score(bundle: Path, config: DistillConfig) -> float | None:
-    data = config.data
-    if data.dev is None:
-        return None
+def _scores(bundle: Path, sets: dict[str, Path], config: DistillConfig) -> list[float]:
+    if not sets:
+        return []
+    columns = LabelledColumns(config.data.text, None, config.data.label)
+    found = []
     with Predictor(bundle) as predictor:
-        dev = read_labelled(data.dev, LabelledColumns(data.text, None, data.label), predictor.task.kind)
-        logits = predictor.predict_logits(dev.texts)
-        report = score_logits(logits, dev.targets(predictor.task), predictor.task)
-    return metrics_of(report)[_metric(config, bundle)]
+        task = predictor.task
+        for file in sets.values():
+            labelled = read_labelled(file, columns, task.kind)
+            report = score_logits(predictor.predict_logits(labelled.texts), labelled.targets(task), task)
+            found.append(metrics_of(report)[_metric(config, task)])
+    return found
 
 
-def _metric(config: DistillConfig, bundle: Path) -> str:
-    from twil.scoring.metrics import main_metric
-
-    task = open_bundle(bundle).manifest.task
-    assert task is not None
+def _metric(config: DistillConfig, task: Task) -> str:
     return config.train.metric if config.train.metric not in ("auto", "loss") else main_metric(task)
 
 

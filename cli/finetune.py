@@ -57,7 +57,10 @@ def command(
         int | None, typer.Option(min=0, help="At most so many epochs. [dim]\\[10][/dim]")
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Peak learning rate. [dim]\\[5e-5; fresh encoder: 5e-4][/dim]")
+        float | None,
+        typer.Option(
+            help="Peak learning rate. [dim]\\[fresh encoder: 5e-4; else 5e-5 at a hidden size of 768][/dim]"
+        ),
     ] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Pieces per batch. [dim]\\[1024][/dim]")] = None,
     pooling: Annotated[

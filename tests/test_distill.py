@@ -19,7 +19,6 @@ from tuning import same_weights, twil_command
 
 import twil
 from twil.config.distillation import DistillConfig, distill_config
-from twil.config.training import TUNING_LR
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
 from twil.errors import ConfigError, DataError, ModelError, ModelWarning
@@ -148,7 +147,7 @@ def twil_tokenizer(family: str) -> Any:
 
 
 def test_a_student_comes_near_the_vectors_of_an_encoder(encoder: Path, tweets: Path, tmp_path: Path) -> None:
-    config = settings(encoder, tweets, "train.epochs=20", "train.log_steps=1")
+    config = settings(encoder, tweets, "train.epochs=15")
     events = run(config, tmp_path / "m")
     started, finished = of_kind(events, DistillationStarted)[0], events[-1]
     assert (started.texts.used, started.dev_rows, started.shared) == (90, 9, 1.0)
@@ -176,7 +175,7 @@ def test_tokens_that_both_do_not_read_alike_are_left_out(
 @pytest.mark.parametrize("task", [POLARITY, MOODS, DEGREE], ids=lambda task: task.kind)
 def test_a_student_learns_the_answers_of_a_classifier(task: Task, tweets: Path, tmp_path: Path) -> None:
     teacher = write_bundle(tmp_path / "teacher", task)
-    events = run(settings(teacher, tweets, "train.epochs=25"), tmp_path / "m")
+    events = run(settings(teacher, tweets, "train.epochs=15"), tmp_path / "m")
     losses = [event.loss for event in of_kind(events, StepDone)]
     assert losses[-1] < losses[0] / 3
     model = twil.load(tmp_path / "m")
@@ -330,8 +329,9 @@ def test_texts_that_are_measured_on_are_refused_or_left_out(
 ) -> None:
     seen = tweets.read_text(encoding="utf-8").splitlines()[5].split("\t")[1]
     dev = write_rows(tmp_path / "dev.tsv", [(f"{seen.upper()}!!", "POS"), ("nada que ver", "NEG")])
-    with pytest.raises(DataError, match=r"1 of the texts are those of .*dev\.tsv.*--without"):
-        run(settings(classifier, tweets, dev=dev), tmp_path / "m")
+    for name in ("dev", "test"):
+        with pytest.raises(DataError, match=r"1 of the texts are those of .*dev\.tsv.*--without"):
+            run(settings(classifier, tweets, **{name: dev}), tmp_path / "m")
     events = run(settings(classifier, tweets, dev=dev, without=[dev]), tmp_path / "m")
     texts = of_kind(events, DistillationStarted)[0].texts
     assert (texts.used, texts.left_out) == (89, 1)
@@ -344,6 +344,7 @@ def test_texts_that_are_measured_on_are_refused_or_left_out(
         ("classifier", {"dev": [("me encanta", "FELIZ")]}, r"'FELIZ' is none of NEG, NEU, POS"),
         ("encoder", {"labelled": [("me encanta", "POS")]}, r"--labelled would have no effect"),
         ("encoder", {"dev": [("me encanta", "POS")]}, r"--dev would have no effect"),
+        ("classifier", {"test": [("me encanta", "FELIZ")]}, r"'FELIZ' is none of NEG, NEU, POS"),
     ],
 )
 def test_labels_that_are_not_the_teachers_are_refused(
@@ -403,7 +404,7 @@ def test_a_trained_student_keeps_its_pieces_and_learns_slower(
     }
     config = distill_config(None, options, student=str(tmp_path / "one"))
     started = of_kind(run(config, tmp_path / "two"), DistillationStarted)[0]
-    assert started.lr == 2e-4 != TUNING_LR
+    assert started.lr == 2e-4
     assert twil.load(tmp_path / "two").task == POLARITY
     with pytest.raises(ConfigError, match="min_uses has no effect"):
         distill_config(None, options, ["model.min_uses=2"], student=str(tmp_path / "one"))
@@ -448,12 +449,18 @@ def test_the_command_shows_teacher_and_student_beside_each_other(
 ) -> None:
     dev = write_rows(tmp_path / "dev.tsv", [("bien hoy", "POS"), ("mal hoy", "NEG"), ("igual hoy", "NEU")])
     shape = [word for key, value in SHAPE.items() for word in ("--set", f"model.encoder.{key}={value}")]
-    words = ["distill", classifier, tweets, "--dev", dev, "--epochs", 1, *shape, "-o", tmp_path / "m"]
+    test = write_rows(
+        tmp_path / "test.tsv", [("bien ayer", "POS"), ("mal ayer", "NEG"), ("igual ayer", "NEU")]
+    )
+    sets = ["--dev", dev, "--test", test]
+    words = ["distill", classifier, tweets, *sets, "--epochs", 1, *shape, "-o", tmp_path / "m"]
     result = twil_command(*words)
     assert result.exit_code == 0, result.output
     assert "90 different texts; 3 to measure on" in result.output
     table = [line.split() for line in result.output.splitlines()]
-    assert ["macro-F1", "parameters", "MB", "texts/s"] in table
+    assert ["dev", "macro-F1", "test", "macro-F1", "parameters", "MB", "texts/s"] in table
+    record = json.loads((tmp_path / "m" / "run.json").read_text())
+    assert set(record["results"]) == set(record["data"]) == {"dev", "test"}
     assert {"teacher", "student"} <= {line[0] for line in table if line}
     again = twil_command(*words)
     assert (again.exit_code, again.output.count("\n")) == (1, 1)

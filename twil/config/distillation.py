@@ -42,6 +42,8 @@ class DistillDataConfig(Section):
     """Of a classifier: texts with true labels, which the teacher is asked, too."""
     dev: Path | None = None
     """Of a classifier: labelled texts that decide the best epoch."""
+    test: Path | None = None
+    """Of a classifier: labelled texts that are scored once, at the end."""
     without: tuple[Path, ...] = ()
     """Files of the same columns as `texts`, whose texts are left out, such as those to be measured on."""
     text: str = "TEXT"

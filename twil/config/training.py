@@ -28,8 +28,13 @@ TaskName = Literal["class", "multi-label", "regression", "stance"]
 STANCES = ("AGAINST", "FAVOR")
 """The labels that a task of stance is scored on, where no others are named."""
 
-FRESH_LR, TUNING_LR = 5e-4, 5e-5
-"""Default peak learning rates: for an encoder drawn anew, and for one that is trained already."""
+FRESH_LR = 5e-4
+"""Default peak learning rate of an encoder drawn anew."""
+TUNING_LR, TUNING_SIZE = 5e-5, 768
+"""Default peak learning rate of a trained encoder of that hidden size; a smaller one learns faster, in
+proportion."""
+NEW_HEAD_RATE = 10.0
+"""Default rate of a new classifier on a trained encoder, as a multiple of the encoder's."""
 
 
 class DataConfig(Section):
@@ -183,7 +188,8 @@ class TrainConfig(LoopConfig):
     accumulation: PositiveInt = 1
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None
-    """Peak learning rate; when left out 5e-5 for a trained encoder, 5e-4 for a fresh one."""
+    """Peak learning rate; when left out 5e-4 for a fresh encoder, and for a trained one 5e-5 at a hidden size
+    of 768, in inverse proportion to it."""
     loss: LossConfig = LossConfig()
     class_weights: ClassWeights = "none"
     """How much rows of rare labels count: none, balanced, max-ratio, or weights by label."""
@@ -191,8 +197,9 @@ class TrainConfig(LoopConfig):
     """Parts of the encoder that stay as they are: embeddings, and layers from 0, such as embeddings,0-3."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """The learning rate of each layer as a multiple of that of the layer above it."""
-    head_rate: PositiveFloat = 1.0
-    """The learning rate of what lies on the encoder, its classifier, as a multiple of the run's."""
+    head_rate: PositiveFloat | None = None
+    """The learning rate of what lies on the encoder, its classifier, as a multiple of the run's; when left
+    out 10 for a new one on a trained encoder, else 1."""
     metric: str = "auto"
     """What decides the best epoch, on dev; `auto` is macro-F1, the stances' F1, or Pearson's correlation."""
     patience: PositiveInt | None = 3
@@ -233,20 +240,27 @@ class FinetuneConfig(Section):
             )
         return self
 
-    def resolve(self, steps: int, metric: str) -> TrainConfig:
+    def resolve(self, steps: int, metric: str, *, hidden_size: int, kept_head: bool) -> TrainConfig:
         """Give the loop's options with what was left to be found out.
 
         Args:
             steps: Optimiser steps of the whole run.
             metric: By which a task of this kind is judged.
+            hidden_size: Of the encoder.
+            kept_head: Whether the classifier is one that was trained before.
         """
-        lr = self.train.lr or (FRESH_LR if self.model.is_drawn else TUNING_LR)
-        found: dict[str, Any] = {"lr": lr, "warmup": float(self.train.warmup_steps(steps))}
+        train, is_drawn = self.train, self.model.is_drawn
+        tuning_lr = float(f"{TUNING_LR * TUNING_SIZE / hidden_size:.1e}")
+        found: dict[str, Any] = {
+            "lr": train.lr or (FRESH_LR if is_drawn else tuning_lr),
+            "head_rate": train.head_rate or (1.0 if is_drawn or kept_head else NEW_HEAD_RATE),
+            "warmup": float(train.warmup_steps(steps)),
+        }
         if self.data.dev is None:
             found["patience"] = None  # there is nothing to wait for
-        elif self.train.metric == "auto":
+        elif train.metric == "auto":
             found["metric"] = metric
-        return self.train.model_copy(update=found)
+        return train.model_copy(update=found)
 
 
 def finetune_config(

@@ -95,6 +95,11 @@ class TextModel(nn.Module, ABC):
             ConfigError: Its layers cannot be told apart.
         """
 
+    @property
+    @abstractmethod
+    def on_encoder(self) -> Sequence[str]:
+        """The names of the parameters that lie on the encoder: those of the heads, and of a pooler."""
+
     @abstractmethod
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None

@@ -122,6 +122,11 @@ class TWilBERT(TextModel):
         encoder = self.encoder
         return [encoder.embeddings, *(encoder.blocks[block] for block in encoder.plan)]
 
+    @property
+    def on_encoder(self) -> list[str]:
+        """The names of the heads' parameters."""
+        return [name for name, _ in self.named_parameters() if not name.startswith("encoder.")]
+
     def compile_layers(self) -> None:
         """Compile the encoder with torch.compile."""
         self.encoder.compile_layers()

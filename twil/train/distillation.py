@@ -20,7 +20,7 @@ from twil.config.distillation import FRESH_STUDENT_LR, STUDENT_LR, DistillConfig
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig, Pooling
 from twil.config.training import StartConfig
-from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
+from twil.data.labelled import LabelledColumns, read_labelled
 from twil.data.teacher_store import SETTINGS, TeacherStore
 from twil.errors import ConfigError, DataError, ModelWarning
 from twil.machine import peak_memory
@@ -29,16 +29,16 @@ from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_has
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
-from twil.scoring.metrics import check_metric, main_metric
+from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
 from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.classification import encode_set
+from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import Arithmetic, choose_device, choose_precision
 from twil.train.distributed import World, join_world
-from twil.train.finetune import describe_sets
+from twil.train.finetune import LabelledSets, describe_sets
 from twil.train.imitation import AnswerImitation, Imitation, Lessons, VectorImitation, measure_vectors
 from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
@@ -91,6 +91,7 @@ class DistillationFinished:
         folder: Where.
         step: The step whose weights it holds.
         metrics: What dev, or the texts held out, gave for them.
+        test: Scores on the test set, measured once; None without one.
         seconds: Time of training, over all sittings.
         peak_memory: Most memory that the process held, in bytes.
     """
@@ -98,6 +99,7 @@ class DistillationFinished:
     folder: Path
     step: int
     metrics: dict[str, float]
+    test: Report | None
     seconds: float
     peak_memory: int
 
@@ -178,7 +180,8 @@ class _Run:
         self.config, self.teacher, self.output, self.checkpoints = config, teacher, output, checkpoints
         self.device, self.world = device, world
         self.precision = choose_precision(config.train.precision, device)
-        self.labelled, self.dev = _read_labelled_sets(config, teacher)
+        self.sets = _read_labelled_sets(config, teacher)
+        self.labelled, self.dev = self.sets.get("train"), self.sets.get("dev")
         data = config.data
         for file in (*data.texts, *data.without):
             if not file.is_file():
@@ -193,16 +196,17 @@ class _Run:
             data.columns,
             first=self.labelled.texts if self.labelled else (),
             without=texts_of(data.without, data.columns),
-            dev=self.dev.texts if self.dev else (),
+            measured={name: rows.texts for name, rows in self.sets.items() if name != "train"},
             limit=data.limit,
         )
         self.counts = self.texts.count()
-        if self.counts.dev:
-            raise DataError(
-                f"{self.counts.dev:,} of the texts are those of {data.dev}, on which the student is to be "
-                f"measured: leave them out (--without {data.dev})",
-                file=data.texts[0],
-            )
+        for name, file in (("dev", data.dev), ("test", data.test)):
+            if shared := getattr(self.counts, name):
+                raise DataError(
+                    f"{shared:,} of the texts are those of {file}, on which the student is to be measured: "
+                    f"leave them out (--without {file})",
+                    file=data.texts[0],
+                )
 
     def events(
         self, folder: Path, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
@@ -327,14 +331,21 @@ class _Run:
         progress = trainer.progress
         step = progress.best_step or progress.step
         metrics = next((dev_metrics(entry) for entry in progress.history if entry["step"] == step), {})
+        test = None
+        if "test" in self.sets:
+            encoded = encode_set(self.sets["test"], tokenizer, student.task)
+            logits = compute_logits(student, encoded, self.config.train.batch_tokens, world=self.world)
+            test = score_logits(logits, encoded.targets, student.task)
         if self.world.main:
-            record = self._record(trainer, student, metrics)
+            record = self._record(trainer, student, metrics, test)
             save(self.output, student, tokenizer, record, overwrite=overwrite, log=log.path)
             self.checkpoints.clear()
         self.world.wait()
-        return DistillationFinished(self.output, step, metrics, progress.total_seconds, peak_memory())
+        return DistillationFinished(self.output, step, metrics, test, progress.total_seconds, peak_memory())
 
-    def _record(self, trainer: Trainer, student: TextModel, metrics: dict[str, float]) -> dict[str, Any]:
+    def _record(
+        self, trainer: Trainer, student: TextModel, metrics: dict[str, float], test: Report | None
+    ) -> dict[str, Any]:
         """Describe a run that has ended, in JSON's types."""
         progress = trainer.progress
         return {
@@ -343,9 +354,7 @@ class _Run:
             "hub": hub_origin(self.config.model.folder),
             "teacher": {"name": str(self.config.data.teacher), "sha256": self.teacher.sha256},
             "texts": vars(self.counts),
-            "data": describe_sets(
-                {name: rows for name, rows in (("train", self.labelled), ("dev", self.dev)) if rows}
-            ),
+            "data": describe_sets(self.sets),
             "parameters": parameter_count(student),
             "precision": self.precision,
             "processes": self.world.size,
@@ -353,7 +362,7 @@ class _Run:
             "best_step": progress.best_step,
             "seconds": progress.total_seconds,
             "history": progress.history,
-            "results": {"dev": metrics},
+            "results": {"dev": {"metrics": metrics}} | ({"test": test.as_dict()} if test else {}),
         }
 
     def _asked(self) -> dict[str, Any]:
@@ -363,8 +372,9 @@ class _Run:
             "teacher": self.teacher.sha256,
             "texts": hash_files(data.texts),
             "columns": list(data.columns or ()),
-            "labelled": self.labelled.sha256() if self.labelled else "",
-            "texts left out": hash_files([*data.without, *([data.dev] if data.dev else [])]),
+            "texts left out": hash_files(
+                [*data.without, *(self.sets[name].path for name in sorted(self.sets))]
+            ),
             "rows": self.counts.used,
         }
 
@@ -473,29 +483,28 @@ def _begin_with_embeddings(student: TWilBERT, origins: NDArray[np.int64], teache
     table[known, :size] = reduced * (student.config.encoder.initializer_range / reduced.std())
 
 
-def _read_labelled_sets(
-    config: DistillConfig, teacher: Teacher
-) -> tuple[LabelledSet | None, LabelledSet | None]:
+def _read_labelled_sets(config: DistillConfig, teacher: Teacher) -> LabelledSets:
+    """Read the labelled files of a run, whose labels must be the teacher's."""
     data, task = config.data, teacher.task
+    files = {"labelled": data.labelled, "dev": data.dev, "test": data.test}
+    given = {name: file for name, file in files.items() if file is not None}
     if task is None:
-        named = [name for name in ("labelled", "dev") if getattr(data, name) is not None]
-        if named:
+        if given:
             raise ConfigError(
-                f"{' and '.join(f'--{name}' for name in named)} would have no effect: {data.teacher} is an "
+                f"{', '.join(f'--{name}' for name in given)} would have no effect: {data.teacher} is an "
                 "encoder, which gives vectors and no labels"
             )
-        return None, None
-    columns = LabelledColumns(data.text, None, data.label)
-    labelled, dev = (
-        None if file is None else read_labelled(file, columns, task.kind)
-        for file in (data.labelled, data.dev)
-    )
-    for found in (labelled, dev):
-        if found is not None:
-            found.targets(task)
+        return {}
     if config.train.metric not in ("auto", "loss"):
         check_metric(config.train.metric, task)
-    return labelled, dev
+    columns = LabelledColumns(data.text, None, data.label)
+    sets = {
+        "train" if name == "labelled" else name: read_labelled(file, columns, task.kind)
+        for name, file in given.items()
+    }
+    for found in sets.values():
+        found.targets(task)
+    return sets
 
 
 def _rows(targets: NDArray[Any] | None) -> int:

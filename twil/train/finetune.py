@@ -191,7 +191,12 @@ class _Run:
             self.model.to(device), self.encoded["train"], self.encoded.get("dev"), config.train, world
         )
         self.steps = count_steps(self.objective, config.train)
-        self.loop = config.resolve(self.steps, main_metric(self.task))
+        self.loop = config.resolve(
+            self.steps,
+            main_metric(self.task),
+            hidden_size=self.model.architecture.hidden,
+            kept_head=self.kept_classifier,
+        )
 
     def events(
         self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
@@ -213,11 +218,12 @@ class _Run:
         return self._finish(trainer, log, overwrite=overwrite)
 
     def _trainer(self, should_stop: Callable[[], bool]) -> Trainer:
-        decay, head = self.config.train.layer_decay, self.config.train.head_rate
+        decay = self.config.train.layer_decay
         rates = layer_rates(self.model, decay) if decay is not None else {}
-        if head != 1:
-            rates |= head_rates(self.model, head)
         assert self.loop.lr is not None
+        assert self.loop.head_rate is not None
+        if self.loop.head_rate != 1:
+            rates |= head_rates(self.model, self.loop.head_rate)
         return Trainer(
             self.objective,
             self.loop,

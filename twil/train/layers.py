@@ -64,12 +64,8 @@ def head_rates(model: TextModel, rate: float) -> dict[str, float]:
 
     Returns:
         That multiple by the names of their parameters.
-
-    Raises:
-        ConfigError: The layers of the encoder cannot be told apart.
     """
-    below = {id(parameter) for module in model.depths for parameter in module.parameters()}
-    return {name: rate for name, parameter in model.named_parameters() if id(parameter) not in below}
+    return dict.fromkeys(model.on_encoder, rate)
 
 
 def _depths(part: str, model: TextModel) -> range:

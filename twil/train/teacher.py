@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -54,6 +54,7 @@ class TextCounts:
         blank: Rows without text.
         left_out: Rows whose text is one of those that are left out.
         dev: Rows whose text is one of dev.
+        test: Rows whose text is one of test.
     """
 
     used: int = 0
@@ -61,6 +62,7 @@ class TextCounts:
     blank: int = 0
     left_out: int = 0
     dev: int = 0
+    test: int = 0
 
 
 class PupilTexts(Iterable[str]):
@@ -71,7 +73,7 @@ class PupilTexts(Iterable[str]):
         columns: Their columns.
         first: Texts that come before those of the files, such as the labelled ones.
         without: Texts that are left out, also where they differ in links, mentions, punctuation or case.
-        dev: Texts that are to be measured on, told apart in the same way.
+        measured: Texts that are measured on, by their set's name, told apart in the same way.
         limit: The most texts.
 
     Attributes:
@@ -85,13 +87,17 @@ class PupilTexts(Iterable[str]):
         *,
         first: Sequence[str] = (),
         without: Iterable[str] = (),
-        dev: Sequence[str] = (),
+        measured: Mapping[str, Sequence[str]] | None = None,
         limit: int | None = None,
     ) -> None:
         self.files, self.columns, self.first, self.limit = files, columns, first, limit
-        self._without = {int(key) for window in _windows(without) for key in _keys(window).near} - {0}
+        self._apart = {
+            key: name
+            for name, texts in {**(measured or {}), "left_out": without}.items()
+            for window in _windows(texts)
+            for key in _keys(window).near.tolist()
+        }
         self.first_used: list[int] = []
-        self._dev = {int(key) for key in _keys(dev).near} - {0}
 
     def __iter__(self) -> Iterator[str]:
         return islice((text for text, fate in self._fates() if fate == "used"), self.limit)
@@ -121,10 +127,8 @@ class PupilTexts(Iterable[str]):
             for text, same, near in zip(window, keys.same.tolist(), keys.near.tolist(), strict=True):
                 if not same:
                     yield text, "blank"
-                elif near in self._without:
-                    yield text, "left_out"
-                elif near in self._dev:
-                    yield text, "dev"
+                elif near in self._apart:
+                    yield text, self._apart[near]
                 elif same in seen:
                     yield text, "repeated"
                 else:

@@ -196,6 +196,12 @@ class HubModel(TextModel):
         ]
         return [nn.ParameterList(below), *layers]
 
+    @property
+    def on_encoder(self) -> list[str]:
+        """The names of the parameters that lie on the encoder: those of the heads, and of a pooler."""
+        below = {id(each) for name, each in self.encoder.named_parameters() if "pooler" not in name}
+        return [name for name, parameter in self.named_parameters() if id(parameter) not in below]
+
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, segment_ids: Tensor | None = None
     ) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from bundles import HIDDEN, POLARITY, write_bundle
 from conftest import write_rows
-from hub_models import make_hub_folder, make_pieces, texts
+from hub_models import FAMILIES, make_hub_folder, make_pieces, texts
 from processes import run_together
 from tuning import same_weights, twil_command
 
@@ -410,8 +410,23 @@ def test_a_trained_student_keeps_its_pieces_and_learns_slower(
         distill_config(None, options, ["model.min_uses=2"], student=str(tmp_path / "one"))
 
 
-def test_a_student_begins_with_its_teachers_embeddings(tweets: Path, tmp_path: Path) -> None:
-    folder = make_hub_folder(tmp_path / "teacher", "xlm-roberta")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_a_student(
+    family: str, encoder: Path, classifier: Path, tweets: Path, tmp_path: Path
+) -> None:
+    folder = make_hub_folder(tmp_path / "hub", family)
+    for teacher, task in ((encoder, None), (classifier, POLARITY)):
+        options = {"data": {"teacher": teacher, "texts": [tweets], "limit": 40}, "train": {"steps": 2}}
+        output = tmp_path / teacher.parent.name
+        list(distill(distill_config(None, options, student=str(folder)), teacher, output))
+        model = twil.load(output)
+        assert model.own_task == task
+        assert model.architecture.type == twil.load(folder).architecture.type
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_a_student_begins_with_its_teachers_embeddings(family: str, tweets: Path, tmp_path: Path) -> None:
+    folder = make_hub_folder(tmp_path / "teacher", family)
     options = {
         "data": {"teacher": folder, "texts": [tweets]},
         "model": {"encoder": SHAPE | {"embedding_size": 12}},

@@ -343,6 +343,44 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
+def test_the_mean_of_the_weights_is_measured_and_kept(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    trainer, objective = make_trainer(
+        config(), tmp_path / "c", epochs=2, average=0.9, metric="loss", batch_tokens=64
+    )
+    name = "classifier.output.weight"
+    expected, measured = None, []
+    evaluate = objective.evaluate
+    objective.evaluate = lambda: (  # type: ignore[method-assign]
+        measured.append(objective.model.state_dict()[name].clone()),
+        evaluate(),
+    )[1]
+    for event in trainer.run():
+        weight = objective.model.state_dict()[name].clone()
+        if isinstance(event, StepDone):
+            stays = min(0.9, event.step / (event.step + 10))
+            expected = weight if expected is None else stays * expected + (1 - stays) * weight
+        else:  # the weights go on from where they were
+            torch.testing.assert_close(measured[-1], expected)
+            assert not torch.equal(measured[-1], weight)
+    assert len(measured) == 2
+    best = objective.model.state_dict()[name]
+    assert any(torch.equal(best, each) for each in measured)
+
+
+def test_the_mean_of_the_weights_survives_a_resume(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    averaged = config("train.average=0.9")
+    list(finetune(averaged, tmp_path / "whole"))
+    run_until(averaged, tmp_path / "model", lambda event: isinstance(event, StepDone) and event.step == 3)
+    list(finetune(averaged, tmp_path / "model", resume=True))
+    assert same(tmp_path / "whole", tmp_path / "model")
+    list(finetune(config(), tmp_path / "last"))
+    assert not same(tmp_path / "whole", tmp_path / "last")
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ from twil.interruption import check_state, check_vacant_state
 from twil.model.folder import FILES
 from twil.storage import atomic_folder, reserved_folder
 
-WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
+WEIGHTS, BEST, MEAN, STATE = "weights.safetensors", "best.safetensors", "mean.safetensors", "state.pt"
 _NAME = re.compile(r"checkpoint-(\d{6})")
 _LEFT = re.compile(r"\.checkpoint-\d{6}-.*")  # by a write that was killed
 _OWN = (
@@ -44,11 +44,13 @@ class Checkpoint:
     Attributes:
         weights: The model's tensors.
         best: Those of the best epoch so far; empty before the first.
+        mean: Their running mean; empty where none is kept.
         state: Counters, history, optimiser and random states: numbers, texts, tensors and containers.
     """
 
     weights: dict[str, Tensor]
     best: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,6 +80,8 @@ class CheckpointFolder:
             with atomic_folder(self._at(number)) as folder:
                 save_file(checkpoint.weights, folder / WEIGHTS)
                 save_file(checkpoint.best, folder / BEST)
+                if checkpoint.mean:
+                    save_file(checkpoint.mean, folder / MEAN)
                 torch.save(checkpoint.state, folder / STATE)
         except (RuntimeError, safetensors.SafetensorError) as error:  # what their writers make of a full disk
             raise TwilError(
@@ -100,11 +104,12 @@ class CheckpointFolder:
         try:
             state = torch.load(folder / STATE, weights_only=True, map_location="cpu")
             weights, best = load_file(folder / WEIGHTS), load_file(folder / BEST)
+            mean = load_file(folder / MEAN) if (folder / MEAN).is_file() else {}
         except Exception as error:  # a damaged pickle may raise anything
             raise self.damaged(type(error).__name__) from error
         if not isinstance(state, dict):
             raise self.damaged(f"it holds a {type(state).__name__}")
-        return Checkpoint(weights, best, state)
+        return Checkpoint(weights, best, mean, state)
 
     def damaged(self, cause: str) -> ModelError:
         """Say that the latest checkpoint is of no use."""

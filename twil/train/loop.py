@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
@@ -34,6 +35,9 @@ Counts: TypeAlias = dict[str, float]
 
 TRIED_ROWS = 32
 """Of the training set, which tell whether a model that no other set was asked of gives numbers at all."""
+_YOUNG = (
+    10  # a mean over few steps holds the last tenth of them, so that what was drawn at first is left behind
+)
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=arithmetic == "fp16")
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
+        self.mean: dict[str, Tensor] = {}  # of the weights, where one is kept
         self.clock = self.last_save = time.monotonic()
         self.evaluation_seconds = math.inf  # of the last one in this sitting
 
@@ -267,6 +272,7 @@ class Trainer:
         if self.best:
             self.objective.model.load_state_dict(self.best)
         else:  # no evaluation has told that the last step left weights of use
+            self.objective.model.load_state_dict(self.mean, strict=False)
             self.objective.check_finite()
 
     def resume(self) -> bool:
@@ -289,6 +295,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.checkpoints.damaged(type(error).__name__) from error
         self.best = checkpoint.best
+        self.mean = {name: mean.to(self.device) for name, mean in checkpoint.mean.items()}
         return True
 
     def _epoch(self) -> Iterator[LoopEvent]:
@@ -324,11 +331,38 @@ class Trainer:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
+        if self.config.average:
+            self._average()
         loss, rows = sums.pop("loss"), counts["rows"]
         at.step, at.position = at.step + 1, at.position + 1
         at.loss_sum, at.loss_rows = at.loss_sum + loss * rows, at.loss_rows + rows
         metrics = self.objective.metrics(sums, counts)
         return StepDone(at.step, self.steps, at.epoch, self.epochs, loss, lr, counts, metrics)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Take the weights after a step into their running mean; the first ones are soon left behind."""
+        weights = dict(self.objective.model.named_parameters())
+        if not self.mean:
+            self.mean = {name: weight.detach().clone() for name, weight in weights.items()}
+        steps = self.progress.step + 1
+        share = 1 - min(self.config.average, steps / (steps + _YOUNG))
+        for name, weight in weights.items():
+            self.mean[name].lerp_(weight, share)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Have the running mean of the weights, where there is one, stand in the model for a while."""
+        weights = dict(self.objective.model.named_parameters())
+        own = {name: weights[name].detach().clone() for name in self.mean}
+        with torch.no_grad():
+            for name, mean in self.mean.items():
+                weights[name].copy_(mean)
+            try:
+                yield
+            finally:
+                for name, weight in own.items():
+                    weights[name].copy_(weight)
 
     @cached_property
     def epochs(self) -> int:
@@ -402,11 +436,12 @@ class Trainer:
         if self._is_evaluation_long():  # who ends the run meanwhile, as launchers do, may not wait for it
             self._save()
         start = time.monotonic()
-        metrics = dict(self.objective.evaluate())
-        if not math.isfinite(metrics.get("loss", 0.0)):
-            raise _diverged(f"the loss on dev is {metrics['loss']} after step {self.progress.step}")
-        self.evaluation_seconds = time.monotonic() - start
-        done = self._close(metrics, epoch_steps)
+        with self._averaged():
+            metrics = dict(self.objective.evaluate())
+            if not math.isfinite(metrics.get("loss", 0.0)):
+                raise _diverged(f"the loss on dev is {metrics['loss']} after step {self.progress.step}")
+            self.evaluation_seconds = time.monotonic() - start
+            done = self._close(metrics, epoch_steps)
         self._save()
         yield done
         if self._wishes()[0] and not done.last:
@@ -476,8 +511,8 @@ class Trainer:
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.scaler.state_dict(),
             }
-            weights = _copy(self.objective.model.state_dict())
-            self.checkpoints.save(Checkpoint(weights, self.best, state), keep=self.config.keep)
+            weights, mean = _copy(self.objective.model.state_dict()), _copy(self.mean)
+            self.checkpoints.save(Checkpoint(weights, self.best, mean, state), keep=self.config.keep)
         self.world.wait()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from twil.text.vocabulary import texts_of
 from twil.train.distributed import World
 
 LOGITS = "logits"
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class Teacher:
             texts: All texts of the store, in its order.
             store: Where the answers go.
             world: The processes that train together.
-            should_stop: Asked after every part; true ends here, with the parts so far kept.
+            should_stop: Asked after every batch; true ends here, with the parts so far kept.
 
         Raises:
             ModelError: An answer is not finite, or too large for the store.
@@ -196,32 +197,34 @@ class Teacher:
             for part, window in enumerate(_windows(texts)):
                 if part not in own:
                     continue
-                store.write(part, self._answer(engine, window))
+                try:
+                    taught = self._answer(engine, window, should_stop)
+                except _StopError:
+                    return
+                store.write(part, taught)
                 own.remove(part)
                 asked += len(window)
                 yield Asked(
                     store.rows - sum(map(store.part_rows, own)), store.rows, asked, time.monotonic() - begin
                 )
-                if should_stop():
-                    return
 
-    def _answer(self, engine: Engine, texts: list[str]) -> Taught:
+    def _answer(self, engine: Engine, texts: list[str], should_stop: Callable[[], bool]) -> Taught:
         encoded = engine.encode(texts)
         pieces = [np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids]
         if self.task is not None:
             logits = np.empty((len(texts), self.task.outputs), np.float32)
-            for batch in engine.output_batches(encoded):
+            for batch in _until(should_stop, engine.output_batches(encoded)):
                 logits[batch.rows] = batch.values
             return Taught(texts, pieces, logits, None)
-        return Taught(texts, pieces, *self._vectors(engine, encoded))
+        return Taught(texts, pieces, *self._vectors(engine, encoded, should_stop))
 
     def _vectors(
-        self, engine: Engine, encoded: Encoded
+        self, engine: Engine, encoded: Encoded, should_stop: Callable[[], bool]
     ) -> tuple[NDArray[np.float16], list[NDArray[np.float16]]]:
         rows = len(encoded.input_ids)
         vectors: list[Any] = [None] * rows
         tokens: list[Any] = [None] * rows
-        for pooled, padded in engine.output_sets(encoded, (POOLED, TOKENS)):
+        for pooled, padded in _until(should_stop, engine.output_sets(encoded, (POOLED, TOKENS))):
             for row, vector, values in zip(pooled.rows, pooled.values, padded.values, strict=True):
                 vectors[row] = vector.astype(np.float16)
                 tokens[row] = values[: len(encoded.input_ids[row])].astype(np.float16)
@@ -231,6 +234,17 @@ class Teacher:
                 "large for float16: take another teacher"
             )
         return np.stack(vectors), tokens
+
+
+class _StopError(Exception):
+    """The user wants to stop."""
+
+
+def _until(should_stop: Callable[[], bool], batches: Iterable[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        if should_stop():
+            raise _StopError
+        yield batch
 
 
 def hash_files(files: Sequence[Path]) -> str:

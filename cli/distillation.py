@@ -16,6 +16,7 @@ from rich.console import RenderableType
 from twil.cli.console import Display, StopSignal, format_bytes, format_seconds, make_table
 from twil.config.distillation import DistillConfig
 from twil.data.labelled import LabelledColumns, read_labelled
+from twil.errors import ConfigError
 from twil.export.bundle import export_onnx
 from twil.machine import peak_memory
 from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
@@ -151,6 +152,12 @@ class DistillationView:
 def teacher_bundle(teacher: Path, head: str | None, display: Display) -> Iterator[Path]:
     """Give the bundle of a teacher: itself, or one that is exported of its model folder and then removed."""
     if is_bundle(teacher):
+        kind = open_bundle(teacher).manifest.kind
+        if head not in (None, kind):
+            raise ConfigError(
+                f"{teacher} is a bundle of kind {kind}, which says nothing else: give the model folder that "
+                "it was exported from"
+            )
         yield teacher
         return
     with TemporaryDirectory(prefix="twil-teacher-") as folder:
@@ -173,6 +180,7 @@ def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillC
             [
                 name,
                 *_scores(bundle, sets, config),
+                open_bundle(bundle).manifest.precision,
                 _parameters(bundle),
                 f"{sum(file.stat().st_size for file in bundle.iterdir()) / 1e6:.1f}",
                 f"{speed:,.0f}",
@@ -181,8 +189,8 @@ def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillC
         ]
     task = open_bundle(teacher).manifest.task
     titles = [f"{name} {name_metric(_metric(config, task))}" for name in sets if task is not None]
-    columns = ["", *titles, "parameters", "MB", "texts/s"]
-    return make_table("exported to ONNX, in fp32", columns, rows, figures=("MB", "texts/s"))
+    columns = ["", *titles, "precision", "parameters", "MB", "texts/s"]
+    return make_table("teacher and student in ONNX", columns, rows, figures=("MB", "texts/s"))
 
 
 def _scores(bundle: Path, sets: dict[str, Path], config: DistillConfig) -> list[float]:

@@ -15,6 +15,7 @@ from bundles import HIDDEN, POLARITY, write_bundle
 from conftest import write_rows
 from hub_models import FAMILIES, make_hub_folder, make_pieces, texts
 from processes import run_together
+from tokenizers import Tokenizer
 from tuning import same_weights, twil_command
 
 import twil
@@ -141,7 +142,7 @@ def test_pieces_of_another_kind_and_words_beside_pieces_are_refused() -> None:
 
 
 def twil_tokenizer(family: str) -> Any:
-    tokenizer = make_pieces(family).backend_tokenizer
+    tokenizer = Tokenizer.from_str(make_pieces(family).backend_tokenizer.to_str())  # that one is shared
     tokenizer.enable_truncation(40)
     return tokenizer
 
@@ -219,7 +220,7 @@ def test_a_teacher_is_asked_once_for_several_students(encoder: Path, tweets: Pat
     assert not of_kind(second, Asked)
     assert same_weights(tmp_path / "one", tmp_path / "two")
     smaller = settings(encoder, tweets, limit=40)
-    with pytest.raises(ConfigError, match=r"answers are others \(rows differ\).*--store|are others"):
+    with pytest.raises(ConfigError, match=r"answers .* are others \(rows differ\).*another --store"):
         run(smaller, tmp_path / "three", store=store)
 
 
@@ -366,7 +367,8 @@ def test_labels_that_are_not_the_teachers_are_refused(
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["train.metric=f2"], "f2"),
+        (["train.metric=f2"], r"no metric 'f2' .* loss, agreement, or give --dev"),
+        (["model.encoder.layers=2"], "n_layers"),
         (["model.folder=somewhere"], "give one student"),
         (["model.encoder.hidden_size=0"], "hidden_size"),
         (["objective.temperature=0"], "temperature"),
@@ -377,6 +379,7 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=expected):
         run(settings(classifier, tweets, *overrides), tmp_path / "m")
+    assert not list(tmp_path.iterdir()), "the teacher was asked for nothing"
 
 
 def test_no_regular_file_holds_the_texts(encoder: Path, tmp_path: Path) -> None:
@@ -473,7 +476,7 @@ def test_the_command_shows_teacher_and_student_beside_each_other(
     assert result.exit_code == 0, result.output
     assert "90 different texts; 3 to measure on" in result.output
     table = [line.split() for line in result.output.splitlines()]
-    assert ["dev", "macro-F1", "test", "macro-F1", "parameters", "MB", "texts/s"] in table
+    assert ["dev", "macro-F1", "test", "macro-F1", "precision", "parameters", "MB", "texts/s"] in table
     record = json.loads((tmp_path / "m" / "run.json").read_text())
     assert set(record["results"]) == set(record["data"]) == {"dev", "test"}
     assert {"teacher", "student"} <= {line[0] for line in table if line}
@@ -494,6 +497,12 @@ def test_two_processes_teach_what_one_does(encoder: Path, tweets: Path, tmp_path
     one, two = (twil.load(tmp_path / name).state_dict() for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_bundle_says_what_it_is_and_nothing_else(classifier: Path, tweets: Path, tmp_path: Path) -> None:
+    result = twil_command("distill", classifier, tweets, "--head", "encoder", "-o", tmp_path / "m")
+    assert result.exit_code == 1
+    assert "kind classifier" in result.output
 
 
 def test_special_pieces_match_by_what_they_do() -> None:

@@ -74,8 +74,12 @@ class TeacherStore:
         """Count the texts of a part."""
         return min(PART_ROWS, self.rows - part * PART_ROWS)
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
+    def begin(self, settings: Mapping[str, Any], *, cure: str) -> None:
         """Make the folder, or take up one of the same settings.
+
+        Args:
+            settings: What decides the answers.
+            cure: What to do where the store has others, besides giving those.
 
         Raises:
             ConfigError: It is a store of other texts or of another teacher, or no store.
@@ -89,11 +93,11 @@ class TeacherStore:
             if changed:
                 raise ConfigError(
                     f"the teacher's answers in {self.folder} are others ({', '.join(changed)} differ): give "
-                    "the same teacher and texts, or another --store"
+                    f"the same teacher and texts, or {cure}"
                 )
             return
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise ConfigError(f"{self.folder} is no store of a teacher's answers: choose another --store")
+            raise ConfigError(f"{self.folder} is no store of a teacher's answers: choose another place")
         self.folder.mkdir(exist_ok=True)
         write_json(path, dict(settings))
 

@@ -16,7 +16,13 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from twil.config.distillation import FRESH_STUDENT_LR, STUDENT_LR, DistillConfig, DistillLoopConfig
+from twil.config.distillation import (
+    FRESH_STUDENT_LR,
+    STUDENT_LR,
+    DistillConfig,
+    DistillLoopConfig,
+    StudentConfig,
+)
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig, Pooling
 from twil.config.training import StartConfig
@@ -25,14 +31,14 @@ from twil.data.teacher_store import SETTINGS, TeacherStore
 from twil.errors import ConfigError, DataError, ModelWarning
 from twil.machine import peak_memory
 from twil.model.classifier import make_classifier
-from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_hash
+from twil.model.folder import describe, hub_origin, load_with_tokenizer, save, weights_hash
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
 from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
-from twil.text.tokenizer import check_own, load_tokenizer, max_length, set_max_length
+from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import compute_logits, encode_set
@@ -157,8 +163,9 @@ def distill(
             shutil.rmtree(own)
         world.wait()
         run = _Run(config, Teacher(teacher), output, checkpoints, place, world)
+        cure = "another --store" if store else "start anew with --force"
         last = yield from run.events(
-            store or own, resume=resume, overwrite=overwrite, should_stop=should_stop
+            store or own, cure=cure, resume=resume, overwrite=overwrite, should_stop=should_stop
         )
         if isinstance(last, DistillationFinished) and store is None and world.main:
             shutil.rmtree(own)
@@ -180,6 +187,7 @@ class _Run:
         self.config, self.teacher, self.output, self.checkpoints = config, teacher, output, checkpoints
         self.device, self.world = device, world
         self.precision = choose_precision(config.train.precision, device)
+        _check_student(config.model)
         self.sets = _read_labelled_sets(config, teacher)
         self.labelled, self.dev = self.sets.get("train"), self.sets.get("dev")
         data = config.data
@@ -209,12 +217,12 @@ class _Run:
                 )
 
     def events(
-        self, folder: Path, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+        self, folder: Path, *, cure: str, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
     ) -> Generator[DistillEvent, None, Interrupted | DistillationFinished]:
         """Have the teacher answer, train the student, and give what comes last."""
         store = TeacherStore(folder, self.counts.used)
         if self.world.main:
-            store.begin(self._asked())
+            store.begin(self._asked(), cure=cure)
         self.world.wait()
         yield from self.teacher.ask(self.texts, store, self.world, should_stop)
         if self.world.total([should_stop()])[0]:
@@ -483,9 +491,36 @@ def _begin_with_embeddings(student: TWilBERT, origins: NDArray[np.int64], teache
     table[known, :size] = reduced * (student.config.encoder.initializer_range / reduced.std())
 
 
+def _check_student(chosen: StudentConfig) -> None:
+    """Refuse a student that cannot be made before the teacher is asked, which may take hours."""
+    if chosen.folder is not None:
+        describe(chosen.folder)
+        return
+    chosen.draw(vocab_size=len(SPECIAL))
+    if chosen.tokenizer is not None:
+        check_own(load_tokenizer(chosen.tokenizer), chosen.tokenizer)
+
+
+def _check_metric(config: DistillConfig, task: Task | None) -> None:
+    """Refuse a metric that no evaluation gives before the first step, too."""
+    metric = config.train.metric
+    if metric in ("auto", "loss"):
+        return
+    if task is not None and config.data.dev is not None:
+        check_metric(metric, task)
+        return
+    known = ["loss", *VectorImitation.MEASURED] if task is None else ["loss", *AnswerImitation.MEASURED]
+    if metric not in known:
+        raise ConfigError(
+            f"there is no metric '{metric}' of texts held out: choose one of {', '.join(known)}"
+            f"{', or give --dev' if task else ''}"
+        )
+
+
 def _read_labelled_sets(config: DistillConfig, teacher: Teacher) -> LabelledSets:
     """Read the labelled files of a run, whose labels must be the teacher's."""
     data, task = config.data, teacher.task
+    _check_metric(config, task)
     files = {"labelled": data.labelled, "dev": data.dev, "test": data.test}
     given = {name: file for name, file in files.items() if file is not None}
     if task is None:
@@ -495,8 +530,6 @@ def _read_labelled_sets(config: DistillConfig, teacher: Teacher) -> LabelledSets
                 "encoder, which gives vectors and no labels"
             )
         return {}
-    if config.train.metric not in ("auto", "loss"):
-        check_metric(config.train.metric, task)
     columns = LabelledColumns(data.text, None, data.label)
     sets = {
         "train" if name == "labelled" else name: read_labelled(file, columns, task.kind)

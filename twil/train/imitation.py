@@ -181,6 +181,7 @@ class VectorImitation(nn.Module):
         tokens: Some of its vectors of tokens, float ``(tokens, E)``.
     """
 
+    MEASURED = ("vector_cosine", "token_cosine")
     SUMS = ("token_loss", "vector_loss", "relation_loss", "token_cosine", "vector_cosine")
 
     def __init__(
@@ -261,6 +262,7 @@ class AnswerImitation(nn.Module):
         spread: The variance of a regression's answers.
     """
 
+    MEASURED = ("agreement",)
     SUMS = ("answer_loss", "label_loss", "agreement")
 
     def __init__(self, student: TextModel, config: ImitationConfig, task: Task, spread: float) -> None:

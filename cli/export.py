@@ -59,6 +59,12 @@ def command(
     text_in: Annotated[
         bool, typer.Option("--text-in", help="Also write a graph that takes texts, its tokenizer inside.")
     ] = False,
+    preparation: Annotated[
+        str | None,
+        typer.Option(
+            help="How texts are prepared, if the folder does not say: robertuito, cardiffnlp, bertweet, none."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
 ) -> None:
@@ -93,6 +99,7 @@ def command(
             fp16=fp16,
             int8=int8,
             text_in=text_in,
+            preparation=preparation,
             overwrite=force,
         )
         display.line(report.describe())

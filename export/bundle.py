@@ -34,6 +34,7 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.storage import atomic_folder, reserved_folder, sha256
 from twil.task import NO_NAMES
+from twil.text.preparation import find_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import max_length, save_tokenizer, set_max_length
 
@@ -117,6 +118,7 @@ def export_onnx(
     fp16: bool = False,
     int8: Int8Options | None = None,
     text_in: bool = False,
+    preparation: str | None = None,
     opset: int = OPSET,
     overwrite: bool = False,
 ) -> ExportReport:
@@ -138,12 +140,15 @@ def export_onnx(
         fp16: Compute in half precision, for GPUs: a CPU is slower in it.
         int8: Compute matrix products in 8 bits, as far as labels or vectors bear it; in fp32 when left out.
         text_in: Also write a graph that takes texts, with operators of onnxruntime-extensions.
+        preparation: How texts are prepared for a model whose folder does not record it, see
+            `twil.text.preparation`.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
 
     Raises:
         ModelError: `model_folder` is no model folder, or lacks the head.
-        ConfigError: `head`, `map_labels`, `pooling`, `opset`, `fp16`, `int8` or `text_in` does not fit.
+        ConfigError: `head`, `map_labels`, `pooling`, `opset`, `fp16`, `int8`, `text_in` or `preparation` does
+            not fit.
         DataError: A file that `int8` names cannot be used.
         ExportError: The graph cannot be written, does not compute what the model does, or does not do so in
             half precision, or does not keep its labels or vectors in int8; or the one that takes texts does
@@ -161,7 +166,7 @@ def export_onnx(
         reserved_folder(target, overwrite=overwrite, own=FILES),
         atomic_folder(target, overwrite=overwrite, own=FILES) as temporary,
     ):
-        described = model_folders.describe(model_folder)
+        described = model_folders.describe(model_folder, preparation)
         source = described.folder
         model, tokenizer = model_folders.load_described(described)
         head = choose_head(model, head)
@@ -190,6 +195,7 @@ def export_onnx(
                     trimmed = first_alone(written)
                     whole_layer = trimmed is None
                     written = trimmed or written
+        prepared = find_preparation(tokenizer, source=str(source))
         longest = _write_tokenizer(described, tokenizer, temporary, model.max_positions)
         module = make_graph(written, vectors, head)
         write_graph(module, temporary / GRAPH, outputs=OUTPUTS[head], max_length=longest, opset=opset)
@@ -206,6 +212,7 @@ def export_onnx(
             versions=_versions(),
             opset=opset,
             optimized=optimize,
+            preparation=prepared.record if prepared else {},
         )
         bundle = Bundle(
             temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), reference).as_dict())

@@ -66,8 +66,12 @@ def _purpose(manifest: Manifest) -> str:
 
 
 def _model(manifest: Manifest, facts: Mapping[str, str]) -> list[str]:
-    pooling = {"pooling": manifest.pooling} if manifest.pooling else {}
-    return markdown_table(("", ""), (dict(facts) | pooling).items())
+    told = dict(facts)
+    if manifest.pooling:
+        told["pooling"] = manifest.pooling
+    if manifest.preparation:
+        told["texts are prepared by"] = "{name} {version}".format(**manifest.preparation)
+    return markdown_table(("", ""), told.items())
 
 
 def _training(run: Mapping[str, Any]) -> Iterator[str]:

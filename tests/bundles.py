@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from twil.predict.bundle import GRAPH, INPUTS, TOKENIZER, Manifest
 from twil.storage import sha256
 from twil.task import Task
+from twil.text.preparation import NONE, PREPARATIONS, put_preparation
 from twil.text.tokenizer import PAD_ID, SPECIAL, UNK, frame, save_tokenizer
 
 POLARITY = Task("class", ("NEG", "NEU", "POS"))
@@ -37,6 +38,7 @@ def write_bundle(
     change: Change | None = None,
     graph_bytes: Callable[[bytes], bytes] = bytes,
     files: Mapping[str, bytes] | None = None,
+    preparation: str = NONE,
 ) -> Path:
     """Write a bundle; without a task, an encoder's.
 
@@ -48,20 +50,23 @@ def write_bundle(
         change: What to do to the graph before it is written.
         graph_bytes: What to do to its bytes.
         files: More files, which the manifest names as well.
+        preparation: Of texts.
     """
     folder.mkdir(parents=True)
-    save_tokenizer(make_tokenizer(max_length), folder / TOKENIZER)
+    tokenizer = make_tokenizer(max_length)
+    put_preparation(tokenizer, preparation)
+    save_tokenizer(tokenizer, folder / TOKENIZER)
     graph = make_graph(task, seed)
     if change:
         change(graph)
     (folder / GRAPH).write_bytes(graph_bytes(graph.SerializeToString()))
     for name, content in (files or {}).items():
         (folder / name).write_bytes(content)
-    write_manifest(folder, task, max_length)
+    write_manifest(folder, task, max_length, preparation)
     return folder
 
 
-def write_manifest(folder: Path, task: Task | None, max_length: int) -> None:
+def write_manifest(folder: Path, task: Task | None, max_length: int, preparation: str = NONE) -> None:
     """Write the manifest of the files that are in `folder`."""
     Manifest(
         kind="classifier" if task else "encoder",
@@ -71,6 +76,7 @@ def write_manifest(folder: Path, task: Task | None, max_length: int) -> None:
         pooling="mean",
         task=task,
         files={file.name: sha256(file) for file in folder.iterdir() if file.name != "bundle.json"},
+        preparation={} if preparation == NONE else PREPARATIONS[preparation].record,
     ).write(folder)
 
 

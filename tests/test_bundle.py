@@ -108,10 +108,10 @@ def test_what_is_no_manifest_is_refused(folder: Path, content: bytes) -> None:
     refused(folder, "")
 
 
-@pytest.mark.parametrize("format", [2, "2", None, [1]])
+@pytest.mark.parametrize("format", [3, "2", None, [1]])
 def test_another_format_asks_for_another_twil(folder: Path, format: object) -> None:  # noqa: A002
     edit(folder, lambda value: value.update(format=format))
-    with pytest.raises(ModelError, match="this twil reads 1: update twil"):
+    with pytest.raises(ModelError, match="this twil reads 1 and 2: update twil"):
         open_bundle(folder)
 
 

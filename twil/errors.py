@@ -68,6 +68,7 @@ class MissingExtraError(TwilError):
 
 
 EXTRAS = {
+    "emoji": "preparations",
     "h5py": "import",
     "matplotlib": "plot",
     "onnx": "train",
@@ -76,6 +77,7 @@ EXTRAS = {
     "onnxruntime_extensions": "text-in",
     "optuna": "train",
     "ray": "ray",
+    "regex": "preparations",
     "safetensors": "train",
     "scipy": "train",
     "sentencepiece": "train",

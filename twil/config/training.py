@@ -146,6 +146,9 @@ class StartConfig(OriginConfig):
     input_dropout: Probability | None = None
     output_dropout: Probability | None = None
     """Dropouts of the encoder during this run; the model's own when left out."""
+    preparation: str | None = None
+    """How texts are prepared for a model of the library, by name, or ``none``; when left out as its folder
+    records it, else as its name on the hub tells."""
     keep_head: bool = False
     """Train the folder's own classifier further, whose labels must be those of the data."""
     map_labels: dict[str, str] = Field(default_factory=dict)
@@ -169,6 +172,10 @@ class StartConfig(OriginConfig):
             raise ValueError("a preset needs the tokenizer of its pieces (--tokenizer)")
         if self.keep_head and self.folder is None:
             raise ValueError("keep_head: only a model folder has a classifier to keep")
+        if self.preparation is not None and self.folder is None:
+            raise ValueError(
+                "preparation: texts are prepared for a trained model alone (--model): leave it out"
+            )
         if self.map_labels and not self.keep_head:
             raise ValueError(
                 "map_labels would have no effect: only with keep_head, on a classifier's own labels"

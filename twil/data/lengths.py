@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Tokenizer
 
+from twil.text.preparation import prepare
 from twil.text.special import find_special
 from twil.text.tokenizer import encode, load_tokenizer, max_length, set_max_length
 
@@ -121,6 +122,7 @@ class LengthTally:
 
     def _count_unknown(self, tokenizer: Tokenizer, unknown: int, rows: list[Any]) -> None:
         """Count unknown pieces; what they stand for is known only to the slower encoding of their rows."""
+        rows = list(prepare(tokenizer, rows))
         for row, encoding in zip(rows, tokenizer.encode_batch(rows), strict=True):
             for place, piece in enumerate(encoding.ids):
                 if piece != unknown:

@@ -62,7 +62,7 @@ def _make(start: StartConfig, task: Task) -> MadeClassifier:
         imported = import_original(start.original.weights, start.original.config, start.original.vocab)
         return _put_head(start, imported.model, imported.tokenizer, task)
     assert start.folder is not None
-    described = describe(start.folder)
+    described = describe(start.folder, start.preparation)
     if start.keep_head:
         task = kept_task(described, start, task)
     made = (

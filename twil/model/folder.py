@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig
-from twil.errors import ModelError
+from twil.errors import ConfigError, ModelError
 from twil.model.hub.description import CONFIG, HubDescription
 from twil.model.hub.download import BESIDE_WEIGHTS, download, is_hub_name
 from twil.model.hub.model import HubModel
@@ -39,6 +39,7 @@ from twil.model.weights import check_finite, weights_files
 from twil.predict.bundle import is_bundle
 from twil.storage import LFS_POINTER, atomic_folder, is_lfs_pointer, read_json, sha256, write_json
 from twil.task import Task
+from twil.text.preparation import NONE, check_name, find_preparation
 from twil.text.tokenizer import check_own, load_tokenizer, pieces_hash, save_tokenizer
 from twil.version import __version__
 
@@ -90,6 +91,8 @@ def save(
     with atomic_folder(path, overwrite=overwrite, own=FILES) as folder:
         save_tokenizer(tokenizer, folder / TOKENIZER)
         header = {"format": FORMAT, _TOKENIZER_HASH: sha256(folder / TOKENIZER)}
+        prepared = find_preparation(tokenizer, source="the tokenizer")
+        preparation = prepared and prepared.record
         if isinstance(model, TWilBERT):
             shape = {"model_type": MODEL_TYPE, "model": model.config.as_dict()}
             write_json(folder / CONFIG, header | shape)
@@ -97,8 +100,9 @@ def save(
         elif isinstance(model, HubModel):
             from twil.model.hub.writing import write_hub
 
-            write_hub(folder, model, tokenizer, header | {_PIECES_HASH: pieces_hash(tokenizer)})
-        write_json(folder / RUN, {**run, "versions": versions()})
+            told = {_PIECES_HASH: pieces_hash(tokenizer), "preparation": preparation}
+            write_hub(folder, model, tokenizer, header | told)
+        write_json(folder / RUN, {**run, "preparation": preparation, "versions": versions()})
         if log is not None:
             shutil.copyfile(log, folder / LOG)
 
@@ -187,16 +191,23 @@ class Description:
     @property
     def written_here(self) -> bool:
         """Whether `tokenizer.json` is as twil wrote it, and what it reads with."""
-        return self.hub is None or self.hub.own_pieces
+        return self.hub is None or (self.hub.own_pieces and self.hub.preparation is None)
 
 
-def describe(path: str | Path) -> Description:
+def describe(path: str | Path, preparation: str | None = None) -> Description:
     """Read what a model folder says of its model, and check that its tokenizer is that of its weights.
+
+    Args:
+        path: A model folder, or the name of a model on the hub.
+        preparation: How texts are prepared for it, where its folder does not record that; when left out as is
+            usual for what the folder or the name tells of it.
 
     Raises:
         ModelError: It is no model folder, or its parts do not belong together.
-        ConfigError: Its configuration does not describe a model.
+        ConfigError: Its configuration does not describe a model, or there is no such preparation of texts.
     """
+    if preparation is not None:
+        check_name(preparation)
     folder = locate(path)
     if is_bundle(folder):
         raise ModelError(f"{path} is a bundle: give the model folder that it was exported from")
@@ -211,8 +222,14 @@ def describe(path: str | Path) -> Description:
         shape = read_shape(folder / CONFIG, value)
         if not _is_own_tokenizer(folder, value):
             raise _other_tokenizer(folder)
+        if preparation not in (None, NONE):
+            raise ConfigError(
+                f"{path} is a model of twil's own, whose {TOKENIZER} prepares texts: leave preparation out"
+            )
         return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
     hub = HubDescription.parse(folder / CONFIG, value, read_modules(_locate_root(path)))
+    name = "" if Path(path).is_dir() else Path(path).as_posix()
+    hub = replace(hub, name=name, preparation=preparation)
     if hub.own:
         hub = replace(hub, own_pieces=_has_own_pieces(folder, hub.own))
     if not weights_files(folder):

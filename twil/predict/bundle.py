@@ -19,7 +19,9 @@ from twil.errors import ConfigError, ModelError
 from twil.storage import LFS_POINTER, is_lfs_pointer, sha256, write_json
 from twil.task import Task
 
-FORMAT = 1
+FORMAT, PREPARED_FORMAT = 1, 2
+"""Of bundles that take texts as they are, and of those that name a preparation: a twil that knows of none
+refuses these, where it would give other labels."""
 CHECKSUM = "manifest_sha256"
 """The field of the manifest with the SHA-256 of its other fields."""
 TASK_KEY = "twil.task"
@@ -66,7 +68,7 @@ class Manifest:
         int8: What became of labels or vectors in 8 bits, and on which texts; empty for others.
         versions: The versions of the libraries that wrote it.
         opset: The ONNX operator set.
-        format: Version of this layout.
+        preparation: Name and version of what is done to texts first; empty where nothing is.
     """
 
     kind: Kind
@@ -83,7 +85,12 @@ class Manifest:
     int8: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     opset: int = 0
-    format: int = FORMAT
+    preparation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def format(self) -> int:
+        """Version of the layout of `bundle.json`."""
+        return PREPARED_FORMAT if self.preparation else FORMAT
 
     @property
     def outputs(self) -> dict[str, tuple[str, ...]]:
@@ -92,7 +99,9 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `bundle.json`, with its own checksum, into `folder`."""
-        fields = asdict(self) | {"task": self.task.as_dict() if self.task else None}
+        fields = asdict(self) | {"task": self.task.as_dict() if self.task else None, "format": self.format}
+        if not self.preparation:
+            del fields["preparation"]
         write_json(folder / MANIFEST, fields | {CHECKSUM: _checksum(fields)})
 
 
@@ -163,9 +172,10 @@ def opening_bundle(path: str | Path) -> Iterator[Bundle]:
 def _read_manifest(path: Path) -> Manifest:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
+        if isinstance(value, dict) and value.get("format", FORMAT) not in (FORMAT, PREPARED_FORMAT):
             raise ModelError(
-                f"{path} has format {value['format']}, and this twil reads {FORMAT}: update twil"
+                f"{path} has format {value['format']}, and this twil reads {FORMAT} and {PREPARED_FORMAT}: "
+                "update twil"
             )
         return _parse_manifest(value)
     except (OSError, ValueError, RecursionError, ConfigError) as error:
@@ -179,9 +189,12 @@ def _parse_manifest(value: Any) -> Manifest:
         ValueError: They are not.
         ConfigError: Its task is none.
     """
-    if not isinstance(value, dict) or value.keys() != _FIELDS.keys():
-        raise ValueError(f"it has not exactly the fields {', '.join(_FIELDS)}")
-    for name, (wanted, fits) in _FIELDS.items():
+    fields = _FIELDS
+    if isinstance(value, dict) and value.get("format") == PREPARED_FORMAT:
+        fields = _FIELDS | _PREPARED_FIELDS
+    if not isinstance(value, dict) or value.keys() != fields.keys():
+        raise ValueError(f"it has not exactly the fields {', '.join(fields)}")
+    for name, (wanted, fits) in fields.items():
         if not fits(value[name]):
             raise ValueError(f"{name} is not {wanted}")
     if (value["kind"] == "classifier") != (value["task"] is not None):
@@ -189,6 +202,7 @@ def _parse_manifest(value: Any) -> Manifest:
     task = None if value["task"] is None else Task.from_dict(value["task"])
     if value.pop(CHECKSUM) != _checksum(value):
         raise ValueError("it was changed after the export: its checksum differs")
+    del value["format"]
     return Manifest(**value | {"task": task})
 
 
@@ -225,10 +239,14 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "int8": ("an object", _is_object),
     "versions": ("an object of texts", _is_object_of_texts),
     "opset": ("an integer from 0", lambda value: type(value) is int and value >= 0),
-    "format": (str(FORMAT), lambda value: type(value) is int),
+    "format": (f"{FORMAT} or {PREPARED_FORMAT}", lambda value: type(value) is int),
     CHECKSUM: ("a text", _is_text),
 }
 """What each field of `bundle.json` holds."""
+_PREPARED_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "preparation": ("an object that is not empty", lambda value: _is_object(value) and value != {}),
+}
+"""Of those that prepare texts also this."""
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:

@@ -19,6 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("onnx", "optuna", "safetensors", "scipy", "sentencepiece", "torch"),
     "import": ("h5py",),
     "hub": ("transformers",),
+    "preparations": ("emoji", "regex"),
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
     "ray": ("ray",),

@@ -15,10 +15,11 @@ from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.data.formats import TEXT_COLUMN
 from twil.errors import ConfigError, ModelError
 from twil.machine import available_cpus
-from twil.predict.bundle import Bundle
+from twil.predict.bundle import MANIFEST, Bundle
 from twil.predict.providers import ProviderChoice
 from twil.predict.session import Session
 from twil.predict.texts import Text, Texts, check_texts, column_texts, find_columns, item_texts
+from twil.text.preparation import find_preparation
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
@@ -88,7 +89,7 @@ class Engine:
         ConfigError: A batch has no piece.
         ModelError: The bundle is damaged.
         ProviderError: The provider asked for cannot be had.
-        MissingExtraError: ONNX Runtime is not installed.
+        MissingExtraError: ONNX Runtime is not installed, or what the preparation of texts needs.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Engine:
         self._columns = (text,) if text_pair is None else (text, text_pair)
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
+        self._check_preparation()
         self.threads = available_cpus() if threads is None else threads
         streams = max(1, self.threads) if side_by_side else 1
         self.session = Session(bundle, provider=provider, threads=self.threads // streams, streams=streams)
@@ -232,6 +234,14 @@ class Engine:
             f"{self.bundle.folder} gives numbers that are not finite (NaN or infinity) for the text "
             f"'{text[:60]}{'…' if len(text) > 60 else ''}': export the model again, {cure}"
         )
+
+    def _check_preparation(self) -> None:
+        found = find_preparation(self._tokenizer, source=str(self.bundle.tokenizer))
+        if (found.record if found else {}) != self.bundle.manifest.preparation:
+            raise ModelError(
+                f"{self.bundle.tokenizer} and {MANIFEST} name different preparations of texts: "
+                "export the model again"
+            )
 
     def _check_length(self) -> None:
         truncation = self._tokenizer.truncation or {}

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from twil.data.batching import Int64Array
 from twil.errors import ConfigError, DataError, ModelError
+from twil.text.preparation import prepare
 from twil.text.special import SpecialPieces, find_special
 from twil.text.tokenizer import MASK, encode, max_length
 
@@ -91,7 +92,8 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
 
     Raises:
         ModelError: The tokenizer has no mask.
-        DataError: A text has no [MASK], one that lies behind the longest row, or is not Unicode.
+        DataError: A text has no [MASK], one that lies behind the longest row, one that its preparation loses,
+            or is not Unicode.
     """
     special = find_special(tokenizer, source="the tokenizer")
     if special.mask is None:
@@ -102,6 +104,12 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
         if mask not in text:
             raise DataError(
                 f"text {number} has no {MASK}: put it where a piece is to be found ({_cut(text)})"
+            )
+    for number, (text, prepared) in enumerate(zip(texts, prepare(tokenizer, texts), strict=True), start=1):
+        if prepared.count(mask) != text.count(mask):
+            raise DataError(
+                f"{MASK} of text {number} is lost where texts are prepared for this model: put blanks around "
+                f"it ({_cut(text)})"
             )
     rows, truncated = _encode(tokenizer, texts, special, mask)
     asked = [np.flatnonzero(np.asarray(ids) == special.mask) for ids in rows]

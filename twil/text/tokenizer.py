@@ -1,7 +1,8 @@
 """From raw text to token ids: one `tokenizer.json`, the same in training and in serving.
 
 Everything on that way (replacing addresses and mentions, blanks, case, pieces, special pieces, truncation)
-is written in the file and run by the `tokenizers` library.
+is written in the file and run by the `tokenizers` library, but for a preparation that the file names and that
+is a step in Python (`twil.text.preparation`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tokenizers.processors import TemplateProcessing
 from twil.errors import ConfigError, DataError, ModelError
 from twil.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
+from twil.text.preparation import find_preparation, prepare
 from twil.text.special import SpecialPieces, find_special
 
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")  # ids 0 to 4 of every vocabulary
@@ -97,8 +99,10 @@ def encode_batch(tokenizer: Tokenizer, texts: Sequence[Any]) -> list[Encoding]:
     """Encode texts or pairs as `tokenizer.encode_batch_fast` does, but for what is cut off.
 
     The library keeps that, too: of a pair each part of one text with each part of the other, which takes
-    memory and time by the product of their lengths. Here long pairs keep a few parts.
+    memory and time by the product of their lengths. Here long pairs keep a few parts. Where the tokenizer
+    wants texts prepared, they are.
     """
+    texts = prepare(tokenizer, texts)
     longest = max_length(tokenizer)
     if longest is None or len(texts) == 0 or isinstance(texts[0], str):
         return tokenizer.encode_batch_fast(texts)
@@ -195,7 +199,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """Load a `tokenizer.json`. Rows come unpadded, whatever padding the file asks of other programs.
 
     Raises:
-        ModelError: The file is absent or not a tokenizer, or does not frame texts as encoders want them.
+        ModelError: The file is absent or not a tokenizer, does not frame texts as encoders want them, or
+            names a preparation of texts that this twil does not know.
+        MissingExtraError: What their preparation needs is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -208,6 +214,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
     find_special(tokenizer, source=str(path))
+    find_preparation(tokenizer, source=str(path))
     return tokenizer
 
 

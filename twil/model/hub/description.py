@@ -39,12 +39,16 @@ class HubDescription:
         config: All of it.
         sentence: What sentence-transformers wrote beside it; None where it did not.
         own_pieces: Whether the `tokenizer.json` beside it is as twil wrote it, with the length of rows.
+        name: What the model is called on the hub, where it was asked for by that name.
+        preparation: How texts are to be prepared for it, by the user's choice; None where nothing is chosen.
     """
 
     path: Path
     config: dict[str, Any]
     sentence: SentenceModules | None = None
     own_pieces: bool = False
+    name: str = ""
+    preparation: str | None = None
 
     @classmethod
     def parse(
@@ -127,6 +131,12 @@ class HubDescription:
         """What twil wrote; empty where it did not."""
         value = self.config.get(OWN)
         return value if isinstance(value, dict) else {}
+
+    @property
+    def made_from(self) -> str:
+        """The hub's name of the model that this one was made from, or a path; empty where none is told."""
+        told = self.config.get("_name_or_path")
+        return told if isinstance(told, str) else ""
 
     @property
     def task(self) -> Task | None:

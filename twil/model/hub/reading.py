@@ -26,6 +26,7 @@ from twil.model.hub.pieces import TOKENIZER, read_pieces
 from twil.model.hub.sentence import MODULES
 from twil.model.weights import check_finite, folder_tensors, unread
 from twil.task import Task
+from twil.text.preparation import NONE, find_preparation, put_preparation, usual_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length
 
@@ -244,6 +245,43 @@ def ask(config: Any, task: Task) -> Any:
 
 
 def _read_tokenizer(described: HubDescription) -> tuple[Tokenizer, int | None]:
+    tokenizer, longest = _read_pieces(described)
+    _settle_preparation(described, tokenizer)
+    return tokenizer, longest
+
+
+def _settle_preparation(described: HubDescription, tokenizer: Tokenizer) -> None:
+    """Let texts be prepared as the user chose, else as is usual for a model of that name, unless they are.
+
+    Raises:
+        ConfigError: The folder records another preparation than was chosen.
+    """
+    folder, chosen = described.folder, described.preparation
+    recorded = find_preparation(tokenizer, source=str(folder))
+    if recorded is not None:
+        if chosen not in (None, recorded.name):
+            raise ConfigError(
+                f"{folder} was trained on texts prepared by {recorded}, not {chosen}: leave preparation out"
+            )
+    elif chosen is not None:
+        put_preparation(tokenizer, chosen)
+    elif not described.own:  # what twil wrote was trained on texts as they are
+        _put_usual(described, tokenizer)
+
+
+def _put_usual(described: HubDescription, tokenizer: Tokenizer) -> None:
+    told = f"{described.folder} is made from {described.made_from} (its _name_or_path), which"
+    for name, subject in ((described.name, described.name), (described.made_from, told)):
+        if usual := usual_preparation(name):
+            put_preparation(tokenizer, usual.name)
+            _warn(
+                f"{subject} was trained on texts prepared by {usual.name}, and so they are here (preparation "
+                f"{NONE}, of finetune and export, leaves them as they are)"
+            )
+            return
+
+
+def _read_pieces(described: HubDescription) -> tuple[Tokenizer, int | None]:
     folder = described.folder
     if described.own_pieces:
         return load_tokenizer(folder / TOKENIZER), None

@@ -15,7 +15,7 @@ from twil.text.emoji_names import PURPOSE, load_emoji
 # What a search may look ahead is bounded, so that its time grows with the text and not with the square of it.
 _IN_ADDRESS = r"[^\s()<>{}\[\]]"
 _ADDRESS_END = r"""[^\s`!()\[\]{};:'".,<>?«»“”‘’]"""
-_BRACKETS = r"(?:\([^\s()]{0,255}+\([^\s()]{1,255}+\)[^\s()]{0,255}+\)|\(\S[^\s)]{0,254}+\))"
+_BRACKETS = r"(?:\([^\s()]{0,255}+\([^\s()]{1,255}+\)[^\s()]{0,255}+\)|\(\S{1,255}?\))"
 _EYES, _NOSE, _MOUTH = "[:;=8]", r"[\-o*']?", r"[)\](\[dDpP/:}{@|\\]"
 _LETTER = r"[^\W\d_]"
 _JOINT = r"[ *\-.)]*"  # of parts of a phone number
@@ -23,9 +23,7 @@ _WORDS = (
     # An address: from its protocol, or with a path; it ends in brackets, or before punctuation.
     (
         r"(?:https?:(?:/{1,3}|[a-z0-9%])|(?=[a-z0-9.\-]{4,269}+/)[a-z0-9.\-]{1,255}[.][a-z]{2,13}/)"
-        rf"(?:{_IN_ADDRESS}|{_BRACKETS})"
-        rf"(?:(?:{_IN_ADDRESS}*+{_BRACKETS})++(?:{_IN_ADDRESS}*{_ADDRESS_END})?"
-        rf"|{_IN_ADDRESS}*{_ADDRESS_END})"
+        rf"(?:{_IN_ADDRESS}|{_BRACKETS})+(?:{_BRACKETS}|{_ADDRESS_END})"
     ),
     r"(?<!@)[a-z0-9]{1,255}+(?:[.\-][a-z0-9]{1,255}+){0,126}[.][a-z]{2,13}\b/?(?!@)",  # the name of a host
     rf"(?:\+?[01]{_JOINT})?(?:\(?\d{{3}}{_JOINT})?\d{{3}}{_JOINT}\d{{4}}",  # a phone number

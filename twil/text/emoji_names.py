@@ -13,7 +13,7 @@ EMOJI_VERSION = "2.16.0"
 
 PURPOSE = "the preparation of texts that this model was trained with"
 
-JOINER = "\u200d"
+_JOINER = "\u200d"
 _SELECTORS = "\ufe0e\ufe0f"
 _RUN = re.compile("[#*0-9]?[©®\u200d-\U0010ffff]+(?:[#*0-9][©®\u200d-\U0010ffff]+)*")
 """Wide enough for every emoji, keys such as 1️⃣ among them."""
@@ -79,9 +79,8 @@ class EmojiNames:
             elif self._joins(run, place, recent):
                 # The emoji before a joiner is read again, to its end: together with the tone of its skin.
                 barriers.add(place)
-                again = 2 if recent[-1][0] in self._components else 1
-                if len(recent) > 1 and again == 2 and recent[-2][0] == JOINER:
-                    again = 1
+                toned = recent[-1][0] in self._components and recent[-2:-1] != [(_JOINER, _JOINER)]
+                again = 2 if toned else 1
                 place -= sum(len(read) for read, _ in recent[-again:])
                 del recent[-again:]
                 continue
@@ -100,6 +99,6 @@ class EmojiNames:
         return run[begin:end]
 
     def _joins(self, run: str, place: int, recent: list[tuple[str, str]]) -> bool:
-        if run[place] != JOINER or not recent:
+        if run[place] != _JOINER or not recent:
             return False
         return recent[-1][0] in self._names and run[place - 1] in self._starts

@@ -9,7 +9,6 @@ wherever that goes: into model folders, corpora and bundles, and through the tra
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,19 +96,19 @@ def find_preparation(tokenizer: Tokenizer, *, source: str) -> Preparation | None
 
     Raises:
         ModelError: This twil does not know the preparation, or not that version.
-        MissingExtraError: What the preparation needs is not installed.
+        ConfigError: What the preparation needs is installed in another version.
+        MissingExtraError: It is not installed.
     """
-    mark = _read_mark(tokenizer)
-    found = _MARKED.fullmatch(mark) if mark else None
+    found = _MARKED.fullmatch(_read_mark(tokenizer))
     if found is None:
         return None
     known = PREPARATIONS.get(found[1])
-    if known is None or str(known) != f"{found[1]} {found[2]}":
+    if known is None or str(known.version) != found[2]:
         raise ModelError(
             f"{source} reads texts prepared by '{found[1]}', version {found[2]}, and this twil knows "
             f"{', '.join(map(str, PREPARATIONS.values()))}: update twil"
         )
-    _python_step(mark)  # what it lacks is told now, not at the first text
+    _python_step(known)  # what it lacks is told now, not at the first text
     return known
 
 
@@ -117,15 +116,15 @@ def put_preparation(tokenizer: Tokenizer, name: str) -> None:
     """Let texts be prepared for a tokenizer, for which none are so far.
 
     Raises:
-        ConfigError: There is no such preparation.
-        MissingExtraError: What it needs is not installed.
+        ConfigError: There is no such preparation, or what it needs is installed in another version.
+        MissingExtraError: It is not installed.
     """
     check_name(name)
     if name == NONE:
         return
     known = PREPARATIONS[name]
+    _python_step(known)
     mark = _MARK.format(known.name, known.version)
-    _python_step(mark)
     own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
     steps = [normalizers.Replace(mark, mark), *known.make_steps(), *own]
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -152,9 +151,12 @@ def prepare(tokenizer: Tokenizer, texts: Sequence[Any]) -> Sequence[Any]:
     """Do to texts, or pairs of them, what a tokenizer wants done in Python; mostly nothing.
 
     What is no text is left for the tokenizer to refuse.
+
+    Raises:
+        ModelError: As `find_preparation` does.
     """
-    mark = _read_mark(tokenizer)
-    step = _python_step(mark) if mark else None
+    known = find_preparation(tokenizer, source="the tokenizer")
+    step = _python_step(known) if known else None
     if step is None:
         return texts
     return [
@@ -168,18 +170,13 @@ def _apply(step: Step, text: Any) -> Any:
 
 
 def _read_mark(tokenizer: Tokenizer) -> str:
-    """Read what the first step of a normaliser puts in, if it is a replacement in a sequence."""
+    """Read what the first step of a normaliser puts in, if that is a replacement; else nothing."""
     normalizer = tokenizer.normalizer
-    if not isinstance(normalizer, normalizers.Sequence) or not len(normalizer):
-        return ""
-    first = normalizer[0]
-    if not isinstance(first, normalizers.Replace):
-        return ""
-    return str(json.loads(first.__getstate__())["content"])
+    steps = isinstance(normalizer, normalizers.Sequence) and len(normalizer)
+    first = normalizer[0] if steps else None
+    return str(first.content) if isinstance(first, normalizers.Replace) else ""
 
 
 @cache
-def _python_step(mark: str) -> Step | None:
-    found = _MARKED.fullmatch(mark)
-    known = PREPARATIONS.get(found[1]) if found else None
-    return known.make_step() if known and known.make_step else None
+def _python_step(known: Preparation) -> Step | None:
+    return known.make_step() if known.make_step else None

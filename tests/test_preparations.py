@@ -58,7 +58,7 @@ emoji = pytest.importorskip("emoji", reason="the extra 'preparations' is not ins
 KNOWN = json.loads((Path(__file__).parent / "data" / "preparations.json").read_text(encoding="utf-8"))
 """By name, texts and what the authors' own functions make of them."""
 TWEETS = [text for text, _ in KNOWN["robertuito"] if text.strip() and text.isprintable()]
-RUNS = [
+RUNS = (
     "a",
     "1",
     "@",
@@ -71,11 +71,9 @@ RUNS = [
     "áa",
     "http://a(",
     "http://.,",
-    "-a.",
-    "👨\u200d👩\u200d",
+    "👨\u200d",
     "🏽\u200d",
-    "️",
-]
+)
 
 
 def prepared_by(name: str) -> Callable[[str], str]:
@@ -114,7 +112,7 @@ def test_time_grows_with_a_text_and_not_with_its_square(name: str, unit: str) ->
         step(unit * units)
         return time.process_time() - begin
 
-    assert seconds(8_000) < max(0.1, 10 * min(seconds(2_000) for _ in range(2)))  # the square is 16 times
+    assert seconds(6_000) < max(0.1, 10 * min(seconds(1_500) for _ in range(2)))  # the square is 16 times
 
 
 def test_an_entity_of_half_a_character_becomes_one_that_is_damaged() -> None:
@@ -471,6 +469,10 @@ class TestFolders:
         assert read_run(tmp_path / "tuned")["config"]["model"]["preparation"] == "cardiffnlp"
         manifest = export_onnx(plain, tmp_path / "bundle", head="encoder", preparation="bertweet").manifest
         assert manifest.preparation["name"] == "bertweet"
+        tuned_weights(own, raw, tmp_path, preparation=NONE)
+        assert export_onnx(tmp_path / "tuned", tmp_path / "as it is").manifest.preparation == {}
+        manifest = export_onnx(tmp_path / "tuned", tmp_path / "later", preparation="robertuito").manifest
+        assert manifest.preparation["name"] == "robertuito"
         manifest = export_onnx(own, tmp_path / "none", head="encoder", preparation=NONE).manifest
         assert (manifest.preparation, manifest.format) == ({}, FORMAT)
 

@@ -20,8 +20,8 @@ from twil.storage import LFS_POINTER, is_lfs_pointer, sha256, write_json
 from twil.task import Task
 
 FORMAT, PREPARED_FORMAT = 1, 2
-"""Of bundles that take texts as they are, and of those that name a preparation: a twil that knows of none
-refuses these, where it would give other labels."""
+"""Of bundles that take texts as they are, and of those that name a preparation. A twil that knows of no
+preparations refuses the latter: it would give other labels."""
 CHECKSUM = "manifest_sha256"
 """The field of the manifest with the SHA-256 of its other fields."""
 TASK_KEY = "twil.task"

@@ -137,7 +137,7 @@ class Bertweet:
         regex = require("regex", purpose=PURPOSE)
         self._words: re.Pattern[str] = regex.compile("|".join(_WORDS), regex.IGNORECASE)
         self._entity: re.Pattern[str] = regex.compile(_ENTITY)
-        self._names = {
+        self._names: dict[str, str] = {
             emoji: told["en"]
             for emoji, told in table.items()
             if len(emoji) == 1 and told["E"] <= _LAST and emoji not in _UNNAMED

@@ -29,6 +29,7 @@ from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
 from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
+from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import SPECIAL, check_own, encode
 from twil.train.distillation import DistillationStarted, distill
@@ -132,6 +133,17 @@ def test_no_text_writes_a_special_piece_of_adopted_ones_but_the_mask(family: str
     ids = adopted.encode("di [CLS] y [SEP] y [PAD] y <s> y </s>", add_special_tokens=False).ids
     assert not set(special) & set(ids)
     assert SPECIAL.index("[MASK]") in adopted.encode("un [MASK] día").ids
+
+
+def test_adopted_pieces_read_texts_as_they_were_prepared() -> None:
+    theirs = twil_tokenizer("xlm-roberta")
+    put_preparation(theirs, "cardiffnlp")
+    adopted = adopt_pieces(theirs, max_length=40, source="xlm-roberta").tokenizer
+    prepared = find_preparation(adopted, source="")
+    assert prepared is not None
+    assert prepared.name == "cardiffnlp"
+    one, other = encode(adopted, ["hola @ana http://x.example", "hola @user http"]).input_ids
+    assert one == other
 
 
 def test_pieces_of_another_kind_and_words_beside_pieces_are_refused() -> None:

@@ -442,7 +442,8 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
     assert max_length(tokenizer) == 20
     assert isinstance(events[-1], Finished)
     assert events[-1].test == events[-1].dev
-    assert json.loads((tmp_path / "second" / "run.json").read_text())["config"]["train"]["lr"] == 5e-5
+    train = json.loads((tmp_path / "second" / "run.json").read_text())["config"]["train"]
+    assert (train["lr"], train["head_rate"]) == (3e-4, 10.0), "that of 128 hidden numbers, and a new head"
 
 
 def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(

@@ -31,8 +31,8 @@ STANCES = ("AGAINST", "FAVOR")
 FRESH_LR = 5e-4
 """Default peak learning rate of an encoder drawn anew."""
 TUNING_LR, TUNING_SIZE = 5e-5, 768
-"""Default peak learning rate of a trained encoder of that hidden size; a smaller one learns faster, in
-proportion."""
+"""Default peak learning rate of a trained encoder of that hidden size. A smaller one learns faster, in
+proportion, but no faster than one that is drawn anew."""
 NEW_HEAD_RATE = 10.0
 """Default rate of a new classifier on a trained encoder, as a multiple of the encoder's."""
 
@@ -196,7 +196,7 @@ class TrainConfig(LoopConfig):
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 5e-4 for a fresh encoder, and for a trained one 5e-5 at a hidden size
-    of 768, in inverse proportion to it."""
+    of 768, in inverse proportion to it, up to that of a fresh one."""
     loss: LossConfig = LossConfig()
     class_weights: ClassWeights = "none"
     """How much rows of rare labels count: none, balanced, max-ratio, or weights by label."""
@@ -257,7 +257,7 @@ class FinetuneConfig(Section):
             kept_head: Whether the classifier is one that was trained before.
         """
         train, is_drawn = self.train, self.model.is_drawn
-        tuning_lr = float(f"{TUNING_LR * TUNING_SIZE / hidden_size:.1e}")
+        tuning_lr = min(FRESH_LR, float(f"{TUNING_LR * TUNING_SIZE / hidden_size:.1e}"))
         found: dict[str, Any] = {
             "lr": train.lr or (FRESH_LR if is_drawn else tuning_lr),
             "head_rate": train.head_rate or (1.0 if is_drawn or kept_head else NEW_HEAD_RATE),

@@ -1,0 +1,63 @@
+"""Make the texts that the shipped models learn from: `python recipes/shipped/texts.py data texts.tsv`.
+
+They are those of `emo50k_es` and of `tweets_unlabelled_es` whose terms allow it. emo50k masks the emoji of
+its tweets, and gives one of them as the label: it is put back where it was, as people write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from twil.data.tables import TableReader, TableWriter
+
+ALLOWED = ("emo50k", "sadit_news", "train:xlime_es")
+"""Sources of `tweets_unlabelled_es`: Apache-2.0, Apache-2.0, MIT."""
+EMOJI, ADDRESS = "_emo", "_url"
+MOST_EMOJI = 3
+_RUN = re.compile(rf"(?:{EMOJI}\s*)+")
+_NOT_COMPARED = re.compile(rf"{EMOJI}|{ADDRESS}|http\S*|[\W_]")
+
+
+def put_back(text: str, emoji: str) -> str:
+    """Write a tweet of emo50k with its emoji where they were masked, at most three beside each other."""
+    restored = _RUN.sub(lambda run: emoji * min(MOST_EMOJI, run[0].count(EMOJI)) + " ", text)
+    return restored.replace(ADDRESS, "http").strip()
+
+
+def texts(data: Path) -> Iterator[str]:
+    """Give every text once, those with emoji first."""
+    seen = set()
+    for rows in TableReader(data / "emo50k_es" / "train.tsv", ["TEXT", "CLASS"]):
+        for text, emoji in zip(rows.columns["TEXT"], rows.columns["CLASS"], strict=True):
+            if (key := _key(text)) not in seen:
+                seen.add(key)
+                yield put_back(text, emoji)
+    for rows in TableReader(data / "tweets_unlabelled_es" / "tweets.tsv", ["TEXT", "SOURCE"]):
+        for text, source in zip(rows.columns["TEXT"], rows.columns["SOURCE"], strict=True):
+            if source in ALLOWED and (key := _key(text)) not in seen:
+                seen.add(key)
+                yield text
+
+
+def _key(text: str) -> str:
+    return _NOT_COMPARED.sub("", text).casefold()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="the folder of the data sets")
+    parser.add_argument("output", type=Path, help="the table to write")
+    options = parser.parse_args()
+    found = list(texts(options.data))
+    random.Random(1).shuffle(found)
+    with TableWriter(options.output, {"TEXT": str}) as writer:
+        writer.write({"TEXT": found})
+    print(f"{len(found):,} texts in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,8 @@ Compression = Literal["gzip", "zstd"]
 STANDARD_STREAM = "-"
 TEXT_COLUMN = "TEXT"
 """Where texts are looked for, and what the lines of a file of nothing but texts are called."""
+LIKELY_COLUMNS = ("text", "tweet", "full_text", "content", "review")
+"""Where texts are looked for next, where no column is named and there is none of that name."""
 KINDS: dict[str, Kind] = {
     "tsv": "tsv",
     "csv": "csv",

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twil.data.row_groups import RowGroups
-from twil.data.rows import NOT_UTF8, Cells, Rows, distinct_names
+from twil.data.rows import NOT_UTF8, Cells, Rows, distinct_names, named_columns
 from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
 from twil.errors import DataError, first_line
 
@@ -25,14 +25,15 @@ class ParquetSource:
 
     unit = "row"
 
-    def __init__(self, file: InputFile, columns: Sequence[str] | None) -> None:
+    def __init__(self, file: InputFile, columns: Sequence[str | None] | None) -> None:
         self._file = file
         self._copy = copy_stream(file) if file.stream else None
         with self._open() as table:
             schema = table.schema_arrow
         self.names = distinct_names(schema.names, file.path)
+        wanted = self.names if columns is None else named_columns(columns, self.names, file.path)
         for cells in schema:
-            if columns is None or cells.name in columns:
+            if cells.name in wanted:
                 _check_castable(cells, file.path)
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:

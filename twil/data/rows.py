@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
+from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN
 from twil.errors import DataError
 
 Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
@@ -90,6 +91,34 @@ def distinct_names(
                 f"more than one column is called '{name}': rename one of them", file=path, line=line
             )
     return tuple(names)
+
+
+def named_columns(
+    columns: Sequence[str | None], names: Sequence[str], path: str | Path | None = None
+) -> tuple[str, ...]:
+    """Return the names of columns that are asked for; None stands for that of the texts, whatever its name.
+
+    That is `TEXT_COLUMN` where there is one, else the only one of `LIKELY_COLUMNS`.
+
+    Raises:
+        DataError: No column is known to hold the texts, or it is not clear which.
+    """
+    return tuple(_text_column(names, path) if column is None else column for column in columns)
+
+
+def _text_column(names: Sequence[str], path: str | Path | None) -> str:
+    likely = [name for name in LIKELY_COLUMNS if name in names]
+    if TEXT_COLUMN in names:
+        return TEXT_COLUMN
+    if len(likely) == 1:
+        return likely[0]
+    if likely:
+        cure = "name one" if path is None else "name one (--text)"
+        raise DataError(
+            f"no column '{TEXT_COLUMN}', and {' and '.join(likely)} may each hold the texts: {cure}",
+            file=path,
+        )
+    raise DataError(missing_column(TEXT_COLUMN, names), file=path)
 
 
 def missing_column(name: str, names: Sequence[str]) -> str:

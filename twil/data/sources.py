@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from twil.data.formats import TEXT_COLUMN, TableFormat
+from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
 from twil.data.rows import NOT_UTF8, Rows, Source, distinct_names, with_cure
 from twil.data.streams import (
     BOM,
@@ -29,19 +29,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def open_source(
     file: InputFile,
     form: TableFormat,
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str | None] | None = None,
     *,
     optional: Sequence[str] = (),
     header: bool = True,
+    bare: bool = False,
 ) -> Source:
     """Open a table and find its columns.
 
     Args:
         file: The table.
         form: Its format.
-        columns: Those that are going to be read; all when left out.
+        columns: Those that are going to be read, see `named_columns`; all when left out.
         optional: Those of them whose cell is empty in a row of JSONL that lacks the key.
         header: The first line of a TSV or CSV names its columns; otherwise they are named 1, 2, ...
+        bare: A TSV whose first line cannot be a header is read as plain lines.
 
     Raises:
         DataError: It cannot be read, is not of this format, or names a column twice.
@@ -55,6 +57,8 @@ def open_source(
         return LineSource(blocks)
     if form.kind == "jsonl":
         return JsonSource(blocks, optional)
+    if bare and not _may_name_columns(_first_line(blocks, strict=True)):
+        return LineSource(blocks)
     delimiter = "\t" if form.kind == "tsv" else _find_delimiter(blocks, header=header, tabs=form.sniffed)
     if delimiter == "\t":
         return TsvSource(blocks, header=header)
@@ -354,6 +358,13 @@ def _find_delimiter(blocks: ByteBlocks, *, header: bool, tabs: bool) -> str:
     if tabs and "\t" in line and not (header and "," in line):
         return "\t"
     return ";" if ";" in line and "," not in line else ","
+
+
+def _may_name_columns(line: str) -> bool:
+    """Tell whether a first line may be a header, of whatever format, or a row of JSONL, and no text alone."""
+    cells = {cell.strip(' "').casefold() for cell in re.split("[\t,;]", line)}
+    known = {name.casefold() for name in ("ID", TEXT_COLUMN, *LIKELY_COLUMNS)}
+    return "\t" in line or not cells.isdisjoint(known) or line.startswith('{"')
 
 
 def _header_names(cells: list[str], path: str | Path, *, header: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twil.data.rows import Rows, with_cure, without_errors
+from twil.data.rows import Rows, named_columns, with_cure, without_errors
 from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
 from twil.errors import ConfigError, DataError
@@ -43,7 +43,7 @@ class TableSet:
 
     Args:
         paths: The tables, in this order, or one stream.
-        columns: The columns to read, which every table has.
+        columns: The columns to read, which every table has; see `TableReader`.
         optional: Columns to read behind them where the tables have them.
         format: See `TableReader`.
         header: See `TableReader`.
@@ -54,6 +54,7 @@ class TableSet:
         paths: The tables.
         names: Their columns.
         stream: Whether the rows come from a stream.
+        bare: Whether each line of it is a text, see `TableReader`.
         skipped: Bad rows met so far in this pass, left out or marked.
         first_errors: What was wrong with the first of them, and where.
 
@@ -66,7 +67,7 @@ class TableSet:
     def __init__(
         self,
         paths: Sequence[str | Path],
-        columns: Sequence[str],
+        columns: Sequence[str | None],
         *,
         optional: Sequence[str] = (),
         format: str | None = None,  # noqa: A002 - the word of the command line
@@ -81,7 +82,7 @@ class TableSet:
         self.paths = tuple(paths)
         self.skipped = 0
         self.first_errors: list[str] = []
-        self._columns = tuple(columns)
+        self._columns: tuple[str | None, ...] = tuple(columns)
         self._options: dict[str, Any] = {"optional": optional, "format": format, "header": header}
         self._on_error = on_error
         self._file_column = file_column
@@ -91,9 +92,11 @@ class TableSet:
         self._first = self._open(self._files[0])
         if header is False and self._first.format in ("jsonl", "parquet"):
             raise ConfigError(f"--no-header would have no effect on {paths[0]}: only with TSV and CSV")
+        self._columns = named_columns(columns, self._first.names)  # in every table the same
         self._made = (*self._first.columns, *([file_column] if file_column else []))
         self.names = self._first.names
         self.stream = self._files[0].stream
+        self.bare = self._first.bare
         if len(paths) > 1:
             self._check_alike()
 

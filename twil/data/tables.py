@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from twil.data.formats import TEXT_COLUMN, find_format
-from twil.data.rows import Cells, Rows, missing_column, with_cure, without_errors
+from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, find_format
+from twil.data.rows import Cells, Rows, missing_column, named_columns, with_cure, without_errors
 from twil.data.sinks import Sink, make_sink
-from twil.data.sources import open_source
+from twil.data.sources import LineSource, open_source
 from twil.data.streams import InputFile, open_output
 from twil.errors import DataError
 
@@ -29,7 +29,8 @@ class TableReader:
 
     Args:
         path: The table, or ``-`` for standard input; an `InputFile` where it is read elsewhere, too.
-        columns: The columns to read, in this order; all when left out.
+        columns: The columns to read, in this order; all when left out. None among them stands for the column
+            of the texts, `TEXT` or another name that `named_columns` knows.
         optional: Columns to read behind them where the table has them; a row of JSONL may lack the key.
         format: The format (``tsv``, ``csv``, ``jsonl``, ``parquet``, ``txt``, also ``tsv.gz`` and the
             like) where the ending of `path` does not tell it. A name in ``.csv`` may hold commas,
@@ -43,6 +44,7 @@ class TableReader:
     Attributes:
         path: The table.
         format: Its format, such as ``tsv``.
+        bare: Whether it is standard input whose first line cannot be a header, so that each line is a text.
         names: The columns found.
         columns: Those of them that are read.
         unit: What `Rows.numbers` count: ``line``, or ``row`` where a table has no lines.
@@ -58,7 +60,7 @@ class TableReader:
     def __init__(
         self,
         path: str | Path | InputFile,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str | None] | None = None,
         *,
         optional: Sequence[str] = (),
         format: str | None = None,  # noqa: A002 - the word of the command line
@@ -69,16 +71,23 @@ class TableReader:
         file = path if isinstance(path, InputFile) else InputFile(path)
         self.path = file.path
         form = find_format(self.path, format)
-        self.format = form.kind
         named = None if columns is None else (*columns, *optional)
+        # Whoever names a column, a format or the header knows that there is one.
+        untold = (format, header, *(columns or ())) == (None, None, None)
+        may_be_bare = untold and str(self.path) == STANDARD_STREAM
         may_lack = [name for name in optional if columns is not None and name not in columns]
-        self._source = open_source(file, form, named, optional=may_lack, header=header is not False)
+        self._source = open_source(
+            file, form, named, optional=may_lack, header=header is not False, bare=may_be_bare
+        )
+        self.bare = may_be_bare and isinstance(self._source, LineSource)
+        self.format = "txt" if self.bare else form.kind
         self.names = self._source.names
         self.unit = self._source.unit
         self.skipped = 0
         self.first_errors: list[str] = []
         found = [name for name in optional if name in self.names]
-        self.columns = tuple(dict.fromkeys(self.names if columns is None else (*columns, *found)))
+        wanted = self.names if columns is None else named_columns(columns, self.names, self.path)
+        self.columns = tuple(dict.fromkeys((*wanted, *found)))
         self._on_error = on_error
         self._chunk_rows = chunk_rows
         for name in self.columns:

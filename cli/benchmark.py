@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +10,19 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display, format_seconds, split_names
+from twil.cli.rows import follow_export
 from twil.errors import ConfigError
 
 
 def command(
     bundles: Annotated[
-        list[Path] | None, typer.Argument(help="The bundles; all are compared with the first.")
+        list[str] | None,
+        typer.Argument(
+            help="The bundles, by path, name of twil models or of the hub; all are compared with the first."
+        ),
     ] = None,
     model: Annotated[
-        list[Path] | None, typer.Option("--model", help="A model folder in eager PyTorch; repeatable.")
+        list[str] | None, typer.Option("--model", help="A model folder in eager PyTorch; repeatable.")
     ] = None,
     batch: Annotated[str, typer.Option(help="Rows of a batch, by commas.")] = "1,8,32",
     length: Annotated[str, typer.Option(help="Pieces of a row, by commas.")] = "16,64,128",
@@ -40,7 +44,9 @@ def command(
     from twil.drawing import check_ending
     from twil.errors import require
     from twil.predict.benchmark import Contestant, benchmark
+    from twil.predict.cache import prepared
     from twil.predict.chart import PURPOSE, draw_report
+    from twil.predict.names import model_path
     from twil.predict.report import BenchmarkOptions, Report
     from twil.storage import reserved_files, write_json
     from twil.train.measured import MODULE
@@ -50,15 +56,14 @@ def command(
         check_ending(plot)
         require("matplotlib", purpose=PURPOSE)
     providers = split_names(provider) or []
-    contestants = [Contestant(path, where) for path, where in product(bundles or (), providers)]
-    contestants += [Contestant(path, where, MODULE) for path, where in product(model or (), providers)]
     figures = (_read_numbers("--batch", batch), _read_numbers("--length", length))
     options = BenchmarkOptions(*figures, rounds, runs, warmup, threads, seed)
-    with (
-        reserved_files(*outputs, overwrite=force),
-        Display(quiet=quiet) as display,
-        closing(benchmark(contestants, options)) as events,
-    ):
+    with reserved_files(*outputs, overwrite=force), Display(quiet=quiet) as display, ExitStack() as stack:
+        folders = [follow_export(display, prepared(bundle, None)) for bundle in bundles or ()]
+        contestants = [Contestant(folder, where) for folder, where in product(folders, providers)]
+        modules = product(map(model_path, model or ()), providers)
+        contestants += [Contestant(path, where, MODULE) for path, where in modules]
+        events = stack.enter_context(closing(benchmark(contestants, options)))
         for event in events:
             if not isinstance(event, Report):
                 show_progress(display, event, contestants)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twil.cli.console import Display, format_seconds
-from twil.cli.rows import show_notes
+from twil.cli.rows import announce_default, show_found_text, show_notes
 from twil.errors import ConfigError
 
 if TYPE_CHECKING:
     from twil.predict.events import ClusterSummary
 
 
-def label_on_cluster(engine: str, local: Mapping[str, object], *, quiet: bool, **options: Any) -> None:
+def label_on_cluster(
+    engine: str, local: Mapping[str, object], models: Sequence[str], *, quiet: bool, **options: Any
+) -> None:
     """Label the tables, and say what became of their rows.
 
     Args:
         engine: What was asked for.
         local: Options that only the local engine has, by name.
+        models: What labels; of none the default.
         quiet: Show nothing but errors.
         options: Those of `predict_on_ray`.
     """
@@ -29,16 +32,26 @@ def label_on_cluster(engine: str, local: Mapping[str, object], *, quiet: bool, *
     if given := [name for name, value in local.items() if value]:
         raise ConfigError(f"--engine ray has no {given[0]}: leave it out, or label with --engine local")
 
-    from twil.predict.events import ClusterStarted, ClusterSummary
+    if len(models) > 1:
+        raise ConfigError(
+            f"--engine ray labels with one model, and {len(models)} are named: name one, or label with "
+            "--engine local"
+        )
+
+    from twil.predict.events import ClusterStarted, ClusterSummary, Preparing
     from twil.predict.ray import predict_on_ray
 
     with Display(quiet=quiet) as display:
-        for event in predict_on_ray(**options):
-            if isinstance(event, ClusterStarted):
+        model = models[0] if models else announce_default(display)
+        for event in predict_on_ray(model=model, **options):
+            if isinstance(event, Preparing):
+                display.line(event.said)
+            elif isinstance(event, ClusterStarted):
                 display.line(
                     f"{event.model} on Ray, {event.files:,} tables, {event.workers} workers, "
                     f"threads of each: {event.threads}"
                 )
+                show_found_text(display, event.found_text)
                 if event.id_column is None:
                     display.warn("there is no column ID (or name one with --id): rows keep their order only")
             elif isinstance(event, ClusterSummary):

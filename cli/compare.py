@@ -13,7 +13,10 @@ from twil.cli.console import Display, make_table, read_names, show, show_json
 def command(
     file: Annotated[Path, typer.Argument(help="Labelled texts.")],
     models: Annotated[
-        list[str], typer.Argument(help="Model folders and bundles; NAME=PATH calls one otherwise.")
+        list[str],
+        typer.Argument(
+            help="Model folders, bundles, names of twil models or of the hub; NAME=PATH calls one otherwise."
+        ),
     ],
     metric: Annotated[
         str | None,
@@ -52,11 +55,11 @@ def command(
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.data.labelled import LabelledColumns, Sample
     from twil.predict.inputs import check_target
+    from twil.predict.names import name_models
     from twil.reports.compare import compare
     from twil.reports.comparison import Comparison
     from twil.reports.comparison_files import reserved_outputs, write_comparison
     from twil.reports.comparison_tables import comparison_grids, explain_tests
-    from twil.reports.contestants import name_models
 
     for path in output or ():
         check_target(file, path)

@@ -73,12 +73,14 @@ def command(
     show_notes(display, found)
 
 
-def _find_tokenizer(model: Path | None, tokenizer: Path | None) -> Path | Tokenizer | None:
+def _find_tokenizer(named: Path | None, tokenizer: Path | None) -> Path | Tokenizer | None:
     from twil.predict.bundle import TOKENIZER, is_bundle
+    from twil.predict.names import model_path
     from twil.storage import read_json
 
-    if model is None:
+    if named is None:
         return tokenizer
+    model = model_path(named)
     if tokenizer is not None:
         raise ConfigError("--model has a tokenizer: leave --tokenizer out")
     config = model / "config.json"

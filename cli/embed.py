@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.rows import follow, start_quickly
+from twil.cli.rows import TEXT_OPTION, follow, start_quickly
 
 
 def command(
@@ -18,13 +17,18 @@ def command(
             help="TSV, CSV, JSONL, Parquet, text, of one kind and the same columns; - is standard input."
         ),
     ],
-    model: Annotated[Path, typer.Option("--model", "-m", help="The bundle of an encoder.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="An encoder: a bundle, a model folder, a name of twil models or of the hub."
+        ),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="An array (.npy) or a table (.parquet).")],
     tokens: Annotated[
         bool, typer.Option("--tokens", help="A vector for each piece, not one a row; into Parquet.")
     ] = False,
     normalize: Annotated[bool, typer.Option("--normalize", help="Give every vector the length 1.")] = False,
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
     ] = None,

@@ -15,7 +15,12 @@ PRETRAINED = "--mlm, --rop or --pll"
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model folder; for a classifier's scores also a bundle.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model folder, a name of twil models or the hub; for a classifier's scores also a bundle."
+        ),
+    ],
     file: Annotated[Path, typer.Argument(help="Labelled texts; for a pretrained model pairs or texts.")],
     mlm: Annotated[
         bool, typer.Option("--mlm", help="Pretrained: how well masked pieces are guessed.")
@@ -78,7 +83,10 @@ def command(
     if masking == "token":
         _refuse({"--max-span": max_span}, "--masking span")
 
+    from twil.predict.names import model_path
+
     with Display(quiet=quiet) as display:
+        path = model_path(model)
         if objectives:
             from twil.cli.intrinsic import follow, masking_config, show_scores
             from twil.data.pairs import PairColumns
@@ -86,7 +94,7 @@ def command(
 
             scores = follow(
                 score_pretrained(
-                    model,
+                    path,
                     file,
                     objectives,  # type: ignore[arg-type]  # these are its names
                     masking=masking_config(kind=masking, budget=budget, max_span=max_span),
@@ -106,7 +114,7 @@ def command(
 
             display.update(f"evaluating {model} on {file}")
             result = evaluate(
-                model,
+                path,
                 file,
                 columns=LabelledColumns(text or "TEXT", text_pair, label or "CLASS"),
                 sample=Sample(limit, shuffle_seed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,12 @@ STANDARD_INPUT = "-"
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A pretrained model folder, or a bundle that fills masks.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A pretrained model folder, a name of twil models or the hub, or a bundle that fills masks."
+        ),
+    ],
     texts: Annotated[
         list[str] | None,
         typer.Argument(help="Texts with \\[MASK] in them; - or none: the lines of standard input."),
@@ -42,9 +46,11 @@ def command(
         display.warn(f"texts cut at the longest row that the model reads: {truncated:,}")
 
 
-def _fill(model: Path, texts: list[str], top_k: int, device: str, batch_tokens: int) -> list[FilledText]:
+def _fill(name: str, texts: list[str], top_k: int, device: str, batch_tokens: int) -> list[FilledText]:
     from twil.predict.bundle import is_bundle
+    from twil.predict.names import model_path
 
+    model = model_path(name)
     if is_bundle(model):
         from twil.predict.fill_mask import MaskFiller
 

@@ -67,8 +67,10 @@ COMMANDS = {
     "plot": "plot",
     "export": "export",
     "predict": "predict",
+    "label": "label",
     "embed": "embed",
     "benchmark": "benchmark",
+    "models": "models",
     "doctor": "doctor",
 }
 """The module of each command, in the order of the help page."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from twil.cli.cluster import label_on_cluster
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.rows import follow, start_quickly
+from twil.cli.rows import TEXT_OPTION, announce_default, follow, start_quickly
 
 
 def command(
@@ -21,7 +20,15 @@ def command(
             "On Ray also folders, patterns, URLs."
         ),
     ],
-    model: Annotated[Path, typer.Option("--model", "-m", help="The bundle.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundle, a model folder, a name of twil models or of the hub; repeatable, and NAME=MODEL "
+            "names its columns. [dim]\\[TWIL_MODEL, else sentiment][/dim]",
+        ),
+    ] = None,
     output: Annotated[
         str,
         typer.Option(
@@ -30,7 +37,7 @@ def command(
             help="Its ending decides the format; - is standard output. On Ray a folder of Parquet.",
         ),
     ] = "-",
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     text_pair: Annotated[
         str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
     ] = None,
@@ -77,9 +84,9 @@ def command(
                 "--shard": shard,
                 "--resume": resume,
             },
+            model or (),
             quiet=quiet,
             source=files,
-            model=model,
             target=output,
             text=text,
             text_pair=text_pair,
@@ -101,7 +108,7 @@ def command(
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
         events = predict_file(
             files,
-            model,
+            model or [announce_default(display)],
             output,
             text=text,
             text_pair=text_pair,

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from twil.cli.console import Display, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from twil.predict.events import ClusterSummary, Event, Started, Summary
+    from pathlib import Path
+
+    from twil.predict.events import ClusterSummary, Event, Preparing, Started, Summary
+
+
+TEXT_OPTION = (
+    "Column of the texts. [dim]\\[TEXT, else the only one of text, tweet, full_text, content, review][/dim]"
+)
+
+
+def announce_default(display: Display) -> str:
+    """Say which model is taken, as none is named, and return its name."""
+    from twil.predict.names import describe_default, find_model
+
+    found = find_model(None)
+    display.warn(f"no --model: {found.name}, {describe_default(found)}")
+    return found.name
 
 
 def start_quickly(threads: int | None) -> None:
@@ -20,6 +36,16 @@ def start_quickly(threads: int | None) -> None:
     from twil.text.tokenizer import bound_threads
 
     bound_threads(threads)
+
+
+def follow_export(display: Display, steps: Generator[Preparing, None, Path]) -> Path:
+    """Show what is done until a model can be run, and return its bundle."""
+    while True:
+        try:
+            display.line(next(steps).said)
+        except StopIteration as end:
+            folder: Path = end.value
+            return folder
 
 
 def follow(
@@ -39,7 +65,7 @@ def follow(
         resume: An interrupted run was to be continued.
         made: What each row is given.
     """
-    from twil.predict.events import Started, Summary
+    from twil.predict.events import Preparing, Started, Summary
 
     summary = None
     with _telling_what_is_kept(display, output):
@@ -50,6 +76,8 @@ def follow(
                 _show_start(display, event)
                 if resume and not event.resumed:
                     display.warn("there was no interrupted run to continue; this is a new one")
+            elif isinstance(event, Preparing):
+                display.line(event.said)
             elif isinstance(event, Summary):
                 show_summary(display, event, made=made)
                 summary = event
@@ -63,13 +91,24 @@ def _show_start(display: Display, started: Started) -> None:
     """Say where the model runs, and what is not as it might be thought."""
     why = f" ({started.reason})" if started.reason else ""
     files = f", {started.files:,} files" if started.files > 1 else ""
-    display.line(f"{started.model} on {started.provider}{why}, {started.threads} threads{files}")
+    models = ", ".join(map(str, (started.model, *started.others)))
+    display.line(f"{models} on {started.provider}{why}, {started.threads} threads{files}")
     if started.precision == "fp16" and started.provider == "cpu":
         display.warn("the bundle is in fp16, which GPUs compute faster and CPUs slower: export fp32 or int8")
     if started.resumed:
         display.line("continuing the interrupted run")
-    if started.id_column is None:
+    if started.bare:
+        display.warn("standard input has no header: each line is a text (or name its --input-format)")
+    elif started.id_column is None:
         display.warn("there is no column ID (or name one with --id): rows keep their order only")
+
+    show_found_text(display, started.found_text)
+
+
+def show_found_text(display: Display, column: str | None) -> None:
+    """Say which column the texts were found in, where nobody named it."""
+    if column is not None:
+        display.warn(f"texts are read from the column '{column}' (--text names another)")
 
 
 def show_summary(display: Display, summary: Summary, *, made: str = "prediction") -> None:

@@ -25,6 +25,7 @@ from twil.data.labelled import LabelledColumns
 from twil.errors import ConfigError, DataError, ModelError
 from twil.predict.architecture import ARCHITECTURE_KEY, Architecture
 from twil.predict.bundle import open_bundle
+from twil.predict.names import name_models
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
 from twil.reports.compare import Answering, compare
@@ -32,7 +33,6 @@ from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_files import to_markdown, write_comparison
 from twil.reports.comparison_page import make_comparison_page
 from twil.reports.comparison_tables import speed_grid
-from twil.reports.contestants import name_models
 from twil.task import Task
 from twil.train.classifiers import Answered, Classifier, open_classifier
 from twil.train.evaluate import evaluate

@@ -115,9 +115,9 @@ def test_kept_windows_are_not_computed_again(
     submitted: list[int] = []
     submit = Predictor.submit
 
-    def counting(self: Predictor, encoded: Any, pool: Any, output: Any = None) -> Any:
+    def counting(self: Predictor, encoded: Any, *others: Any, **options: Any) -> Any:
         submitted.append(len(encoded.input_ids))
-        return submit(self, encoded, pool, output)
+        return submit(self, encoded, *others, **options)
 
     monkeypatch.setattr(Predictor, "submit", counting)
     run(source, predictor, tmp_path / "out.tsv", resume=True)

@@ -845,3 +845,133 @@ def test_labels_are_names_in_the_models_order(predictor: Predictor, tmp_path: Pa
     assert tuple(header[2:]) == POLARITY.labels
     best = scores_of(rows).argmax(axis=1)
     assert [row[1] for row in rows] == [POLARITY.labels[index] for index in best]
+
+
+@pytest.mark.parametrize("name", ["text", "tweet", "full_text", "content", "review"])
+@pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl", "parquet"])
+def test_a_column_that_is_plainly_that_of_the_texts_is_taken_and_said(
+    predictor: Predictor, tmp_path: Path, name: str, ending: str
+) -> None:
+    with TableWriter(tmp_path / f"t.{ending}", {"ID": str, name: str, "lang": str}) as writer:
+        writer.write({"ID": ["a", "b", "c", "d"], name: TWEETS, "lang": ["es"] * 4})
+    started, *_ = predict_file(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv")
+    assert isinstance(started, Started)
+    assert started.found_text == name
+    run(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv", keep=[name])
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    assert header == ["ID", name, "label", "NEG", "NEU", "POS"]
+    assert_predicted(rows, predictor, TWEETS)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (
+            "tweet\ttext\nx\ty\n",
+            {},
+            r"no column 'TEXT', and text and tweet may each hold .*: name one \(--text\)",
+        ),
+        ("Text\tID\nx\ty\n", {}, "no column 'TEXT': the columns are Text, ID; did you mean 'Text'"),
+        ("tuit\tID\nx\ty\n", {}, "no column 'TEXT': the columns are tuit, ID"),
+        ("tweet\tID\nx\ty\n", {"text": "TEXT"}, "no column 'TEXT': the columns are tweet, ID"),
+        ("tweet\tID\nx\ty\n", {"header": False}, "no column 'TEXT': the columns are 1, 2"),
+        ("tweet\tID\nx\ty\n", {"text_pair": "text"}, "no column 'text'"),
+    ],
+)
+def test_which_column_holds_the_texts_is_never_guessed(
+    bundle: Path, tmp_path: Path, content: str, options: dict[str, Any], said: str
+) -> None:
+    source = write(tmp_path / "t.tsv", content)
+    with pytest.raises(DataError, match=said):
+        run(source, tmp_path / "no bundle", tmp_path / "out.tsv", **options)
+
+
+def test_the_usual_column_and_a_named_one_come_first(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "t.tsv", "text\tTEXT\treview\n" + "".join(f"x\t{text}\ty\n" for text in TWEETS))
+    for options in ({}, {"text": "TEXT"}):
+        started, *_ = predict_file(source, predictor, tmp_path / "out.tsv", **options)  # type: ignore[arg-type]
+        assert isinstance(started, Started)
+        assert started.found_text is None
+        assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, TWEETS)
+
+
+def test_tables_read_together_have_their_texts_in_one_column(predictor: Predictor, tmp_path: Path) -> None:
+    first = write(tmp_path / "a.jsonl", '{"tweet": "hola"}\n')
+    other = write(tmp_path / "b.jsonl", '{"text": "adiós"}\n')
+    with pytest.raises(DataError, match=r"b\.jsonl: no column 'tweet'"):
+        run([first, other], predictor, tmp_path / "out.tsv")
+    both = write(tmp_path / "c.jsonl", '{"text": "no", "tweet": "adiós"}\n')
+    run([first, both], predictor, tmp_path / "out.tsv")
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, ["hola", "adiós"])
+
+
+def test_a_row_of_jsonl_without_the_column_that_was_found_is_a_bad_one(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "t.jsonl", '{"tweet": "hola"}\n{"text": "adiós"}\n')
+    with pytest.raises(DataError, match="line 2: no key 'tweet'"):
+        run(source, predictor, tmp_path / "out.tsv")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["me encanta este barrio"],
+        ["hola, mundo", "qué tal; bien", "", '"ya"', "último"],
+        ["textos", "de prueba"],
+        ["", "la primera línea está en blanco"],
+        ["{ qué cosa }", "x\ty"],
+    ],
+)
+def test_lines_from_a_pipe_without_a_header_are_texts(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: list[str]
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode()))
+    monkeypatch.setattr(sys, "stdin", stream)
+    started, *_ = predict_file("-", predictor, tmp_path / "out.tsv")
+    assert isinstance(started, Started)
+    assert started.bare
+    header, rows = read_tsv(tmp_path / "out.tsv")
+    assert header == ["label", "NEG", "NEU", "POS"]
+    assert_predicted(rows, predictor, lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ("TEXT\nhola\n", {}, None),
+        ("tweet\nhola\n", {}, None),
+        (" text \nhola\n", {}, None),
+        ("ID\tTEXT\n1\thola\n", {}, None),
+        ("mensaje\nhola\n", {"text": "mensaje"}, None),
+        ("mensaje\tx\nhola\ty\n", {}, "no column 'TEXT': the columns are mensaje, x"),
+        ("id,mensaje\n1,hola\n", {}, "no column 'TEXT': the columns are id,mensaje"),
+        ("Text\nhola\n", {}, "no column 'TEXT': the columns are Text; did you mean"),
+        ('x;"Tweet"\n1;hola\n', {}, "no column 'TEXT'"),
+        ('{"text": "hola"}\n', {}, "no column 'TEXT'"),
+        ("mensaje\nhola\n", {"keep": ["fecha"]}, "no column"),
+        ("mensaje\nhola\n", {"id_column": "fecha"}, "no column"),
+        ("mensaje\nhola\n", {"input_format": "tsv"}, "no column 'TEXT'"),
+        ("mensaje\nhola\n", {"header": False}, "no column 'TEXT': the columns are 1"),
+    ],
+)
+def test_what_may_be_a_header_is_never_taken_for_a_text(
+    predictor: Predictor,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: str,
+    options: dict[str, Any],
+    said: str | None,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    if said is None:
+        assert run("-", predictor, tmp_path / "out.tsv", **options).rows == 1
+        assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, ["hola"])
+    else:
+        with pytest.raises(DataError, match=said):
+            run("-", predictor, tmp_path / "out.tsv", **options)
+
+
+def test_a_file_without_a_header_is_no_pipe(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'TEXT': the columns are hola"):
+        run(write(tmp_path / "t.tsv", "hola\nadiós\n"), predictor, tmp_path / "out.tsv")

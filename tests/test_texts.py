@@ -358,8 +358,12 @@ def test_an_open_file_is_refused_as_it_may_be_a_table(answer: Callable[[Any], An
         ({"TEXT": iter(TWEETS)}, r"column 'TEXT' is a list_iterator"),
         ({"ID": [1], "TEXT": ["a", "b"]}, r"column 'ID' has 1 cells, and column 'TEXT' has 2"),
         (
-            {"ID": [1], "text": ["hola"]},
-            r"no column 'TEXT': the columns are ID, text; did you mean 'text'\? \(text=",
+            {"ID": [1], "Text": ["hola"]},
+            r"no column 'TEXT': the columns are ID, Text; did you mean 'Text'\? \(text=",
+        ),
+        (
+            {"tweet": ["a"], "text": ["b"], "ID": [1]},
+            r"no column 'TEXT', and text and tweet may each hold the texts: name one \(text=",
         ),
         ({1: ["hola"]}, r"no column 'TEXT': the columns are 1"),
         ({}, r"no column 'TEXT': the columns are none"),
@@ -387,13 +391,33 @@ def test_columns_without_texts_are_refused_with_what_is_wrong(
             "row 1 of column 'TEXT' is missing",
         ),
         (lambda: polars().DataFrame({"TEXT": ["a", None]}), "row 1 of column 'TEXT' is missing"),
-        (lambda: polars().DataFrame({"tweet": ["a"]}), "no column 'TEXT': the columns are tweet"),
+        (lambda: polars().DataFrame({"tuit": ["a"]}), "no column 'TEXT': the columns are tuit"),
         (lambda: pa.table({"TEXT": NOT_UTF8}), "row 1 of column 'TEXT' is a bytes"),
     ],
 )
 def test_so_are_tables(answer: Callable[[Any], Any], make: Callable[[], Any], said: str) -> None:
     with pytest.raises(DataError, match=f"^{said}"):
         answer(make())
+
+
+@pytest.mark.parametrize("name", ["text", "tweet", "full_text", "content", "review"])
+def test_a_column_that_is_plainly_that_of_the_texts_need_not_be_named(
+    predictor: Predictor, embedder: Embedder, name: str
+) -> None:
+    table = pa.table({"ID": [str(row) for row in range(5)], name: TWEETS})
+    np.testing.assert_array_equal(predictor.predict_logits(table), predictor.predict_logits(TWEETS))
+    np.testing.assert_array_equal(embedder(table), embedder(TWEETS))
+    assert list(predictor(table)) == ["ID", name, "label", "NEG", "NEU", "POS"]
+
+
+def test_a_column_of_texts_that_is_named_or_called_as_usual_is_not_second_guessed(
+    predictor: Predictor,
+) -> None:
+    table = pa.table({"text": ["otro"] * 5, "TEXT": TWEETS, "review": ["más"] * 5})
+    np.testing.assert_array_equal(predictor.predict_logits(table), predictor.predict_logits(TWEETS))
+    named = Predictor(predictor.bundle.folder, provider="cpu", text="TEXT")
+    with pytest.raises(DataError, match="no column 'TEXT': the columns are text;"):
+        named({"text": TWEETS})
 
 
 def test_the_column_may_have_any_name(predictor: Predictor, embedder: Embedder) -> None:

@@ -35,6 +35,10 @@ class DataError(TwilError):
         super().__init__(where + message)
 
 
+class BusyError(TwilError):
+    """Another process writes an output: wait for it, or choose another."""
+
+
 class ModelError(TwilError):
     """A model folder, a bundle or a weights file is not what it should be."""
 

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twil.errors import ModelError, TwilError, first_line
+from twil.errors import BusyError, ModelError, TwilError, first_line
 
 try:
     import fcntl
@@ -177,7 +177,8 @@ def sole_writer(output: str | Path) -> Iterator[None]:
     nothing may be written is locked itself. Where a system has no such locks, nobody is kept out.
 
     Raises:
-        TwilError: Another run writes it, it is a device or a pipe, or nothing can be written beside it.
+        BusyError: Another run writes it.
+        TwilError: It is a device or a pipe, or nothing can be written beside it.
     """
     output = Path(output)
     _check_no_device(output)
@@ -361,7 +362,7 @@ def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
         if not beside or _leads_to(lock, descriptor):
             return descriptor, beside
         os.close(descriptor)  # who held it has ended, and removed it
-    raise TwilError(f"another process is writing {output}: wait for it, or choose another output")
+    raise BusyError(f"another process is writing {output}: wait for it, or choose another output")
 
 
 def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:

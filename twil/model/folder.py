@@ -37,6 +37,7 @@ from twil.model.twilbert import MODEL_TYPE, TWilBERT
 from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_weights
 from twil.model.weights import check_finite, weights_files
 from twil.predict.bundle import is_bundle
+from twil.shipped import shipped_names
 from twil.storage import LFS_POINTER, atomic_folder, is_lfs_pointer, read_json, sha256, write_json
 from twil.task import Task
 from twil.text.preparation import NONE, check_name, find_preparation
@@ -312,9 +313,11 @@ def versions() -> dict[str, str]:
 
 
 def _nearest(folder: Path) -> str:
-    """Point to the folder beside `folder` that is called almost like it, if there is one."""
+    """Point to the folder beside `folder`, or to the model of twil's, that is called almost like it."""
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    close = difflib.get_close_matches(folder.name, [entry.name for entry in beside if entry.is_dir()], n=1)
+    names = [entry.name for entry in beside if entry.is_dir()]
+    names += shipped_names() if len(folder.parts) == 1 else []
+    close = difflib.get_close_matches(folder.name, names, n=1)
     return f" (did you mean {folder.with_name(close[0])}?)" if close else ""
 
 

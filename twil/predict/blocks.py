@@ -75,7 +75,7 @@ def read_blocks(tables: Any, job: Job) -> Iterator[Any]:
     """
     for table in tables.to_pylist():
         with local_copy(table["path"]) as path:
-            opened, found_id = open_tables(
+            opened, _, found_id = open_tables(
                 path,
                 job.texts,
                 job.id_column if job.id_asked else None,

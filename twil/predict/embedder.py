@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import pad_batch
-from twil.data.formats import TEXT_COLUMN
 from twil.errors import ModelError
 from twil.predict.bundle import POOLED, TOKENS, Bundle, opening_bundle
+from twil.predict.cache import bundle_of
 from twil.predict.engine import Engine, EngineOptions, OutputBatch
 from twil.predict.texts import Texts
 from twil.text.tokenizer import Encoded
@@ -39,8 +39,10 @@ class Embedder(Engine):
     are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
 
     Args:
-        path: A bundle, as `twil export` writes it of an encoder.
-        text: The column with the text, where columns are given.
+        model: A bundle, as `twil export` writes it of an encoder, or a model folder; the name of a model that
+            comes with twil or is on the hub. What is no bundle is exported once, see `prepared`.
+        text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
+            `text`, `tweet`, `full_text`, `content` and `review`.
         normalize: Give every vector the length 1; one of nothing but zeros stays.
         options: See `EngineOptions`.
 
@@ -55,20 +57,20 @@ class Embedder(Engine):
 
     Raises:
         ConfigError: A batch has no piece.
-        ModelError: The bundle is damaged, or is a classifier's.
+        ModelError: There is no such model, it is damaged, or is a classifier's.
         ProviderError: The provider asked for cannot be had.
-        MissingExtraError: ONNX Runtime is not installed.
+        MissingExtraError: ONNX Runtime, or what exports, is not installed.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        model: str | Path,
         *,
-        text: str = TEXT_COLUMN,
+        text: str | None = None,
         normalize: bool = False,
         **options: Unpack[EngineOptions],
     ) -> None:
-        with opening_bundle(path) as bundle:
+        with opening_bundle(bundle_of(model, "encoder")) as bundle:
             _check_encoder(bundle)
             super().__init__(bundle, POOLED, pair=False, text=text, **options)
         self.normalize = normalize

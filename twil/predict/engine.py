@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
-from twil.data.formats import TEXT_COLUMN
 from twil.errors import ConfigError, ModelError
 from twil.machine import available_cpus
 from twil.predict.bundle import MANIFEST, Bundle
@@ -54,11 +53,13 @@ class OutputBatch(NamedTuple):
         rows: Their indices, int64 ``(rows,)``.
         values: One output of the graph, float32 ``(rows, …)``.
         repeated: Whether a row has the pieces of an earlier one, and its values; bool ``(rows,)``.
+        member: Which of several models gave it.
     """
 
     rows: Int64Array
     values: NDArray[np.float32]
     repeated: NDArray[np.bool_]
+    member: int = 0
 
 
 class Engine:
@@ -71,7 +72,7 @@ class Engine:
         bundle: What to run.
         output: The output of the graph that is used.
         pair: Whether the input is two texts.
-        text: The column with the text, where columns are given.
+        text: The column with the text, where columns are given; see `named_columns` where it is left out.
         text_pair: The column with the second text, where the model takes pairs.
         provider: See `EngineOptions`, as of the others.
         threads: CPU threads of the graph.
@@ -98,7 +99,7 @@ class Engine:
         output: str,
         *,
         pair: bool,
-        text: str = TEXT_COLUMN,
+        text: str | None = None,
         text_pair: str | None = None,
         provider: ProviderChoice = "auto",
         threads: int | None = None,
@@ -111,7 +112,7 @@ class Engine:
         self.pair = pair
         self.batch_tokens = batch_tokens
         self._output = output
-        self._columns = (text,) if text_pair is None else (text, text_pair)
+        self._columns: tuple[str | None, ...] = (text,) if text_pair is None else (text, text_pair)
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
         self._check_preparation()
@@ -188,11 +189,12 @@ class Engine:
                 pool.shutdown(cancel_futures=True)
 
     def submit(
-        self, encoded: Encoded, pool: Executor, output: str | None = None
+        self, encoded: Encoded, pool: Executor, output: str | None = None, *, member: int = 0
     ) -> list[Future[OutputBatch]]:
         """Have the batches of encoded texts computed by a pool; give what will come of each, in order."""
         named = (output or self._output,)
-        return [pool.submit(self._run_one, encoded, sharing, named) for sharing in self._batches(encoded)]
+        batches = self._batches(encoded)
+        return [pool.submit(self._run_one, encoded, sharing, named, member) for sharing in batches]
 
     def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
         """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
@@ -205,10 +207,14 @@ class Engine:
         for chosen in length_batches([len(encoded.input_ids[rows[0]]) for rows in alike], self.batch_tokens):
             yield [alike[index] for index in chosen]
 
-    def _run_one(self, encoded: Encoded, sharing: list[list[int]], outputs: Sequence[str]) -> OutputBatch:
-        return self._run(encoded, sharing, outputs)[0]
+    def _run_one(
+        self, encoded: Encoded, sharing: list[list[int]], outputs: Sequence[str], member: int
+    ) -> OutputBatch:
+        return self._run(encoded, sharing, outputs, member)[0]
 
-    def _run(self, encoded: Encoded, sharing: list[list[int]], outputs: Sequence[str]) -> list[OutputBatch]:
+    def _run(
+        self, encoded: Encoded, sharing: list[list[int]], outputs: Sequence[str], member: int = 0
+    ) -> list[OutputBatch]:
         firsts = [rows[0] for rows in sharing]
         pad_id = self.bundle.manifest.pad_id
         batch = pad_rows(encoded.input_ids, encoded.segment_ids, firsts, pad_id=pad_id)
@@ -223,7 +229,7 @@ class Engine:
                 raise self._not_finite(encoded.input_ids[firsts[int(finite.argmin())]])
             if repeated.any():
                 values = np.repeat(values, [len(rows) for rows in sharing], axis=0)
-            found.append(OutputBatch(rows, values, repeated))
+            found.append(OutputBatch(rows, values, repeated, member))
         return found
 
     def _not_finite(self, ids: list[int]) -> ModelError:

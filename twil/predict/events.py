@@ -10,6 +10,17 @@ from twil.predict.providers import Provider
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """A model that is no bundle is made one, which takes time.
+
+    Attributes:
+        said: What is done, in a sentence.
+    """
+
+    said: str
+
+
+@dataclass(frozen=True)
 class Started:
     """The tables and the model are open, and the first rows come next.
 
@@ -23,6 +34,9 @@ class Started:
         id_column: That of them which names the rows; None where only their order tells them apart.
         resumed: Whether an interrupted run is continued.
         files: How many tables are read.
+        found_text: The column of the texts, where none was named and it is not `TEXT`.
+        bare: Whether each line of standard input is a text, as it has no header.
+        others: The folders of further models, whose answers stand behind.
     """
 
     model: Path
@@ -34,6 +48,9 @@ class Started:
     id_column: str | None
     resumed: bool
     files: int = 1
+    found_text: str | None = None
+    bare: bool = False
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,7 @@ class ClusterStarted:
         files: How many tables are read.
         columns: The columns of the output.
         id_column: That of them which names the rows; None where only their order tells them apart.
+        found_text: The column of the texts, where none was named and it is not `TEXT`.
     """
 
     model: Path
@@ -97,6 +115,7 @@ class ClusterStarted:
     files: int
     columns: tuple[str, ...]
     id_column: str | None
+    found_text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,4 +141,4 @@ class ClusterSummary(Progress):
     providers: tuple[Provider, ...]
 
 
-Event = Started | Progress | Summary
+Event = Preparing | Started | Progress | Summary

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Unpack
+from typing import TypeAlias, Unpack
 
 from twil.data.formats import find_format
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
-from twil.data.tables import TEXT_COLUMN, OnError, TableWriter
+from twil.data.tables import OnError, TableWriter
 from twil.errors import ConfigError
+from twil.predict.cache import prepared
 from twil.predict.columns import output_cells, output_columns
 from twil.predict.engine import WINDOW_ROWS, EngineOptions
 from twil.predict.events import Event, Summary
@@ -20,25 +21,31 @@ from twil.predict.inputs import (
     check_on_error,
     check_shard,
     check_target,
+    found_text,
     open_tables,
     refuse_options,
     repeated_columns,
     shard_rows,
 )
-from twil.predict.partial import PartialRun, run_settings
+from twil.predict.names import name_models
+from twil.predict.panel import Panel
+from twil.predict.partial import PartialRun
 from twil.predict.predictor import Predictor
 from twil.predict.texts import check_texts
 from twil.predict.windows import announced, cancelled_pool
 from twil.predict.work import Work
 from twil.storage import check_parent
 
+Model: TypeAlias = str | Path | Predictor
+"""What a `Predictor` is made of, or one."""
+
 
 def predict_file(
     source: Sources,
-    model: str | Path | Predictor,
+    model: Model | Sequence[Model],
     target: str | Path,
     *,
-    text: str = TEXT_COLUMN,
+    text: str | None = None,
     text_pair: str | None = None,
     id_column: str | None = None,
     file_column: str | None = None,
@@ -57,6 +64,7 @@ def predict_file(
 
     The output has a row for each row of the input, in its order: the id, the kept columns, `label`, and
     a column of probabilities per label, named after it. Of a regression it has the number in `value`.
+    Of several models the columns stand one behind another, and each begins with the name of its model.
     Several tables have one format and the same columns, and are read one behind another as if they were one.
     Where a column of the input has one of these names, that of the prediction begins with `predicted_`.
     It appears under its name once it is complete. Where an error, an interrupt or a crash ends the work
@@ -65,9 +73,11 @@ def predict_file(
 
     Args:
         source: The table, ``-`` for standard input, or several tables.
-        model: A bundle, or a predictor made of one.
+        model: What a `Predictor` is made of, or one; or several, whose columns are called as `name_models`
+            names them.
         target: Where the predictions go, or ``-`` for standard output.
-        text: The column with the text.
+        text: The column with the text. When left out: `TEXT`, else the only one of
+            `text`, `tweet`, `full_text`, `content` and `review`.
         text_pair: The column with the second text, where the model takes pairs.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
         file_column: A column for the path of each row's table, as it is given in `source`.
@@ -87,7 +97,8 @@ def predict_file(
             has its own.
 
     Yields:
-        `Started`, then `Progress` a few times a second, and last `Summary`.
+        `Preparing` where a model is no bundle, `Started`, then `Progress` a few times a second, and last
+        `Summary`.
 
     Raises:
         ConfigError: A format or `on_error` is unknown, a predictor is given options, or an interrupted run
@@ -97,7 +108,8 @@ def predict_file(
         ModelError: The bundle is damaged, is an encoder's, or takes pairs where there are none.
         ProviderError: The provider asked for cannot be had.
     """
-    if isinstance(model, Predictor):
+    models = [model] if isinstance(model, str | Path | Predictor) else list(model)
+    if any(isinstance(each, Predictor) for each in models):
         refuse_options(options, "a predictor")
     check_shard(shard, source)
     check_on_error(on_error)
@@ -108,30 +120,57 @@ def predict_file(
     find_format(target, output_format)
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     with state or nullcontext():
-        texts = (text,) if text_pair is None else (text, text_pair)
+        asked = (text,) if text_pair is None else (text, text_pair)
         reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-        tables, found_id = open_tables(source, texts, id_column, keep, **reading)
+        tables, texts, found_id = open_tables(source, asked, id_column, keep, **reading)
         check_target(source, target)
-        if isinstance(model, Predictor):
-            predictor = model
-        else:
-            options.setdefault("side_by_side", True)
-            predictor = Predictor(model, **options)
-        check_texts(predictor.bundle, texts, pair=predictor.pair)
+        options.setdefault("side_by_side", True)
+        predictors = {}
+        for name, each in _named(models).items():
+            predictor = (
+                each
+                if isinstance(each, Predictor)
+                else Predictor((yield from prepared(each, "classifier")), **options)
+            )
+            check_texts(predictor.bundle, texts, pair=predictor.pair)
+            predictors[name] = predictor
+        panel = Panel(predictors)
         wanted = shard_rows(shard, tables)
         repeated = repeated_columns(found_id, file_column, keep)
         errors = on_error == "mark"
-        columns = output_columns(predictor.task, repeated, errors=errors)
-        session = predictor.session
-        resumed = state is not None and state.open(run_settings(predictor, window_rows))
-        work = Work(predictor, texts, predictor.gather, state, live=is_stream(target))
-        yield announced(predictor, tables, tuple(columns), found_id, resumed=resumed)
+        columns = output_columns(panel.tasks, repeated, errors=errors)
+        resumed = state is not None and state.open(panel.settings(window_rows))
+        work = Work(panel, texts, panel.gather, state, live=is_stream(target))
+        yield announced(
+            panel.predictors,
+            tables,
+            tuple(columns),
+            found_id,
+            found_text=found_text(text, texts[0]),
+            resumed=resumed,
+        )
         with (
-            cancelled_pool(predictor.workers) as pool,
+            cancelled_pool(panel.workers) as pool,
             TableWriter(target, columns, format=output_format) as writer,
         ):
             for window in work.windows(tables, window_rows, wanted, pool):
                 logits = (yield from work.finish(window)).values
-                cells = output_cells(predictor.task, columns, window.rows, repeated, logits, errors=errors)
+                cells = output_cells(panel.tasks, columns, window.rows, repeated, logits, errors=errors)
                 writer.write({name: column[window.own] for name, column in cells.items()})
-    yield Summary(**work.tally.sum_up(tables, on_error), altered=writer.altered, provider=session.provider)
+    provider = panel.predictors[0].session.provider
+    yield Summary(**work.tally.sum_up(tables, on_error), altered=writer.altered, provider=provider)
+
+
+def _named(models: Sequence[Model]) -> dict[str, Model]:
+    """Give models by the names that their columns begin with, where there are several.
+
+    Raises:
+        ConfigError: There is none, or two have been given the same name.
+    """
+    if not models:
+        raise ConfigError("there is no model: name one (--model)")
+    names = name_models([each.bundle.folder if isinstance(each, Predictor) else each for each in models])
+    return {
+        name: each if isinstance(each, Predictor) else found
+        for (name, found), each in zip(names.items(), models, strict=True)
+    }

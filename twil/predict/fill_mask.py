@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
-from twil.data.formats import TEXT_COLUMN
 from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
+from twil.predict.cache import bundle_of
 from twil.predict.engine import Engine, EngineOptions
 from twil.predict.texts import Texts
 from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces
@@ -18,8 +18,10 @@ class MaskFiller(Engine):
     """A masked language model ready to be asked. In a ``with`` block, the graph is let go at its end.
 
     Args:
-        path: A bundle, as `twil export --head fill-mask` writes it.
-        text: The column with the text, where columns are given.
+        model: A bundle, as `twil export --head fill-mask` writes it, or a model that one can be made of once,
+            see `prepared`.
+        text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
+            `text`, `tweet`, `full_text`, `content` and `review`.
         options: See `EngineOptions`. Each piece of a batch gets a number for every piece of the vocabulary.
 
     Raises:
@@ -30,9 +32,9 @@ class MaskFiller(Engine):
     """
 
     def __init__(
-        self, path: str | Path, *, text: str = TEXT_COLUMN, **options: Unpack[EngineOptions]
+        self, model: str | Path, *, text: str | None = None, **options: Unpack[EngineOptions]
     ) -> None:
-        with opening_bundle(path) as bundle:
+        with opening_bundle(bundle_of(model, "fill-mask")) as bundle:
             _check_filler(bundle)
             super().__init__(bundle, "logits", pair=False, text=text, **options)
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias, get_args
 
-from twil.data.formats import STANDARD_STREAM
-from twil.data.rows import Rows
+from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN
+from twil.data.rows import Rows, named_columns
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
 from twil.data.table_sets import TableSet
@@ -32,25 +32,28 @@ def source_paths(source: Sources) -> tuple[str | Path, ...]:
 
 def open_tables(
     source: Sources,
-    texts: Sequence[str],
+    texts: Sequence[str | None],
     id_column: str | None,
     keep: Sequence[str],
     **options: Any,
-) -> tuple[TableSet, str | None]:
-    """Open the input; return it with the column that names its rows, if there is one.
+) -> tuple[TableSet, tuple[str, ...], str | None]:
+    """Open the input; return it with the columns of its texts, and the one that names its rows, if any.
 
     Args:
         source: The tables.
-        texts: The columns of the texts.
+        texts: The columns of the texts, see `named_columns`.
         id_column: The column that names the rows, where one is asked for.
         keep: Other columns that are wanted.
         options: Of `TableSet`.
     """
     paths = source_paths(source)
+    found_id = id_column
     if id_column is not None:
-        return TableSet(paths, [id_column, *texts, *keep], **options), id_column
-    tables = TableSet(paths, [*texts, *keep], optional=ID_COLUMNS, **options)
-    return tables, next((name for name in ID_COLUMNS if name in tables.names), None)
+        tables = TableSet(paths, [id_column, *texts, *keep], **options)
+    else:
+        tables = TableSet(paths, [*texts, *keep], optional=ID_COLUMNS, **options)
+        found_id = next((name for name in ID_COLUMNS if name in tables.names), None)
+    return tables, named_columns(texts, tables.names), found_id
 
 
 def repeated_columns(id_column: str | None, file_column: str | None, keep: Sequence[str]) -> tuple[str, ...]:
@@ -78,6 +81,11 @@ def refuse_options(options: Mapping[str, object], made: str) -> None:
             f"{', '.join(options)} would have no effect: {made} has its own, from when it was made: make it "
             "with them, or give its bundle"
         )
+
+
+def found_text(asked: str | None, found: str) -> str | None:
+    """Return the column of the texts where it was found by a name that nobody gave; see `named_columns`."""
+    return found if asked is None and found != TEXT_COLUMN else None
 
 
 def check_shard(shard: Shard | None, source: Sources) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.formats import TEXT_COLUMN
 from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
+from twil.predict.cache import bundle_of
 from twil.predict.columns import output_columns, predicted_cells
 from twil.predict.engine import Engine, EngineOptions, OutputBatch
 from twil.predict.texts import DataFrame, Text, Texts, check_texts, find_columns
@@ -48,8 +48,11 @@ class Predictor(Engine):
     are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
 
     Args:
-        path: A bundle, as `twil export` writes it.
-        text: The column with the text, where columns are given.
+        model: A bundle, as `twil export` writes it, or a model folder; the name of a model that comes with
+            twil or is on the hub. What is no bundle is exported once, see `prepared`. When left out: what
+            the environment names in ``TWIL_MODEL``, else `sentiment`.
+        text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
+            `text`, `tweet`, `full_text`, `content` and `review`.
         text_pair: The column with the second text, where the model takes pairs.
         options: See `EngineOptions`.
 
@@ -62,20 +65,20 @@ class Predictor(Engine):
 
     Raises:
         ConfigError: A batch has no piece.
-        ModelError: The bundle is damaged, or is no classifier's.
+        ModelError: There is no such model, it is damaged, or is no classifier's.
         ProviderError: The provider asked for cannot be had.
-        MissingExtraError: ONNX Runtime is not installed.
+        MissingExtraError: ONNX Runtime, or what exports, is not installed.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        model: str | Path | None = None,
         *,
-        text: str = TEXT_COLUMN,
+        text: str | None = None,
         text_pair: str | None = None,
         **options: Unpack[EngineOptions],
     ) -> None:
-        with opening_bundle(path) as bundle:
+        with opening_bundle(bundle_of(model, "classifier")) as bundle:
             self.task = classifier_task(bundle)
             if text_pair is not None:
                 check_texts(bundle, (text, text_pair), pair=self.task.pair)

@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from twil.data.tables import TEXT_COLUMN, OnError
+from twil.data.tables import OnError
 from twil.errors import ConfigError, DataError, ModelError, TwilError, first_line, require
 from twil.predict.blocks import BlockPredictor, Job, read_blocks, write_part
 from twil.predict.bundle import MANIFEST, Bundle, open_bundle
+from twil.predict.cache import prepared
 from twil.predict.columns import output_columns
 from twil.predict.engine import BATCH_TOKENS
-from twil.predict.events import ClusterStarted, ClusterSummary, Progress
-from twil.predict.inputs import Sources, check_on_error, open_tables, source_paths
+from twil.predict.events import ClusterStarted, ClusterSummary, Preparing, Progress
+from twil.predict.inputs import Sources, check_on_error, found_text, open_tables, source_paths
 from twil.predict.parts import (
     Output,
     check_apart,
@@ -52,7 +53,7 @@ def predict_on_ray(
     model: str | Path,
     target: str,
     *,
-    text: str = TEXT_COLUMN,
+    text: str | None = None,
     text_pair: str | None = None,
     id_column: str | None = None,
     keep: Sequence[str] = (),
@@ -62,7 +63,7 @@ def predict_on_ray(
     threads: int = 1,
     batch_tokens: int = BATCH_TOKENS,
     overwrite: bool = False,
-) -> Generator[ClusterStarted | Progress | ClusterSummary, None, None]:
+) -> Generator[Preparing | ClusterStarted | Progress | ClusterSummary, None, None]:
     """Predict every row of some tables on a Ray cluster, and tell on the way how far it is.
 
     Joins the cluster that this process is in, that of ``RAY_ADDRESS``, or the one of this machine; where
@@ -72,9 +73,10 @@ def predict_on_ray(
     Args:
         source: A table, a folder of tables or a pattern, as a path that all machines share or as a URL; or
             several of them, whose tables come in this order.
-        model: A bundle on this machine.
+        model: What a `Predictor` is made of; a path is one of this machine.
         target: The folder of Parquet files, as a path that all machines share or as a URL.
-        text: The column with the text.
+        text: The column with the text. When left out: `TEXT`, else the only one of
+            `text`, `tweet`, `full_text`, `content` and `review`.
         text_pair: The column with the second text, where the model takes pairs.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the tables have it.
         keep: Columns of the input to repeat.
@@ -86,7 +88,8 @@ def predict_on_ray(
         overwrite: Replace an output of twil.
 
     Yields:
-        `ClusterStarted`, then `Progress` with every part, and last `ClusterSummary`.
+        `Preparing` where the model is no bundle, `ClusterStarted`, then `Progress` with every part, and last
+        `ClusterSummary`.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -99,22 +102,22 @@ def predict_on_ray(
     check_on_error(on_error)
     if threads < 1 or (workers is not None and workers < 1):
         raise ConfigError("there is at least one worker, and it has at least one thread")
-    texts = (text,) if text_pair is None else (text, text_pair)
+    asked = (text,) if text_pair is None else (text, text_pair)
     parts: dict[str, dict[str, Any]] = {}
 
     def total(key: str) -> int:
         return sum(part[key] for part in parts.values())
 
     with reserved_output(target, overwrite=overwrite):
-        bundle = open_bundle(model)
+        bundle = open_bundle((yield from prepared(model, "classifier")))
         task = classifier_task(bundle)
-        check_texts(bundle, texts, pair=task.pair)
+        check_texts(bundle, asked, pair=task.pair)
         files = [file for path in source_paths(source) for file in find_files(str(path))]
         if twice := [file for file, count in Counter(files).items() if count > 1]:
             raise DataError("is named twice, and its rows would be there twice: name it once", file=twice[0])
         check_apart(files, target)
         with local_copy(files[0]) as path:  # what its first lines tell is told before any work
-            _, found_id = open_tables(path, texts, id_column, keep)
+            _, texts, found_id = open_tables(path, asked, id_column, keep)
         job = Job(
             texts, found_id, id_column is not None, tuple(keep), on_error, provider, threads, batch_tokens
         )
@@ -126,7 +129,15 @@ def predict_on_ray(
             workers = _check_room(ray, job, workers)
             content = _ship(ray, bundle)
             output = outputs.enter_context(output_folder(target, overwrite=overwrite))
-            yield ClusterStarted(bundle.folder, workers, threads, len(files), tuple(columns), found_id)
+            yield ClusterStarted(
+                bundle.folder,
+                workers,
+                threads,
+                len(files),
+                tuple(columns),
+                found_id,
+                found_text(text, texts[0]),
+            )
             for part in _predicted_parts(ray, job, files, content, output, workers):
                 parts[part["name"]] = part
                 yield Progress(total("rows"), perf_counter() - begin)

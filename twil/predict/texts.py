@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from twil.data.rows import distinct_names, missing_column
+from twil.data.rows import distinct_names, missing_column, named_columns
 from twil.errors import DataError
 from twil.predict.bundle import Bundle
 from twil.text.tokenizer import half_character
@@ -60,20 +60,25 @@ def find_columns(given: object) -> dict[str, Any] | None:
     return columns
 
 
-def column_texts(columns: Mapping[str, Any], names: Sequence[str]) -> Iterator[Text]:
+def column_texts(columns: Mapping[str, Any], names: Sequence[str | None]) -> Iterator[Text]:
     """Yield the texts of a column, or the pairs of two.
 
     Args:
         columns: As `find_columns` gives them.
-        names: The column of the texts, and that of second ones.
+        names: The column of the texts, see `named_columns`, and that of second ones.
 
     Raises:
         DataError: There is no such column, or a cell is no text.
     """
-    for name, option in zip(names, ("text", "text_pair"), strict=False):
+    found = [*map(str, columns)]
+    try:
+        wanted = named_columns(names, found)
+    except DataError as error:
+        raise DataError(f"{error} (text= names the column)") from None
+    for name, option in zip(wanted, ("text", "text_pair"), strict=False):
         if name not in columns:
-            raise DataError(f"{missing_column(str(name), [*map(str, columns)])} ({option}= names the column)")
-    first, *second = (_cells(name, columns[name]) for name in names)
+            raise DataError(f"{missing_column(str(name), found)} ({option}= names the column)")
+    first, *second = (_cells(name, columns[name]) for name in wanted)
     return zip(first, second[0], strict=True) if second else first
 
 
@@ -90,7 +95,7 @@ def item_texts(given: object, *, pair: bool) -> Iterator[Text]:
         yield _pair(item, f"item {row}") if pair else _text(item, f"item {row}")
 
 
-def check_texts(bundle: Bundle, names: Sequence[str], *, pair: bool) -> None:
+def check_texts(bundle: Bundle, names: Sequence[str | None], *, pair: bool) -> None:
     """Refuse one column of texts for a model of pairs, and two for another.
 
     Raises:

@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
-from twil.data.tables import TEXT_COLUMN, OnError
+from twil.data.tables import OnError
 from twil.data.vectors import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
 from twil.errors import ConfigError, DataError
 from twil.predict.bundle import POOLED, TOKENS
+from twil.predict.cache import prepared
 from twil.predict.columns import ERROR_COLUMN, error_cells, free_name
 from twil.predict.embedder import Embedder
 from twil.predict.engine import WINDOW_ROWS, EngineOptions
-from twil.predict.events import Progress, Started, Summary
+from twil.predict.events import Preparing, Progress, Started, Summary
 from twil.predict.inputs import (
     Sources,
     check_on_error,
     check_shard,
     check_target,
+    found_text,
     open_tables,
     refuse_options,
     repeated_columns,
@@ -61,7 +63,7 @@ def embed_file(
     *,
     tokens: bool = False,
     normalize: bool | None = None,
-    text: str = TEXT_COLUMN,
+    text: str | None = None,
     id_column: str | None = None,
     file_column: str | None = None,
     keep: Sequence[str] = (),
@@ -73,7 +75,7 @@ def embed_file(
     resume: bool = False,
     overwrite: bool = False,
     **options: Unpack[EngineOptions],
-) -> Generator[Started | Progress | VectorSummary, None, None]:
+) -> Generator[Preparing | Started | Progress | VectorSummary, None, None]:
     """Compute the vectors of every row of a table, or of several, and tell on the way how far it is.
 
     A ``.npy`` holds float32 ``(rows, width)`` in the order of the input; the ids stand as lines in a file
@@ -86,11 +88,12 @@ def embed_file(
 
     Args:
         source: The table, ``-`` for standard input, or several tables.
-        model: An encoder's bundle, or an embedder made of one.
+        model: What an `Embedder` is made of, or one.
         target: Where the vectors go: a ``.npy`` or a ``.parquet``.
         tokens: Give a vector for each piece, not one a row (Parquet only).
         normalize: Give every vector the length 1; not where left out. An embedder says so itself.
-        text: The column with the text.
+        text: The column with the text. When left out: `TEXT`, else the only one of
+            `text`, `tweet`, `full_text`, `content` and `review`.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
         file_column: A column for the path of each row's table, as it is given in `source` (Parquet only).
         keep: Columns of the input to repeat (Parquet only).
@@ -106,7 +109,8 @@ def embed_file(
             has its own.
 
     Yields:
-        `Started`, then `Progress` a few times a second, and last `VectorSummary`.
+        `Preparing` where the model is no bundle, `Started`, then `Progress` a few times a second, and last
+        `VectorSummary`.
 
     Raises:
         ConfigError: `on_error` is unknown, an embedder is given options, the target cannot hold what is
@@ -117,22 +121,22 @@ def embed_file(
         ProviderError: The provider asked for cannot be had.
     """
     if isinstance(model, Embedder):
-        said = {} if normalize is None else {"normalize": normalize}
-        refuse_options({**said, **options}, "an embedder")
+        given = {} if normalize is None else {"normalize": normalize}
+        refuse_options({**given, **options}, "an embedder")
     check_shard(shard, source)
     check_on_error(on_error)
     array = _holds_array(target, tokens=tokens, more={"--keep": keep, "--file-column": file_column})
     state = PartialRun(Path(target), resume=resume, overwrite=overwrite)
     with state:
         reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-        tables, found_id = open_tables(source, (text,), id_column, keep, **reading)
+        tables, texts, found_id = open_tables(source, (text,), id_column, keep, **reading)
         check_target(source, target)
         ids = _ids_file(source, Path(target), found_id) if array else None
         if isinstance(model, Embedder):
             embedder = model
         else:
             options.setdefault("side_by_side", True)
-            embedder = Embedder(model, normalize=bool(normalize), **options)
+            embedder = Embedder((yield from prepared(model, "encoder")), normalize=bool(normalize), **options)
         wanted = shard_rows(shard, tables)
         repeated = list(repeated_columns(found_id, file_column, keep))
         made = [
@@ -155,8 +159,10 @@ def embed_file(
             else VectorTableWriter(target, repeated, made, width)
         )
         resumed = state.open(settings, beside=ids)
-        work = Work(embedder, (text,), gather, state, output=output, pieces=tokens)
-        yield announced(embedder, tables, () if array else (*repeated, *made), found_id, resumed=resumed)
+        work = Work(embedder, texts, gather, state, output=output, pieces=tokens)
+        columns = () if array else (*repeated, *made)
+        found = found_text(text, texts[0])
+        yield announced([embedder], tables, columns, found_id, found_text=found, resumed=resumed)
         with cancelled_pool(embedder.workers) as pool, writer:
             for window in work.windows(tables, size, wanted, pool):
                 values = (yield from work.finish(window)).values

@@ -9,7 +9,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twil.data.prefetch import prefetched
 from twil.data.rows import Rows
@@ -24,6 +27,24 @@ from twil.text.tokenizer import Encoded
 
 PROGRESS_SECONDS = 0.2
 """Between two words of progress."""
+
+
+class TextEngine(Protocol):
+    """What turns texts into answers: an `Engine`, or several of them as one."""
+
+    def encode(self, texts: Sequence[Text]) -> Encoded:
+        """Turn texts into ids."""
+        ...
+
+    def submit(
+        self, encoded: Encoded, pool: Executor, output: str | None = None
+    ) -> list[Future[OutputBatch]]:
+        """Have encoded texts computed by a pool."""
+        ...
+
+    def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
+        """Tell per row whether it holds nothing to read."""
+        ...
 
 
 @dataclass
@@ -53,7 +74,7 @@ class Window:
         """The texts that are asked for."""
         return slice(bisect_left(self.good, self.own.start), bisect_left(self.good, self.own.stop))
 
-    def start(self, engine: Engine, pool: Executor, output: str | None = None) -> None:
+    def start(self, engine: TextEngine, pool: Executor, output: str | None = None) -> None:
         """Have the batches computed."""
         if self.kept is None:
             assert self.encoded is not None
@@ -61,7 +82,7 @@ class Window:
 
 
 def begun_ahead(
-    windows: Iterable[Window], engine: Engine, pool: Executor, output: str | None = None, *, stream: bool
+    windows: Iterable[Window], engine: TextEngine, pool: Executor, output: str | None = None, *, stream: bool
 ) -> Iterator[Window]:
     """Yield windows in order, each of which is computed while the one before is awaited and written.
 
@@ -144,9 +165,16 @@ class Tally:
 
 
 def announced(
-    engine: Engine, tables: TableSet, columns: Sequence[str], id_column: str | None, *, resumed: bool
+    engines: Sequence[Engine],
+    tables: TableSet,
+    columns: Sequence[str],
+    id_column: str | None,
+    *,
+    found_text: str | None,
+    resumed: bool,
 ) -> Started:
-    """Say what is about to be done: by which model, where it runs, and what the output will hold."""
+    """Say what is about to be done: by which models, where they run, and what the output will hold."""
+    engine, *others = engines
     session = engine.session
     return Started(
         model=engine.bundle.folder,
@@ -158,4 +186,7 @@ def announced(
         id_column=id_column,
         resumed=resumed,
         files=len(tables.paths),
+        found_text=found_text,
+        bare=tables.bare,
+        others=tuple(other.bundle.folder for other in others),
     )

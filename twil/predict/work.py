@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from twil.data.table_sets import TableSet, TableWindow
 from twil.predict.answers import Answers
 from twil.predict.columns import good_rows
-from twil.predict.engine import Engine, OutputBatch
+from twil.predict.engine import OutputBatch
 from twil.predict.events import Progress
 from twil.predict.inputs import chosen_texts
 from twil.predict.partial import PartialRun
-from twil.predict.windows import Tally, Window, begun_ahead
+from twil.predict.windows import Tally, TextEngine, Window, begun_ahead
 from twil.text.tokenizer import Encoded
 
 Gather = Callable[[Encoded, Sequence[OutputBatch]], NDArray[np.float32]]
@@ -40,7 +40,7 @@ class Work:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TextEngine,
         texts: Sequence[str],
         gather: Gather,
         state: PartialRun | None,
@@ -95,6 +95,8 @@ class Work:
         for future in window.batches:
             batch = future.result()
             batches.append(batch)
+            if batch.member:  # a row is done when the first of several models has, which comes last
+                continue
             repeated[batch.rows] = batch.repeated
             yield from self.tally.count(int(((batch.rows >= own.start) & (batch.rows < own.stop)).sum()))
         window.batches.clear()

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
+from twil.predict.names import model_path, name_models
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_tables import shown_metrics
-from twil.reports.contestants import check_used, common_task, name_models, own_names
+from twil.reports.contestants import check_used, common_task, own_names
 from twil.scoring.metrics import higher_is_better, main_metric, score_logits
 from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.names import OF_LABEL
@@ -89,7 +90,8 @@ def compare(
         ProviderError: A bundle cannot run where it should.
     """
     _check_options(resamples, seed, order)
-    paths = models if isinstance(models, Mapping) else name_models(models)
+    named = models if isinstance(models, Mapping) else name_models(models)
+    paths = {name: model_path(model) for name, model in named.items()}
     if not paths:
         raise ConfigError("there is nothing to compare: name model folders or bundles")
     tasks = {name: read_task(path) for name, path in paths.items()}

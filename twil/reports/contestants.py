@@ -2,53 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from twil.errors import ConfigError
 from twil.task import Task
-
-
-def name_models(models: Sequence[str | Path]) -> dict[str, Path]:
-    """Name models, each unlike the others.
-
-    Args:
-        models: Each a path, or a text ``NAME=PATH``. One without a name is called as its folder, or by its
-            whole path where another folder is called so too.
-
-    Raises:
-        ConfigError: Two have been given the same name.
-    """
-    parts = [_split(model) for model in models]
-    named = {name: path for name, path in parts if name}
-    if len(named) < sum(bool(name) for name, _ in parts):
-        raise ConfigError("two models have the same name: give each another (NAME=PATH)")
-    unnamed = [path for name, path in parts if not name]
-    folders = Counter(path.name for path in set(unnamed))
-    found: dict[str, Path] = {}
-    for name, path in parts:
-        short = path.name if folders[path.name] == 1 and path.name else str(path)
-        found[name or _unlike(short, {*found, *named})] = path
-    return found
-
-
-def _split(model: str | Path) -> tuple[str, Path]:
-    name, equals, path = str(model).partition("=")
-    if isinstance(model, Path) or not equals or not name or not path or Path(model).exists():
-        return "", Path(model)
-    return name, Path(path)
-
-
-def _unlike(name: str, others: Collection[str]) -> str:
-    """Number a name where others have it, too."""
-    number = 2
-    unlike = name
-    while unlike in others:
-        unlike = f"{name} #{number}"
-        number += 1
-    return unlike
 
 
 def own_names(task: Task, names: Mapping[str, str]) -> dict[str, str]:

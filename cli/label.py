@@ -1,0 +1,130 @@
+"""`twil label`: what models say of a few texts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twil.cli.console import PROVIDERS, Display, make_table, show
+from twil.cli.rows import announce_default, follow_export, start_quickly
+from twil.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from twil.data.rows import Cells
+    from twil.predict.predictor import Prediction
+    from twil.task import Task
+
+STANDARD_INPUT = "-"
+BAR = 24  # characters of a probability of one
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+Answers = dict[str, list["Prediction"]]
+"""What each model says of the texts, by its name."""
+
+
+def command(
+    texts: Annotated[list[str], typer.Argument(help="The texts, each in quotes.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundle, a model folder, a name of twil models or of the hub; repeatable. "
+            "[dim]\\[TWIL_MODEL, else sentiment][/dim]",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all it may use][/dim]")
+    ] = None,
+    provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each text.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """Label the texts that are given; as TSV where the output is no terminal."""
+    if STANDARD_INPUT in texts:
+        raise ConfigError(
+            "twil label reads no pipe, but the words behind it: label a pipe with twil predict -"
+        )
+    start_quickly(threads)
+
+    from twil.predict.cache import prepared
+    from twil.predict.names import name_models
+    from twil.predict.predictor import Predictor
+
+    answers: Answers = {}
+    tasks: dict[str, Task] = {}
+    with Display(quiet=quiet) as display:
+        for name, path in name_models(model or [announce_default(display)]).items():
+            bundle = follow_export(display, prepared(path, "classifier"))
+            where: Any = provider  # checked there
+            with Predictor(bundle, provider=where, threads=threads) as predictor:
+                if predictor.pair:
+                    raise DataError(f"{path} takes pairs of texts: label a table (twil predict --text-pair)")
+                answers[name], tasks[name] = predictor(texts), predictor.task
+        if cut := sum(prediction.truncated for told in answers.values() for prediction in told):
+            display.warn(f"texts cut at the longest row that the model reads: {cut:,}")
+    if as_json:
+        for row, text in enumerate(texts):
+            typer.echo(json.dumps(_as_dict(text, row, answers), ensure_ascii=False))
+    elif sys.stdout.isatty():
+        for row, text in enumerate(texts):
+            show(_bars(text, row, answers))
+    else:
+        altered = _write_table(texts, answers, tasks)
+        if altered:
+            display.warn(f"cells whose tabs or line breaks became blanks: {altered:,}")
+
+
+def _write_table(texts: list[str], answers: Answers, tasks: dict[str, Task]) -> int:
+    """Write the columns of `twil predict` behind the texts; count the cells that TSV cannot hold."""
+    from twil.data.tables import TEXT_COLUMN, TableWriter
+    from twil.predict.columns import output_columns
+
+    columns = output_columns(tasks if len(tasks) > 1 else next(iter(tasks.values())), [TEXT_COLUMN])
+    cells: list[Cells] = [texts]
+    for name, told in answers.items():
+        if tasks[name].kind == "regression":
+            cells.append([prediction.value or 0.0 for prediction in told])
+            continue
+        cells.append([prediction.label for prediction in told])
+        cells += [[prediction.probabilities[label] for prediction in told] for label in tasks[name].labels]
+    with TableWriter("-", columns) as writer:
+        writer.write(dict(zip(columns, cells, strict=True)))
+    return writer.altered
+
+
+def _as_dict(text: str, row: int, answers: Answers) -> dict[str, Any]:
+    """Describe what is said of a text in JSON's types; of several models each under its name."""
+    told = {name: _told(predictions[row]) for name, predictions in answers.items()}
+    return {"text": text, **(told if len(told) > 1 else next(iter(told.values())))}
+
+
+def _told(prediction: Prediction) -> dict[str, Any]:
+    if prediction.value is not None:
+        return {"value": prediction.value}
+    return {"label": prediction.label, "probabilities": prediction.probabilities}
+
+
+def _bars(text: str, row: int, answers: Answers) -> RenderableType:
+    """Draw what is said of a text, the likeliest label first; those that hold are marked."""
+    rows: list[list[object]] = []
+    for name, predictions in answers.items():
+        prediction, first = predictions[row], name if len(answers) > 1 else ""
+        if prediction.value is not None:
+            rows.append([first, "", "value", "", prediction.value])
+        ranked = sorted(prediction.probabilities.items(), key=lambda entry: -entry[1])
+        for label, probability in ranked:
+            mark = "▸" if label in prediction.labels else ""
+            rows.append([first, mark, label, _bar(probability), probability])
+            first = ""
+    return make_table(text, [""] * 5, rows)
+
+
+def _bar(share: float) -> str:
+    whole, rest = divmod(round(share * 8 * BAR), 8)
+    return "█" * whole + (_EIGHTHS[rest] if rest else "")

@@ -1,0 +1,102 @@
+"""`twil models`: the models that can be named, and those that were exported into the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twil.cli.console import Display, make_table, show, show_json
+from twil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from twil.predict.cache import CachedModel
+    from twil.predict.catalogue import PublishedModel, ShippedModel
+
+REMOVE = "remove"
+
+
+def command(
+    action: Annotated[str | None, typer.Argument(help="remove, of the cache.", metavar="[remove]")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="What to remove, as the list names it.", metavar="[NAME]...")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="With remove: all that the cache holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+) -> None:
+    """List the models that can be named: those of twil, exported ones, and known ones of the hub."""
+    if action == REMOVE:
+        with Display(quiet=quiet) as display:
+            _remove(display, names or [], everything=everything)
+        return
+    if action is not None:
+        raise ConfigError(f"there is nothing to be done called '{action}': twil models lists, or add remove")
+    if everything:
+        raise ConfigError("--all would have no effect: only with twil models remove")
+
+    from twil.predict.cache import cache_folder, cached_models
+    from twil.predict.catalogue import PUBLISHED, shipped_models
+
+    shipped, cached = shipped_models(), cached_models()
+    if as_json:
+        show_json(
+            {
+                "shipped": [model.as_dict() for model in shipped],
+                "cache": {"folder": str(cache_folder()), "models": [model.as_dict() for model in cached]},
+                "hub": [model.as_dict() for model in PUBLISHED],
+            }
+        )
+        return
+    _show_shipped(shipped)
+    _show_cached(cached, f"exported once, in {cache_folder()}")
+    _show_published(PUBLISHED)
+
+
+def _remove(display: Display, names: list[str], *, everything: bool) -> None:
+    from twil.predict.cache import cached_names, remove_cached
+
+    if everything == bool(names):
+        raise ConfigError("say what to remove: names that twil models lists, or --all")
+    for name in cached_names() if everything else names:
+        display.line(f"removed {name}, {_megabytes(remove_cached(name))}")
+
+
+def _show_shipped(models: list[ShippedModel]) -> None:
+    title = "come with twil" if models else "come with twil: none with this one"
+    rows = [
+        [
+            model.name,
+            ", ".join(model.labels) or model.kind,
+            " ".join((model.precision, *model.facts.values())),
+            _megabytes(model.size),
+        ]
+        for model in models
+    ]
+    show(make_table(title, ["name", "gives", "", "size"] if rows else [], rows, figures=["size"]))
+
+
+def _show_cached(models: list[CachedModel], title: str) -> None:
+    """Show a line for what each is called, and one for where it is from: paths are long."""
+    rows = [
+        row
+        for model in models
+        for row in (
+            [model.name, model.kind, model.made[:10], _megabytes(model.size)],
+            [f"  of {model.model}{f' at {model.revision[:12]}' if model.revision else ''}", "", "", ""],
+        )
+    ]
+    columns = ["name", "gives", "made", "size"] if rows else []
+    show(make_table(title if rows else f"{title}: none", columns, rows, figures=["size"]))
+
+
+def _show_published(models: tuple[PublishedModel, ...]) -> None:
+    show(make_table("on the hub, for Spanish tweets (exported once when they are named)", [], []))
+    for model in models:
+        told = [["gives", model.task], ["texts", model.preparation]]
+        told += [["published", f"{model.score} ({model.source})"]] if model.score else []
+        show(make_table(f"  {model.name}", ["", ""], [[f"    {name}", value] for name, value in told]))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

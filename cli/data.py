@@ -50,17 +50,17 @@ def command(
 
     if task not in (known := (*get_args(TaskKind), "stance")):
         raise ConfigError(f"there is no task '{task}': choose one of {', '.join(known)}")
-    options = OverviewOptions(
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked above
-        tokenizer=_find_tokenizer(model, tokenizer),
-        max_length=max_length,
-        header=not no_header,
-        format=input_format,
-    )
     with Display(quiet=quiet) as display:
+        options = OverviewOptions(
+            text=text,
+            text_pair=text_pair,
+            label=label,
+            task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked above
+            tokenizer=_find_tokenizer(model, tokenizer),
+            max_length=max_length,
+            header=not no_header,
+            format=input_format,
+        )
         for event in survey(files, options):
             if isinstance(event, Overview):
                 found = event

@@ -23,7 +23,7 @@ STANDARD_INPUT = "-"
 BAR = 24  # characters of a probability of one
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
-Answers = dict[str, list["Prediction"]]
+Predictions = dict[str, list["Prediction"]]
 """What each model says of the texts, by its name."""
 
 
@@ -56,7 +56,7 @@ def command(
     from twil.predict.names import name_models
     from twil.predict.predictor import Predictor
 
-    answers: Answers = {}
+    predicted: Predictions = {}
     tasks: dict[str, Task] = {}
     with Display(quiet=quiet) as display:
         for name, path in name_models(model or [announce_default(display)]).items():
@@ -65,29 +65,29 @@ def command(
             with Predictor(bundle, provider=where, threads=threads) as predictor:
                 if predictor.pair:
                     raise DataError(f"{path} takes pairs of texts: label a table (twil predict --text-pair)")
-                answers[name], tasks[name] = predictor(texts), predictor.task
-        if cut := sum(prediction.truncated for told in answers.values() for prediction in told):
+                predicted[name], tasks[name] = predictor(texts), predictor.task
+        if cut := sum(prediction.truncated for told in predicted.values() for prediction in told):
             display.warn(f"texts cut at the longest row that the model reads: {cut:,}")
     if as_json:
         for row, text in enumerate(texts):
-            typer.echo(json.dumps(_as_dict(text, row, answers), ensure_ascii=False))
+            typer.echo(json.dumps(_as_dict(text, row, predicted), ensure_ascii=False))
     elif sys.stdout.isatty():
         for row, text in enumerate(texts):
-            show(_bars(text, row, answers))
+            show(_bars(text, row, predicted))
     else:
-        altered = _write_table(texts, answers, tasks)
+        altered = _write_table(texts, predicted, tasks)
         if altered:
             display.warn(f"cells whose tabs or line breaks became blanks: {altered:,}")
 
 
-def _write_table(texts: list[str], answers: Answers, tasks: dict[str, Task]) -> int:
+def _write_table(texts: list[str], predicted: Predictions, tasks: dict[str, Task]) -> int:
     """Write the columns of `twil predict` behind the texts; count the cells that TSV cannot hold."""
     from twil.data.tables import TEXT_COLUMN, TableWriter
     from twil.predict.columns import output_columns
 
     columns = output_columns(tasks if len(tasks) > 1 else next(iter(tasks.values())), [TEXT_COLUMN])
     cells: list[Cells] = [texts]
-    for name, told in answers.items():
+    for name, told in predicted.items():
         if tasks[name].kind == "regression":
             cells.append([prediction.value or 0.0 for prediction in told])
             continue
@@ -98,9 +98,9 @@ def _write_table(texts: list[str], answers: Answers, tasks: dict[str, Task]) -> 
     return writer.altered
 
 
-def _as_dict(text: str, row: int, answers: Answers) -> dict[str, Any]:
+def _as_dict(text: str, row: int, predicted: Predictions) -> dict[str, Any]:
     """Describe what is said of a text in JSON's types; of several models each under its name."""
-    told = {name: _told(predictions[row]) for name, predictions in answers.items()}
+    told = {name: _told(predictions[row]) for name, predictions in predicted.items()}
     return {"text": text, **(told if len(told) > 1 else next(iter(told.values())))}
 
 
@@ -110,11 +110,11 @@ def _told(prediction: Prediction) -> dict[str, Any]:
     return {"label": prediction.label, "probabilities": prediction.probabilities}
 
 
-def _bars(text: str, row: int, answers: Answers) -> RenderableType:
+def _bars(text: str, row: int, predicted: Predictions) -> RenderableType:
     """Draw what is said of a text, the likeliest label first; those that hold are marked."""
     rows: list[list[object]] = []
-    for name, predictions in answers.items():
-        prediction, first = predictions[row], name if len(answers) > 1 else ""
+    for name, predictions in predicted.items():
+        prediction, first = predictions[row], name if len(predicted) > 1 else ""
         if prediction.value is not None:
             rows.append([first, "", "value", "", prediction.value])
         ranked = sorted(prediction.probabilities.items(), key=lambda entry: -entry[1])

@@ -77,25 +77,24 @@ def _show_shipped(models: list[ShippedModel]) -> None:
 
 
 def _show_cached(models: list[CachedModel], title: str) -> None:
-    """Show a line for what each is called, and one for where it is from: paths are long."""
-    rows = [
-        row
-        for model in models
-        for row in (
-            [model.name, model.kind, model.made[:10], _megabytes(model.size)],
-            [f"  of {model.model}{f' at {model.revision[:12]}' if model.revision else ''}", "", "", ""],
-        )
-    ]
-    columns = ["name", "gives", "made", "size"] if rows else []
-    show(make_table(title if rows else f"{title}: none", columns, rows, figures=["size"]))
+    show(make_table(title if models else f"{title}: none", [], []))
+    for model in models:
+        revision = f" at {model.revision[:12]}" if model.revision else ""
+        told = [["of", f"{model.model}{revision}"], ["gives", model.kind]]
+        _show_facts(model.name, [*told, ["made", f"{model.made[:10]}, {_megabytes(model.size)}"]])
 
 
 def _show_published(models: tuple[PublishedModel, ...]) -> None:
     show(make_table("on the hub, for Spanish tweets (exported once when they are named)", [], []))
     for model in models:
         told = [["gives", model.task], ["texts", model.preparation]]
-        told += [["published", f"{model.score} ({model.source})"]] if model.score else []
-        show(make_table(f"  {model.name}", ["", ""], [[f"    {name}", value] for name, value in told]))
+        published = [["published", f"{model.score} ({model.source})"]] if model.score else []
+        _show_facts(model.name, [*told, *published])
+
+
+def _show_facts(name: str, facts: list[list[str]]) -> None:
+    """Show a model under its name; names and places are too long for cells."""
+    show(make_table(f"  {name}", ["", ""], [[f"    {fact}", value] for fact, value in facts]))
 
 
 def _megabytes(size: int) -> str:

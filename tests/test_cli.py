@@ -28,7 +28,7 @@ from twil.task import Task
 ORIGINAL = Path(__file__).parent / "data" / "original"
 COMMANDS = (
     *("demo", "vocab", "import", "finetune", "search", "evaluate", "compare", "export", "predict"),
-    *("embed", "benchmark", "doctor"),
+    *("embed", "label", "benchmark", "models", "doctor"),
 )
 
 Run = Callable[..., tuple[int, str, str]]

@@ -36,7 +36,7 @@ class Started:
         files: How many tables are read.
         found_text: The column of the texts, where none was named and it is not `TEXT`.
         bare: Whether each line of standard input is a text, as it has no header.
-        others: The folders of further models, whose answers stand behind.
+        others: The folders of further models, whose columns stand behind.
     """
 
     model: Path

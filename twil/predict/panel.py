@@ -89,7 +89,7 @@ class Panel:
         return np.concatenate([predictor.gather(ids, done) for predictor, ids, done in members], axis=1)
 
     def settings(self, window_rows: int) -> Mapping[str, str]:
-        """Say what decides every digit of the answers, as `run_settings` does of one model."""
+        """Say what decides every digit of the logits, as `run_settings` does of one model."""
         own = [run_settings(predictor, window_rows) for predictor in self.predictors]
         return {key: "\n".join(settings[key] for settings in own) for key in own[0]}
 

@@ -30,7 +30,7 @@ PROGRESS_SECONDS = 0.2
 
 
 class TextEngine(Protocol):
-    """What turns texts into answers: an `Engine`, or several of them as one."""
+    """What computes texts: an `Engine`, or several of them as one."""
 
     def encode(self, texts: Sequence[Text]) -> Encoded:
         """Turn texts into ids."""

@@ -31,7 +31,7 @@ from twil.version import __version__
 CACHE_VARIABLE = "TWIL_CACHE"
 """The variable of the environment that names another folder for the cache."""
 OPTIONS = ("--onnx", "--optimize", "--precision", "fp32")
-"""How models are exported: in the arithmetic that they were trained in, which keeps every answer."""
+"""How models are exported: in the arithmetic that they were trained in, which keeps every prediction."""
 
 _RECORD = "made.json"
 _DECIDES = (".json", ".txt", ".model", ".codes", ".safetensors", ".bin")

@@ -26,7 +26,7 @@ class Started:
 
     Attributes:
         model: The bundle's folder.
-        precision: The arithmetic of its graph.
+        precision: The arithmetic of its graph; of several models fp16 where one has it.
         provider: Where the model really runs.
         reason: Why ``auto`` took this provider; empty where it was asked for.
         threads: CPU threads.

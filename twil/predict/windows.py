@@ -176,9 +176,10 @@ def announced(
     """Say what is about to be done: by which models, where they run, and what the output will hold."""
     engine, *others = engines
     session = engine.session
+    precisions = [each.bundle.manifest.precision for each in engines]
     return Started(
         model=engine.bundle.folder,
-        precision=engine.bundle.manifest.precision,
+        precision="fp16" if "fp16" in precisions else precisions[0],  # which is slower on a CPU
         provider=session.provider,
         reason=session.reason,
         threads=engine.threads,

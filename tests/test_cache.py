@@ -232,7 +232,7 @@ def test_the_cache_is_listed_and_its_models_are_removed_by_name(
     assert (kept["name"], kept["model"]) == (entry.name, str(model))
     shown = run("models")[1]
     assert entry.name in shown
-    assert f"of {model}" in shown
+    assert f"of{model}".replace(" ", "") in "".join(shown.split())  # which a narrow page folds
     assert run("models", "remove", entry.name)[0] == 0
     assert left() == []
 

@@ -146,10 +146,11 @@ def test_a_default_that_does_not_come_with_twil_is_told(
         (["embed", "tweets.tsv", "-m", "twil-vectors", "-o", "v.npy"], "wrote v.npy"),
         (["evaluate", "sentiment", "labelled.tsv"], "sentiment on labelled.tsv"),
         (["compare", "labelled.tsv", "sentiment", "other=sentiment", "--resamples", "100"], "other"),
+        (["benchmark", "sentiment", "--batch", "1", "--length", "4", "--rounds", "5"], "sentiment"),
         (["data", "tweets.tsv", "-m", "emotion"], ""),
         (["fill-mask", "sentiment", "un [MASK]"], "which fills no masks"),
         (["predict", "tweets.tsv", "-m", "twil-vectors"], "is an encoder, which gives vectors"),
-        (["evaluate", "sentimnt", "labelled.tsv"], "did you mean sentiment?"),
+        (["evaluate", "sentiment!", "labelled.tsv"], "did you mean sentiment?"),
     ],
 )
 def test_other_commands_know_the_names_too(run: Run, command: Sequence[str], expected: str) -> None:

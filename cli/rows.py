@@ -101,7 +101,6 @@ def _show_start(display: Display, started: Started) -> None:
         display.warn("standard input has no header: each line is a text (or name its --input-format)")
     elif started.id_column is None:
         display.warn("there is no column ID (or name one with --id): rows keep their order only")
-
     show_found_text(display, started.found_text)
 
 

@@ -106,20 +106,20 @@ def command(
 
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)
-        with teacher_bundle(run.data.teacher, head, display) as bundle:
-            events = distill(
-                run,
-                bundle,
-                output,
-                store=store,
-                resume=resume,
-                overwrite=force,
-                device=device,
-                should_stop=view.should_stop,
-            )
-            finished = view.follow(events, resume=resume)
-            if finished is not None and speaks() and not quiet:
-                show(side_by_side(bundle, finished, run))
+        bundle = teacher_bundle(run.data.teacher, head, display)  # type: ignore[arg-type]  # one of them
+        events = distill(
+            run,
+            bundle,
+            output,
+            store=store,
+            resume=resume,
+            overwrite=force,
+            device=device,
+            should_stop=view.should_stop,
+        )
+        finished = view.follow(events, resume=resume)
+        if finished is not None and speaks() and not quiet:
+            show(side_by_side(bundle, finished, run))
     if finished is None:
         display.line("continue with the same command and --resume")
         raise KeyboardInterrupt

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import cast
 
 from rich.console import RenderableType
 
 from twil.cli.console import Display, StopSignal, format_bytes, format_seconds, make_table
+from twil.cli.rows import follow_export
 from twil.config.distillation import DistillConfig
 from twil.data.labelled import LabelledColumns, read_labelled
 from twil.errors import ConfigError
 from twil.export.bundle import export_onnx
 from twil.machine import peak_memory
-from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
+from twil.predict.bundle import POOLED, Kind, open_bundle
+from twil.predict.cache import prepared
 from twil.predict.engine import Engine
 from twil.predict.predictor import Predictor
 from twil.scoring.metrics import main_metric, metrics_of, score_logits
@@ -148,23 +148,20 @@ class DistillationView:
         return f"dev loss {event.metrics['loss']:.4f}  {scores}"
 
 
-@contextmanager
-def teacher_bundle(teacher: Path, head: str | None, display: Display) -> Iterator[Path]:
-    """Give the bundle of a teacher: itself, or one that is exported of its model folder and then removed."""
-    if is_bundle(teacher):
-        kind = open_bundle(teacher).manifest.kind
-        if head not in (None, kind):
-            raise ConfigError(
-                f"{teacher} is a bundle of kind {kind}, which says nothing else: give the model folder that "
-                "it was exported from"
-            )
-        yield teacher
-        return
-    with TemporaryDirectory(prefix="twil-teacher-") as folder:
-        display.update(f"exporting {teacher}")
-        bundle = Path(folder) / "teacher"
-        export_onnx(teacher, bundle, head=cast("Kind | None", head), optimize=True)
-        yield bundle
+def teacher_bundle(teacher: Path, head: Kind | None, display: Display) -> Path:
+    """Give the bundle of a teacher: itself, or the one that is kept of its model folder.
+
+    Raises:
+        ConfigError: It is a bundle that gives something else than what is to be learned.
+    """
+    bundle = follow_export(display, prepared(teacher, head))
+    kind = open_bundle(bundle).manifest.kind
+    if head not in (None, kind):
+        raise ConfigError(
+            f"{teacher} is a bundle of kind {kind}, which says nothing else: give the model folder that it "
+            "was exported from"
+        )
+    return bundle
 
 
 def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillConfig) -> RenderableType:

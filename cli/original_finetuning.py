@@ -10,6 +10,7 @@ from twil.cli.console import Display
 from twil.config.original.finetuning import read_original_finetuning
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.errors import ConfigError
+from twil.shipped import ENCODER
 
 ENDING = ".json"
 
@@ -35,7 +36,10 @@ def read_run(
             raise ConfigError(f"{train} is a configuration, and {config} is another: give one of them")
         config, options = train, {**options, "data": {**options["data"], "train": None}}
     if config is None or config.suffix != ENDING:
-        return finetune_config(config, options, settings)
+        run = finetune_config(config, options, settings)
+        if str(run.model.folder) == ENCODER:
+            display.line(f"starting from {ENCODER}, the encoder that comes with twil")
+        return run
     original = read_original_finetuning(config)
     run = finetune_config(config, options, settings, held=original.config)
     _check_files(run, config)

@@ -14,8 +14,10 @@ import pytest
 import torch
 from conftest import write_rows
 from safetensors.torch import save_file
+from tuning import twil_command
 
 import twil
+from twil import shipped
 from twil.config.loop import OptimiserConfig
 from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
 from twil.errors import ConfigError, DataError, ModelError, ModelWarning, TwilError
@@ -444,6 +446,22 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
     assert events[-1].test == events[-1].dev
     train = json.loads((tmp_path / "second" / "run.json").read_text())["config"]["train"]
     assert (train["lr"], train["head_rate"]) == (3e-4, 10.0), "that of 128 hidden numbers, and a new head"
+
+
+def test_the_encoder_that_comes_with_twil_is_tuned_where_no_model_is_named(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(finetune(config(epochs=1), tmp_path / "twil-es"))
+    sets = config().data
+    words = ["finetune", sets.train, "--dev", sets.dev, "--epochs", 1, "-o", tmp_path / "model"]
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
+    assert "give either a model folder" in twil_command(*words).output
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    done = twil_command(*words)
+    assert done.exit_code == 0, done.output
+    assert "starting from twil-es, the encoder that comes with twil" in done.output
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["config"]["model"]["folder"], record["hub"]) == ("twil-es", None)
 
 
 def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(

@@ -22,6 +22,7 @@ from twil.config.model import (
 )
 from twil.config.settings import overridden, put_together, read_toml
 from twil.errors import ConfigError
+from twil.shipped import ENCODER, shipped_model
 from twil.task import Task, TaskKind
 
 TaskName = Literal["class", "multi-label", "regression", "stance"]
@@ -160,6 +161,15 @@ class StartConfig(OriginConfig):
     def source(self) -> Path | None:
         """The folder or the file that the run starts from."""
         return self.folder or self.tokenizer or (self.original.weights if self.original else None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_somewhere(cls, value: Any) -> Any:
+        """Start from the encoder that comes with twil, where nothing says otherwise."""
+        named = isinstance(value, dict) and value.keys() & {"folder", "init", "encoder", "original"}
+        if not isinstance(value, dict) or named or not shipped_model(ENCODER):
+            return value
+        return {**value, "folder": ENCODER}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -37,7 +37,7 @@ from twil.model.twilbert import MODEL_TYPE, TWilBERT
 from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_weights
 from twil.model.weights import check_finite, weights_files
 from twil.predict.bundle import is_bundle
-from twil.shipped import shipped_names
+from twil.shipped import shipped_model, shipped_names
 from twil.storage import LFS_POINTER, atomic_folder, is_lfs_pointer, read_json, sha256, write_json
 from twil.task import Task
 from twil.text.preparation import NONE, check_name, find_preparation
@@ -229,7 +229,7 @@ def describe(path: str | Path, preparation: str | None = None) -> Description:
             )
         return Description(folder, shape.task, shape.as_dict(), twilbert=shape)
     hub = HubDescription.parse(folder / CONFIG, value, read_modules(_locate_root(path)))
-    name = "" if Path(path).is_dir() else Path(path).as_posix()
+    name = "" if _locate_root(path) == Path(path) else Path(path).as_posix()
     hub = replace(hub, name=name, preparation=preparation)
     if hub.own:
         hub = replace(hub, own_pieces=_has_own_pieces(folder, hub.own))
@@ -239,7 +239,7 @@ def describe(path: str | Path, preparation: str | None = None) -> Description:
 
 
 def locate(path: str | Path) -> Path:
-    """Find a model folder: where the path says, else on the hub, downloaded once.
+    """Find a model folder: where the path says, else with twil, else on the hub, downloaded once.
 
     Of a sentence-transformers folder it is that of the encoder, which may have one of its own.
 
@@ -254,6 +254,8 @@ def _locate_root(path: str | Path) -> Path:
     folder = Path(path)
     if folder.is_dir():
         return folder
+    if (shipped := shipped_model(str(path))) is not None:
+        return shipped
     # A name within a folder of this machine is a slip, and no name on the hub.
     local = len(folder.parts) > 1 and Path(folder.parts[0]).is_dir()
     if local or folder.exists() or not is_hub_name(folder.as_posix()):
@@ -265,12 +267,12 @@ def _locate_root(path: str | Path) -> Path:
 
 
 def hub_origin(path: str | Path | None) -> dict[str, str] | None:
-    """Name the model of the hub that a path stands for, and its revision; None of a folder, or of no path.
+    """Name the model of the hub that a path stands for, and its revision; None of another, or of no path.
 
     Raises:
         ModelError: There is no such model.
     """
-    if path is None or Path(path).is_dir():
+    if path is None or Path(path).is_dir() or shipped_model(str(path)):
         return None
     return {"name": Path(path).as_posix(), "revision": _locate_root(path).name}
 

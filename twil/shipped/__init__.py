@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+ENCODER = "twil-es"
+"""The name of the encoder that is fine-tuned where no model is named."""
 _ALWAYS = "tokenizer.json"  # in a bundle and in a model folder
 
 

@@ -35,6 +35,7 @@ from twil.model.folder import describe, hub_origin, load_with_tokenizer, save, w
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
+from twil.predict.names import model_path
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
 from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
@@ -208,11 +209,11 @@ class _Run:
             limit=data.limit,
         )
         self.counts = self.texts.count()
-        for name, file in (("dev", data.dev), ("test", data.test)):
-            if shared := getattr(self.counts, name):
+        for name, rows in self.sets.items():
+            if shared := getattr(self.counts, name, 0):
                 raise DataError(
-                    f"{shared:,} of the texts are those of {file}, on which the student is to be measured: "
-                    f"leave them out (--without {file})",
+                    f"{shared:,} of the texts are those of {rows.path}, on which the student is to be "
+                    f"measured: leave them out (--without {rows.path})",
                     file=data.texts[0],
                 )
 
@@ -451,7 +452,7 @@ def make_student(
     student = TWilBERT(ModelConfig(encoder=shape, classifier=classifier, task=task and task.undecided))
     set_max_length(tokenizer, min(max_length(tokenizer) or shape.max_positions, shape.max_positions))
     if origins is not None and chosen.embeddings == "teacher":
-        if is_bundle(config.data.teacher):
+        if is_bundle(model_path(config.data.teacher)):
             warnings.warn(
                 f"{config.data.teacher} is a bundle, whose embeddings cannot be taken over: the student "
                 "begins with new ones (give the model folder that it was exported from)",

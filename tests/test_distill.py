@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from conftest import write_rows
 from hub_models import FAMILIES, make_hub_folder, make_pieces, texts
 from processes import run_together
 from tokenizers import Tokenizer
+from torch import Tensor, nn
 from tuning import same_weights, twil_command
 
 import twil
-from twil.config.distillation import DistillConfig, distill_config
+from twil.config.distillation import DistillConfig, ImitationConfig, distill_config
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
 from twil.errors import ConfigError, DataError, ModelError, ModelWarning
@@ -33,6 +35,7 @@ from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import SPECIAL, check_own, encode
 from twil.train.distillation import DistillationStarted, distill
+from twil.train.imitation import AnswerImitation, TaughtBatch, VectorImitation
 from twil.train.loop import Interrupted, StepDone
 from twil.train.teacher import Asked
 
@@ -195,6 +198,75 @@ def test_a_student_learns_the_answers_of_a_classifier(task: Task, tweets: Path, 
     assert (model.task, model.pooling) == (task, "avg")
     if task.kind != "regression":
         assert events[-1].metrics["agreement"] > 0.6
+
+
+class Fixed(nn.Module):
+    """A student that gives the same whatever it reads."""
+
+    def __init__(self, given: Tensor) -> None:
+        super().__init__()
+        self.given = nn.Parameter(given)
+        self.architecture = SimpleNamespace(hidden=given.shape[-1])
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.given
+
+    encode = forward
+
+
+def batch_of(answers: Tensor, tokens: Tensor) -> TaughtBatch:
+    ids, nothing = torch.ones(len(answers), 2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    places = torch.arange(len(tokens))
+    return TaughtBatch(ids, ids, answers, places, tokens, nothing, torch.zeros(0), torch.ones(()))
+
+
+@pytest.mark.parametrize("task", [POLARITY, MOODS, DEGREE], ids=lambda task: task.kind)
+def test_answers_are_compared_on_the_students_device_and_under_autocast(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("unsafe to autocast")
+
+    monkeypatch.setattr("torch.nn.functional.binary_cross_entropy", refused)  # as CUDA's autocast does
+    answers = torch.zeros(3, task.outputs)
+    batch = batch_of(answers, torch.zeros(0, 1))
+    network = AnswerImitation(Fixed(answers), ImitationConfig(), task, 1.0)  # type: ignore[arg-type]
+    for device in map(torch.device, ("cpu", "meta")):  # where nothing is computed, and all must be
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            sums = network.to(device)(batch.to(device))
+        assert (sums.device, sums.dtype, sums.shape) == (device, torch.float32, (3,))
+
+
+@pytest.mark.parametrize("task", [POLARITY, MOODS], ids=lambda task: task.kind)
+def test_softened_answers_are_compared_by_their_divergence(task: Task) -> None:
+    ours, theirs = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[3.0, 0.0, -40.0]])
+    network = AnswerImitation(Fixed(ours), ImitationConfig(temperature=2), task, 1.0)  # type: ignore[arg-type]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network(batch_of(theirs, torch.zeros(0, 1)))[0].item()
+    if task.kind == "class":
+        p, q = ((logits / 2).double().softmax(-1) for logits in (theirs, ours))
+        expected = (p * (p / q).log()).sum()
+    else:
+        p, q = ((logits / 2).double().sigmoid() for logits in (theirs, ours))
+        expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
+    assert found == pytest.approx(4 * expected.item(), rel=1e-5)
+
+
+def test_how_alike_texts_are_is_compared_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(1)
+    hidden, vectors = (torch.randn(4, 2, 8, generator=generator) for _ in range(2))
+    network = VectorImitation(
+        Fixed(hidden),  # type: ignore[arg-type]
+        ImitationConfig(),
+        vectors[:, 0].numpy(),
+        vectors.flatten(0, 1).numpy(),
+    )
+    network.to_vectors.dense = nn.Identity()  # type: ignore[assignment]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network(batch_of(vectors[:, 0], vectors.flatten(0, 1)))[2].item()
+    ours, centred = hidden.mean(1), vectors[:, 0] - vectors[:, 0].mean(0)
+    alike = [torch.nn.functional.cosine_similarity(each[:, None], each, dim=-1) for each in (ours, centred)]
+    assert found == pytest.approx((alike[0] - alike[1]).square().mean(-1).sum().item(), rel=1e-5)
 
 
 def test_true_labels_count_beside_the_answers(classifier: Path, tweets: Path, tmp_path: Path) -> None:

@@ -17,13 +17,16 @@ from pydantic import (
 
 from twil.config.loop import LoopConfig, OptimiserConfig, Precision
 from twil.config.losses import LossConfig
-from twil.config.model import PRESETS, Probability, Section, explain
+from twil.config.model import PRESETS, Pooling, Probability, Section, explain
 from twil.config.settings import put_together, read_toml
 from twil.config.training import ClassifierChoice, OriginConfig
 from twil.errors import ConfigError
 
 STUDENT: dict[str, Any] = {"init": "small", "encoder": {"embedding_size": 128}}
 """What is drawn where no student is named: 4 layers of 256 on factorised embeddings."""
+
+STUDENT_POOLING: Pooling = "avg"
+"""How a student makes one vector of a text, whatever its teacher does: as its export will."""
 
 FRESH_STUDENT_LR, STUDENT_LR = 1e-3, 2e-4
 """Default peak learning rates: for a student drawn anew, and for one that is trained already."""

@@ -19,12 +19,13 @@ from tokenizers import Tokenizer
 from twil.config.distillation import (
     FRESH_STUDENT_LR,
     STUDENT_LR,
+    STUDENT_POOLING,
     DistillConfig,
     DistillLoopConfig,
     StudentConfig,
 )
 from twil.config.loop import LOG
-from twil.config.model import ModelConfig, Pooling
+from twil.config.model import ModelConfig
 from twil.config.training import StartConfig
 from twil.data.labelled import LabelledColumns, read_labelled
 from twil.data.teacher_store import SETTINGS, TeacherStore
@@ -51,8 +52,6 @@ from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_me
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 from twil.train.teacher import Asked, PupilTexts, Teacher, TextCounts, hash_files
-
-AVERAGE: Pooling = "avg"
 
 
 @dataclass(frozen=True)
@@ -287,14 +286,7 @@ class _Run:
     def _network(self, student: TextModel, store: TeacherStore) -> VectorImitation | AnswerImitation:
         objective = self.config.objective
         if self.teacher.task is None:
-            pooling: Pooling = (
-                AVERAGE
-                if self.teacher.pooling not in ("cls", "max", "concat")
-                else (
-                    self.teacher.pooling  # type: ignore[assignment]  # one of those
-                )
-            )
-            return VectorImitation(student, pooling, objective, *measure_vectors(store))
+            return VectorImitation(student, objective, *measure_vectors(store))
         some = store.take(range(min(len(store), 4096))).answers
         return AnswerImitation(student, objective, student.task, max(float(some.var()), 1e-12))
 
@@ -448,7 +440,7 @@ def make_student(
     if task is not None:
         classifier = chosen.classifier.apply(None)
         if chosen.classifier.pooling is None:
-            classifier = classifier.model_copy(update={"pooling": AVERAGE})
+            classifier = classifier.model_copy(update={"pooling": STUDENT_POOLING})
     student = TWilBERT(ModelConfig(encoder=shape, classifier=classifier, task=task and task.undecided))
     set_max_length(tokenizer, min(max_length(tokenizer) or shape.max_positions, shape.max_positions))
     if origins is not None and chosen.embeddings == "teacher":

@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from twil.config.distillation import DistillLoopConfig, ImitationConfig
-from twil.config.model import Pooling
+from twil.config.distillation import STUDENT_POOLING, DistillLoopConfig, ImitationConfig
 from twil.data.batching import length_batches, pad_batch
 from twil.data.permutation import Permutation
 from twil.data.samples import ranges
 from twil.data.teacher_store import TeacherStore
 from twil.errors import ModelError
-from twil.model.heads import pool, pooled_size
+from twil.model.heads import pool
 from twil.model.text_model import TextModel
 from twil.scoring.metrics import metrics_of, score_logits
 from twil.task import Task
@@ -174,8 +173,7 @@ class VectorImitation(nn.Module):
     """A student whose vectors are held to a teacher's: both are brought to one size, and compared.
 
     Args:
-        student: The student.
-        pooling: How it makes one vector of a text.
+        student: The student, whose vectors of texts are `STUDENT_POOLING` of those of their tokens.
         config: The weights of the terms.
         answers: Some of the teacher's vectors of texts, float ``(texts, W)``.
         tokens: Some of its vectors of tokens, float ``(tokens, E)``.
@@ -187,16 +185,15 @@ class VectorImitation(nn.Module):
     def __init__(
         self,
         student: TextModel,
-        pooling: Pooling,
         config: ImitationConfig,
         answers: NDArray[np.float32],
         tokens: NDArray[np.float32],
     ) -> None:
         super().__init__()
-        self.student, self.pooling, self.config = student, pooling, config
+        self.student, self.config = student, config
         hidden = student.architecture.hidden
         self.to_tokens = _Projection(hidden, tokens)
-        self.to_vectors = _Projection(pooled_size(pooling, hidden), answers)
+        self.to_vectors = _Projection(hidden, answers)
 
     def forward(self, batch: TaughtBatch) -> Tensor:
         """Sum the terms over a batch, float ``(5,)`` in the order of `SUMS`."""
@@ -205,7 +202,7 @@ class VectorImitation(nn.Module):
         token_cosine = F.cosine_similarity(tokens, their_tokens, dim=-1)
         token_loss = 1 - token_cosine + _error(tokens, their_tokens)
         ours, theirs = self.to_vectors(
-            pool(hidden, batch.attention_mask, self.pooling), batch.answers
+            pool(hidden, batch.attention_mask, STUDENT_POOLING), batch.answers
         )  # (B, W)
         vector_cosine = F.cosine_similarity(ours, theirs, dim=-1)
         vector_loss = 1 - vector_cosine + _error(ours, theirs)
@@ -293,12 +290,14 @@ class AnswerImitation(nn.Module):
     def _compare(self, logits: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
         """Compute each row's distance from the teacher's softened answer, and whether both say the same."""
         if self.task.kind == "regression":
-            return _error(logits, answers) / self.spread, torch.zeros(len(logits))
+            return _error(logits, answers) / self.spread, logits.new_zeros(len(logits))
         soft = self.config.temperature
         if self.task.kind == "multi-label":
             wanted = torch.sigmoid(answers / soft)
-            cross = F.binary_cross_entropy_with_logits(logits / soft, wanted, reduction="none")
-            entropy = F.binary_cross_entropy(wanted, wanted, reduction="none")
+            cross, entropy = (  # CUDA's autocast refuses the one that takes probabilities
+                F.binary_cross_entropy_with_logits(each / soft, wanted, reduction="none")
+                for each in (logits, answers)
+            )
             return (cross - entropy).mean(-1) * soft**2, ((logits > 0) == (answers > 0)).all(-1)
         wanted, ours = F.log_softmax(answers / soft, dim=-1), F.log_softmax(logits / soft, dim=-1)
         distance = F.kl_div(ours, wanted, reduction="none", log_target=True).sum(-1)
@@ -448,9 +447,10 @@ def _count(batches: Sequence[TaughtBatch]) -> Counts:
 
 
 def _likeness(vectors: Tensor) -> Tensor:
-    """Compute the cosine of every two vectors of ``(B, W)``: ``(B, B)``."""
+    """Compute the cosine of every two vectors of ``(B, W)``: ``(B, B)``, under autocast, too, in float32."""
     directions = F.normalize(vectors, dim=-1)
-    return directions @ directions.T
+    with torch.autocast(vectors.device.type, enabled=False):
+        return directions @ directions.T
 
 
 def _error(ours: Tensor, theirs: Tensor) -> Tensor:

@@ -35,9 +35,8 @@ Counts: TypeAlias = dict[str, float]
 
 TRIED_ROWS = 32
 """Of the training set, which tell whether a model that no other set was asked of gives numbers at all."""
-_YOUNG = (
-    10  # a mean over few steps holds the last tenth of them, so that what was drawn at first is left behind
-)
+_YOUNG = 10
+"""A mean over few steps is one of the last tenth of them, so that what was drawn at first is left behind."""
 
 
 @dataclass(frozen=True)

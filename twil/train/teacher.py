@@ -162,11 +162,6 @@ class Teacher:
             raise ConfigError(f"{path} reads pairs of texts, and students are taught single texts alone")
 
     @property
-    def pooling(self) -> str:
-        """How it makes one vector of a text; empty of a classifier."""
-        return self.bundle.manifest.pooling
-
-    @property
     def sha256(self) -> str:
         """A SHA-256 of its graph, weights and tokenizer."""
         files = self.bundle.manifest.files

@@ -24,20 +24,22 @@ import twil
 from twil.config.distillation import DistillConfig, ImitationConfig, distill_config
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
-from twil.errors import ConfigError, DataError, ModelError, ModelWarning
+from twil.errors import BusyError, ConfigError, DataError, ModelError, ModelWarning, TwilError
 from twil.machine import peak_memory
 from twil.model.folder import load_with_tokenizer
 from twil.predict.embedder import Embedder
+from twil.predict.engine import OutputBatch
 from twil.predict.predictor import Predictor
+from twil.storage import sole_writer
 from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
-from twil.text.tokenizer import SPECIAL, check_own, encode
+from twil.text.tokenizer import SPECIAL, Encoded, check_own, encode
 from twil.train.distillation import DistillationStarted, distill
 from twil.train.imitation import AnswerImitation, TaughtBatch, VectorImitation
 from twil.train.loop import Interrupted, StepDone
-from twil.train.teacher import Asked
+from twil.train.teacher import Asked, Teacher
 
 SHAPE = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "head_size": 8, "max_positions": 32}
 MOODS = Task("multi-label", ("alegría", "enfado", "miedo"))
@@ -286,7 +288,11 @@ def test_true_labels_count_beside_the_answers(classifier: Path, tweets: Path, tm
         labelled=labelled,
         dev=dev,
     )
-    events = run(config, tmp_path / "m")
+    events: list[Any] = []
+    for event in distill(config, classifier, tmp_path / "m"):
+        if isinstance(event, DistillationStarted):  # what was read counts, whatever becomes of the file
+            labelled.unlink()
+        events.append(event)
     started = of_kind(events, DistillationStarted)[0]
     assert (started.labelled, started.texts.blank, started.texts.repeated) == (17, 1, 1)
     first = [event for event in of_kind(events, StepDone) if event.epoch == 1]
@@ -296,15 +302,19 @@ def test_true_labels_count_beside_the_answers(classifier: Path, tweets: Path, tm
     assert events[-1].metrics["macro_f1"] > 0.5
 
 
-def test_a_teacher_is_asked_once_for_several_students(encoder: Path, tweets: Path, tmp_path: Path) -> None:
-    config, store = settings(encoder, tweets), tmp_path / "answers"
+def test_a_teacher_is_asked_once_for_several_students(classifier: Path, tweets: Path, tmp_path: Path) -> None:
+    config, store = settings(classifier, tweets), tmp_path / "answers"
+    with sole_writer(store), pytest.raises(BusyError, match="answers"):
+        run(config, tmp_path / "one", store=store)
     first = run(config, tmp_path / "one", store=store)
     assert [event.rows for event in of_kind(first, Asked)] == [32, 64, 90]
-    second = run(config, tmp_path / "two", store=store)
+    test = write_rows(tmp_path / "test.tsv", [("bien ayer", "POS"), ("mal ayer", "NEG")])
+    with sole_writer(store):  # a whole one is read alone
+        second = run(settings(classifier, tweets, test=test), tmp_path / "two", store=store)
     assert not of_kind(second, Asked)
     assert same_weights(tmp_path / "one", tmp_path / "two")
-    smaller = settings(encoder, tweets, limit=40)
-    with pytest.raises(ConfigError, match=r"answers .* are others \(rows differ\).*another --store"):
+    smaller = settings(classifier, tweets, limit=40)
+    with pytest.raises(ConfigError, match=r"answers .* are others \(texts differ\).*another --store"):
         run(smaller, tmp_path / "three", store=store)
 
 
@@ -343,7 +353,8 @@ def test_a_teacher_that_was_interrupted_goes_on(encoder: Path, tweets: Path, tmp
 def test_a_training_that_was_interrupted_goes_on_exactly(
     classifier: Path, tweets: Path, tmp_path: Path
 ) -> None:
-    config = settings(classifier, tweets, "model.output_dropout=0.1")
+    known = write_rows(tmp_path / "known.tsv", [("bien hoy", "POS"), ("mal hoy", "NEG")])
+    config = settings(classifier, tweets, "model.output_dropout=0.1", labelled=known)
     run(config, tmp_path / "whole")
     events = stopped(config, tmp_path / "m", stop_at(StepDone, 7))
     assert isinstance(events[-1], Interrupted)
@@ -351,10 +362,20 @@ def test_a_training_that_was_interrupted_goes_on_exactly(
         run(config, tmp_path / "m")
     with pytest.raises(ConfigError, match=r"other settings \(objective\.temperature\)"):
         run(
-            settings(classifier, tweets, "model.output_dropout=0.1", "objective.temperature=3"),
+            settings(
+                classifier,
+                tweets,
+                "model.output_dropout=0.1",
+                "objective.temperature=3",
+                labelled=known,
+            ),
             tmp_path / "m",
             resume=True,
         )
+    write_rows(known, [("bien hoy", "POS"), ("mal hoy", "NEU")])
+    with pytest.raises(ConfigError, match=r"other settings \(the train data\)"):
+        run(config, tmp_path / "m", resume=True)
+    write_rows(known, [("bien hoy", "POS"), ("mal hoy", "NEG")])
     resumed = run(config, tmp_path / "m", resume=True)
     assert of_kind(resumed, DistillationStarted)[0].resumed == 7
     assert not of_kind(resumed, Asked)
@@ -382,6 +403,58 @@ def test_a_folder_of_other_things_is_no_store(encoder: Path, tweets: Path, tmp_p
     (tmp_path / "photos" / "verano.jpg").touch()
     with pytest.raises(ConfigError, match="no store"):
         run(settings(encoder, tweets), tmp_path / "m", store=tmp_path / "photos")
+
+
+def test_a_store_whose_beginning_was_killed_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TeacherStore(tmp_path / "answers", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("twil.storage.shutil.rmtree", lambda *_, **__: None)  # nothing is put away
+        patched.setattr(teacher_store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.begin({"teacher": "a"}, cure="")
+    store.begin({"teacher": "a"}, cure="")
+    (store.folder / ".part-000000-k1ll3d").mkdir()
+    store.begin({"teacher": "a"}, cure="")
+    assert [entry.name for entry in store.folder.iterdir()] == ["store.json"]
+    with pytest.raises(TwilError, match="nowhere"):
+        TeacherStore(tmp_path / "nowhere" / "answers", 1).begin({}, cure="")
+
+
+@pytest.mark.parametrize("allowed", [None, 300])
+def test_a_store_of_many_parts_is_read_with_few_open_files(
+    allowed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(teacher_store, "PART_ROWS", 1)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
+    try:
+        if allowed is not None:  # the system allows no more
+            monkeypatch.setattr(teacher_store, "allow_open_files", lambda _: allowed)
+        store = TeacherStore(tmp_path, 80)
+        for part in range(80):
+            store.write(
+                part, Taught([f"tuit {part}"], [np.array([3])], np.full((1, 2), part, np.float16), None)
+            )
+        assert store.take(range(80)).answers[:, 0].tolist() == list(range(80))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.filterwarnings("error")
+def test_vectors_too_large_for_the_store_are_refused_in_a_line(encoder: Path) -> None:
+    teacher = Teacher(encoder)
+    large = [
+        OutputBatch(np.array([0]), np.full(shape, 1e5, np.float32), np.array([False]))
+        for shape in ((1, 2), (1, 1, 2))
+    ]
+    engine = SimpleNamespace(
+        encode=lambda _: Encoded([[3]], None, np.array([False])), output_sets=lambda *_: [large]
+    )
+    with pytest.raises(ModelError, match=r"above 65504, too large for float16"):
+        teacher._answer(engine, ["hola"], lambda: False)  # type: ignore[arg-type]
 
 
 def test_answers_twice_as_large_as_memory_are_read_in_place(tmp_path: Path) -> None:
@@ -606,5 +679,5 @@ def test_a_part_comes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     )
     with pytest.raises(OSError, match="full"):
         store.write(0, taught)
-    assert not store.has(0)
+    assert store.missing() == [0]
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_i
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 _LARGEST_KEPT = 1 << 30
+_WINDOWS_FILES = 512
 
 
 def available_cpus() -> int:
@@ -44,6 +45,23 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def allow_open_files(wanted: int) -> int:
+    """Let this process have so many files open at a time, or as many as it may; return how many."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _WINDOWS_FILES
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY or allowed >= wanted:
+        return wanted
+    more = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, most))
+    except (ValueError, OSError):  # macOS has a lower bound of its own
+        return allowed
+    return more
 
 
 def keep_freed_memory() -> bool:

@@ -14,6 +14,7 @@ was interrupted goes on. A part holds plain arrays, which are mapped into memory
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,12 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.errors import ConfigError, ModelError
+from twil.machine import allow_open_files
 from twil.storage import atomic_folder, read_json, sha256, write_json
 
 PART_ROWS = 4096
 SETTINGS, CHECKS = "store.json", "part.json"
-_OPEN_PARTS = 1024  # each maps a few files
 _ARRAYS = ("texts", "text_ends", "pieces", "piece_ends", "answers", "tokens")
+_OTHER_FILES = 256
+"""What a process has open besides: an array that is mapped into memory holds its file."""
+_LEFT = ".part-*"  # by a write that was killed
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class TeacherStore:
 
     def __init__(self, folder: Path, rows: int) -> None:
         self.folder, self.rows = folder, rows
-        self._part = lru_cache(_OPEN_PARTS)(self._map)
+        files = allow_open_files(self.parts * len(_ARRAYS) + _OTHER_FILES)
+        self._part = lru_cache(max(1, (files - _OTHER_FILES) // len(_ARRAYS)))(_map_part)
 
     def __len__(self) -> int:
         """Count the texts of the whole store."""
@@ -83,6 +88,7 @@ class TeacherStore:
 
         Raises:
             ConfigError: It is a store of other texts or of another teacher, or no store.
+            TwilError: It cannot be written.
         """
         path = self.folder / SETTINGS
         if path.is_file():
@@ -95,15 +101,19 @@ class TeacherStore:
                     f"the teacher's answers in {self.folder} are others ({', '.join(changed)} differ): give "
                     f"the same teacher and texts, or {cure}"
                 )
+            for left in self.folder.glob(_LEFT):
+                shutil.rmtree(left)
             return
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise ConfigError(f"{self.folder} is no store of a teacher's answers: choose another place")
-        self.folder.mkdir(exist_ok=True)
-        write_json(path, dict(settings))
+        with atomic_folder(
+            self.folder
+        ) as folder:  # one that is killed here leaves no folder that is no store
+            write_json(folder / SETTINGS, dict(settings))
 
-    def has(self, part: int) -> bool:
-        """Tell whether a part is there."""
-        return (self._at(part) / CHECKS).is_file()
+    def missing(self) -> list[int]:
+        """List the parts that are not there."""
+        return [part for part in range(self.parts) if not self._has(part)]
 
     def write(self, part: int, taught: Taught) -> None:
         """Write a part, whole or not at all."""
@@ -131,25 +141,25 @@ class TeacherStore:
         """
         for part in range(self.parts):
             folder = self._at(part)
-            told = read_json(folder / CHECKS) if self.has(part) else {}
+            told = read_json(folder / CHECKS) if self._has(part) else {}
             checks = told.get("sha256")
             if told.get("rows") != self.part_rows(part) or not isinstance(checks, dict):
-                raise self._damaged(folder)
+                raise _damaged(folder)
             for name, expected in checks.items():
                 file = folder / f"{name}.npy"
                 if name not in _ARRAYS or not file.is_file() or sha256(file) != expected:
-                    raise self._damaged(folder)
+                    raise _damaged(folder)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Taught:
         """Read some texts, in the order asked for."""
         texts, pieces, answers, tokens = [], [], [], []
         for row in rows:
             part, place = divmod(int(row), PART_ROWS)
-            arrays = self._part(part)
+            arrays = self._part(self._at(part))
             text, piece = (_range(arrays[ends], place) for ends in ("text_ends", "piece_ends"))
             texts.append(arrays["texts"][text].tobytes().decode())
-            pieces.append(np.asarray(arrays["pieces"][piece]))
-            answers.append(arrays["answers"][place])
+            pieces.append(np.array(arrays["pieces"][piece]))  # a copy, which does not keep the file open
+            answers.append(np.array(arrays["answers"][place]))
             if "tokens" in arrays:
                 tokens.append(arrays["tokens"][piece])
         return Taught(texts, pieces, np.stack(answers), tokens or None)
@@ -158,24 +168,28 @@ class TeacherStore:
         """Count how often the texts use each of the teacher's pieces, int64 ``(vocabulary,)``."""
         counts = np.zeros(vocabulary, dtype=np.int64)
         for part in range(self.parts):
-            counts += np.bincount(self._part(part)["pieces"], minlength=vocabulary)
+            counts += np.bincount(self._part(self._at(part))["pieces"], minlength=vocabulary)
         return counts
+
+    def _has(self, part: int) -> bool:
+        return (self._at(part) / CHECKS).is_file()
 
     def _at(self, part: int) -> Path:
         return self.folder / f"part-{part:06d}"
 
-    def _map(self, part: int) -> dict[str, NDArray[Any]]:
-        folder = self._at(part)
-        names = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["sha256"]
-        try:
-            return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-        except ValueError as error:
-            raise self._damaged(folder) from error
 
-    def _damaged(self, folder: Path) -> ModelError:
-        return ModelError(
-            f"{folder} is not as it was written: remove that folder, and the teacher is asked its texts again"
-        )
+def _map_part(folder: Path) -> dict[str, NDArray[Any]]:
+    names = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["sha256"]
+    try:
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    except ValueError as error:
+        raise _damaged(folder) from error
+
+
+def _damaged(folder: Path) -> ModelError:
+    return ModelError(
+        f"{folder} is not as it was written: remove that folder, and the teacher is asked its texts again"
+    )
 
 
 def _range(ends: NDArray[np.int64], place: int) -> slice:

@@ -7,6 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,6 +39,7 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
 from twil.predict.names import model_path
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
+from twil.storage import sole_writer
 from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
@@ -51,7 +53,7 @@ from twil.train.imitation import AnswerImitation, Imitation, Lessons, VectorImit
 from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
-from twil.train.teacher import Asked, PupilTexts, Teacher, TextCounts, hash_files
+from twil.train.teacher import Asked, PupilTexts, Teacher, TextCounts
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ class _Run:
         self.precision = choose_precision(config.train.precision, device)
         _check_student(config.model)
         self.sets = _read_labelled_sets(config, teacher)
+        self.files = describe_sets(self.sets)  # now, while they are what was read
         self.labelled, self.dev = self.sets.get("train"), self.sets.get("dev")
         data = config.data
         for file in (*data.texts, *data.without):
@@ -221,13 +224,17 @@ class _Run:
     ) -> Generator[DistillEvent, None, Interrupted | DistillationFinished]:
         """Have the teacher answer, train the student, and give what comes last."""
         store = TeacherStore(folder, self.counts.used)
-        if self.world.main:
-            store.begin(self._asked(), cure=cure)
-        self.world.wait()
-        yield from self.teacher.ask(self.texts, store, self.world, should_stop)
-        if self.world.total([should_stop()])[0]:
-            return Interrupted(epoch=0, step=0)
-        self.world.wait()
+        # Whole ones are read alone, by as many runs as there are.
+        alone = sole_writer(folder) if store.missing() else nullcontext()
+        with self.world.reserve(alone):
+            if self.world.main:
+                store.begin(self._asked(), cure=cure)
+            self.world.wait()
+            own = store.missing()[self.world.rank :: self.world.size]
+            self.world.wait()  # no part comes before every process knows which are its own
+            yield from self.teacher.ask(self.texts, store, own, should_stop)
+            if self.world.total([should_stop()])[0]:
+                return Interrupted(epoch=0, step=0)
         if self.world.main:
             store.check()
         trainer, student, tokenizer = self._trainer(store, should_stop)
@@ -355,7 +362,7 @@ class _Run:
             "hub": hub_origin(self.config.model.folder),
             "teacher": {"name": str(self.config.data.teacher), "sha256": self.teacher.sha256},
             "texts": vars(self.counts),
-            "data": describe_sets(self.sets),
+            "data": self.files,
             "parameters": parameter_count(student),
             "precision": self.precision,
             "processes": self.world.size,
@@ -366,18 +373,9 @@ class _Run:
             "results": {"dev": {"metrics": metrics}} | ({"test": test.as_dict()} if test else {}),
         }
 
-    def _asked(self) -> dict[str, Any]:
+    def _asked(self) -> dict[str, str]:
         """Say what decides the teacher's answers, wherever the files lie."""
-        data = self.config.data
-        return {
-            "teacher": self.teacher.sha256,
-            "texts": hash_files(data.texts),
-            "columns": list(data.columns or ()),
-            "texts left out": hash_files(
-                [*data.without, *(self.sets[name].path for name in sorted(self.sets))]
-            ),
-            "rows": self.counts.used,
-        }
+        return {"teacher": self.teacher.sha256, "texts": self.texts.sha256}
 
     def _fingerprint(self, student: TextModel, tokenizer: Tokenizer) -> dict[str, str]:
         """Say what a continued run must share with the interrupted one."""
@@ -393,8 +391,13 @@ class _Run:
             settings["the weights it starts from"] = weights_hash(config.model.folder)
         return (
             settings
-            | {f"the {name}": repr(value) for name, value in self._asked().items()}
+            | {f"the {name}": value for name, value in self._asked().items()}
             | {
+                f"the {name} data": self.files[name]["sha256"] if name in self.files else ""
+                for name in ("train", "dev")
+            }
+            | {
+                "the columns": repr((config.data.text, config.data.label)),
                 "data.dev_rows": repr(config.data.dev_rows),
                 "model.embeddings": config.model.embeddings,
                 "train.precision": self.precision,

@@ -18,11 +18,9 @@ from twil.data.teacher_store import PART_ROWS, Taught, TeacherStore
 from twil.errors import ConfigError, DataError, ModelError
 from twil.predict.bundle import POOLED, TOKENIZER, TOKENS, Bundle, open_bundle
 from twil.predict.engine import Engine
-from twil.storage import sha256
 from twil.task import Task
 from twil.text.tokenizer import Encoded
 from twil.text.vocabulary import texts_of
-from twil.train.distributed import World
 
 LOGITS = "logits"
 Batch = TypeVar("Batch")
@@ -79,6 +77,7 @@ class PupilTexts(Iterable[str]):
 
     Attributes:
         first_used: Which of `first` are among them, in their order; known once they are counted.
+        sha256: A SHA-256 of all of them, in their order; known then, too.
     """
 
     def __init__(
@@ -99,6 +98,7 @@ class PupilTexts(Iterable[str]):
             for key in _keys(window).near.tolist()
         }
         self.first_used: list[int] = []
+        self.sha256 = ""
 
     def __iter__(self) -> Iterator[str]:
         return islice((text for text, fate in self._fates() if fate == "used"), self.limit)
@@ -110,15 +110,18 @@ class PupilTexts(Iterable[str]):
             DataError: A file cannot be read, or there is no text.
         """
         counts = dict.fromkeys(TextCounts.__dataclass_fields__, 0)
-        self.first_used = []
-        for number, (_, fate) in enumerate(self._fates()):
+        self.first_used, digest = [], hashlib.sha256()
+        for number, (text, fate) in enumerate(self._fates()):
             if fate == "used" and counts["used"] == self.limit:
                 break
             counts[fate] += 1
-            if fate == "used" and number < len(self.first):
-                self.first_used.append(number)
+            if fate == "used":
+                digest.update(text.encode() + b"\0")
+                if number < len(self.first):
+                    self.first_used.append(number)
         if not counts["used"]:
             raise DataError("there is no text that the teacher could be asked", file=self.files[0])
+        self.sha256 = digest.hexdigest()
         return TextCounts(**counts)
 
     def _fates(self) -> Iterator[tuple[str, str]]:
@@ -169,23 +172,21 @@ class Teacher:
         return hashlib.sha256(decisive.encode()).hexdigest()
 
     def ask(
-        self, texts: Iterable[str], store: TeacherStore, world: World, should_stop: Callable[[], bool]
+        self, texts: Iterable[str], store: TeacherStore, parts: Iterable[int], should_stop: Callable[[], bool]
     ) -> Iterator[Asked]:
-        """Have every text that is not in the store answered; processes share the parts.
+        """Have the texts of some parts of a store answered.
 
         Args:
             texts: All texts of the store, in its order.
             store: Where the answers go.
-            world: The processes that train together.
+            parts: Those that are missing in it, or this process's share of them.
             should_stop: Asked after every batch; true ends here, with the parts so far kept.
 
         Raises:
             ModelError: An answer is not finite, or too large for the store.
         """
         begin, asked = time.monotonic(), 0
-        missing = [part for part in range(store.parts) if not store.has(part)]
-        own = set(missing[world.rank :: world.size])
-        if not own:
+        if not (own := set(parts)):
             return
         output = LOGITS if self.task else POOLED
         with Engine(self.bundle, output, pair=False, side_by_side=True) as engine:
@@ -202,6 +203,8 @@ class Teacher:
                 yield Asked(
                     store.rows - sum(map(store.part_rows, own)), store.rows, asked, time.monotonic() - begin
                 )
+                if not own:
+                    return
 
     def _answer(self, engine: Engine, texts: list[str], should_stop: Callable[[], bool]) -> Taught:
         encoded = engine.encode(texts)
@@ -221,8 +224,9 @@ class Teacher:
         tokens: list[Any] = [None] * rows
         for pooled, padded in _until(should_stop, engine.output_sets(encoded, (POOLED, TOKENS))):
             for row, vector, values in zip(pooled.rows, pooled.values, padded.values, strict=True):
-                vectors[row] = vector.astype(np.float16)
-                tokens[row] = values[: len(encoded.input_ids[row])].astype(np.float16)
+                with np.errstate(over="ignore"):
+                    vectors[row] = vector.astype(np.float16)
+                    tokens[row] = values[: len(encoded.input_ids[row])].astype(np.float16)
         if not all(np.isfinite(array).all() for array in chain(vectors, tokens)):
             raise ModelError(
                 f"{self.bundle.folder} gives vectors with numbers above {np.finfo(np.float16).max:.0f}, too "
@@ -240,11 +244,6 @@ def _until(should_stop: Callable[[], bool], batches: Iterable[Batch]) -> Iterato
         if should_stop():
             raise _StopError
         yield batch
-
-
-def hash_files(files: Sequence[Path]) -> str:
-    """Give a SHA-256 of files in their order."""
-    return hashlib.sha256("\n".join(sha256(file) for file in files).encode()).hexdigest()
 
 
 def _windows(texts: Iterable[str]) -> Iterator[list[str]]:

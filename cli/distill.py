@@ -118,12 +118,12 @@ def command(
             should_stop=view.should_stop,
         )
         finished = view.follow(events, resume=resume)
-        if finished is not None and speaks() and not quiet:
+        if finished is None:
+            display.line("continue with the same command and --resume")
+            raise KeyboardInterrupt
+        display.line(
+            f"wrote {finished.folder} with the weights of step {finished.step:,}; "
+            f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
+        )
+        if speaks() and not quiet:
             show(side_by_side(bundle, finished, run))
-    if finished is None:
-        display.line("continue with the same command and --resume")
-        raise KeyboardInterrupt
-    display.line(
-        f"wrote {finished.folder} with the weights of step {finished.step:,}; "
-        f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
-    )

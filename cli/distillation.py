@@ -185,7 +185,7 @@ def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillC
             for (name, bundle), speed in zip(bundles.items(), speeds, strict=True)
         ]
     task = open_bundle(teacher).manifest.task
-    titles = [f"{name} {name_metric(_metric(config, task))}" for name in sets if task is not None]
+    titles = [f"{name} {name_metric(shown_metric(config, task))}" for name in sets if task is not None]
     columns = ["", *titles, "precision", "parameters", "MB", "texts/s"]
     return make_table("teacher and student in ONNX", columns, rows, figures=("MB", "texts/s"))
 
@@ -200,12 +200,15 @@ def _scores(bundle: Path, sets: dict[str, Path], config: DistillConfig) -> list[
         for file in sets.values():
             labelled = read_labelled(file, columns, task.kind)
             report = score_logits(predictor.predict_logits(labelled.texts), labelled.targets(task), task)
-            found.append(metrics_of(report)[_metric(config, task)])
+            found.append(metrics_of(report)[shown_metric(config, task)])
     return found
 
 
-def _metric(config: DistillConfig, task: Task) -> str:
-    return config.train.metric if config.train.metric not in ("auto", "loss") else main_metric(task)
+def shown_metric(config: DistillConfig, task: Task) -> str:
+    """Choose the score that is shown: what decides on dev, else what a task is judged by."""
+    decisive = config.train.metric
+    # Without dev it is one of texts held out, such as how often both say the same.
+    return decisive if config.data.dev and decisive not in ("auto", "loss") else main_metric(task)
 
 
 def _speeds(bundles: list[Path], texts: list[str]) -> list[float]:

@@ -66,7 +66,7 @@ def command(
                 if predictor.pair:
                     raise DataError(f"{path} takes pairs of texts: label a table (twil predict --text-pair)")
                 predicted[name], tasks[name] = predictor(texts), predictor.task
-        if cut := sum(prediction.truncated for told in predicted.values() for prediction in told):
+        if cut := sum(any(told.truncated for told in row) for row in zip(*predicted.values(), strict=True)):
             display.warn(f"texts cut at the longest row that the model reads: {cut:,}")
     if as_json:
         for row, text in enumerate(texts):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tuning import same_weights, twil_command
 
 import twil
+from twil.cli.distillation import shown_metric
 from twil.config.distillation import DistillConfig, ImitationConfig, distill_config
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
@@ -654,6 +655,30 @@ def test_two_processes_teach_what_one_does(encoder: Path, tweets: Path, tmp_path
     one, two = (twil.load(tmp_path / name).state_dict() for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("metric", "sets", "expected"),
+    [
+        ("agreement", ["test"], "macro_f1"),
+        ("auto", ["dev"], "macro_f1"),
+        ("loss", ["dev"], "macro_f1"),
+        ("accuracy", ["dev", "test"], "accuracy"),
+    ],
+)
+def test_the_score_that_is_shown_is_one_of_labelled_texts(
+    metric: str, sets: list[str], expected: str, classifier: Path, tweets: Path
+) -> None:
+    config = settings(classifier, tweets, f"train.metric={metric}", **dict.fromkeys(sets, tweets))
+    assert shown_metric(config, POLARITY) == expected
+
+
+@pytest.mark.parametrize("task", [None, DEGREE], ids=["vectors", "numbers"])
+def test_a_single_text_can_be_learned(task: Task | None, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("qué tarde tan larga\n", encoding="utf-8")
+    teacher = write_bundle(tmp_path / "teacher", task)
+    events = run(settings(teacher, tmp_path / "one.txt"), tmp_path / "m")
+    assert 0 < of_kind(events, StepDone)[-1].loss < 100
 
 
 def test_a_bundle_says_what_it_is_and_nothing_else(classifier: Path, tweets: Path, tmp_path: Path) -> None:

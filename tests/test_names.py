@@ -188,6 +188,8 @@ def test_several_models_label_a_text(run: Run) -> None:
     assert rows(out)[0] == columns.split()
     (line,) = run("label", "hola", "-m", "sentiment", "-m", "how=emotion", "--json")[1].splitlines()
     assert json.loads(line).keys() == {"text", "sentiment", "how"}
+    _, _, err = run("label", "hola " * 200, "buenas", "-m", "sentiment", "-m", "uno=sentiment")
+    assert "texts cut at the longest row that the model reads: 1\n" in err
 
 
 @pytest.mark.parametrize(

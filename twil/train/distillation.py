@@ -49,7 +49,14 @@ from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import Arithmetic, choose_device, choose_precision
 from twil.train.distributed import World, join_world
 from twil.train.finetune import LabelledSets, describe_sets
-from twil.train.imitation import AnswerImitation, Imitation, Lessons, VectorImitation, measure_vectors
+from twil.train.imitation import (
+    AnswerImitation,
+    Imitation,
+    Lessons,
+    VectorImitation,
+    measure_spread,
+    measure_vectors,
+)
 from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
@@ -261,9 +268,9 @@ class _Run:
         student, tokenizer = make_student(config, theirs, store, task)
         targets, dev = None, None
         if task is not None and self.labelled is not None:
-            targets = self.labelled.targets(student.task, order=task.labels)[self.texts.first_used]
+            targets = self.labelled.targets(task)[self.texts.first_used]
         if self.dev is not None:
-            dev = encode_set(self.dev, tokenizer, student.task, order=task.labels if task else None)
+            dev = encode_set(self.dev, tokenizer, student.task)
         lessons = Lessons(
             store,
             tokenizer,
@@ -294,8 +301,7 @@ class _Run:
         objective = self.config.objective
         if self.teacher.task is None:
             return VectorImitation(student, objective, *measure_vectors(store))
-        some = store.take(range(min(len(store), 4096))).answers
-        return AnswerImitation(student, objective, student.task, max(float(some.var()), 1e-12))
+        return AnswerImitation(student, objective, student.task, measure_spread(store))
 
     def _resolve(self, steps: int, *, measured: bool) -> DistillLoopConfig:
         """Give the loop's options with what was left to be found out."""

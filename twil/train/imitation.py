@@ -40,7 +40,7 @@ from twil.train.losses import make_loss
 
 _ORDER, _HELD_OUT = 1, 2  # streams of random numbers under one seed
 _MEASURED_ROWS = 4096
-"""Texts from which the mean and the spread of a teacher's vectors are taken."""
+"""Texts from which the mean and the spread of what a teacher says are taken."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class _Projection(nn.Module):
         centred = given - given.mean(0)
         self.mean: Tensor
         self.register_buffer("mean", torch.from_numpy(given.mean(0)))
-        self.spread = max(float(centred.std()), float(np.finfo(np.float32).tiny))
+        self.spread = float(centred.std()) or 1.0
 
     def forward(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Give both, float ``(vectors, W)``."""
@@ -435,6 +435,12 @@ def measure_vectors(store: TeacherStore) -> tuple[NDArray[np.float32], NDArray[n
     taught = store.take(range(min(_MEASURED_ROWS, len(store))))
     assert taught.tokens is not None
     return taught.answers.astype(np.float32), np.concatenate(taught.tokens).astype(np.float32)
+
+
+def measure_spread(store: TeacherStore) -> float:
+    """Give the variance of some of a teacher's answers; 1 where all are the same."""
+    answers = store.take(range(min(_MEASURED_ROWS, len(store)))).answers
+    return float(answers.var()) or 1.0
 
 
 def _count(batches: Sequence[TaughtBatch]) -> Counts:

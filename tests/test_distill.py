@@ -400,6 +400,9 @@ def test_answers_that_are_not_as_they_were_written_are_refused(
 
 
 def test_a_folder_of_other_things_is_no_store(encoder: Path, tweets: Path, tmp_path: Path) -> None:
+    for store in (tmp_path / "m", tmp_path / "x" / ".." / "m.checkpoint"):
+        with pytest.raises(ConfigError, match="choose another --store"):
+            run(settings(encoder, tweets), tmp_path / "m", store=store)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "verano.jpg").touch()
     with pytest.raises(ConfigError, match="no store"):

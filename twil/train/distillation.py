@@ -163,6 +163,8 @@ def distill(
     output = Path(output) if Path(output).name else Path(output).absolute()
     place = choose_device(device, config.train.precision)
     checkpoints = CheckpointFolder.beside(output)
+    if store is not None and store.resolve() in (output.resolve(), checkpoints.root.resolve()):
+        raise ConfigError(f"{store} is where the student is written: choose another --store")
     reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
     with join_world(place.type) as world, world.reserve(reserved):
         if place.type == "cuda":

@@ -37,7 +37,7 @@ def read_run(
         config, options = train, {**options, "data": {**options["data"], "train": None}}
     if config is None or config.suffix != ENDING:
         run = finetune_config(config, options, settings)
-        if str(run.model.folder) == ENCODER:
+        if str(run.model.folder) == ENCODER and not Path(ENCODER).is_dir():
             display.line(f"starting from {ENCODER}, the encoder that comes with twil")
         return run
     original = read_original_finetuning(config)

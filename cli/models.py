@@ -87,7 +87,7 @@ def _show_cached(models: list[CachedModel], title: str) -> None:
 def _show_published(models: tuple[PublishedModel, ...]) -> None:
     show(make_table("on the hub, for Spanish tweets (exported once when they are named)", [], []))
     for model in models:
-        told = [["gives", model.task], ["texts", model.preparation]]
+        told = [["gives", model.task], ["texts", f"prepared as {model.preparation}"]]
         published = [["published", f"{model.score} ({model.source})"]] if model.score else []
         _show_facts(model.name, [*told, *published])
 

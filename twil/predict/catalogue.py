@@ -8,6 +8,7 @@ from typing import Any
 from twil.predict.bundle import is_bundle, open_bundle
 from twil.predict.names import card_facts
 from twil.shipped import shipped_model, shipped_names
+from twil.text.preparation import usual_preparation
 
 
 @dataclass(frozen=True)
@@ -42,72 +43,64 @@ class PublishedModel:
     Attributes:
         name: Its name there.
         task: What it tells; ``encoder`` of one that is to be fine-tuned.
-        preparation: What its texts went through before its tokenizer.
         score: What was published of it.
         source: Where.
     """
 
     name: str
     task: str
-    preparation: str
-    score: str
-    source: str
+    score: str = ""
+    source: str = ""
+
+    @property
+    def preparation(self) -> str:
+        """The name of what is done to texts before they are cut into pieces; empty where nothing is."""
+        usual = usual_preparation(self.name)
+        return usual.name if usual else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Describe it in JSON's types."""
-        return asdict(self)
+        return asdict(self) | {"preparation": self.preparation}
 
 
-_PYSENTIMIENTO = "pysentimiento's preprocess_tweet"
-_PLACEHOLDERS = "@user for mentions, http for links"
-_NONE = ""
 PUBLISHED = (
     PublishedModel(
         "pysentimiento/robertuito-sentiment-analysis",
         "sentiment: NEG, NEU, POS",
-        _PYSENTIMIENTO,
         "macro-F1 .705 ± .003 on TASS 2020",
         "its card",
     ),
     PublishedModel(
         "pysentimiento/robertuito-emotion-analysis",
         "emotion: six and others",
-        _PYSENTIMIENTO,
         "macro-F1 .560 ± .010 on TASS 2020, task 2",
         "its card",
     ),
     PublishedModel(
         "pysentimiento/robertuito-hate-speech",
         "hate speech: hateful, targeted, aggressive",
-        _PYSENTIMIENTO,
         "macro-F1 .759 ± .007 on SemEval 2019, task 5 B",
         "its card",
     ),
     PublishedModel(
         "pysentimiento/robertuito-irony",
         "irony",
-        _PYSENTIMIENTO,
         "macro-F1 .739 ± .005 on IroSvA 2019",
         "its card",
     ),
     PublishedModel(
         "cardiffnlp/twitter-xlm-roberta-base-sentiment",
         "sentiment: negative, neutral, positive",
-        _PLACEHOLDERS,
-        _NONE,
-        _NONE,
     ),
     PublishedModel(
         "pysentimiento/robertuito-base-uncased",
         "encoder",
-        _PYSENTIMIENTO,
         "fine-tuned: macro-F1 .707 ± .004 on TASS 2020, .736 ± .008 on IroSvA 2019",
         "its card",
     ),
     PublishedModel(
         "cardiffnlp/twitter-xlm-roberta-base",
         "encoder",
-        _PLACEHOLDERS,
         "fine-tuned: macro-F1 .685 on the Spanish part of UMSAB",
         "Barbieri et al. 2022",
     ),

@@ -15,11 +15,11 @@ def command(
     teacher: Annotated[
         Path, typer.Argument(help="The large model: a bundle, a model folder, or a model of the hub.")
     ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
     texts: Annotated[
         list[Path] | None,
         typer.Argument(help="Texts that it is asked (TSV, CSV, JSONL, Parquet, or one a line); no labels."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")] = ...,  # type: ignore[assignment]  # required
     student: Annotated[
         str | None,
         typer.Option(

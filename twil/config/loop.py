@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -14,6 +15,9 @@ Schedule = Literal["linear", "cosine", "noam", "constant"]
 
 LOG = "log.jsonl"
 """The log of a run, beside its checkpoints while it goes on and in its model folder when it is done."""
+
+UPKEEP = frozenset({"train.checkpoint_minutes", "train.checkpoint_steps", "train.keep", "train.log_steps"})
+"""The settings of a run that decide nothing of what is learned: a continued one may have others."""
 
 LOWER_IS_BETTER = frozenset({"loss", "mlm_loss", "rop_loss", "perplexity", "rmse", "mae"})
 """The metrics of which less is better."""
@@ -74,6 +78,18 @@ class OptimiserConfig(Section):
     """Of the weights with two axes or more; each is the optimiser's own default when left out."""
     memory_rate: PositiveFloat = 1.0
     """Learning rate of the value tables of product-key memories, as a multiple of the others'."""
+
+
+def name_settings(
+    config: Section, sections: Iterable[str], *, without: Collection[str] = UPKEEP
+) -> dict[str, str]:
+    """Write the settings of some sections of a configuration under their whole names, ``section.key``."""
+    return {
+        name: repr(value)
+        for section in sections
+        for key, value in getattr(config, section).model_dump(mode="json").items()
+        if (name := f"{section}.{key}") not in without
+    }
 
 
 def noam_peak(hidden_size: int, warmup_steps: float) -> float:

@@ -25,7 +25,7 @@ from twil.config.distillation import (
     DistillLoopConfig,
     StudentConfig,
 )
-from twil.config.loop import LOG
+from twil.config.loop import LOG, UPKEEP, name_settings
 from twil.config.model import ModelConfig
 from twil.config.training import StartConfig
 from twil.data.labelled import LabelledColumns, read_labelled
@@ -206,7 +206,7 @@ class _Run:
         for file in (*data.texts, *data.without):
             if not file.is_file():
                 raise DataError(
-                    "there is no such file"
+                    "there is no such file: check the path"
                     if not file.exists()
                     else "is no regular file, which can be read twice",
                     file=file,
@@ -388,13 +388,9 @@ class _Run:
     def _fingerprint(self, student: TextModel, tokenizer: Tokenizer) -> dict[str, str]:
         """Say what a continued run must share with the interrupted one."""
         config = self.config
-        settings = {
-            f"{section}.{key}": repr(value)
-            for section in ("objective", "optimiser", "train")
-            for key, value in getattr(config, section).model_dump(mode="json").items()
-        }
-        for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps", "precision"):
-            del settings[f"train.{key}"]
+        settings = name_settings(
+            config, ("objective", "optimiser", "train"), without=UPKEEP | {"train.precision"}
+        )
         if config.model.folder is not None:
             settings["the weights it starts from"] = weights_hash(config.model.folder)
         return (

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from twil.config.loop import LOG
+from twil.config.loop import LOG, name_settings
 from twil.config.training import DataConfig, FinetuneConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_covered, find_labels, read_labelled
 from twil.data.pitfalls import Pitfalls, find_pitfalls
@@ -313,13 +313,7 @@ class _Run:
     def _fingerprint(self) -> dict[str, str]:
         """Say what a continued run must share with the interrupted one, wherever its files lie."""
         config, data = self.config, self.config.data
-        settings = {
-            f"{section}.{key}": repr(value)
-            for section in ("train", "optimiser", "decision")
-            for key, value in getattr(config, section).model_dump(mode="json").items()
-        }
-        for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps"):
-            del settings[f"train.{key}"]
+        settings = name_settings(config, ("train", "optimiser", "decision"))
         if config.model.original is not None:
             settings["the weights it starts from"] = sha256(config.model.original.weights)
         elif config.model.folder is not None:

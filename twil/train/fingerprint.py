@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from twil.config.loop import UPKEEP
 from twil.config.settings import flatten
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.errors import ConfigError, ModelError
@@ -14,7 +15,6 @@ from twil.storage import sha256
 from twil.text.tokenizer import load_tokenizer
 from twil.train.finetune import LabelledSets
 
-_UPKEEP = frozenset({"train.checkpoint_minutes", "train.checkpoint_steps", "train.keep", "train.log_steps"})
 _FILES = frozenset(
     {
         *("data.train", "data.dev", "data.test", "model.folder", "model.tokenizer"),
@@ -33,7 +33,7 @@ def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
     settings = {
         name: repr(value)
         for name, value in flatten(config.model_dump(mode="json")).items()
-        if name not in _UPKEEP | _FILES
+        if name not in UPKEEP | _FILES
     }
     contents = {f"the {name} data": labelled.sha256() for name, labelled in sets.items()}
     return settings | contents | fingerprint_start(config.model)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
-from twil.config.loop import LOG, noam_peak
+from twil.config.loop import LOG, UPKEEP, name_settings, noam_peak
 from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
 from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
@@ -293,13 +293,9 @@ class _Run:
 
     def _fingerprint(self) -> dict[str, str]:
         """Say what a continued run must share with the interrupted one, wherever the corpus lies."""
-        settings = {
-            f"{section}.{key}": repr(value)
-            for section in ("objective", "optimiser", "train")
-            for key, value in getattr(self.config, section).model_dump(mode="json").items()
-        }
-        for key in ("checkpoint_minutes", "checkpoint_steps", "keep", "log_steps", "precision"):
-            del settings[f"train.{key}"]
+        settings = name_settings(
+            self.config, ("objective", "optimiser", "train"), without=UPKEEP | {"train.precision"}
+        )
         if self.config.model.folder is not None:
             settings["the weights it starts from"] = weights_hash(self.config.model.folder)
         return settings | {

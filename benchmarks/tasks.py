@@ -48,7 +48,7 @@ SEEDS = (1, 2, 3)
 STRENGTHS, WEIGHTS = (0.3, 1.0, 3.0, 10.0), (None, "balanced")
 IN_ORDER = (
     *("umsab_spanish", "goldtox_es", "irosva19_es", "irosva19_mx", "irosva19_cu", "multistance18"),
-    *("semeval18_ec_es", "cic_es", "haha21"),
+    *("brighter_es", "semeval18_ec_es", "cic_es", "haha21", "emo50k_es"),
 )
 """The recipes, the quick ones first."""
 XLM_T, ROBERTUITO = "Barbieri et al., LREC 2022", "Pérez et al., LREC 2022"

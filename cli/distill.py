@@ -106,7 +106,12 @@ def command(
 
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)
-        bundle = teacher_bundle(run.data.teacher, head, display)  # type: ignore[arg-type]  # one of them
+        bundle = teacher_bundle(
+            run.data.teacher,
+            head,  # type: ignore[arg-type]  # one of them
+            display,
+            run.data.preparation,
+        )
         events = distill(
             run,
             bundle,

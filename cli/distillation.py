@@ -18,7 +18,7 @@ from twil.data.labelled import LabelledColumns, read_labelled
 from twil.errors import ConfigError
 from twil.export.bundle import export_onnx
 from twil.machine import peak_memory
-from twil.predict.bundle import POOLED, Kind, open_bundle
+from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
 from twil.predict.cache import prepared
 from twil.predict.engine import Engine
 from twil.predict.predictor import Predictor
@@ -148,13 +148,21 @@ class DistillationView:
         return f"dev loss {event.metrics['loss']:.4f}  {scores}"
 
 
-def teacher_bundle(teacher: Path, head: Kind | None, display: Display) -> Path:
+def teacher_bundle(
+    teacher: Path, head: Kind | None, display: Display, preparation: str | None = None
+) -> Path:
     """Give the bundle of a teacher: itself, or the one that is kept of its model folder.
 
     Raises:
-        ConfigError: It is a bundle that gives something else than what is to be learned.
+        ConfigError: It is a bundle that gives something else than what is to be learned, or which knows how
+            texts are prepared.
     """
-    bundle = follow_export(display, prepared(teacher, head))
+    if preparation is not None and is_bundle(teacher):
+        raise ConfigError(
+            f"{teacher} is a bundle, which prepares texts as it was exported: leave data.preparation out, or "
+            "give the model folder"
+        )
+    bundle = follow_export(display, prepared(teacher, head, preparation))
     kind = open_bundle(bundle).manifest.kind
     if head not in (None, kind):
         raise ConfigError(

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from tuning import same_weights, twil_command
 
 import twil
-from twil.cli.distillation import shown_metric
+from twil.cli.console import Display
+from twil.cli.distillation import shown_metric, teacher_bundle
 from twil.config.distillation import DistillConfig, ImitationConfig, distill_config
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
@@ -688,6 +689,23 @@ def test_a_bundle_says_what_it_is_and_nothing_else(classifier: Path, tweets: Pat
     result = twil_command("distill", classifier, tweets, "--head", "encoder", "-o", tmp_path / "m")
     assert result.exit_code == 1
     assert "kind classifier" in result.output
+
+
+def test_texts_are_prepared_for_a_teacher_of_the_library_and_its_student(
+    encoder: Path, tweets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWIL_CACHE", str(tmp_path / "cache"))
+    teacher = make_hub_folder(tmp_path / "teacher", "bert")
+    options = {"data": {"teacher": teacher, "texts": [tweets]}, "model": {"encoder": SHAPE}}
+    config = distill_config(None, options, ["data.preparation=cardiffnlp", "train.steps=1"])
+    with Display(quiet=True) as display:
+        bundle = teacher_bundle(teacher, "encoder", display, config.data.preparation)
+        with pytest.raises(ConfigError, match=r"leave data.preparation out"):
+            teacher_bundle(encoder, None, display, "cardiffnlp")
+    list(distill(config, bundle, tmp_path / "m"))
+    student = find_preparation(load_with_tokenizer(tmp_path / "m")[1], source="")
+    assert student is not None
+    assert student.name == "cardiffnlp"
 
 
 def test_special_pieces_match_by_what_they_do() -> None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -91,13 +91,16 @@ def bundle_of(model: str | Path | None, kind: Kind) -> Path:
             return folder
 
 
-def prepared(model: str | Path | None, kind: Kind | None) -> Generator[Preparing, None, Path]:
+def prepared(
+    model: str | Path | None, kind: Kind | None, preparation: str | None = None
+) -> Generator[Preparing, None, Path]:
     """Return the bundle that a model is run from; one that is none is exported first, where it is not yet.
 
     Args:
         model: A bundle or a model folder, the name of a model that comes with twil or is on the hub; of None
             the default.
         kind: What it is asked for; where it is None, a classifier's labels if it has any, else vectors.
+        preparation: How texts are prepared for a model that does not say so; no bundle is given one.
 
     Yields:
         What is done about an export.
@@ -112,7 +115,12 @@ def prepared(model: str | Path | None, kind: Kind | None) -> Generator[Preparing
     if folder and (is_bundle(found.path) or not _is_model_folder(found.path)):
         return found.path  # where it is no bundle, opening it says so
     stem = re.sub(r"[^\w.-]+", "-", found.path.absolute().name, flags=re.ASCII).strip(".-") or "model"
-    entry = _entries() / f"{stem}-{_digest(found, kind)}"
+    options = (
+        *OPTIONS,
+        *(("--head", kind) if kind else ()),
+        *(("--preparation", preparation) if preparation else ()),
+    )
+    entry = _entries() / f"{stem}-{_digest(found, options)}"
     bundle = entry / stem  # predictions are told, and their columns are called, by this name
     if _is_sound(bundle):
         return bundle
@@ -127,7 +135,7 @@ def prepared(model: str | Path | None, kind: Kind | None) -> Generator[Preparing
     with ExitStack() as alone:
         yield from _awaited(entry, alone)
         if not _is_sound(bundle):  # another process may have made it meanwhile
-            yield from _make(bundle, found, kind)
+            yield from _make(bundle, found, options)
     return bundle
 
 
@@ -168,12 +176,11 @@ def _is_model_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ("config.json", "modules.json"))
 
 
-def _digest(found: FoundModel, kind: Kind | None) -> str:
+def _digest(found: FoundModel, options: Sequence[str]) -> str:
     """Give a few characters that stand for all that decides what a model's export computes."""
     decides = {
         "model": found.name if found.origin == "hub" else _file_hashes(found.path),
-        "kind": kind,
-        "options": OPTIONS,
+        "options": options,
         "twil": __version__,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -236,7 +243,7 @@ def _awaited(entry: Path, alone: ExitStack) -> Iterator[Preparing]:
             return
 
 
-def _make(bundle: Path, found: FoundModel, kind: Kind | None) -> Generator[Preparing, None, None]:
+def _make(bundle: Path, found: FoundModel, options: Sequence[str]) -> Generator[Preparing, None, None]:
     """Export a model into the cache, whole or not at all; what is damaged there makes room."""
     entry = bundle.parent
     if entry.exists():
@@ -245,7 +252,7 @@ def _make(bundle: Path, found: FoundModel, kind: Kind | None) -> Generator[Prepa
     begin = time.perf_counter()
     _clear(entry)
     with atomic_folder(entry) as folder:
-        yield from _export(found, kind, folder / bundle.name)
+        yield from _export(found, options, folder / bundle.name)
         seconds = round(time.perf_counter() - begin, 1)
         hub = found.origin == "hub"
         record = {
@@ -260,12 +267,12 @@ def _make(bundle: Path, found: FoundModel, kind: Kind | None) -> Generator[Prepa
     yield Preparing(f"exported in {seconds:.1f} s, kept in {entry} (twil models lists what is kept)")
 
 
-def _export(found: FoundModel, kind: Kind | None, target: Path) -> Generator[Preparing, None, None]:
+def _export(found: FoundModel, options: Sequence[str], target: Path) -> Generator[Preparing, None, None]:
     """Have `twil export` write a bundle, and pass on what it says; it ends with the caller at the latest."""
     # Nothing is imported from where one stands.
-    command = [sys.executable, "-P", "-m", "twil", "export", str(found.path), "-o", str(target), *OPTIONS]
+    command = [sys.executable, "-P", "-m", "twil", "export", str(found.path), "-o", str(target), *options]
     process = subprocess.Popen(
-        [*command, *(("--head", kind) if kind else ())],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,7 +1,8 @@
 """Make the texts that the shipped models learn from: `python recipes/shipped/texts.py data texts.tsv`.
 
-They are those of `emo50k_es` and of `tweets_unlabelled_es` whose terms allow it. emo50k masks the emoji of
-its tweets, and gives one of them as the label: it is put back where it was, as people write.
+They are those of `emo50k_es` and of `tweets_unlabelled_es` whose terms allow it, without those that are dev
+or test texts of any set in the folder. emo50k masks the emoji of its tweets, and gives one of them as the
+label: it is put back where it was, as people write.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ALLOWED = ("emo50k", "sadit_news", "train:xlime_es")
 EMOJI, ADDRESS = "_emo", "_url"
 MOST_EMOJI = 3
 _RUN = re.compile(rf"(?:{EMOJI}\s*)+")
-_NOT_COMPARED = re.compile(rf"{EMOJI}|{ADDRESS}|http\S*|[\W_]")
+_NOT_COMPARED = re.compile(rf"{EMOJI}|{ADDRESS}|_num|http\S*|@\w+|[\d\W_]")
 
 
 def put_back(text: str, emoji: str) -> str:
@@ -30,7 +31,7 @@ def put_back(text: str, emoji: str) -> str:
 
 def texts(data: Path) -> Iterator[str]:
     """Give every text once, those with emoji first."""
-    seen = set()
+    seen = {_key(text) for text in measured_on(data)}
     for rows in TableReader(data / "emo50k_es" / "train.tsv", ["TEXT", "CLASS"]):
         for text, emoji in zip(rows.columns["TEXT"], rows.columns["CLASS"], strict=True):
             if (key := _key(text)) not in seen:
@@ -41,6 +42,14 @@ def texts(data: Path) -> Iterator[str]:
             if source in ALLOWED and (key := _key(text)) not in seen:
                 seen.add(key)
                 yield text
+
+
+def measured_on(data: Path) -> Iterator[str]:
+    """Give the dev and test texts of every set of single texts."""
+    for file in sorted([*data.glob("*/dev.tsv"), *data.glob("*/test.tsv")]):
+        if "TEXT" in file.read_text(encoding="utf-8").partition("\n")[0].split("\t"):
+            for rows in TableReader(file, ["TEXT"]):
+                yield from rows.columns["TEXT"]
 
 
 def _key(text: str) -> str:

@@ -31,6 +31,10 @@ def command(
         Path | None,
         typer.Option(help="The tokenizer.json of a student drawn anew. [dim]\\[the teacher's pieces][/dim]"),
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another classifier of the same labels; repeatable: the mean of all is learned."),
+    ] = None,
     head: Annotated[
         str | None,
         typer.Option(help="classifier: learn its answers; encoder: its vectors. [dim]\\[what it is][/dim]"),
@@ -83,6 +87,7 @@ def command(
     options: dict[str, dict[str, Any]] = {
         "data": {
             "teacher": teacher,
+            "also": also or None,
             "texts": texts or None,
             "columns": text or None,
             "text": text[0] if text else None,
@@ -106,15 +111,13 @@ def command(
 
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)
-        bundle = teacher_bundle(
-            run.data.teacher,
-            head,  # type: ignore[arg-type]  # one of them
-            display,
-            run.data.preparation,
-        )
+        bundles = [
+            teacher_bundle(each, head, display, run.data.preparation)  # type: ignore[arg-type]  # one of them
+            for each in (run.data.teacher, *run.data.also)
+        ]
         events = distill(
             run,
-            bundle,
+            bundles,
             output,
             store=store,
             resume=resume,
@@ -131,4 +134,4 @@ def command(
             f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
         )
         if speaks() and not quiet:
-            show(side_by_side(bundle, finished, run))
+            show(side_by_side(bundles, finished, run))

@@ -8,13 +8,16 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from twil.cli.console import Display, StopSignal, format_bytes, format_seconds, make_table
 from twil.cli.rows import follow_export
 from twil.config.distillation import DistillConfig
-from twil.data.labelled import LabelledColumns, read_labelled
+from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.errors import ConfigError
 from twil.export.bundle import export_onnx
 from twil.machine import peak_memory
@@ -28,7 +31,7 @@ from twil.task import Task
 from twil.text.vocabulary import texts_of
 from twil.train.distillation import DistillationFinished, DistillationStarted, DistillEvent
 from twil.train.loop import Evaluated, Interrupted, StepDone
-from twil.train.teacher import LOGITS, Asked
+from twil.train.teacher import LOGITS, Asked, mean_logits
 
 _TIMED_TEXTS, _TIMED_ROUNDS = 256, 3
 _NAMES = {"vector_cosine": "cosine of texts", "token_cosine": "cosine of tokens", "agreement": "same answers"}
@@ -172,19 +175,26 @@ def teacher_bundle(
     return bundle
 
 
-def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillConfig) -> RenderableType:
-    """Lay out teacher and student: scores, parameters, size, and speed on this machine, in turn."""
-    sets = {name: file for name in ("dev", "test") if (file := getattr(config.data, name)) is not None}
+def side_by_side(
+    teachers: list[Path], finished: DistillationFinished, config: DistillConfig
+) -> RenderableType:
+    """Lay out teachers and student: scores, parameters, size, and speed on this machine, in turn."""
+    task = open_bundle(teachers[0]).manifest.task
+    sets = _labelled_sets(config, task)
     with TemporaryDirectory(prefix="twil-student-") as folder:
         student = Path(folder) / "student"
         export_onnx(finished.folder, student, optimize=True)
-        bundles = {"teacher": teacher, "student": student}
+        several = len(teachers) > 1
+        names = [f"teacher {number}" for number in range(1, len(teachers) + 1)] if several else ["teacher"]
+        bundles = dict(zip([*names, "student"], [*teachers, student], strict=True))
         texts = list(islice(texts_of(config.data.texts, config.data.columns), _TIMED_TEXTS))
         speeds = _speeds(list(bundles.values()), texts)
-        rows = [
+        logits = {name: _logits(bundle, sets) for name, bundle in bundles.items()}
+        tasks = {name: open_bundle(bundle).manifest.task for name, bundle in bundles.items()}
+        rows: list[list[Any]] = [
             [
                 name,
-                *_scores(bundle, sets, config),
+                *_scores(logits[name], sets, tasks[name], config),
                 open_bundle(bundle).manifest.precision,
                 _parameters(bundle),
                 f"{sum(file.stat().st_size for file in bundle.iterdir()) / 1e6:.1f}",
@@ -192,24 +202,41 @@ def side_by_side(teacher: Path, finished: DistillationFinished, config: DistillC
             ]
             for (name, bundle), speed in zip(bundles.items(), speeds, strict=True)
         ]
-    task = open_bundle(teacher).manifest.task
+        if several and task is not None:
+            own = [tasks[name] for name in names]
+            means = [
+                mean_logits(task, own, each) for each in zip(*(logits[name] for name in names), strict=True)
+            ]
+            scores = _scores(means, sets, task.undecided, config)
+            rows.insert(len(names), ["teachers together", *scores, *[""] * 4])
     titles = [f"{name} {name_metric(shown_metric(config, task))}" for name in sets if task is not None]
     columns = ["", *titles, "precision", "parameters", "MB", "texts/s"]
     return make_table("teacher and student in ONNX", columns, rows, figures=("MB", "texts/s"))
 
 
-def _scores(bundle: Path, sets: dict[str, Path], config: DistillConfig) -> list[float]:
+def _labelled_sets(config: DistillConfig, task: Task | None) -> dict[str, LabelledSet]:
+    columns = LabelledColumns(config.data.text, None, config.data.label)
+    files = {name: getattr(config.data, name) for name in ("dev", "test")}
+    return {name: read_labelled(file, columns, task.kind) for name, file in files.items() if file and task}
+
+
+def _logits(bundle: Path, sets: dict[str, LabelledSet]) -> list[NDArray[np.float32]]:
     if not sets:
         return []
-    columns = LabelledColumns(config.data.text, None, config.data.label)
-    found = []
     with Predictor(bundle) as predictor:
-        task = predictor.task
-        for file in sets.values():
-            labelled = read_labelled(file, columns, task.kind)
-            report = score_logits(predictor.predict_logits(labelled.texts), labelled.targets(task), task)
-            found.append(metrics_of(report)[shown_metric(config, task)])
-    return found
+        return [predictor.predict_logits(rows.texts) for rows in sets.values()]
+
+
+def _scores(
+    logits: list[NDArray[np.float32]], sets: dict[str, LabelledSet], task: Task | None, config: DistillConfig
+) -> list[float]:
+    if task is None:
+        return []
+    reports = (
+        score_logits(values, rows.targets(task), task)
+        for values, rows in zip(logits, sets.values(), strict=True)
+    )
+    return [metrics_of(report)[shown_metric(config, task)] for report in reports]
 
 
 def shown_metric(config: DistillConfig, task: Task) -> str:

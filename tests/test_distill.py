@@ -41,7 +41,7 @@ from twil.text.tokenizer import SPECIAL, Encoded, check_own, encode
 from twil.train.distillation import DistillationStarted, distill
 from twil.train.imitation import AnswerImitation, TaughtBatch, VectorImitation
 from twil.train.loop import Interrupted, StepDone
-from twil.train.teacher import Asked, Teacher
+from twil.train.teacher import Asked, Teacher, mean_logits
 
 SHAPE = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "head_size": 8, "max_positions": 32}
 MOODS = Task("multi-label", ("alegría", "enfado", "miedo"))
@@ -459,7 +459,7 @@ def test_vectors_too_large_for_the_store_are_refused_in_a_line(encoder: Path) ->
         encode=lambda _: Encoded([[3]], None, np.array([False])), output_sets=lambda *_: [large]
     )
     with pytest.raises(ModelError, match=r"above 65504, too large for float16"):
-        teacher._answer(engine, ["hola"], lambda: False)  # type: ignore[arg-type]
+        teacher._answer([engine], ["hola"], lambda: False)  # type: ignore[list-item]
 
 
 def test_answers_twice_as_large_as_memory_are_read_in_place(tmp_path: Path) -> None:
@@ -633,11 +633,26 @@ def test_the_command_shows_teacher_and_student_beside_each_other(
         tmp_path / "test.tsv", [("bien ayer", "POS"), ("mal ayer", "NEG"), ("igual ayer", "NEU")]
     )
     sets = ["--dev", dev, "--test", test]
-    words = ["distill", classifier, tweets, *sets, "--epochs", 1, *shape, "-o", tmp_path / "m"]
+    other = write_bundle(tmp_path / "other", seed=1)
+    words = [
+        "distill",
+        classifier,
+        tweets,
+        "--also",
+        other,
+        *sets,
+        "--epochs",
+        1,
+        *shape,
+        "-o",
+        tmp_path / "m",
+    ]
     result = twil_command(*words)
     assert result.exit_code == 0, result.output
     assert "90 different texts; 3 to measure on" in result.output
     table = [line.split() for line in result.output.splitlines()]
+    named = [line[0] for line in table if line and line[0] in ("teacher", "teachers", "student")]
+    assert named[-4:] == ["teacher", "teacher", "teachers", "student"]
     assert ["dev", "macro-F1", "test", "macro-F1", "precision", "parameters", "MB", "texts/s"] in table
     record = json.loads((tmp_path / "m" / "run.json").read_text())
     assert set(record["results"]) == set(record["data"]) == {"dev", "test"}
@@ -706,6 +721,48 @@ def test_texts_are_prepared_for_a_teacher_of_the_library_and_its_student(
     student = find_preparation(load_with_tokenizer(tmp_path / "m")[1], source="")
     assert student is not None
     assert student.name == "cardiffnlp"
+
+
+@pytest.mark.parametrize("kind", ["class", "multi-label", "regression"])
+def test_what_several_teachers_say_is_the_mean_of_their_probabilities(kind: Any) -> None:
+    task = Task(kind, ("a", "b", "c") if kind != "regression" else ("a",))
+    turned = Task(kind, task.labels[::-1])
+    one, two = np.random.default_rng(1).normal(0, 30, (2, 5, task.outputs)).astype(np.float32)
+    logits = mean_logits(task, [task, turned], [one, two[:, ::-1]])
+    mean = (task.probabilities(one) + task.probabilities(two)) / 2
+    np.testing.assert_allclose(task.probabilities(logits), mean, atol=1e-6)
+    assert np.isfinite(logits).all()
+    assert mean_logits(task, [turned], [one]) is one
+
+
+def test_classifiers_of_the_same_labels_teach_together(tweets: Path, tmp_path: Path) -> None:
+    turned = Task("class", POLARITY.labels[::-1])
+    paths = [
+        write_bundle(tmp_path / "first"),
+        write_bundle(tmp_path / "second", turned, seed=1),
+        write_bundle(tmp_path / "third", seed=2),
+    ]
+    config = settings(paths[0], tweets, "train.steps=1", also=paths[1:])
+    list(distill(config, paths, tmp_path / "m", store=tmp_path / "store"))
+    record = json.loads((tmp_path / "m" / "run.json").read_text())
+    assert record["teacher"]["also"] == list(map(str, paths[1:]))
+    assert record["teacher"]["sha256"] != Teacher(paths[0]).sha256
+    taught = TeacherStore(tmp_path / "store", 90).take([0, 89])
+    said = []
+    for path in paths:
+        with Predictor(path) as predictor:
+            labels = [predictor.task.labels.index(label) for label in POLARITY.labels]
+            said.append(predictor.task.probabilities(predictor.predict_logits(taught.texts))[:, labels])
+    np.testing.assert_allclose(POLARITY.probabilities(taught.answers), np.mean(said, axis=0), atol=1e-5)
+
+
+def test_teachers_of_other_labels_or_of_vectors_cannot_teach_together(
+    encoder: Path, classifier: Path, tmp_path: Path
+) -> None:
+    other = write_bundle(tmp_path / "other", Task("class", ("sí", "no")))
+    for first, second in ((classifier, other), (classifier, encoder), (encoder, encoder)):
+        with pytest.raises(ConfigError, match="no classifiers of the same labels"):
+            Teacher(first, [second])
 
 
 def test_special_pieces_match_by_what_they_do() -> None:

@@ -37,6 +37,9 @@ class DistillDataConfig(Section):
 
     teacher: Path
     """A bundle, a model folder, or the name of a model on the hub."""
+    also: tuple[Path, ...] = ()
+    """More classifiers of the same labels, such as those of other seeds: the mean of their probabilities is
+    what the teacher says (Hinton et al. 2015)."""
     preparation: str | None = None
     """How texts are prepared for a teacher of the library, and so for its student, by name, or ``none``; when
     left out as its folder records it, else as its name on the hub tells."""

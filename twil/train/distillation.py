@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ DistillEvent: TypeAlias = Asked | DistillationStarted | LoopEvent | Distillation
 
 def distill(
     config: DistillConfig,
-    teacher: Path,
+    teacher: Path | Sequence[Path],
     output: str | Path,
     *,
     store: Path | None = None,
@@ -141,7 +141,8 @@ def distill(
 
     Args:
         config: Texts, student, objective, optimiser and loop.
-        teacher: The bundle of `config.data.teacher`, whose answers are learned.
+        teacher: The bundle of `config.data.teacher`, whose answers are learned; with `config.data.also` those
+            of all.
         output: The model folder to write.
         store: Where the teacher's answers are kept for more runs.
         resume: Continue the interrupted run of the same settings, if there is one.
@@ -173,7 +174,8 @@ def distill(
         if overwrite and not resume and world.main and (own / SETTINGS).is_file():
             shutil.rmtree(own)
         world.wait()
-        run = _Run(config, Teacher(teacher), output, checkpoints, place, world)
+        first, *also = [teacher] if isinstance(teacher, Path) else teacher
+        run = _Run(config, Teacher(first, also), output, checkpoints, place, world)
         cure = "another --store" if store else "start anew with --force"
         last = yield from run.events(
             store or own, cure=cure, resume=resume, overwrite=overwrite, should_stop=should_stop
@@ -368,7 +370,11 @@ class _Run:
             "command": "distill",
             "config": self.config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
             "hub": hub_origin(self.config.model.folder),
-            "teacher": {"name": str(self.config.data.teacher), "sha256": self.teacher.sha256},
+            "teacher": {
+                "name": str(self.config.data.teacher),
+                "also": [str(each) for each in self.config.data.also],
+                "sha256": self.teacher.sha256,
+            },
             "texts": vars(self.counts),
             "data": self.files,
             "parameters": parameter_count(student),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -141,34 +142,46 @@ class PupilTexts(Iterable[str]):
 
 
 class Teacher:
-    """A bundle that is asked.
+    """A bundle that is asked, or several classifiers whose mean probabilities count.
 
     Args:
         path: A classifier's bundle, or an encoder's.
+        also: More classifiers' bundles of the same labels.
 
     Attributes:
-        bundle: The bundle.
+        bundle: The first bundle.
         task: What a classifier is asked; None of an encoder.
 
     Raises:
-        ModelError: It is neither, or damaged.
-        ConfigError: It takes pairs.
+        ModelError: One is neither, or damaged.
+        ConfigError: One takes pairs, or they do not say the same kind of thing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.bundle: Bundle = open_bundle(path)
-        manifest = self.bundle.manifest
-        self.task: Task | None = manifest.task
-        if manifest.kind == "fill-mask":
-            raise ModelError(f"{path} fills masks: a teacher is a classifier or an encoder")
-        if self.task is not None and self.task.pair:
-            raise ConfigError(f"{path} reads pairs of texts, and students are taught single texts alone")
+    def __init__(self, path: Path, also: Sequence[Path] = ()) -> None:
+        self._bundles: list[Bundle] = [open_bundle(each) for each in (path, *also)]
+        self.bundle = self._bundles[0]
+        self.task: Task | None = self.bundle.manifest.task
+        for bundle in self._bundles:
+            if bundle.manifest.kind == "fill-mask":
+                raise ModelError(f"{bundle.folder} fills masks: a teacher is a classifier or an encoder")
+            task = bundle.manifest.task
+            if task is not None and task.pair:
+                raise ConfigError(
+                    f"{bundle.folder} reads pairs of texts, and students are taught single texts alone"
+                )
+            if bundle is not self.bundle and not _alike(self.task, task):
+                raise ConfigError(
+                    f"{bundle.folder} and {path} are no classifiers of the same labels: nothing else can be "
+                    "averaged"
+                )
 
     @property
     def sha256(self) -> str:
-        """A SHA-256 of its graph, weights and tokenizer."""
-        files = self.bundle.manifest.files
-        decisive = "\n".join(files[name] for name in sorted(files) if name.startswith(("model.", TOKENIZER)))
+        """A SHA-256 of its graph, weights and tokenizer, or of those of all."""
+        told = [bundle.manifest.files for bundle in self._bundles]
+        decisive = "\n".join(
+            files[name] for files in told for name in sorted(files) if name.startswith(("model.", TOKENIZER))
+        )
         return hashlib.sha256(decisive.encode()).hexdigest()
 
     def ask(
@@ -189,12 +202,16 @@ class Teacher:
         if not (own := set(parts)):
             return
         output = LOGITS if self.task else POOLED
-        with Engine(self.bundle, output, pair=False, side_by_side=True) as engine:
+        with ExitStack() as opened:
+            engines = [
+                opened.enter_context(Engine(bundle, output, pair=False, side_by_side=True))
+                for bundle in self._bundles
+            ]
             for part, window in enumerate(_windows(texts)):
                 if part not in own:
                     continue
                 try:
-                    taught = self._answer(engine, window, should_stop)
+                    taught = self._answer(engines, window, should_stop)
                 except _StopError:
                     return
                 store.write(part, taught)
@@ -206,15 +223,25 @@ class Teacher:
                 if not own:
                     return
 
-    def _answer(self, engine: Engine, texts: list[str], should_stop: Callable[[], bool]) -> Taught:
-        encoded = engine.encode(texts)
+    def _answer(self, engines: list[Engine], texts: list[str], should_stop: Callable[[], bool]) -> Taught:
+        first, *others = engines
+        encoded = first.encode(texts)
         pieces = [np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids]
-        if self.task is not None:
-            logits = np.empty((len(texts), self.task.outputs), np.float32)
-            for batch in _until(should_stop, engine.output_batches(encoded)):
-                logits[batch.rows] = batch.values
-            return Taught(texts, pieces, logits, None)
-        return Taught(texts, pieces, *self._vectors(engine, encoded, should_stop))
+        if self.task is None:
+            return Taught(texts, pieces, *self._vectors(first, encoded, should_stop))
+        answers = [self._logits(first, encoded, should_stop)]
+        answers += [self._logits(engine, engine.encode(texts), should_stop) for engine in others]
+        tasks = [bundle.manifest.task for bundle in self._bundles]
+        return Taught(texts, pieces, mean_logits(self.task, tasks, answers), None)
+
+    def _logits(
+        self, engine: Engine, encoded: Encoded, should_stop: Callable[[], bool]
+    ) -> NDArray[np.float32]:
+        assert self.task is not None
+        logits = np.empty((len(encoded.input_ids), self.task.outputs), np.float32)
+        for batch in _until(should_stop, engine.output_batches(encoded)):
+            logits[batch.rows] = batch.values
+        return logits
 
     def _vectors(
         self, engine: Engine, encoded: Encoded, should_stop: Callable[[], bool]
@@ -233,6 +260,40 @@ class Teacher:
                 "large for float16: take another teacher"
             )
         return np.stack(vectors), tokens
+
+
+def mean_logits(
+    task: Task, tasks: Sequence[Task | None], logits: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Give the logits of the mean of several classifiers' probabilities; of numbers their mean.
+
+    Args:
+        task: Whose order of labels counts.
+        tasks: Of each classifier, as `task` but for the order of the labels.
+        logits: Of each, float32 ``(rows, L)``; those of a single one stay as they are.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    given = []
+    for own, values in zip(tasks, logits, strict=True):
+        assert own is not None
+        order = [own.labels.index(label) for label in task.labels]
+        given.append(values[:, order].astype(np.float64))
+    if task.kind == "regression":
+        mean = np.mean(given, axis=0)
+    elif task.kind == "multi-label":  # log p and log (1 - p), which do not vanish where logits are large
+        yes, no = (np.logaddexp.reduce([-np.logaddexp(0, sign * each) for each in given]) for sign in (-1, 1))
+        mean = yes - no
+    else:
+        logs = [each - np.logaddexp.reduce(each, axis=-1, keepdims=True) for each in given]
+        mean = np.logaddexp.reduce(logs) - np.log(len(logs))
+    return np.asarray(mean, dtype=np.float32)
+
+
+def _alike(one: Task | None, other: Task | None) -> bool:
+    if one is None or other is None:
+        return False
+    return (one.kind, set(one.labels)) == (other.kind, set(other.labels))
 
 
 class _StopError(Exception):

@@ -435,7 +435,7 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
         {
             "data": {"train": data, "dev": data, "test": data, "labels": ("c", "b", "a")},
             "model": {"folder": tmp_path / "first", "max_length": 20},
-            "train": {"epochs": 1},
+            "train": {"epochs": 1, "batch_tokens": 16},
         },
     )
     events = list(finetune(second, tmp_path / "second"))
@@ -444,8 +444,13 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
     assert max_length(tokenizer) == 20
     assert isinstance(events[-1], Finished)
     assert events[-1].test == events[-1].dev
-    train = json.loads((tmp_path / "second" / "run.json").read_text())["config"]["train"]
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    train = record["config"]["train"]
     assert (train["lr"], train["head_rate"]) == (3e-4, 10.0), "that of 128 hidden numbers, and a new head"
+    assert record["steps"] > 1
+    assert train["average"] == round(1 - 1 / record["steps"], 4), "over the one epoch"
+    fresh = json.loads((tmp_path / "first" / "run.json").read_text())["config"]["train"]
+    assert (fresh["head_rate"], fresh["average"]) == (1.0, 0.0)
 
 
 def test_the_encoder_that_comes_with_twil_is_tuned_where_no_model_is_named(

@@ -36,9 +36,9 @@ class LoopConfig(Section):
     """Below 1 a share of all steps, else a number of steps."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradients of a step; 0 leaves them as they are."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Measure and keep a running mean of the weights (Polyak and Juditsky 1992): the share of it that every
-    step leaves, such as 0.99; 0 keeps the weights themselves."""
+    step leaves, such as 0.99; 0 keeps the weights themselves, and so does a run that says nothing else."""
     precision: Precision = "fp32"
     """`auto` is bf16 where the device has units for it, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1

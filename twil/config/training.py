@@ -214,6 +214,9 @@ class TrainConfig(LoopConfig):
     """Parts of the encoder that stay as they are: embeddings, and layers from 0, such as embeddings,0-3."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """The learning rate of each layer as a multiple of that of the layer above it."""
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """The running mean of the weights, see `LoopConfig`; when left out that of a trained encoder goes over
+    about an epoch, and there is none of a fresh one."""
     head_rate: PositiveFloat | None = None
     """The learning rate of what lies on the encoder, its classifier, as a multiple of the run's; when left
     out 10 for a new one on a trained encoder, else 1."""
@@ -257,11 +260,14 @@ class FinetuneConfig(Section):
             )
         return self
 
-    def resolve(self, steps: int, metric: str, *, hidden_size: int, kept_head: bool) -> TrainConfig:
+    def resolve(
+        self, steps: int, metric: str, *, epoch_steps: int, hidden_size: int, kept_head: bool
+    ) -> TrainConfig:
         """Give the loop's options with what was left to be found out.
 
         Args:
             steps: Optimiser steps of the whole run.
+            epoch_steps: Those of an epoch.
             metric: By which a task of this kind is judged.
             hidden_size: Of the encoder.
             kept_head: Whether the classifier is one that was trained before.
@@ -273,6 +279,8 @@ class FinetuneConfig(Section):
             "head_rate": train.head_rate or (1.0 if is_drawn or kept_head else NEW_HEAD_RATE),
             "warmup": float(train.warmup_steps(steps)),
         }
+        if train.average is None:
+            found["average"] = 0.0 if is_drawn else round(1 - 1 / epoch_steps, 4)
         if self.data.dev is None:
             found["patience"] = None  # there is nothing to wait for
         elif train.metric == "auto":

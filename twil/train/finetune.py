@@ -194,6 +194,7 @@ class _Run:
         self.loop = config.resolve(
             self.steps,
             main_metric(self.task),
+            epoch_steps=len(self.objective.epoch(1)),
             hidden_size=self.model.architecture.hidden,
             kept_head=self.kept_classifier,
         )

@@ -345,7 +345,7 @@ class Trainer:
         if not self.mean:
             self.mean = {name: weight.detach().clone() for name, weight in weights.items()}
         steps = self.progress.step + 1
-        share = 1 - min(self.config.average, steps / (steps + _YOUNG))
+        share = 1 - min(self.config.average or 0.0, steps / (steps + _YOUNG))
         for name, weight in weights.items():
             self.mean[name].lerp_(weight, share)
 

@@ -27,7 +27,6 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-from peer_processes import make_environments, python_of
+from peer_processes import make_environments, python_of, run
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -170,7 +169,9 @@ class Bench:
 
     @property
     def columns(self) -> list[str]:
-        return [TFIDF, FASTTEXT, SCRATCH, *self.encoders, *([STUDENT] if self.students else [])]
+        """Those that there is something for: from scratch is the shape of twil-es."""
+        scratch = [SCRATCH] if ENCODER in self.encoders else []
+        return [TFIDF, FASTTEXT, *scratch, *self.encoders, *([STUDENT] if self.students else [])]
 
     def run(self, recipe: Recipe, column: str, seed: int) -> None:
         """Learn a task in one of the ways, and keep what is answered; nothing where that is done."""
@@ -182,7 +183,8 @@ class Bench:
         elif column == FASTTEXT:
             found = run_fasttext(recipe, self.work, seed)
         elif column == STUDENT:
-            if not (bundle := self._student(recipe, seed)).exists():
+            bundle = self._student(recipe, seed)
+            if bundle is None or not bundle.exists():
                 return
             found = answer(bundle, recipe)
         else:
@@ -200,9 +202,9 @@ class Bench:
     def _folder(self, recipe: Recipe, column: str, seed: int) -> Path:
         return self.work / f"{recipe.name}-{column.replace(' ', '-')}-{seed}"
 
-    def _student(self, recipe: Recipe, seed: int) -> Path:
-        assert self.students is not None
-        return self.students / f"{STUDENTS.get(recipe.name, 'none')}-{seed}.int8"
+    def _student(self, recipe: Recipe, seed: int) -> Path | None:
+        name = STUDENTS.get(recipe.name)
+        return self.students / f"{name}-{seed}.int8" if self.students and name else None
 
     def _finetune(self, recipe: Recipe, column: str, seed: int) -> Path:
         folder = self._folder(recipe, column, seed)
@@ -225,16 +227,8 @@ def answer(model: Path, recipe: Recipe) -> Answers:
     """Have a model folder or a bundle answer the set that is scored, by its own thresholds."""
     with open_classifier(model) as classifier:
         rows = recipe.sets[recipe.scored].rows
-        return in_order(classifier.task, recipe.task, classifier.answer(rows, warm_up=False).logits)
-
-
-def in_order(own: Task, task: Task, logits: NDArray[np.float32]) -> Answers:
-    """Decide by the model's own rule, and put the answer in the order of the labels of a task."""
-    decided = own.decide(own.probabilities(logits))
-    places = [own.labels.index(label) for label in task.labels]
-    if task.kind == "multi-label":
-        return decided[:, places]
-    return np.argsort(places)[decided]
+        own, logits = classifier.task, classifier.answer(rows, warm_up=False).logits
+        return own.in_order_of(recipe.task.labels, own.decide(own.probabilities(logits)))
 
 
 def count_words(recipe: Recipe) -> Answers:
@@ -257,15 +251,13 @@ def count_words(recipe: Recipe) -> Answers:
 
 def run_fasttext(recipe: Recipe, work: Path, seed: int) -> Answers:
     """Answer by fastText, which runs in its own environment."""
-    make_environments(work, ENVIRONMENTS)
     asked = {
         "texts": {part: texts(rows) for part, rows in recipe.sets.items()},
         "targets": recipe.targets("train").tolist(),
         "labels": len(recipe.task.labels),
         "seed": seed,
     }
-    command = [python_of(work, "fasttext"), HERE / "quality_peers.py"]
-    done = subprocess.run(command, input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True)
+    done = run(python_of(work, "fasttext"), HERE / "quality_peers.py", input=json.dumps(asked))
     candidates = [
         {part: np.array(rows, dtype=np.float32) for part, rows in one.items()}
         for one in json.loads(done.stdout)
@@ -465,6 +457,8 @@ def main() -> None:
     bench.work.mkdir(parents=True, exist_ok=True)
     if not options.no_runs:
         columns = options.columns.split(",") if options.columns else bench.columns
+        if FASTTEXT in columns:
+            make_environments(bench.work, ENVIRONMENTS)
         # A seed of every column before the next: what is there early says something of all.
         for recipe, seed, column in itertools.product(recipes, bench.seeds, columns):
             bench.run(recipe, column, seed)

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,9 @@ from twil.errors import ConfigError, ModelWarning
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.progress import Progress
+
+    from twil.train.distillation import DistillationFinished
+    from twil.train.pretraining import PretrainingFinished
 
 PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
@@ -198,6 +201,20 @@ def read_names(entries: Sequence[str] | None) -> dict[str, str]:
             raise ConfigError(f"--map-labels takes OLD=NEW,… with each label once, not '{entry}'")
         found[old] = new
     return found
+
+
+def continue_later(display: Display) -> NoReturn:
+    """Say how an interrupted run goes on, and end as Ctrl-C does."""
+    display.line("continue with the same command and --resume")
+    raise KeyboardInterrupt
+
+
+def tell_weights(display: Display, finished: PretrainingFinished | DistillationFinished) -> None:
+    """Say where a model lies, which weights it holds, and what they took."""
+    display.line(
+        f"wrote {finished.folder} with the weights of step {finished.step:,}; "
+        f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
+    )
 
 
 class StopSignal:

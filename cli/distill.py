@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_bytes, format_seconds, hush_torch, show, speaks
+from twil.cli.console import Display, continue_later, hush_torch, show, speaks, tell_weights
 from twil.errors import ConfigError
 
 
@@ -117,8 +117,9 @@ def command(
         ]
         events = distill(
             run,
-            bundles,
+            bundles[0],
             output,
+            also=bundles[1:],
             store=store,
             resume=resume,
             overwrite=force,
@@ -127,11 +128,7 @@ def command(
         )
         finished = view.follow(events, resume=resume)
         if finished is None:
-            display.line("continue with the same command and --resume")
-            raise KeyboardInterrupt
-        display.line(
-            f"wrote {finished.folder} with the weights of step {finished.step:,}; "
-            f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
-        )
+            continue_later(display)
+        tell_weights(display, finished)
         if speaks() and not quiet:
             show(side_by_side(bundles, finished, run))

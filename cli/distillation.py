@@ -24,6 +24,7 @@ from twil.machine import peak_memory
 from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
 from twil.predict.cache import prepared
 from twil.predict.engine import Engine
+from twil.predict.names import model_path
 from twil.predict.predictor import Predictor
 from twil.scoring.metrics import main_metric, metrics_of, score_logits
 from twil.scoring.names import name_metric
@@ -160,7 +161,7 @@ def teacher_bundle(
         ConfigError: It is a bundle that gives something else than what is to be learned, or which knows how
             texts are prepared.
     """
-    if preparation is not None and is_bundle(teacher):
+    if preparation is not None and is_bundle(model_path(teacher)):
         raise ConfigError(
             f"{teacher} is a bundle, which prepares texts as it was exported: leave data.preparation out, or "
             "give the model folder"
@@ -202,7 +203,8 @@ def side_by_side(
             ]
             for (name, bundle), speed in zip(bundles.items(), speeds, strict=True)
         ]
-        if several and task is not None:
+        if several and sets:
+            assert task is not None
             own = [tasks[name] for name in names]
             means = [
                 mean_logits(task, own, each) for each in zip(*(logits[name] for name in names), strict=True)

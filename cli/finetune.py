@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, format_seconds, hush_torch, read_names, show, speaks, split_names
+from twil.cli.console import (
+    Display,
+    continue_later,
+    format_seconds,
+    hush_torch,
+    read_names,
+    show,
+    speaks,
+    split_names,
+)
 from twil.errors import ConfigError
 
 
@@ -170,8 +179,7 @@ def command(
             series = SeriesView(view).follow(finetune_runs(run, output, **choices))
             finished = series.best if series else None
     if finished is None:
-        display.line("continue with the same command and --resume")
-        raise KeyboardInterrupt
+        continue_later(display)
     if not speaks():
         return
     if series:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_bytes, format_seconds, hush_torch, speaks
+from twil.cli.console import Display, continue_later, hush_torch, speaks, tell_weights
 
 
 def command(
@@ -61,9 +61,5 @@ def command(
             events = record(events, tensorboard)
         finished = view.follow(events, resume=resume)
     if finished is None:
-        display.line("continue with the same command and --resume")
-        raise KeyboardInterrupt
-    display.line(
-        f"wrote {finished.folder} with the weights of step {finished.step:,}; "
-        f"{format_seconds(finished.seconds)}, peak memory {format_bytes(finished.peak_memory)}"
-    )
+        continue_later(display)
+    tell_weights(display, finished)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, format_seconds, show
+from twil.cli.console import Display, continue_later, format_seconds, show
 
 
 def command(
@@ -101,8 +101,7 @@ def command(
         )
         finished = view.follow(events, resume=resume)
     if finished is None:
-        display.line("continue with the same command and --resume")
-        raise KeyboardInterrupt
+        continue_later(display)
     show_trials(finished, plan)
     title = f"{'test' if finished.test else 'dev'}, best run of trial {finished.best.trial}"
     for table in report_tables(finished.test or finished.dev, title):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tuning import same_weights, twil_command
 
 import twil
+from twil import shipped
 from twil.cli.console import Display
 from twil.cli.distillation import shown_metric, teacher_bundle
 from twil.config.distillation import DistillConfig, ImitationConfig, distill_config
@@ -717,6 +718,9 @@ def test_texts_are_prepared_for_a_teacher_of_the_library_and_its_student(
         bundle = teacher_bundle(teacher, "encoder", display, config.data.preparation)
         with pytest.raises(ConfigError, match=r"leave data.preparation out"):
             teacher_bundle(encoder, None, display, "cardiffnlp")
+        monkeypatch.setattr(shipped, "FOLDER", encoder.parent)
+        with pytest.raises(ConfigError, match=r"leave data.preparation out"):
+            teacher_bundle(Path(encoder.name), None, display, "cardiffnlp")
     list(distill(config, bundle, tmp_path / "m"))
     student = find_preparation(load_with_tokenizer(tmp_path / "m")[1], source="")
     assert student is not None
@@ -743,7 +747,7 @@ def test_classifiers_of_the_same_labels_teach_together(tweets: Path, tmp_path: P
         write_bundle(tmp_path / "third", seed=2),
     ]
     config = settings(paths[0], tweets, "train.steps=1", also=paths[1:])
-    list(distill(config, paths, tmp_path / "m", store=tmp_path / "store"))
+    list(distill(config, paths[0], tmp_path / "m", also=paths[1:], store=tmp_path / "store"))
     record = json.loads((tmp_path / "m" / "run.json").read_text())
     assert record["teacher"]["also"] == list(map(str, paths[1:]))
     assert record["teacher"]["sha256"] != Teacher(paths[0]).sha256

@@ -6,7 +6,7 @@ Training's evaluation and prediction from ONNX both decode here, with NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, get_args
 
@@ -157,6 +157,15 @@ class Task:
         if self.thresholds:
             return (scores[:, 1] >= np.float32(self.thresholds[0])).astype(np.int64)
         return np.asarray(scores.argmax(axis=-1), dtype=np.int64)
+
+    def in_order_of(self, labels: Sequence[str], answers: NDArray[Any]) -> NDArray[Any]:
+        """Put what `decide` gives into the order of the same labels elsewhere."""
+        ordered = answers
+        if self.kind == "class":
+            ordered = np.array([labels.index(label) for label in self.labels])[answers]
+        elif self.kind == "multi-label":
+            ordered = answers[:, [self.labels.index(label) for label in labels]]
+        return ordered
 
     def decode(self, logits: NDArray[np.floating[Any]]) -> Decoded:
         """Turn logits ``(rows, outputs)`` into answers."""

@@ -185,12 +185,7 @@ def _answer(
             report=score_logits(answered.logits, labelled.targets(own, order=task.labels), own),
             intervals={},
         )
-    given = own.decide(own.probabilities(answered.logits))
-    if task.kind == "class":
-        return entry, np.array([task.labels.index(label) for label in own.labels])[given]
-    if task.kind == "multi-label":
-        return entry, given[:, [own.labels.index(label) for label in task.labels]]
-    return entry, given
+    return entry, own.in_order_of(task.labels, own.decide(own.probabilities(answered.logits)))
 
 
 def _right(targets: NDArray[Any], answers: Sequence[NDArray[Any]], task: Task) -> NDArray[np.bool_] | None:

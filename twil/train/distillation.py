@@ -124,9 +124,10 @@ DistillEvent: TypeAlias = Asked | DistillationStarted | LoopEvent | Distillation
 
 def distill(
     config: DistillConfig,
-    teacher: Path | Sequence[Path],
+    teacher: Path,
     output: str | Path,
     *,
+    also: Sequence[Path] = (),
     store: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -141,9 +142,9 @@ def distill(
 
     Args:
         config: Texts, student, objective, optimiser and loop.
-        teacher: The bundle of `config.data.teacher`, whose answers are learned; with `config.data.also` those
-            of all.
+        teacher: The bundle of `config.data.teacher`, whose answers are learned.
         output: The model folder to write.
+        also: The bundles of `config.data.also`.
         store: Where the teacher's answers are kept for more runs.
         resume: Continue the interrupted run of the same settings, if there is one.
         overwrite: Replace a model folder that is there, and give an interrupted run up.
@@ -174,8 +175,7 @@ def distill(
         if overwrite and not resume and world.main and (own / SETTINGS).is_file():
             shutil.rmtree(own)
         world.wait()
-        first, *also = [teacher] if isinstance(teacher, Path) else teacher
-        run = _Run(config, Teacher(first, also), output, checkpoints, place, world)
+        run = _Run(config, Teacher(teacher, also), output, checkpoints, place, world)
         cure = "another --store" if store else "start anew with --force"
         last = yield from run.events(
             store or own, cure=cure, resume=resume, overwrite=overwrite, should_stop=should_stop

@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, make_table, read_names, show, show_json
+from twil.cli.reading import (
+    LABEL_OPTION,
+    TEXT_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    columns_of,
+    read_as,
+)
 
 
 def command(
@@ -33,9 +45,15 @@ def command(
     sort: Annotated[
         str, typer.Option(help="Order of the models: metric, given, name, parameters, size or time.")
     ] = "metric",
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
-    label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     map_labels: Annotated[
         list[str] | None,
         typer.Option(help="What models' labels are called in the file: LABEL_1=positive,…"),
@@ -53,7 +71,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
-    from twil.data.labelled import LabelledColumns, Sample
+    from twil.data.labelled import Sample
     from twil.predict.inputs import check_target
     from twil.predict.names import name_models
     from twil.reports.compare import compare
@@ -61,6 +79,7 @@ def command(
     from twil.reports.comparison_files import reserved_outputs, write_comparison
     from twil.reports.comparison_tables import comparison_grids, explain_tests
 
+    reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
     for path in output or ():
         check_target(file, path)
     with reserved_outputs(*output or (), overwrite=force), Display(quiet=quiet) as display:
@@ -68,7 +87,7 @@ def command(
         for event in compare(
             file,
             name_models(models),
-            columns=LabelledColumns(text, text_pair, label),
+            columns=columns_of(text, text_pair, label, label_separator, reading),
             sample=Sample(limit, shuffle_seed),
             map_labels=read_names(map_labels),
             metric=metric,

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 
 from twil.cli.visible import visible
-from twil.errors import ConfigError, ModelWarning
+from twil.errors import ConfigError, DataWarning, ModelWarning
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.progress import Progress
@@ -53,7 +53,8 @@ class Display:
         self._warnings.__enter__()
         self._show_others = warnings.showwarning
         warnings.showwarning = self._show_warning
-        warnings.simplefilter("default", ModelWarning)  # each once
+        for kind in (ModelWarning, DataWarning):
+            warnings.simplefilter("default", kind)  # each once
         if self.live:
             self.live.start()
             self.live.add_task("")
@@ -84,7 +85,7 @@ class Display:
         self, message: Warning | str, category: type[Warning], *more: Any, **others: Any
     ) -> None:
         """Say what the library warns of; what others warn of is shown as it is without a display."""
-        if issubclass(category, ModelWarning):
+        if issubclass(category, ModelWarning | DataWarning):
             self.warn(str(message))
         else:
             self._show_others(message, category, *more, **others)

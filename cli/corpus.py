@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import Display, format_bytes, format_seconds, make_table, show
+from twil.cli.reading import Delimiter, Encoding, InputFormat, Quoted
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,7 +44,10 @@ def command(
             "--header/--no-header", help="Whether first lines name the columns. [dim]\\[found][/dim]"
         ),
     ] = None,
-    input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    input_format: InputFormat = None,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     max_length: Annotated[
         int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
     ] = None,
@@ -64,13 +68,13 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Clean and encode texts once, for pretraining."""
+    from twil.config.reading import Reading
     from twil.data.corpus_building import CorpusOptions, build_corpus
     from twil.data.pairs import PairColumns
 
     options = CorpusOptions(
         columns=PairColumns(first_id, first, second_id, second),
-        header=header,
-        format=input_format,
+        reading=Reading(input_format, header, delimiter, quoted, encoding),
         on_error=on_error,  # type: ignore[arg-type]  # checked there
         max_length=max_length,
         drop_duplicates=drop_duplicates,

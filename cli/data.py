@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from twil.cli.console import Display, show_json
+from twil.cli.reading import (
+    LABEL_OPTION,
+    TEXT_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    columns_of,
+    read_as,
+)
 from twil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,11 +30,10 @@ def command(
     files: Annotated[
         list[str], typer.Argument(help="Tables of texts, those to train on first; - is standard input.")
     ],
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "TEXT",
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, of pairs.")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS if there][/dim]")
-    ] = None,
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
     task: Annotated[str, typer.Option(help="class, multi-label, regression or stance.")] = "class",
     model: Annotated[
         Path | None,
@@ -34,10 +45,11 @@ def command(
     max_length: Annotated[
         int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
     ] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
-    ] = False,
-    input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
@@ -52,14 +64,16 @@ def command(
         raise ConfigError(f"there is no task '{task}': choose one of {', '.join(known)}")
     with Display(quiet=quiet) as display:
         options = OverviewOptions(
-            text=text,
-            text_pair=text_pair,
-            label=label,
+            columns=columns_of(
+                text,
+                text_pair,
+                label,
+                label_separator,
+                read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
+            ),
             task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked above
             tokenizer=_find_tokenizer(model, tokenizer),
             max_length=max_length,
-            header=not no_header,
-            format=input_format,
         )
         for event in survey(files, options):
             if isinstance(event, Overview):

@@ -8,6 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from twil.cli.console import Display, continue_later, hush_torch, show, speaks, tell_weights
+from twil.cli.reading import (
+    LABEL_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    reading_settings,
+)
 from twil.errors import ConfigError
 
 
@@ -56,7 +66,13 @@ def command(
             "[dim]\\[TEXT, ORIG_TEXT, REPLY_TEXT][/dim]"
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     limit: Annotated[int | None, typer.Option(help="At most so many different texts.", min=1)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="How often the student sees them. [dim]\\[5][/dim]", min=1)
@@ -96,6 +112,10 @@ def command(
             "test": test,
             "without": without or None,
             "label": label,
+            "label_separator": label_separator,
+            "reading": reading_settings(
+                input_format, delimiter, encoding, no_header=no_header, quoted=quoted
+            ),
             "limit": limit,
         },
         "model": {"tokenizer": tokenizer},

@@ -188,7 +188,9 @@ def side_by_side(
         several = len(teachers) > 1
         names = [f"teacher {number}" for number in range(1, len(teachers) + 1)] if several else ["teacher"]
         bundles = dict(zip([*names, "student"], [*teachers, student], strict=True))
-        texts = list(islice(texts_of(config.data.texts, config.data.columns), _TIMED_TEXTS))
+        texts = list(
+            islice(texts_of(config.data.texts, config.data.columns, config.data.reading), _TIMED_TEXTS)
+        )
         speeds = _speeds(list(bundles.values()), texts)
         logits = {name: _logits(bundle, sets) for name, bundle in bundles.items()}
         tasks = {name: open_bundle(bundle).manifest.task for name, bundle in bundles.items()}
@@ -217,7 +219,7 @@ def side_by_side(
 
 
 def _labelled_sets(config: DistillConfig, task: Task | None) -> dict[str, LabelledSet]:
-    columns = LabelledColumns(config.data.text, None, config.data.label)
+    columns = LabelledColumns.of(config.data)
     files = {name: getattr(config.data, name) for name in ("dev", "test")}
     return {name: read_labelled(file, columns, task.kind) for name, file in files.items() if file and task}
 

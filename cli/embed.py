@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.rows import TEXT_OPTION, follow, start_quickly
+from twil.cli.reading import TEXT_OPTION, Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
+from twil.cli.rows import follow, start_quickly
 
 
 def command(
@@ -40,10 +41,11 @@ def command(
         list[str] | None, typer.Option(help="Another column to repeat, into Parquet; repeatable.")
     ] = None,
     on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
-    ] = False,
-    input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     shard: Annotated[
         str | None, typer.Option(help="One part of the rows only, as 2/8 is the second of eight.")
     ] = None,
@@ -74,8 +76,7 @@ def command(
             file_column=file_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there
-            header=False if no_header else None,
-            input_format=input_format,
+            reading=read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
             shard=Shard.parse(shard) if shard else None,
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,

@@ -9,6 +9,18 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, format_seconds, read_names, show, show_json
+from twil.cli.reading import (
+    LABEL_OPTION,
+    TEXT_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    columns_of,
+    read_as,
+)
 from twil.errors import ConfigError
 
 PRETRAINED = "--mlm, --rop or --pll"
@@ -31,14 +43,17 @@ def command(
     pll: Annotated[
         bool, typer.Option("--pll", help="Pretrained: how likely texts are, every piece masked in turn.")
     ] = False,
-    text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
     first: Annotated[str | None, typer.Option(help="Pretrained: column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Pretrained: column of the replies.")] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Pretrained: the first line is a row; columns are 1, 2, …")
-    ] = False,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
     shuffle_seed: Annotated[
         int | None, typer.Option(min=0, help="Shuffle the rows first. [dim]\\[in their order][/dim]")
@@ -72,11 +87,12 @@ def command(
                 "--text": text,
                 "--text-pair": text_pair,
                 "--label": label,
+                "--label-separator": label_separator,
             },
             f"a classifier's scores, not with {PRETRAINED}",
         )
     else:
-        columns = {"--first": first, "--second": second, "--no-header": no_header or None}
+        columns = {"--first": first, "--second": second}
         _refuse(columns, PRETRAINED)
     if not mlm:
         _refuse({"--masking": masking, "--budget": budget, "--max-span": max_span, "--seed": seed}, "--mlm")
@@ -85,6 +101,7 @@ def command(
 
     from twil.predict.names import model_path
 
+    reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
     with Display(quiet=quiet) as display:
         path = model_path(model)
         if objectives:
@@ -100,7 +117,7 @@ def command(
                     masking=masking_config(kind=masking, budget=budget, max_span=max_span),
                     seed=1 if seed is None else seed,
                     columns=PairColumns(first=first, second=second),
-                    header=False if no_header else None,
+                    reading=reading,
                     limit=limit,
                     device=device,
                     batch_tokens=batch_tokens,
@@ -109,14 +126,14 @@ def command(
             )
         else:
             from twil.cli.scores import report_tables
-            from twil.data.labelled import LabelledColumns, Sample
+            from twil.data.labelled import Sample
             from twil.train.evaluate import evaluate
 
             display.update(f"evaluating {model} on {file}")
             result = evaluate(
                 path,
                 file,
-                columns=LabelledColumns(text or "TEXT", text_pair, label or "CLASS"),
+                columns=columns_of(text, text_pair, label, label_separator, reading),
                 sample=Sample(limit, shuffle_seed),
                 map_labels=read_names(map_labels),
                 batch_tokens=batch_tokens,

@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, read_names
+from twil.cli.reading import (
+    LABEL_OPTION,
+    TEXT_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    columns_of,
+    read_as,
+)
 from twil.errors import ConfigError
 
 
@@ -40,11 +52,19 @@ def command(
             "--eval", help="For int8: a file to check it on, such as dev; labelled for a classifier."
         ),
     ] = None,
-    text: Annotated[str, typer.Option(help="Column of the texts in both.")] = "TEXT",
+    text: Annotated[
+        str | None, typer.Option(help=f"In both: {TEXT_OPTION[0].lower()}{TEXT_OPTION[1:]}")
+    ] = None,
     text_pair: Annotated[
         str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
     ] = None,
-    label: Annotated[str, typer.Option(help="Column of the labels.")] = "CLASS",
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     map_labels: Annotated[
         list[str] | None,
         typer.Option(help="What the model's labels are to be called: LABEL_1=positive,…"),
@@ -72,7 +92,6 @@ def command(
 
     In int8 it is refused where it does not keep its answers, or an encoder its vectors.
     """
-    from twil.data.labelled import LabelledColumns
     from twil.export.bundle import export_onnx
     from twil.export.precision import choose_arithmetic
 
@@ -82,7 +101,13 @@ def command(
         precision,
         calibration=calibration,
         evaluation=evaluation,
-        columns=LabelledColumns(text, text_pair, label),
+        columns=columns_of(
+            text,
+            text_pair,
+            label,
+            label_separator,
+            read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
+        ),
         max_drop=max_drop,
         min_agreement=min_agreement,
         min_cosine=min_cosine,

@@ -17,6 +17,19 @@ from twil.cli.console import (
     speaks,
     split_names,
 )
+from twil.cli.reading import (
+    DEV_OPTION,
+    LABEL_OPTION,
+    TEXT_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    read_dev,
+    reading_settings,
+)
 from twil.errors import ConfigError
 
 
@@ -29,9 +42,7 @@ def command(
             "TWilBERT."
         ),
     ] = None,
-    dev: Annotated[
-        Path | None, typer.Option(help="Labelled texts that decide the best epoch; else the last is kept.")
-    ] = None,
+    dev: Annotated[str | None, typer.Option(help=DEV_OPTION)] = None,
     model: Annotated[
         Path | None, typer.Option(help="Start from this model folder, or a model of the hub.")
     ] = None,
@@ -40,9 +51,15 @@ def command(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
     test: Annotated[Path | None, typer.Option(help="Scored once, at the end.")] = None,
-    text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     task: Annotated[
         str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
     ] = None,
@@ -125,11 +142,15 @@ def command(
     options: dict[str, dict[str, Any]] = {
         "data": {
             "train": train,
-            "dev": dev,
+            "dev": read_dev(dev),
             "test": test,
             "text": text,
             "text_pair": text_pair,
             "label": label,
+            "label_separator": label_separator,
+            "reading": reading_settings(
+                input_format, delimiter, encoding, no_header=no_header, quoted=quoted
+            ),
             "task": task,
             "labels": split_names(labels),
             "limit": limit,

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from twil.cli.console import Display, make_table, show, show_json
+from twil.cli.reading import Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
 from twil.cli.visible import visible
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the masking, and of the order of a pair.")] = 1,
     first: Annotated[str | None, typer.Option(help="Column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Column of the replies.")] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
-    ] = False,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
@@ -41,8 +44,8 @@ def command(
         display.update(f"loading {model}")
         probe = open_probe(model, mlm=True, device=device)
         columns = PairColumns(first=first, second=second)
-        header = False if no_header else None
-        found = inspect_row(probe, file, row, seed=seed, columns=columns, header=header)
+        reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
+        found = inspect_row(probe, file, row, seed=seed, columns=columns, reading=reading)
     if as_json:
         show_json(found.as_dict())
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read_run(
         display: Where to say what is done differently.
     """
     train = options["data"]["train"]
-    if train is not None and train.suffix == ENDING:
+    if train is not None and train.suffix == ENDING and not _holds_rows(train):
         if config is not None:
             raise ConfigError(f"{train} is a configuration, and {config} is another: give one of them")
         config, options = train, {**options, "data": {**options["data"], "train": None}}
@@ -48,6 +49,19 @@ def read_run(
     return run
 
 
+def _holds_rows(file: Path) -> bool:
+    """Tell whether a JSON file is a table, an array of rows or one on each line, and no configuration."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            first = next((line for line in lines if line.strip()), "")
+            if first.lstrip().startswith("["):
+                return True
+            json.loads(first)
+            return any(line.strip() for line in lines)
+    except (OSError, ValueError):  # it goes on below its first line, or who reads it says what is wrong
+        return False
+
+
 def _import_notes(run: FinetuneConfig) -> tuple[str, ...]:
     if run.model.original is None:
         return ()
@@ -58,8 +72,8 @@ def _import_notes(run: FinetuneConfig) -> tuple[str, ...]:
 
 def _check_files(run: FinetuneConfig, source: Path) -> None:
     start = run.model.original
-    files = [run.data.train, run.data.dev, run.data.test, *((start.weights, start.vocab) if start else ())]
-    if missing := [str(file) for file in files if file is not None and not file.exists()]:
+    files = [*run.data.files.values(), *((start.weights, start.vocab) if start else ())]
+    if missing := [str(file) for file in files if not file.exists()]:
         raise ConfigError(
             f"there is no file {', '.join(missing)}: those that {source} names are looked for in the working "
             "directory, then beside it; options take the place of them (--dev, --test, --model)"

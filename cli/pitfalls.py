@@ -66,8 +66,11 @@ def show_notes(display: Display, found: Overview) -> None:
 def _warn_of_labels(display: Display, found: Overview) -> None:
     """Name the labels that some files lack, unless the labels seem to be something else."""
     labels = {label for file in found.files for label in file.labels or ()}
-    from twil.data.labelled import parse_number
+    from twil.data.labelled import hidden_labels, parse_number
 
+    for file in found.files:
+        if file.labels and (said := hidden_labels(file.labels, found.task)):
+            display.warn(f"{file.name}: {said}")
     if any(LABEL_SEPARATOR in label for label in labels):
         display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
     elif (

@@ -9,7 +9,8 @@ import typer
 
 from twil.cli.cluster import label_on_cluster
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.rows import TEXT_OPTION, announce_default, follow, start_quickly
+from twil.cli.reading import TEXT_OPTION, Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
+from twil.cli.rows import announce_default, follow, start_quickly
 
 
 def command(
@@ -49,10 +50,11 @@ def command(
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Another column to repeat; repeatable.")] = None,
     on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first line is a row; columns are 1, 2, …")
-    ] = False,
-    input_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl, parquet or txt.")] = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
     shard: Annotated[
         str | None, typer.Option(help="Predict one part of the rows only, as 2/8 is the second of eight.")
@@ -80,6 +82,9 @@ def command(
                 "--file-column": file_column,
                 "--no-header": no_header,
                 "--input-format": input_format,
+                "--delimiter": delimiter,
+                "--quoted": quoted,
+                "--encoding": encoding,
                 "--output-format": output_format,
                 "--shard": shard,
                 "--resume": resume,
@@ -116,8 +121,7 @@ def command(
             file_column=file_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there
-            header=False if no_header else None,
-            input_format=input_format,
+            reading=read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
             output_format=output_format,
             shard=Shard.parse(shard) if shard else None,
             provider=provider,  # type: ignore[arg-type]  # checked there

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from twil.predict.events import ClusterSummary, Event, Preparing, Started, Summary
 
 
-TEXT_OPTION = (
-    "Column of the texts. [dim]\\[TEXT, else the only one of text, tweet, full_text, content, review][/dim]"
-)
-
-
 def announce_default(display: Display) -> str:
     """Say which model is taken, as none is named, and return its name."""
     from twil.predict.names import describe_default, find_model

@@ -8,12 +8,27 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, continue_later, format_seconds, show
+from twil.cli.reading import (
+    LABEL_OPTION,
+    TEXT_OPTION,
+    Delimiter,
+    Encoding,
+    InputFormat,
+    LabelSeparator,
+    NoHeader,
+    Quoted,
+    read_dev,
+    reading_settings,
+)
 
 
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     train: Annotated[Path | None, typer.Argument(help="Labelled texts to learn from.")] = None,
-    dev: Annotated[Path | None, typer.Option(help="Labelled texts that decide.")] = None,
+    dev: Annotated[
+        str | None,
+        typer.Option(help="Labelled texts that decide, or a share of the rows to learn from, such as 0.1."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -28,8 +43,14 @@ def command(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
     test: Annotated[Path | None, typer.Option(help="Scored once, by the winner.")] = None,
-    text: Annotated[str | None, typer.Option(help="Column of the texts. [dim]\\[TEXT][/dim]")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the labels. [dim]\\[CLASS][/dim]")] = None,
+    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
+    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label_separator: LabelSeparator = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     task: Annotated[
         str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
@@ -69,11 +90,15 @@ def command(
         {
             "data": {
                 "train": train,
-                "dev": dev,
+                "dev": read_dev(dev),
                 "test": test,
                 "text": text,
                 "text_pair": text_pair,
                 "label": label,
+                "label_separator": label_separator,
+                "reading": reading_settings(
+                    input_format, delimiter, encoding, no_header=no_header, quoted=quoted
+                ),
                 "task": task,
             },
             "model": {"folder": model, "init": init, "tokenizer": tokenizer},

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, format_seconds, split_names
+from twil.cli.reading import Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
 
 
 def command(
@@ -27,6 +28,11 @@ def command(
         str | None,
         typer.Option(help="Columns of text, by commas. [dim]\\[TEXT, ORIG_TEXT, REPLY_TEXT][/dim]"),
     ] = None,
+    input_format: InputFormat = None,
+    no_header: NoHeader = False,
+    delimiter: Delimiter = None,
+    quoted: Quoted = False,
+    encoding: Encoding = None,
     max_length: Annotated[int, typer.Option(help="Longest row in pieces.")] = 128,
     sample: Annotated[int, typer.Option(help="Learn from at most so many texts, drawn at random.")] = 500_000,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
@@ -40,10 +46,11 @@ def command(
     from twil.text.vocabulary import texts_of, train_vocabulary
 
     check_target(files, output)
+    reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
     with reserved_files(output, overwrite=force), Display(quiet=quiet) as display:
         display.update("reading texts and learning pieces")
         trained = train_vocabulary(
-            texts_of(files, split_names(columns)),
+            texts_of(files, split_names(columns), reading),
             size=size,
             model=model,  # type: ignore[arg-type]  # checked there
             lowercase=lowercase,

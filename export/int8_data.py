@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,8 +66,8 @@ def read_data(options: Int8Options, kind: Kind, task: Task | None) -> Int8Data:
     """
     _refuse_idle(options, kind)
     guard = _make_guard(options, kind, task)
-    columns = options.columns.texts if task and task.pair else options.columns.texts[:1]
-    texts = _draw(options.calibration, columns, CALIBRATION_ROWS, "--calibration")
+    pair = task is not None and task.pair
+    texts = _draw(options.calibration, options.columns, CALIBRATION_ROWS, "--calibration", pair=pair)
     files = {"calibration": options.calibration, "evaluation": options.evaluation}
     records = {name: {"file": path.name, "sha256": sha256(path)} for name, path in files.items()}
     return Int8Data(texts, guard, records)
@@ -81,7 +80,7 @@ def _refuse_idle(options: Int8Options, kind: Kind) -> None:
         "--max-drop": limits.max_drop != usual.max_drop,
         "--min-agreement": limits.min_agreement != usual.min_agreement,
         "--text-pair": columns.text_pair is not None,
-        "--label": columns.label != COLUMNS.label,
+        "--label": columns.label is not None,
     }
     vectors = {"--min-cosine": limits.min_cosine != usual.min_cosine}
     idle, belong = (answers, "a classifier") if kind == "encoder" else (vectors, "--head encoder")
@@ -92,7 +91,7 @@ def _refuse_idle(options: Int8Options, kind: Kind) -> None:
 def _make_guard(options: Int8Options, kind: Kind, task: Task | None) -> Guard:
     """Choose what an int8 graph is held to by what it gives."""
     if kind == "encoder":
-        texts = _draw(options.evaluation, options.columns.texts[:1], CHECKED_ROWS, "--eval")
+        texts = _draw(options.evaluation, options.columns, CHECKED_ROWS, "--eval")
         return VectorGuard(texts, options.limits)
     if task is None:
         raise ConfigError(
@@ -102,15 +101,16 @@ def _make_guard(options: Int8Options, kind: Kind, task: Task | None) -> Guard:
     return AnswerGuard(read_labelled(options.evaluation, options.columns, task.kind), task, options.limits)
 
 
-def _draw(path: Path, columns: Sequence[str], count: int, option: str) -> Items:
+def _draw(path: Path, columns: LabelledColumns, count: int, option: str, *, pair: bool = False) -> Items:
     """Draw some texts of a file, or pairs of them, the same ones each time."""
     items: list[tuple[str, ...]] = []
-    for rows in TableReader(path, columns):
-        cells = zip(*(rows.columns[column] for column in columns), strict=True)
+    table = TableReader(path, columns.texts if pair else columns.texts[:1], reading=columns.reading)
+    for rows in table:
+        cells = zip(*(rows.columns[column] for column in table.columns), strict=True)
         items += [texts for texts in cells if any(text.strip() for text in texts)]
         if len(items) >= READ_ROWS:
             break
     if not items:
         raise DataError(f"the file has no texts: name another ({option})", file=path)
     chosen = [items[index] for index in np.random.default_rng(0).permutation(len(items))[:count]]
-    return [(first, second) for first, second in chosen] if len(columns) > 1 else [text for (text,) in chosen]
+    return [(first, second) for first, second in chosen] if pair else [text for (text,) in chosen]

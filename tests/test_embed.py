@@ -21,6 +21,7 @@ from bundles import HIDDEN, make_graph, make_tokenizer, write_bundle
 from conftest import CHANGES, change
 from onnx import numpy_helper
 
+from twil.config.reading import Reading
 from twil.data import row_groups, streams
 from twil.data.shards import Shard
 from twil.errors import ConfigError, DataError, ModelError, TwilError
@@ -417,7 +418,7 @@ class TestSeveralFiles:
     ) -> None:
         paths.append(write(tmp_path / "out.ids.txt", "hola\n"))
         with pytest.raises(DataError, match=r"out\.ids\.txt: the output would replace its input"):
-            run(paths, embedder, tmp_path / "out.npy", id_column="TEXT", input_format="txt")
+            run(paths, embedder, tmp_path / "out.npy", id_column="TEXT", reading=Reading("txt"))
         with pytest.raises(ConfigError, match="a stream has no shards"):
             run("-", embedder, tmp_path / "out.npy", shard=Shard(1, 2))
 

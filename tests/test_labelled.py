@@ -107,9 +107,15 @@ def test_numbers_are_read_as_numbers_and_what_is_none_is_named(tmp_path: Path) -
     rows = read_labelled(write(tmp_path / "v.tsv", "0.5", "-2", "1e-1"), kind="regression")
     np.testing.assert_allclose(rows.targets(task), [0.5, -2, 0.1])
     assert find_labels(rows, "regression") == ("value",)
-    for wrong in ("mucho", "nan", "inf", "0,5"):
+    wrongs = {
+        "mucho": "is no number",
+        "nan": "is no number",
+        "inf": "is no number",
+        "0,5": "has a decimal comma",
+    }
+    for wrong, what in wrongs.items():
         rows = read_labelled(write(tmp_path / "v.tsv", "0.5", wrong), kind="regression")
-        with pytest.raises(DataError, match=rf"'{wrong}' in the column CLASS is no number") as caught:
+        with pytest.raises(DataError, match=rf"'{wrong}' in the column CLASS {what}") as caught:
             rows.targets(task)
         assert caught.value.line == 3
     for wide in ("1e39", "-3.5e38"):
@@ -166,13 +172,14 @@ def test_a_file_that_changes_before_it_is_read_and_hashed_is_an_error(
     with pytest.raises(DataError, match=r"t\.tsv: changed while it was read"):
         rows.sha256()
     path.write_bytes(content)
-    cells = labelled._cells
+    opened = labelled.LabelledTable
 
     def changing(*arguments: Any) -> Any:
+        table = opened(*arguments)
         change(path, how)
-        return cells(*arguments)
+        return table
 
-    monkeypatch.setattr(labelled, "_cells", changing)
+    monkeypatch.setattr(labelled, "LabelledTable", changing)
     with pytest.raises(DataError, match=r"t\.tsv: changed while it was read"):
         read_labelled(path)
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_cells
 
+from twil.config.reading import Reading
 from twil.data.pairs import PairColumns, PairReader, PairRows, read_pairs
 from twil.errors import ConfigError, DataError
 
@@ -136,13 +137,13 @@ def test_columns_are_taken_by_the_names_that_are_asked_for(tmp_path: Path) -> No
 @pytest.mark.parametrize("header", [None, False])
 def test_columns_without_a_header_are_taken_by_number(tmp_path: Path, header: bool | None) -> None:
     path = tsv(tmp_path / "p.tsv", *((a, b, "es", c, d) for a, b, c, d in ROWS))
-    assert_is_pairs(read(path, PairColumns("1", "2", "4", "5"), header=header))
+    assert_is_pairs(read(path, PairColumns("1", "2", "4", "5"), reading=Reading(header=header)))
 
 
 def test_a_header_that_reads_like_a_row_can_be_told(tmp_path: Path) -> None:
     path = tsv(tmp_path / "p.tsv", ("pregunta", "respuesta"), *((row[1], row[3]) for row in ROWS))
     columns = PairColumns(first="pregunta", second="respuesta")
-    assert_is_pairs(read(path, columns, header=True), ids=False)
+    assert_is_pairs(read(path, columns, reading=Reading(header=True)), ids=False)
 
 
 def test_a_table_that_does_not_tell_its_columns_names_the_options(tmp_path: Path) -> None:

@@ -354,10 +354,11 @@ def test_a_run_from_a_pipe_goes_on_however_its_bytes_come(
     whole, target = tmp_path / "whole.tsv", tmp_path / "out.tsv"
     run(source, predictor, whole)
     program = (
-        "import sys; from twil.predict import partial; from twil.predict.files import predict_file; "
+        "import sys; from twil.predict import partial; "
+        "from twil.config.reading import Reading; from twil.predict.files import predict_file; "
         "partial.KEEP_SECONDS = 0.0; "
         f"list(predict_file('-', {str(bundle)!r}, {str(target)!r}, window_rows={WINDOW}, provider='cpu', "
-        "threads=2, input_format='tsv', resume=True))"
+        "threads=2, reading=Reading('tsv'), resume=True))"
     )
     content = source.read_bytes()
     broken = content.replace(b"\nid900\t", b"\nid900\tx\t")  # a bad row ends the first run

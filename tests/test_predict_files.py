@@ -20,6 +20,7 @@ import pytest
 from bundles import POLARITY, write_bundle
 from conftest import CHANGES, change, write_cells
 
+from twil.config.reading import Reading
 from twil.data import streams
 from twil.data.shards import Shard
 from twil.data.tables import TableWriter
@@ -217,7 +218,7 @@ class TestBeforeTheModelIsLoaded:
         source = write(tmp_path / "tweets.jsonl", '{"ID": 1, "TEXT": "hola"}\n')
         said = r"^--no-header would have no effect on .*tweets\.jsonl: only with TSV and CSV$"
         with pytest.raises(ConfigError, match=said):
-            run(source, tmp_path / "no bundle", tmp_path / "out.tsv", header=False)
+            run(source, tmp_path / "no bundle", tmp_path / "out.tsv", reading=Reading(header=False))
         assert [file.name for file in tmp_path.iterdir()] == ["tweets.jsonl"]
 
     def test_an_output_name_without_a_format(self, tmp_path: Path) -> None:
@@ -487,10 +488,10 @@ def test_a_first_row_without_a_header_may_be_bad_as_any(predictor: Predictor, tm
         content = b"1\tma\xf1ana\n2\thola\n".replace(b"\t", mark)
         table = write(tmp_path / f"t.{ending}", content)
         target = tmp_path / f"o-{ending}.tsv"
-        options = {"header": False, "text": "2", "id_column": "1", "on_error": "skip"}
+        options = {"reading": Reading(header=False), "text": "2", "id_column": "1", "on_error": "skip"}
         assert run(table, predictor, target, **options).skipped == 1
         assert [row[0] for row in read_tsv(target)[1]] == ["2"]
-    with pytest.raises(DataError, match="is not text in UTF-8"):
+    with pytest.raises(DataError, match="line 1: not UTF-8"):
         run(table, predictor, tmp_path / "o.tsv")
 
 
@@ -616,7 +617,8 @@ def test_rows_from_a_pipe_are_answered_before_more_come(predictor: Predictor) ->
     code = (
         "import sys\n"
         "from twil.predict.files import predict_file\n"
-        "formats = {'input_format': 'tsv', 'output_format': 'tsv'}\n"
+        "from twil.config.reading import Reading\n"
+        "formats = {'reading': Reading('tsv'), 'output_format': 'tsv'}\n"
         "for event in predict_file('-', sys.argv[1], '-', **formats, window_rows=2):\n"
         "    sys.stdout.flush()\n"
     )
@@ -874,7 +876,7 @@ def test_a_column_that_is_plainly_that_of_the_texts_is_taken_and_said(
         ("Text\tID\nx\ty\n", {}, "no column 'TEXT': the columns are Text, ID; did you mean 'Text'"),
         ("tuit\tID\nx\ty\n", {}, "no column 'TEXT': the columns are tuit, ID"),
         ("tweet\tID\nx\ty\n", {"text": "TEXT"}, "no column 'TEXT': the columns are tweet, ID"),
-        ("tweet\tID\nx\ty\n", {"header": False}, "no column 'TEXT': the columns are 1, 2"),
+        ("tweet\tID\nx\ty\n", {"reading": Reading(header=False)}, "no column 'TEXT': the columns are 1, 2"),
         ("tweet\tID\nx\ty\n", {"text_pair": "text"}, "no column 'text'"),
     ],
 )
@@ -909,8 +911,12 @@ def test_a_row_of_jsonl_without_the_column_that_was_found_is_a_bad_one(
     predictor: Predictor, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "t.jsonl", '{"tweet": "hola"}\n{"text": "adiós"}\n')
-    with pytest.raises(DataError, match="line 2: no key 'tweet'"):
+    with pytest.raises(DataError, match="text and tweet may each hold the texts"):
         run(source, predictor, tmp_path / "out.tsv")
+    with pytest.raises(DataError, match="line 2: no key 'tweet'"):
+        run(source, predictor, tmp_path / "out.tsv", text="tweet")
+    run(source, predictor, tmp_path / "out.tsv", text="tweet,text")
+    assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, ["hola", "adiós"])
 
 
 @pytest.mark.parametrize(
@@ -951,8 +957,8 @@ def test_lines_from_a_pipe_without_a_header_are_texts(
         ('{"text": "hola"}\n', {}, "no column 'TEXT'"),
         ("mensaje\nhola\n", {"keep": ["fecha"]}, "no column"),
         ("mensaje\nhola\n", {"id_column": "fecha"}, "no column"),
-        ("mensaje\nhola\n", {"input_format": "tsv"}, "no column 'TEXT'"),
-        ("mensaje\nhola\n", {"header": False}, "no column 'TEXT': the columns are 1"),
+        ("mensaje\nhola\n", {"reading": Reading("tsv")}, "no column 'TEXT'"),
+        ("mensaje\nhola\n", {"reading": Reading(header=False)}, "no column 'TEXT': the columns are 1"),
     ],
 )
 def test_what_may_be_a_header_is_never_taken_for_a_text(

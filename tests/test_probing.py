@@ -377,7 +377,8 @@ def test_the_command_shows_scores_beside_their_baselines(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--no-header"], "--no-header would have no effect: only with --mlm, --rop or --pll"),
+        (["--first", "A"], "--first would have no effect: only with --mlm, --rop or --pll"),
+        (["--rop", "--label-separator", ","], "--label-separator would have no effect"),
         (["--mlm", "--shuffle-seed", "3"], "--shuffle-seed would have no effect"),
         (["--mlm", "--map-labels", "A=B"], "--map-labels would have no effect"),
         (["--rop", "--budget", "0.2"], "--budget would have no effect: only with --mlm"),

@@ -196,7 +196,7 @@ def test_a_bad_cell_ends_the_work_with_its_file_and_row_and_nothing_is_left(
     table = write_table(tmp_path / "in" / "t.parquet", pa.array([b"bien", b"\xff\xfe"], pa.binary()))
     with pytest.raises(DataError) as caught:
         run(table, bundle, tmp_path / "out", workers=1)
-    assert str(caught.value).startswith(f"{table}, line 2: not UTF-8: correct the row, or ")
+    assert str(caught.value).startswith(f"{table}, row 2: bytes that are no text in UTF-8")
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
 

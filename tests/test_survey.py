@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from twil.data import survey as survey_module
 from twil.data.answers import split_answer
 from twil.data.cleaning import fold
+from twil.data.labelled import LabelledColumns
 from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
 from twil.data.repeats import KeyBuffer, TextKeys, count_empty, count_repeats, find_overlaps, key_texts
 from twil.data.survey import name_files, survey
@@ -32,7 +33,9 @@ TEXTS = st.lists(
 
 
 def look(*files: Path, **options: Any) -> Overview:
-    *_, found = survey(files, OverviewOptions(**options))
+    names = ("text", "text_pair", "label", "reading")
+    columns = LabelledColumns(**{name: options.pop(name) for name in names if name in options})
+    *_, found = survey(files, OverviewOptions(columns, **options))
     assert isinstance(found, Overview)
     return found
 

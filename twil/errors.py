@@ -25,13 +25,16 @@ class DataError(TwilError):
     Args:
         message: What is wrong and how to mend it.
         file: The file it was found in.
-        line: The physical line, counted from 1 (for Parquet: the row).
+        line: The physical line, counted from 1, or the row of a table that has no lines.
+        unit: Which of them it is, ``line`` or ``row``.
     """
 
-    def __init__(self, message: str, *, file: str | Path | None = None, line: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, file: str | Path | None = None, line: int | None = None, unit: str = "line"
+    ) -> None:
         self.file = file
         self.line = line
-        where = "" if file is None else f"{file}: " if line is None else f"{file}, line {line}: "
+        where = "" if file is None else f"{file}: " if line is None else f"{file}, {unit} {line}: "
         super().__init__(where + message)
 
 
@@ -45,6 +48,13 @@ class ModelError(TwilError):
 
 class ModelWarning(UserWarning):
     """Something that a model's folder holds is not used, or something that it lacks is assumed or drawn anew.
+
+    The command line shows it as a note.
+    """
+
+
+class DataWarning(UserWarning):
+    """Something of a table was found that nobody named.
 
     The command line shows it as a note.
     """

@@ -18,6 +18,7 @@ from pydantic import (
 from twil.config.loop import LoopConfig, OptimiserConfig, Precision
 from twil.config.losses import LossConfig
 from twil.config.model import PRESETS, Pooling, Probability, Section, explain
+from twil.config.reading import AS_FOUND, Reading
 from twil.config.settings import put_together, read_toml
 from twil.config.training import ClassifierChoice, OriginConfig
 from twil.errors import ConfigError
@@ -55,9 +56,13 @@ class DistillDataConfig(Section):
     """Of a classifier: labelled texts that are scored once, at the end."""
     without: tuple[Path, ...] = ()
     """Files of the same columns as `texts`, whose texts are left out, such as those to be measured on."""
-    text: str = "TEXT"
-    """The column of the texts in the labelled files."""
-    label: str = "CLASS"
+    text: str | None = None
+    """The column of the texts in the labelled files; found as in a fine-tuning when left out."""
+    label: str | None = None
+    label_separator: str = "|"
+    """What stands between the labels of a row that has several."""
+    reading: Reading = AS_FOUND
+    """How all files are read, as far as their names and first lines do not tell."""
     limit: PositiveInt | None = None
     """The most different texts that the teacher is asked; all when left out."""
     dev_rows: PositiveInt = 1_000

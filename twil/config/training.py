@@ -20,11 +20,13 @@ from twil.config.model import (
     explain,
     preset,
 )
+from twil.config.reading import AS_FOUND, Reading
 from twil.config.settings import overridden, put_together, read_toml
 from twil.errors import ConfigError
 from twil.shipped import ENCODER, shipped_model
 from twil.task import Task, TaskKind
 
+Share = Annotated[float, Field(gt=0, lt=1)]
 TaskName = Literal["class", "multi-label", "regression", "stance"]
 STANCES = ("AGAINST", "FAVOR")
 """The labels that a task of stance is scored on, where no others are named."""
@@ -42,13 +44,24 @@ class DataConfig(Section):
     """The labelled files and their columns."""
 
     train: Path
-    dev: Path | None = None
-    """What decides the best epoch; without it, the last one is kept."""
+    dev: Path | Share | None = None
+    """What decides the best epoch: a file, or a share of the rows of `train`, the same of each label; without
+    it, the last one is kept."""
+    dev_seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draw of that share."""
     test: Path | None = None
-    text: str = "TEXT"
+    text: str | None = None
+    """The column of the texts; when left out TEXT, else the only one of text, tweet, full_text, content and
+    review."""
     text_pair: str | None = None
     """The column of the second texts, where rows are pairs."""
-    label: str = "CLASS"
+    label: str | None = None
+    """The column of the labels; when left out CLASS, else the only one of label, sentiment, class. Of a
+    multi-label task also several of zeros and ones, with commas between their names, which are the labels."""
+    label_separator: str = "|"
+    """What stands between the labels of a row that has several."""
+    reading: Reading = AS_FOUND
+    """How the files are read, as far as their names and first lines do not tell."""
     task: TaskName = "class"
     """What is asked of a row: one label, any number of labels, a number, or a stance."""
     labels: tuple[str, ...] | None = None
@@ -59,6 +72,17 @@ class DataConfig(Section):
     """Shuffle each file's rows with it before `limit` counts; in their order when left out."""
     scored: tuple[str, ...] | None = None
     """Of a stance: the labels whose mean F1 counts; `STANCES` when left out."""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that are named, by what they are for."""
+        named = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {name: file for name, file in named.items() if isinstance(file, Path)}
+
+    @property
+    def dev_share(self) -> float | None:
+        """The share of `train` that decides; None where a file does, or nothing."""
+        return self.dev if isinstance(self.dev, float) else None
 
     @property
     def kind(self) -> TaskKind:
@@ -78,6 +102,8 @@ class DataConfig(Section):
     def _check_scored(self) -> Self:
         if self.scored is not None and self.task != "stance":
             raise ValueError("scored has no effect: only a task of stance is scored on some labels alone")
+        if "dev_seed" in self.model_fields_set and self.dev_seed and self.dev_share is None:
+            raise ValueError("dev_seed has no effect: only where dev is a share of train")
         return self
 
 

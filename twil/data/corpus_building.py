@@ -18,6 +18,7 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.cleaning import find_fault
 from twil.data.corpus import FILES, FORMAT, KINDS, MANIFEST_FILE, PARTS, TOKENIZER_FILE, part_file
 from twil.data.corpus_rows import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
@@ -60,8 +61,7 @@ class CorpusOptions:
 
     Attributes:
         columns: Which columns of every table to read.
-        header: Whether first lines of TSV and CSV name the columns; found when left out.
-        format: The format of all files, where the endings of their names do not tell.
+        reading: How every table is read; whether it has a header is found where it is not told.
         on_error: What a bad row leads to: ``fail`` or ``skip``.
         max_length: The longest row in pieces; the tokenizer's when left out.
         drop_duplicates: Leave out rows whose texts an earlier row has, but for links, mentions, punctuation,
@@ -71,8 +71,7 @@ class CorpusOptions:
     """
 
     columns: PairColumns = field(default_factory=PairColumns)
-    header: bool | None = None
-    format: str | None = None
+    reading: Reading = AS_FOUND
     on_error: OnError = "fail"
     max_length: int | None = None
     drop_duplicates: bool = False
@@ -425,9 +424,8 @@ def _open_sources(
         reader = PairReader(
             path,
             options.columns,
-            header=options.header,
+            reading=options.reading,
             on_error=options.on_error,
-            format=options.format,
         )
         stat = path.stat()
         if (other := seen.setdefault((stat.st_dev, stat.st_ino), path)) is not path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.streams import InputFile
 from twil.data.tables import TableReader
 
@@ -15,8 +16,7 @@ def read_excerpts(
     column: str,
     lines: Collection[int],
     *,
-    format: str | None = None,  # noqa: A002 - the word of the command line
-    header: bool = True,
+    reading: Reading = AS_FOUND,
 ) -> dict[int, str]:
     """Read the beginnings of the texts of some rows, each on one line; of a stream there are none any more.
 
@@ -24,8 +24,7 @@ def read_excerpts(
         file: The table, which is read as far as the last of the rows.
         column: Of the texts.
         lines: Where the rows begin.
-        format: Of the table, where the ending of its name does not tell.
-        header: Whether its first line names its columns.
+        reading: How it is read.
 
     Raises:
         DataError: It is not what it was when it was first read.
@@ -34,7 +33,7 @@ def read_excerpts(
     found: dict[int, str] = {}
     if not wanted or file.stream:
         return found
-    for rows in TableReader(file, [column], format=format, header=header, on_error="mark"):
+    for rows in TableReader(file, [column], reading=reading, on_error="mark"):
         for line, text in zip(rows.numbers, rows.columns[column], strict=True):
             if line in wanted:
                 found[line] = _shorten(text)

@@ -1,14 +1,16 @@
-"""What a table's name says about it: the format of its rows and the compression around them."""
+"""What a table's name tells of it, and what people tell: the format of its rows, and how they are coded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import codecs
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError, DataError
 
-Kind = Literal["tsv", "csv", "jsonl", "parquet", "txt"]
+Kind = Literal["tsv", "csv", "jsonl", "json", "parquet", "txt"]
 Compression = Literal["gzip", "zstd"]
 
 STANDARD_STREAM = "-"
@@ -16,15 +18,22 @@ TEXT_COLUMN = "TEXT"
 """Where texts are looked for, and what the lines of a file of nothing but texts are called."""
 LIKELY_COLUMNS = ("text", "tweet", "full_text", "content", "review")
 """Where texts are looked for next, where no column is named and there is none of that name."""
+LABEL_COLUMN = "CLASS"
+"""Where labels are looked for."""
+LIKELY_LABELS = ("label", "sentiment", "class")
+"""Where labels are looked for next."""
 KINDS: dict[str, Kind] = {
     "tsv": "tsv",
     "csv": "csv",
     "jsonl": "jsonl",
     "ndjson": "jsonl",
+    "json": "json",
     "parquet": "parquet",
     "txt": "txt",
 }
 COMPRESSIONS: dict[str, Compression] = {"gz": "gzip", "zst": "zstd"}
+DELIMITED = ("tsv", "csv")
+"""The formats of cells with a delimiter between them, whose first line may be a header."""
 _KNOWN = f"the formats are {', '.join(KINDS)}, each plain or with .{' or .'.join(COMPRESSIONS)} behind it"
 
 
@@ -36,11 +45,39 @@ class TableFormat:
         kind: The format of its rows.
         compression: What its bytes are compressed with.
         sniffed: The name alone says so, thus a ``csv`` may turn out to be separated by tabs.
+        reading: What else was told.
     """
 
     kind: Kind
     compression: Compression | None = None
     sniffed: bool = False
+    reading: Reading = AS_FOUND
+
+    @property
+    def header(self) -> bool:
+        """Whether a first line names the columns, where the format has one."""
+        return self.reading.header is not False
+
+
+def find_reading(path: str | Path, reading: Reading) -> TableFormat:
+    """Find out how a table is to be read.
+
+    Raises:
+        ConfigError: Its format is unknown, or what was told of it has no effect on that format.
+        DataError: See `find_format`.
+    """
+    form = find_format(path, reading.format)
+    told = {
+        "--no-header": (reading.header is False, DELIMITED),
+        "--delimiter": (reading.delimiter is not None, DELIMITED),
+        "--quoted": (reading.quoted, DELIMITED),
+        "--encoding": (reading.encoding is not None, (*DELIMITED, "jsonl", "json", "txt")),
+    }
+    for option, (given, kinds) in told.items():
+        if given and form.kind not in kinds:
+            where = "TSV and CSV" if kinds == DELIMITED else "text formats"
+            raise ConfigError(f"{option} would have no effect on {path}: only with {where}")
+    return replace(form, reading=reading)
 
 
 def find_format(path: str | Path, override: str | None = None) -> TableFormat:
@@ -87,3 +124,8 @@ def _parse(name: str) -> _Endings:
     if compression:
         stem, _, ending = stem.rpartition(".")
     return _Endings(stem, KINDS.get(ending), compression)
+
+
+def is_utf8(encoding: str | None) -> bool:
+    """Tell whether an encoding is UTF-8, which is what is read where none is named."""
+    return encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")

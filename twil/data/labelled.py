@@ -4,50 +4,72 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Sequence
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.rows import Rows
+from twil.config.distillation import DistillDataConfig
+from twil.config.reading import AS_FOUND, Reading
+from twil.config.training import DataConfig
+from twil.data.formats import LABEL_COLUMN, LIKELY_LABELS, TEXT_COLUMN
+from twil.data.rows import Rows, missing_column, only_column
 from twil.data.streams import InputFile
-from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError
+from twil.data.tables import OnError, TableReader
+from twil.errors import ConfigError, DataError, DataWarning
 from twil.task import LABEL_SEPARATOR, Task, TaskKind
 
 VALUE = "value"
 """The name of what a regression gives, where the user has no other."""
 
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _SHOWN_LABELS = 10  # in a message
 _BITS = frozenset("01")
+_MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True, "": False}
+"""What a column of its own says of a label."""
 
 
 @dataclass(frozen=True)
 class LabelledColumns:
-    """The names of the columns of a labelled file.
+    """The names of the columns of a labelled file, and how it is read.
 
     Attributes:
-        text: Of the texts.
+        text: Of the texts; when left out `TEXT_COLUMN`, else the only one of `LIKELY_COLUMNS`.
         text_pair: Of the second texts, where rows are pairs.
-        label: Of the answers; blanks around one do not count.
+        label: Of the answers; blanks around one do not count. When left out `LABEL_COLUMN`, else the only one
+            of `LIKELY_LABELS`. Several with commas between them hold a 0 or a 1 each, and their names are the
+            labels.
+        separator: What stands between the labels of a row that has several.
+        names: What the labels of rows that have one are called, where the file counts them from 0.
+        reading: How the file is read, as far as its name and its first line do not tell.
+        choices: The columns of one label each, once a file is read that has them.
     """
 
-    text: str = "TEXT"
+    text: str | None = None
     text_pair: str | None = None
-    label: str = "CLASS"
+    label: str | None = None
+    separator: str = LABEL_SEPARATOR
+    names: tuple[str, ...] = ()
+    reading: Reading = AS_FOUND
+    choices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: DataConfig | DistillDataConfig) -> LabelledColumns:
+        """Take what the settings of a run say."""
+        pair = data.text_pair if isinstance(data, DataConfig) else None
+        names = data.labels if isinstance(data, DataConfig) and data.kind == "class" else None
+        return cls(data.text, pair, data.label, data.label_separator, names or (), data.reading)
 
     @property
-    def texts(self) -> list[str]:
+    def texts(self) -> list[str | None]:
         """Those of the texts: one, or two of pairs."""
         return [self.text] if self.text_pair is None else [self.text, self.text_pair]
-
-    @property
-    def names(self) -> list[str]:
-        """All of them that there are."""
-        return [*self.texts, self.label]
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,7 @@ class LabelledSet:
         labels: As they stand in the file.
         lines: The physical line of each row, from 1.
         blank: Lines without anything on them, which are left out.
+        unit: What `lines` count, ``line`` or ``row``.
     """
 
     file: InputFile
@@ -95,6 +118,7 @@ class LabelledSet:
     labels: list[str]
     lines: list[int]
     blank: int = 0
+    unit: str = "line"
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -123,7 +147,10 @@ class LabelledSet:
         """Take some of the rows."""
         if sample == WHOLE:
             return self
-        rows = sample.choose(len(self))
+        return self.take(sample.choose(len(self)))
+
+    def take(self, rows: Sequence[int]) -> LabelledSet:
+        """Take rows by their places, in that order."""
         pairs = self.text_pairs
         return replace(
             self,
@@ -190,11 +217,14 @@ class LabelledSet:
             single = numbers.astype(np.float32)
         for row in np.flatnonzero(~np.isfinite(single)):
             what = "is too large a number" if np.isfinite(numbers[row]) else "is no number"
+            if _DECIMAL_COMMA.fullmatch(self.labels[row]):
+                what = "has a decimal comma, where a point is read"
             raise DataError(
                 f"'{self.labels[row]}' in the column {self.columns.label} {what}: correct the row, or "
                 "train with --task class",
                 file=self.path,
                 line=self.lines[row],
+                unit=self.unit,
             )
         return single
 
@@ -204,6 +234,7 @@ class LabelledSet:
             f"labels{shape}",
             file=self.path,
             line=line,
+            unit=self.unit,
         )
 
 
@@ -221,28 +252,187 @@ def read_labelled(
     Raises:
         DataError: The file cannot be read, changes, has no rows, or a row has no answer.
     """
-    file = InputFile(path)
+    table = LabelledTable(path, columns, kind)
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[str] = []
     lines: list[int] = []
     blank = 0
-    for rows in TableReader(file, columns.names):
-        for number, text, pair, label in _cells(rows, columns):
-            label = label.strip()
+    for rows in table:
+        second = rows.pairs or [""] * len(rows.texts)
+        labels_read = map(str.strip, rows.labels)
+        for number, text, pair, label in zip(rows.numbers, rows.texts, second, labels_read, strict=True):
             if not (label or text.strip() or pair.strip()):
                 blank += 1
                 continue
             if not label and kind != "multi-label":
-                raise DataError(f"the row has no label in the column {columns.label}", file=path, line=number)
+                raise DataError(
+                    f"the row has no label in the column {table.columns.label}",
+                    file=path,
+                    line=number,
+                    unit=table.reader.unit,
+                )
             texts.append(text)
             pairs.append(pair)
             labels.append(label)
             lines.append(number)
     if not texts:
         raise DataError("the file has no rows: nothing can be learnt or measured", file=path)
-    second = pairs if columns.text_pair is not None else None
-    return LabelledSet(file, columns, texts, second, labels, lines, blank).sample(sample)
+    numbers = {str(number): name for number, name in enumerate(columns.names)}
+    if kind == "class" and not set(labels) & set(columns.names) and set(labels) <= numbers.keys():
+        labels = [numbers[label] for label in labels]
+    if said := hidden_labels(Counter(labels), kind, columns.separator):
+        warnings.warn(f"{path}: {said}", DataWarning, stacklevel=2)
+    found, unit = None if columns.text_pair is None else pairs, table.reader.unit
+    return LabelledSet(table.reader.file, table.columns, texts, found, labels, lines, blank, unit).sample(
+        sample
+    )
+
+
+def hidden_labels(rows: Mapping[str, int], kind: TaskKind, separator: str = LABEL_SEPARATOR) -> str:
+    """Say that answers seem to hold several labels with commas between them; nothing where they do not.
+
+    Args:
+        rows: How many rows have each answer.
+        kind: Of the task.
+        separator: What is taken to stand between labels.
+    """
+    commas = {answer: count for answer, count in rows.items() if "," in answer}
+    if kind == "regression" or not commas or any(separator in answer for answer in rows):
+        return ""
+    parts = Counter(part.strip() for answer in commas for part in answer.split(","))
+    alone = sum(part in rows for part in parts)
+    if 2 * alone < len(parts):  # names that hold a comma
+        return ""
+    how = "" if kind == "multi-label" else "--task multi-label "
+    return (
+        f"rows whose label holds a comma: {sum(commas.values()):,}, such as '{next(iter(commas))}': {how}"
+        "--label-separator , tells several labels apart"
+    )
+
+
+class LabelledRows(NamedTuple):
+    """A run of rows.
+
+    Attributes:
+        numbers: The physical line of each.
+        texts: One per row.
+        pairs: The second texts of pairs.
+        labels: As they are written, with `LABEL_SEPARATOR` between those of a row; empty ones where the file
+            has none.
+    """
+
+    numbers: list[int]
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str]
+
+
+class LabelledTable:
+    """A labelled file, opened, once its columns are found.
+
+    Where they are not called as usual, a `DataWarning` says which they are.
+
+    Args:
+        file: A table of any format that `TableReader` reads.
+        columns: What is known of it.
+        kind: Of the task.
+        needed: Refuse a file without labels.
+        on_error: What a bad row leads to, see `TableReader`.
+
+    Attributes:
+        reader: Of the table.
+        columns: Those found; the label is None where there is none.
+
+    Raises:
+        ConfigError: What is known of it does not fit the task.
+        DataError: It cannot be read, or has no such columns.
+    """
+
+    def __init__(
+        self,
+        file: str | Path | InputFile,
+        columns: LabelledColumns,
+        kind: TaskKind,
+        *,
+        needed: bool = True,
+        on_error: OnError = "fail",
+    ) -> None:
+        if columns.separator != LABEL_SEPARATOR and kind != "multi-label":
+            raise ConfigError("--label-separator would have no effect: only with --task multi-label")
+        asked = columns.label
+        parts = [name.strip() for name in asked.split(",")] if asked is not None and "," in asked else []
+        named = (LABEL_COLUMN, *LIKELY_LABELS) if asked is None else (asked, *parts)
+        self.reader = TableReader(
+            file,
+            columns.texts,
+            optional=named,
+            joined=dict.fromkeys(named, LABEL_SEPARATOR),
+            reading=columns.reading,
+            on_error=on_error,
+        )
+        text, label = self.reader.columns[0], asked
+        names, path = self.reader.names, self.reader.path
+        if asked is None:
+            cure = "the labels: name one (--label)"
+            label = only_column(LABEL_COLUMN, LIKELY_LABELS, names, cure, path)
+        choices = tuple(parts) if asked not in names else ()
+        read = choices or (() if label is None else (label,))
+        for name in read or ((LABEL_COLUMN,) if needed else ()):
+            if name not in names:
+                raise DataError(missing_column(name, names) + self.reader.hint, file=path)
+        if choices and kind != "multi-label":
+            raise ConfigError(
+                f"--label {label} names several columns, which are the labels of rows that may have any of "
+                "them: --task multi-label"
+            )
+        self.columns = replace(columns, text=text, label=label, choices=choices)
+        self.reader.narrow([text, *([columns.text_pair] if columns.text_pair else []), *read])
+        self._say_what_was_found(columns)
+
+    def __iter__(self) -> Iterator[LabelledRows]:
+        columns = self.columns
+        assert columns.text is not None
+        for rows in self.reader:
+            pairs = None if columns.text_pair is None else rows.columns[columns.text_pair]
+            labels = list(self._labels(rows))
+            yield LabelledRows(rows.numbers, rows.columns[columns.text], pairs, labels)
+
+    def _labels(self, rows: Rows) -> Iterator[str]:
+        columns = self.columns
+        if columns.choices:
+            marks = zip(*(rows.columns[name] for name in columns.choices), strict=True)
+            for number, row in zip(rows.numbers, marks, strict=True):
+                yield LABEL_SEPARATOR.join(self._chosen(row, number))
+            return
+        between = columns.separator
+        for answer in [""] * len(rows.numbers) if columns.label is None else rows.columns[columns.label]:
+            is_usual = between == LABEL_SEPARATOR
+            yield answer if is_usual else LABEL_SEPARATOR.join(map(str.strip, answer.split(between)))
+
+    def _chosen(self, marks: Sequence[str], line: int) -> Iterator[str]:
+        """Give the names of the columns of a row that say yes."""
+        for name, mark in zip(self.columns.choices, marks, strict=True):
+            answer = _MARKS.get(mark.strip().casefold())
+            if answer is None:
+                raise DataError(
+                    f"'{mark}' in the column {name} is neither 0 nor 1: correct it, or name other columns",
+                    file=self.reader.path,
+                    line=line,
+                    unit=self.reader.unit,
+                )
+            if answer:
+                yield name
+
+    def _say_what_was_found(self, asked: LabelledColumns) -> None:
+        found = {
+            f"texts are read from the column '{self.columns.text}'": asked.text is None
+            and self.columns.text != TEXT_COLUMN,
+            f"labels from '{self.columns.label}'": asked.label is None
+            and self.columns.label not in (None, LABEL_COLUMN),
+        }
+        if said := [each for each, unusual in found.items() if unusual]:
+            warnings.warn(f"{self.reader.path}: {', '.join(said)}", DataWarning, stacklevel=3)
 
 
 def find_labels(labelled: LabelledSet, kind: TaskKind = "class") -> tuple[str, ...]:
@@ -306,12 +496,9 @@ def parse_number(label: str) -> float:
         return math.nan
 
 
-def _cells(rows: Rows, columns: LabelledColumns) -> Iterable[tuple[int, str, str, str]]:
-    pairs = rows.columns[columns.text_pair] if columns.text_pair is not None else [""] * len(rows.numbers)
-    return zip(rows.numbers, rows.columns[columns.text], pairs, rows.columns[columns.label], strict=True)
-
-
 def _find_choices(labelled: LabelledSet) -> tuple[str, ...]:
+    if labelled.columns.choices:
+        return labelled.columns.choices
     answers = [split_labels(answer) for answer in labelled.labels]
     if not any(answers):
         raise DataError("no row has a label: nothing can be learnt", file=labelled.path)
@@ -321,7 +508,10 @@ def _find_choices(labelled: LabelledSet) -> tuple[str, ...]:
     for names, line in zip(answers, labelled.lines, strict=True):
         if not all(names):
             raise DataError(
-                f"there is an empty label between two '{LABEL_SEPARATOR}'", file=labelled.path, line=line
+                f"there is an empty label between two '{LABEL_SEPARATOR}'",
+                file=labelled.path,
+                line=line,
+                unit=labelled.unit,
             )
     return _in_order(found)
 

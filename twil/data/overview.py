@@ -9,7 +9,7 @@ from typing import Any, get_args
 from tokenizers import Tokenizer
 
 from twil.data.answers import Values
-from twil.data.formats import TEXT_COLUMN
+from twil.data.labelled import COLUMNS, LabelledColumns
 from twil.data.lengths import Lengths, Unit
 from twil.data.pace import Paced
 from twil.data.repeats import Contradictions, Overlap
@@ -22,25 +22,17 @@ class OverviewOptions:
     """What of the files to look at.
 
     Attributes:
-        text: Column of the texts.
-        text_pair: Column of the second texts, where rows are pairs.
-        label: Column of the answers; where left out, that of `COLUMNS` in the files that have it.
+        columns: Where texts and answers stand, and how all files are read; a file may have no answers.
         task: What the answers are.
         tokenizer: A tokenizer or the path of a `tokenizer.json`, to measure texts in pieces; in characters
             without it.
         max_length: The longest row that is read, in pieces; the tokenizer's where left out.
-        header: Whether the first line of a TSV or CSV names its columns.
-        format: The format of all files, where the endings of their names do not tell.
     """
 
-    text: str = TEXT_COLUMN
-    text_pair: str | None = None
-    label: str | None = None
+    columns: LabelledColumns = COLUMNS
     task: TaskKind = "class"
     tokenizer: Path | Tokenizer | None = None
     max_length: int | None = None
-    header: bool = True
-    format: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a task that there is not, and a length without pieces to count."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from twil.data.formats import find_format
+from twil.config.reading import AS_FOUND, Reading
+from twil.data.formats import DELIMITED, TEXT_COLUMN, find_reading
 from twil.data.streams import InputFile
-from twil.data.tables import TEXT_COLUMN, OnError, TableReader
+from twil.data.tables import OnError, TableReader
 from twil.errors import ConfigError, DataError
 
 CHUNK_ROWS = 8192
@@ -99,7 +100,6 @@ class PairReader:
             without a header are the tweet's id, the tweet, the reply's id and the reply where there are
             four, and the tweet and its reply where there are two.
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out.
-        format: The format, where the ending of `path` does not tell it.
 
     Attributes:
         path: The table.
@@ -107,7 +107,7 @@ class PairReader:
         unit: What `PairRows.numbers` count, ``line`` or ``row``.
 
     Raises:
-        ConfigError: `format` is unknown, or `on_error` is.
+        ConfigError: What is told of the table does not fit it, or `on_error` is unknown.
         DataError: The file cannot be read, has no such column, or does not tell which columns hold texts;
             while iterating, a bad row under ``fail``, or a change of the file.
     """
@@ -117,23 +117,21 @@ class PairReader:
         path: str | Path,
         columns: PairColumns = PairColumns(),
         *,
-        header: bool | None = None,
+        reading: Reading = AS_FOUND,
         on_error: OnError = "fail",
-        format: str | None = None,  # noqa: A002 - the word of the command line
     ) -> None:
         if on_error not in ("fail", "skip"):
             raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip")
         self.path = path
         file = InputFile(path)
-        self._columns = _resolve(file, columns, header, format)
+        self._columns = _resolve(file, columns, reading)
         self.pairs = self._columns.second is not None
         ids = (self._columns.first_id, self._columns.second_id)
         self._table = TableReader(
             file,
             [name for name in (self._columns.first, self._columns.second) if name is not None],
             optional=[name for name in ids if name is not None],  # a row of JSONL may lack them
-            format=format,
-            header=self._columns.header,
+            reading=self._columns.reading,
             on_error=on_error,
             chunk_rows=CHUNK_ROWS,
         )
@@ -166,7 +164,7 @@ def read_pairs(
     path: str | Path,
     columns: PairColumns = PairColumns(),
     *,
-    header: bool | None = None,
+    reading: Reading = AS_FOUND,
     on_error: OnError = "fail",
 ) -> Iterator[PairRows]:
     """Read a table of pairs or single texts once, as a stream; see `PairReader`.
@@ -175,7 +173,7 @@ def read_pairs(
         ConfigError: `on_error` is unknown.
         DataError: The file cannot be read or understood; while iterating, a bad row under ``fail``.
     """
-    return iter(PairReader(path, columns, header=header, on_error=on_error))
+    return iter(PairReader(path, columns, reading=reading, on_error=on_error))
 
 
 @dataclass(frozen=True)
@@ -186,49 +184,48 @@ class _Resolved:
     second: str | None
     first_id: str | None
     second_id: str | None
-    header: bool
+    reading: Reading
 
 
-def _resolve(file: InputFile, columns: PairColumns, header: bool | None, form: str | None) -> _Resolved:
+def _resolve(file: InputFile, columns: PairColumns, reading: Reading) -> _Resolved:
     if file.stream:
         raise DataError("pairs are read from files: save the stream to one first", file=file.path)
-    if find_format(file.path, form).kind == "txt":
-        return _Resolved(TEXT_COLUMN, None, None, None, header=True)
-    first_line = _first_line(file, form)
+    kind = find_reading(file.path, reading).kind
+    if kind == "txt":
+        return _Resolved(TEXT_COLUMN, None, None, None, reading)
+    first_line = _first_line(file, reading) if kind in DELIMITED else None
     if first_line == [""]:
         raise DataError(
             "its first line is blank: begin with the names of the columns or a row", file=file.path
         )
-    if header is None:
-        header = first_line is None or _is_header(first_line, columns)
-    names = TableReader(file, (), header=header, format=form).names
+    if reading.header is None and first_line is not None:
+        reading = replace(reading, header=_is_header(first_line, columns))
+    names = TableReader(file, (), reading=reading).names
     if columns.first is not None:
-        return _given(columns, names, header)
-    found = _standard(names, header)
+        return _given(columns, names, reading)
+    found = _standard(names, reading)
     if found is None:
         shown = ", ".join(name[:_SHOWN_NAME] for name in first_line or names)
         raise DataError(f"it cannot be told what the columns are ({shown}): {_HOW_TO_TELL}", file=file.path)
     return found
 
 
-def _first_line(file: InputFile, form: str | None) -> list[str] | None:
-    """Give the cells of the first line; None where a format always names its columns."""
-    table = TableReader(file, header=False, format=form, on_error="mark", chunk_rows=1)
-    if table.format not in ("tsv", "csv"):
-        return None
+def _first_line(file: InputFile, reading: Reading) -> list[str]:
+    """Give the cells of the first line."""
+    table = TableReader(file, reading=replace(reading, header=False), on_error="mark", chunk_rows=1)
     return [cells[0].strip() for cells in next(iter(table)).columns.values()]
 
 
 def _is_header(cells: Sequence[str], columns: PairColumns) -> bool:
     """Tell whether the first line of a TSV or CSV names its columns."""
     if columns.first is None:
-        return _standard(cells, header=True) is not None
+        return _standard(cells, AS_FOUND) is not None
     asked = {columns.first, columns.second, columns.first_id, columns.second_id} - {None}
     numbers = {str(number) for number in range(1, len(cells) + 1)}
     return asked <= set(cells) or not asked <= numbers
 
 
-def _given(columns: PairColumns, names: Sequence[str], header: bool) -> _Resolved:
+def _given(columns: PairColumns, names: Sequence[str], reading: Reading) -> _Resolved:
     """Take the columns that were asked for, and find the ids that were not."""
     assert columns.first is not None
     single = columns.second is None
@@ -238,22 +235,22 @@ def _given(columns: PairColumns, names: Sequence[str], header: bool) -> _Resolve
         columns.second,
         columns.first_id or _find(first_id_names, names),
         None if single else columns.second_id or _find(SECOND_ID_NAMES, names),
-        header,
+        reading,
     )
 
 
-def _standard(names: Sequence[str], header: bool) -> _Resolved | None:
+def _standard(names: Sequence[str], reading: Reading) -> _Resolved | None:
     """Find the columns by their usual names, or by their number where they have none."""
-    if not header:
+    if reading.header is False:
         if len(names) == 4:
-            return _Resolved(names[1], names[3], names[0], names[2], header)
-        return _Resolved(names[0], names[1], None, None, header) if len(names) == 2 else None
+            return _Resolved(names[1], names[3], names[0], names[2], reading)
+        return _Resolved(names[0], names[1], None, None, reading) if len(names) == 2 else None
     first, second = _find(FIRST_NAMES, names), _find(SECOND_NAMES, names)
     if first is not None and second is not None:
-        return _Resolved(first, second, _find(FIRST_ID_NAMES, names), _find(SECOND_ID_NAMES, names), header)
+        return _Resolved(first, second, _find(FIRST_ID_NAMES, names), _find(SECOND_ID_NAMES, names), reading)
     single = _find(SINGLE_NAMES, names)
     if single is not None and second is None:
-        return _Resolved(single, None, _find(SINGLE_ID_NAMES, names), None, header)
+        return _Resolved(single, None, _find(SINGLE_ID_NAMES, names), None, reading)
     return None
 
 

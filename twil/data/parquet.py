@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twil.data.row_groups import RowGroups
-from twil.data.rows import NOT_UTF8, Cells, Rows, distinct_names, named_columns
+from twil.data.rows import BadRowError, Cells, Rows, join_items, named_columns
 from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
 from twil.errors import DataError, first_line
 
+_NOT_TEXT = "bytes that are no text in UTF-8"
 _EXACT = 2**53  # whole numbers below stand in a float as they are
 
 
@@ -24,16 +25,20 @@ class ParquetSource:
     """A Parquet file, by row batches; whatever is not text is cast to it."""
 
     unit = "row"
+    hint = ""
 
-    def __init__(self, file: InputFile, columns: Sequence[str | None] | None) -> None:
+    def __init__(
+        self, file: InputFile, columns: Sequence[str | None] | None, joined: Mapping[str, str]
+    ) -> None:
         self._file = file
+        self._joined = joined
         self._copy = copy_stream(file) if file.stream else None
         with self._open() as table:
             schema = table.schema_arrow
-        self.names = distinct_names(schema.names, file.path)
+        self.names = tuple(schema.names)
         wanted = self.names if columns is None else named_columns(columns, self.names, file.path)
         for cells in schema:
-            if cells.name in wanted:
+            if cells.name in wanted and not (cells.name in joined and _holds_lists(cells.type)):
                 _check_castable(cells, file.path)
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
@@ -46,7 +51,11 @@ class ParquetSource:
 
     def _rows(self, batch: Any, first: int, columns: Sequence[str]) -> Rows:
         errors: dict[int, str] = {}
-        cells = {name: _cast(batch.column(name), errors) for name in columns}
+        cells = {}
+        for name in columns:
+            column = batch.column(name)
+            lists = _holds_lists(column.type)
+            cells[name] = _join(column, self._joined[name], errors) if lists else _cast(column, errors)
         for column in cells.values():
             for index in errors:
                 column[index] = ""
@@ -113,6 +122,24 @@ def _cast(column: Any, errors: dict[int, str]) -> list[str]:
     return ["" if cell is None else cell for cell in cells] if column.null_count else cells
 
 
+def _holds_lists(kind: Any) -> bool:
+    """Tell whether cells are lists of texts."""
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind)
+    return bool(is_list and (types.is_string(kind.value_type) or types.is_large_string(kind.value_type)))
+
+
+def _join(column: Any, between: str, errors: dict[int, str]) -> list[str]:
+    """Return lists as texts, and mark in `errors` those that cannot be."""
+    cells = [""] * len(column)
+    for index, items in enumerate(column.to_pylist()):
+        try:
+            cells[index] = join_items([item for item in items or () if item is not None], between)
+        except BadRowError as error:
+            errors[index] = str(error)
+    return cells
+
+
 def _number(value: float | None, cell: str) -> str:
     """Write a number, whole ones without a point: ids are floats where one of them is absent."""
     if value is None or math.isnan(value):  # pandas knows no other null among floats
@@ -124,5 +151,5 @@ def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:
     try:
         return cell.cast(pa.string()).as_py()  # type: ignore[no-any-return]
     except (UnicodeDecodeError, pa.ArrowInvalid):
-        errors[index] = NOT_UTF8
+        errors[index] = _NOT_TEXT
         return None

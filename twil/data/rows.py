@@ -11,21 +11,24 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN
+from twil.data.streams import NOT_UTF8
 from twil.errors import DataError
 
 Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""
-NOT_UTF8 = "not UTF-8"
-"""What is wrong with a row whose bytes are no text."""
 _SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
+QUOTED = "a quote opens a cell, and quotes in a TSV are text"
+"""What may be behind a row of a TSV that has too few or too many cells."""
 _CURES = {
-    NOT_UTF8: "correct the row, or save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)",
+    NOT_UTF8: "correct the row, or name the file's encoding (--encoding latin-1, cp1252, …)",
+    QUOTED: "where they enclose cells, --quoted reads them so",
 }
 
 
 def with_cure(problem: str) -> str:
     """Say of a bad row that ends the work how to mend it, too, where that is not plain."""
-    return f"{problem}: {_CURES[problem]}" if problem in _CURES else problem
+    cure = next((cure for known, cure in _CURES.items() if problem.endswith(known)), None)
+    return f"{problem}: {cure}" if cure else problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,64 +64,102 @@ def without_errors(rows: Rows) -> Rows:
     )
 
 
+class BadRowError(Exception):
+    """What is wrong with one row."""
+
+
+def join_items(items: Sequence[str], between: str) -> str:
+    """Make a cell of a list.
+
+    Raises:
+        BadRowError: An item holds what is put between them.
+    """
+    for item in items:
+        if between in item:
+            raise BadRowError(f"the item '{item}' of a list holds '{between}', which joins them")
+    return between.join(items)
+
+
 class Source(Protocol):
     """Where rows come from.
 
     Attributes:
         names: The columns of the table, in its order.
         unit: What a row's number counts.
+        hint: What may be behind a column that is not there, to be put behind the message; empty for most.
     """
 
     names: tuple[str, ...]
     unit: str
+    hint: str
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield the cells of `columns`, at most `chunk_rows` rows at a time, bad rows marked."""
         ...
 
 
-def distinct_names(
-    names: Sequence[str], path: str | Path | None = None, line: int | None = None
-) -> tuple[str, ...]:
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of columns, once no two are the same.
 
     Raises:
         DataError: Two are.
     """
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(
-                f"more than one column is called '{name}': rename one of them", file=path, line=line
-            )
+    check_once(names, names)
     return tuple(names)
 
 
+def check_once(columns: Sequence[str], names: Sequence[str], path: str | Path | None = None) -> None:
+    """Refuse columns to be read of whose name there are several; what others are called is of no account.
+
+    Raises:
+        DataError: It names the column.
+    """
+    for name in columns:
+        if names.count(name) > 1:
+            raise DataError(f"more than one column is called '{name}': rename one of them", file=path)
+
+
 def named_columns(
-    columns: Sequence[str | None], names: Sequence[str], path: str | Path | None = None
+    columns: Sequence[str | None], names: Sequence[str], path: str | Path | None = None, hint: str = ""
 ) -> tuple[str, ...]:
     """Return the names of columns that are asked for; None stands for that of the texts, whatever its name.
 
     That is `TEXT_COLUMN` where there is one, else the only one of `LIKELY_COLUMNS`.
 
+    Args:
+        columns: What is asked for.
+        names: What is there.
+        path: The table.
+        hint: What may be behind a column that is not there.
+
     Raises:
         DataError: No column is known to hold the texts, or it is not clear which.
     """
-    return tuple(_text_column(names, path) if column is None else column for column in columns)
+    return tuple(_text_column(names, path, hint) if column is None else column for column in columns)
 
 
-def _text_column(names: Sequence[str], path: str | Path | None) -> str:
-    likely = [name for name in LIKELY_COLUMNS if name in names]
-    if TEXT_COLUMN in names:
-        return TEXT_COLUMN
-    if len(likely) == 1:
-        return likely[0]
-    if likely:
-        cure = "name one" if path is None else "name one (--text)"
-        raise DataError(
-            f"no column '{TEXT_COLUMN}', and {' and '.join(likely)} may each hold the texts: {cure}",
-            file=path,
-        )
-    raise DataError(missing_column(TEXT_COLUMN, names), file=path)
+def _text_column(names: Sequence[str], path: str | Path | None, hint: str) -> str:
+    cure = "name one" if path is None else "name one (--text)"
+    found = only_column(TEXT_COLUMN, LIKELY_COLUMNS, names, f"the texts: {cure}", path)
+    if found is None:
+        raise DataError(missing_column(TEXT_COLUMN, names) + hint, file=path)
+    return found
+
+
+def only_column(
+    usual: str, likely: Sequence[str], names: Sequence[str], held: str, path: str | Path | None = None
+) -> str | None:
+    """Return the usual column, else the only one of some that are likely; None where there is none of them.
+
+    Raises:
+        DataError: There are several. Behind the words "may each hold" it says what is `held`.
+    """
+    found = [name for name in likely if name in names]
+    if usual in names:
+        return usual
+    if len(found) > 1:
+        raise DataError(f"no column '{usual}', and {' and '.join(found)} may each hold {held}", file=path)
+    return found[0] if found else None
 
 
 def missing_column(name: str, names: Sequence[str]) -> str:

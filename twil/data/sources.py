@@ -8,22 +8,32 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
-from twil.data.rows import NOT_UTF8, Rows, Source, distinct_names, with_cure
+from twil.data.rows import QUOTED, BadRowError, Rows, Source, join_items, with_cure
 from twil.data.streams import (
     BOM,
     ByteBlocks,
     InputFile,
     TextBlock,
+    plain_text,
     text_blocks,
 )
 from twil.errors import DataError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
+"""A first line by which Excel tells the delimiter."""
+_DELIMITERS = "\t,;|"
+_EXPECTED = ", expected {}"
+_NOT_BLANK = re.compile(r"\S")
+_MISSING, _DOUBLED = object(), object()
+_CELL_CHARACTERS = 16 << 20
+"""The longest cell of a CSV."""
 
 
 def open_source(
@@ -31,38 +41,58 @@ def open_source(
     form: TableFormat,
     columns: Sequence[str | None] | None = None,
     *,
-    optional: Sequence[str] = (),
-    header: bool = True,
+    may_lack: Sequence[str] = (),
+    joined: Mapping[str, str],
     bare: bool = False,
 ) -> Source:
     """Open a table and find its columns.
 
     Args:
         file: The table.
-        form: Its format.
+        form: How it is written.
         columns: Those that are going to be read, see `named_columns`; all when left out.
-        optional: Those of them whose cell is empty in a row of JSONL that lacks the key.
-        header: The first line of a TSV or CSV names its columns; otherwise they are named 1, 2, ...
+        may_lack: Those of them whose cell is empty in a row of JSON that lacks the key.
+        joined: Columns whose lists become cells, and what is put between the items.
         bare: A TSV whose first line cannot be a header is read as plain lines.
 
     Raises:
-        DataError: It cannot be read, is not of this format, or names a column twice.
+        DataError: It cannot be read, or is not of this format.
     """
     if form.kind == "parquet":
         from twil.data.parquet import ParquetSource  # Arrow takes long to import, and most tables are text
 
-        return ParquetSource(file, columns)
-    blocks = ByteBlocks(file, form.compression)
+        return ParquetSource(file, columns, joined)
+    blocks = ByteBlocks(file, form.compression, form.reading.encoding, by_line=form.kind != "json")
     if form.kind == "txt":
         return LineSource(blocks)
-    if form.kind == "jsonl":
-        return JsonSource(blocks, optional)
+    if form.kind in ("jsonl", "json"):
+        is_array = form.kind == "json" and blocks.head.removeprefix(BOM).lstrip().startswith(b"[")
+        return (ArraySource if is_array else JsonSource)(blocks, columns, may_lack, joined)
     if bare and not _may_name_columns(_first_line(blocks, strict=True)):
         return LineSource(blocks)
-    delimiter = "\t" if form.kind == "tsv" else _find_delimiter(blocks, header=header, tabs=form.sniffed)
-    if delimiter == "\t":
-        return TsvSource(blocks, header=header)
-    return CsvSource(blocks, delimiter, header=header)
+    return _open_cells(blocks, form)
+
+
+def _open_cells(blocks: ByteBlocks, form: TableFormat) -> Source:
+    """Open a table of cells with a delimiter between them."""
+    first, header = _first_line(blocks, strict=form.header), form.header
+    told = _SEPARATOR_LINE.fullmatch(first) if form.kind == "csv" else None
+    if told:
+        line = _first_line(blocks, strict=header, skip=1)
+        delimiter = form.reading.delimiter or told[1]
+    else:
+        line = first
+        usual = "\t" if form.kind == "tsv" else _find_delimiter(line, header=header, tabs=form.sniffed)
+        delimiter = form.reading.delimiter or usual
+    if header and not line.strip():
+        raise DataError(
+            "its first line is blank, and should name the columns: delete it, or say that it is a row "
+            "(--no-header)",
+            file=blocks.path,
+        )
+    is_csv = form.kind == "csv" and (delimiter != "\t" or form.reading.delimiter is not None)
+    make = CsvSource if is_csv or form.reading.quoted else TsvSource
+    return make(blocks, delimiter, header=header, skip=1 if told else 0)
 
 
 class LineSource:
@@ -70,6 +100,7 @@ class LineSource:
 
     names: tuple[str, ...] = (TEXT_COLUMN,)
     unit = "line"
+    hint = ""
 
     def __init__(self, blocks: ByteBlocks) -> None:
         self._blocks = blocks
@@ -77,58 +108,73 @@ class LineSource:
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line as a text."""
         for first, lines, clean in _line_runs(self._blocks, chunk_rows):
-            errors = {} if clean else {i: NOT_UTF8 for i, line in enumerate(lines) if _SURROGATE.search(line)}
+            bad = () if clean else [index for index, line in enumerate(lines) if _SURROGATE.search(line)]
+            errors = dict.fromkeys(bad, self._blocks.not_text)
             for index in errors:
                 lines[index] = ""
             yield Rows(_numbers(first, lines), dict.fromkeys(columns, lines), errors)
 
 
 class TsvSource:
-    """Cells between tabs, one row per physical line; quotes are text."""
+    """Cells between tabs, or another character, one row per physical line; quotes are text."""
 
     unit = "line"
 
-    def __init__(self, blocks: ByteBlocks, *, header: bool) -> None:
+    def __init__(self, blocks: ByteBlocks, delimiter: str = "\t", *, header: bool, skip: int = 0) -> None:
         self._blocks = blocks
-        self._header = header
-        line = _first_line(blocks, strict=header)
-        self.names = _header_names(line.split("\t"), blocks.path, header=header)
+        self._delimiter = delimiter
+        self._skip = skip + int(header)
+        line = _first_line(blocks, strict=header, skip=skip)
+        self.names = _header_names(line.split(delimiter), header=header)
+        self.hint = _delimiter_hint(line, delimiter) if header else ""
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line below the header as a row."""
-        tabs = {len(self.names) - 1}
-        for first, lines, clean in _line_runs(self._blocks, chunk_rows, skip=int(self._header)):
+        between = self._delimiter
+        expected = {len(self.names) - 1}
+        for first, lines, clean in _line_runs(self._blocks, chunk_rows, skip=self._skip):
             numbers = _numbers(first, lines)
-            if clean and {line.count("\t") for line in lines} == tabs:
-                cells = "\t".join(lines).split("\t")  # much faster than splitting line by line
+            if clean and {line.count(between) for line in lines} == expected:
+                cells = between.join(lines).split(between)  # much faster than splitting line by line
                 yield Rows(numbers, {name: self._column(cells, name) for name in columns})
-            else:
-                rows = [line.split("\t") for line in lines]
-                yield _checked_rows(numbers, rows, self.names, columns, clean=clean)
+                continue
+            rows = [line.split(between) for line in lines]
+            found = _checked_rows(
+                numbers, rows, self.names, columns, not_text=None if clean else self._blocks.not_text
+            )
+            for index, problem in found.errors.items():
+                if (
+                    problem.endswith(_EXPECTED.format(len(self.names)))
+                    and f'{between}"' in between + lines[index]
+                ):
+                    found.errors[index] = f"{problem}; {QUOTED}"
+            yield found
 
     def _column(self, cells: list[str], name: str) -> list[str]:
         return cells[self.names.index(name) :: len(self.names)]
 
 
 class CsvSource:
-    """Cells between commas or semicolons, quoted as in RFC 4180; a quoted cell may hold line breaks."""
+    """Cells between commas, or another character, quoted as in RFC 4180; such a cell may hold line breaks."""
 
     unit = "line"
 
-    def __init__(self, blocks: ByteBlocks, delimiter: str, *, header: bool) -> None:
+    def __init__(self, blocks: ByteBlocks, delimiter: str, *, header: bool, skip: int = 0) -> None:
         self._blocks = blocks
         self._delimiter = delimiter
         self._header = header
+        self._skip = skip
         head = blocks.head.removeprefix(BOM).decode(errors="surrogateescape")
-        _first_line(blocks, strict=header)
-        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head, clean=True)])))
+        line = _first_line(blocks, strict=header, skip=skip)
+        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head, clean=True)], skip)))
         if problem:
-            raise DataError(with_cure(problem), file=blocks.path, line=1)
-        self.names = _header_names(first or [""], blocks.path, header=header)
+            raise DataError(with_cure(problem), file=blocks.path, line=1 + skip)
+        self.names = _header_names(first or [""], header=header)
+        self.hint = _delimiter_hint(line, delimiter) if header else ""
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every record below the header as a row."""
-        lines = _CsvLines(text_blocks(self._blocks))
+        lines = _CsvLines(text_blocks(self._blocks), self._skip)
         records = self._records(lines)
         if self._header:
             next(records)
@@ -145,14 +191,16 @@ class CsvSource:
                     break
             if not rows:
                 return
-            yield _checked_rows(numbers, rows, self.names, columns, clean=lines.clean, broken=broken)
+            not_text = None if lines.clean else self._blocks.not_text
+            yield _checked_rows(numbers, rows, self.names, columns, not_text=not_text, broken=broken)
 
     def _records(self, lines: _CsvLines) -> Iterator[tuple[int, list[str], str]]:
         """Yield the line where each record starts, its cells, and what is wrong with it."""
         # Strict, since the lenient parser drops quotes without a word.
+        csv.field_size_limit(max(csv.field_size_limit(), _CELL_CHARACTERS))
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         while True:
-            start = reader.line_num + 1
+            start = self._skip + reader.line_num + 1
             problem = ""
             try:
                 row = next(reader)
@@ -182,19 +230,39 @@ class CsvSource:
 
 
 class JsonSource:
-    """One JSON object per physical line; the keys of the first are the columns.
+    """One JSON object per physical line; the keys of the first lines are the columns.
 
-    A blank line is a row of empty cells, as in the other formats.
+    A name with dots that is no key itself reaches into objects, as `user.name` does; of names with commas
+    between them the first is taken that a row has. A blank line is a row of
+    empty cells, as in the other formats.
+
+    Args:
+        blocks: The bytes of the table.
+        columns: Those that are going to be read; all when left out.
+        may_lack: Those of them whose cell is empty in a row that lacks the key.
+        joined: Those whose lists become cells, and what is put between the items.
     """
 
     unit = "line"
+    hint = ""
 
-    def __init__(self, blocks: ByteBlocks, optional: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        blocks: ByteBlocks,
+        columns: Sequence[str | None] | None,
+        may_lack: Sequence[str],
+        joined: Mapping[str, str],
+    ) -> None:
         self._blocks = blocks
-        self._defaults = dict.fromkeys(optional, "")
+        self._joined = joined
+        self._may_lack = frozenset(may_lack)
         # Numbers keep their digits: an id of 19 would not survive as a float.
-        self._decode = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_json_constant).decode
-        self.names = self._find_names()
+        self._decoder = json.JSONDecoder(
+            parse_float=str, parse_int=str, parse_constant=_json_constant, object_pairs_hook=_json_object
+        )
+        self.names = self._find_names([name for name in columns or () if name is not None])
+        if columns is None:
+            self._may_lack = frozenset(self.names)
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line as a row."""
@@ -203,74 +271,168 @@ class JsonSource:
             errors: dict[int, str] = {}
             for index, line in enumerate(lines):
                 try:
-                    rows.append(self._cells(line, columns, clean=clean))
-                except _BadRowError as error:
+                    if not clean and _SURROGATE.search(line):
+                        raise BadRowError(self._blocks.not_text)
+                    blank = _is_blank(line)
+                    rows.append([""] * len(columns) if blank else self._cells(self._object(line), columns))
+                except BadRowError as error:
                     errors[index] = str(error)
                     rows.append([""] * len(columns))
             yield Rows(_numbers(first, lines), _transpose(rows, columns), errors)
 
-    def _cells(self, line: str, columns: Sequence[str], *, clean: bool) -> list[str]:
-        if not clean and _SURROGATE.search(line):
-            raise _BadRowError(NOT_UTF8)
-        if _is_blank(line):
-            return [""] * len(columns)
-        value = self._defaults | self._object(line)
-        try:
-            cells = [value[name] for name in columns]
-        except KeyError as error:
-            raise _BadRowError(f"no key '{error.args[0]}'") from None
-        for index, cell in enumerate(cells):
+    def _cells(self, value: dict[Any, Any], columns: Sequence[str]) -> list[str]:
+        doubled = value.get(_DOUBLED, ())
+        cells: list[str] = []
+        for name in columns:
+            cell = _find(value, name)
+            if cell is _MISSING and name not in self._may_lack:
+                raise BadRowError(f"no key '{name}'")
+            if name in doubled:
+                raise BadRowError(f"the key '{name}' is there twice")
             if type(cell) is not str:
-                cells[index] = _json_text(cell, columns[index])
-        # Half of an escaped pair is valid JSON but no text that UTF-8 can hold.
-        if "\\u" in line and _SURROGATE.search("".join(cells)):
-            raise _BadRowError("an escape \\ud800 to \\udfff that is only half a character")
+                cell = "" if cell is _MISSING else _json_text(cell, name, self._joined.get(name))
+            # Half of an escaped pair is valid JSON but no text that UTF-8 can hold.
+            elif not cell.isascii() and _SURROGATE.search(cell):
+                raise BadRowError("an escape \\ud800 to \\udfff that is only half a character")
+            cells.append(cell)
         return cells
 
-    def _object(self, line: str) -> dict[str, Any]:
+    def _object(self, line: str) -> dict[Any, Any]:
         try:
-            value = self._decode(line)
+            value = self._decoder.decode(line)
         except json.JSONDecodeError as error:
-            raise _BadRowError(f"not JSON: {error.msg} at character {error.colno}") from None
+            raise BadRowError(f"not JSON: {error.msg} at character {error.colno}") from None
         except RecursionError:
-            raise _BadRowError("nested too deeply") from None
-        if not isinstance(value, dict):
-            raise _BadRowError("not a JSON object")
-        return value
+            raise BadRowError("nested too deeply") from None
+        return _checked_object(value)
 
-    def _find_names(self) -> tuple[str, ...]:
+    def _find_names(self, asked: Sequence[str]) -> tuple[str, ...]:
         problem = ""
-        lines = self._blocks.head.removeprefix(BOM).decode(errors="surrogateescape").split("\n")
-        for number, line in enumerate(lines, start=1):
-            if _is_blank(line):
-                continue
+        objects = []
+        for line in self._blocks.head.removeprefix(BOM).decode(errors="surrogateescape").split("\n"):
             try:
-                self._cells(line, (), clean=False)
-            except _BadRowError as error:
+                if not _is_blank(line):
+                    objects.append(self._object(line))
+            except BadRowError as error:
                 problem = problem or str(error)
-                continue
-            pairs = json.loads(line, object_pairs_hook=list, parse_int=str)
-            return distinct_names([name for name, _ in pairs], self._blocks.path, number)
-        problem = problem or "only blank lines at its start"
-        raise DataError(f"{problem}: JSONL has one object per line", file=self._blocks.path, line=1)
+        if not objects:
+            problem = problem or "only blank lines at its start"
+            raise DataError(f"{problem}: JSONL has one object per line", file=self._blocks.path, line=1)
+        return _json_names(objects, asked)
 
 
-class _BadRowError(Exception):
-    """What is wrong with one row."""
+class ArraySource(JsonSource):
+    """An array of JSON objects, each a row, wherever the lines end."""
+
+    unit = "row"
+
+    def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
+        """Yield every object as a row."""
+        first = 1
+        values = self._values(plain_text(self._blocks))
+        while batch := list(islice(values, chunk_rows)):
+            rows: list[list[str]] = []
+            errors: dict[int, str] = {}
+            for index, value in enumerate(batch):
+                try:
+                    rows.append(self._cells(_checked_object(value), columns))
+                except BadRowError as error:
+                    errors[index] = str(error)
+                    rows.append([""] * len(columns))
+            yield Rows(list(range(first, first + len(rows))), _transpose(rows, columns), errors)
+            first += len(rows)
+
+    def _find_names(self, asked: Sequence[str]) -> tuple[str, ...]:
+        head = self._blocks.head.removeprefix(BOM).decode(errors="ignore")  # it ends anywhere
+        objects: list[dict[Any, Any]] = []
+        with suppress(DataError):
+            objects.extend(value for value in self._values(iter([head])) if isinstance(value, dict))
+        if not objects:
+            raise DataError("no object in the array at its start can be read", file=self._blocks.path)
+        return _json_names(objects, asked)
+
+    def _values(self, texts: Iterator[str]) -> Iterator[Any]:
+        """Decode one value after another, with as little of the text in memory as that takes."""
+        text = _GrowingText(texts)
+        text.skip("[")
+        rows = 0
+        while (mark := text.next()) != "]":
+            if rows and mark != ",":
+                problem = "there is no comma" if mark else "the array ends"
+                raise DataError(f"not JSON: {problem} behind row {rows:,}", file=self._blocks.path)
+            if rows:
+                text.skip(",")
+            rows += 1
+            try:
+                yield text.decode(self._decoder)
+            except json.JSONDecodeError as error:
+                raise DataError(f"not JSON: {error.msg}, in row {rows:,}", file=self._blocks.path) from None
+            except RecursionError:
+                raise DataError(f"nested too deeply, in row {rows:,}", file=self._blocks.path) from None
+
+
+class _GrowingText:
+    """Text that comes in parts, gone through once."""
+
+    def __init__(self, parts: Iterator[str]) -> None:
+        self._parts = parts
+        self._text, self._place = "", 0
+
+    def next(self) -> str:
+        """Give the next character that is no blank, without passing it; nothing at the end."""
+        while True:
+            found = _NOT_BLANK.search(self._text, self._place)
+            if found:
+                self._place = found.start()
+                return found[0]
+            if not self._grow():
+                return ""
+
+    def skip(self, mark: str) -> None:
+        """Pass a character that is there."""
+        if self.next() == mark:
+            self._place += 1
+
+    def decode(self, decoder: json.JSONDecoder) -> Any:
+        """Decode the next value.
+
+        Raises:
+            json.JSONDecodeError: It is none, to the end of the text.
+            RecursionError: It is nested too deeply.
+        """
+        self.next()
+        while True:
+            try:
+                value, self._place = decoder.raw_decode(self._text, self._place)
+            except json.JSONDecodeError:
+                if not self._grow():
+                    raise
+            else:
+                return value
+
+    def _grow(self) -> bool:
+        """Get more of the text, as much as is kept of it, so that no value is decoded often."""
+        kept = self._text[self._place :]
+        parts, length = [kept], 0
+        while length <= len(kept) and (part := next(self._parts, "")):
+            parts.append(part)
+            length += len(part)
+        self._text, self._place = "".join(parts), 0
+        return length > 0
 
 
 class _CsvLines:
-    """Physical lines for the parser, those of the record it is in kept at hand.
+    """Physical lines for the parser but for the first so many, those of the record it is in kept at hand.
 
     Attributes:
         pending: The lines since `pending` was last cleared.
         clean: Every line so far was UTF-8.
     """
 
-    def __init__(self, blocks: Iterable[TextBlock]) -> None:
+    def __init__(self, blocks: Iterable[TextBlock], skip: int = 0) -> None:
         self.pending: list[str] = []
         self.clean = True
-        self._lines = self._split(blocks)
+        self._lines = islice(self._split(blocks), skip, None)
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
@@ -302,26 +464,34 @@ def _checked_rows(
     names: Sequence[str],
     columns: Sequence[str],
     *,
-    clean: bool,
+    not_text: str | None,
     broken: dict[int, str] | None = None,
 ) -> Rows:
     """Turn rows into columns; those that do not fit are marked and emptied.
 
     A blank line is a row of empty cells, so that no row of the file is lost.
+
+    Args:
+        numbers: Of their lines.
+        rows: Their cells.
+        names: The columns of the table.
+        columns: Those that are read.
+        not_text: What is wrong with a row whose bytes are no text; None where all are.
+        broken: What is wrong with rows, by their places.
     """
     errors = broken or {}
     blank = [""] * len(names)
     for index, row in enumerate(rows):
         if index in errors or row in ([], [""]):
             rows[index] = blank
-        elif not clean and _SURROGATE.search("".join(row)):
-            errors[index] = NOT_UTF8
+        elif not_text and _SURROGATE.search("".join(row)):
+            errors[index] = not_text
             rows[index] = blank
         elif len(row) != len(names):
-            errors[index] = f"{_fields(len(row))}, expected {len(names)}"
+            errors[index] = _fields(len(row)) + _EXPECTED.format(len(names))
             rows[index] = blank
-    whole = _transpose(rows, names)
-    return Rows(numbers, {name: whole[name] for name in columns}, errors)
+    cells = list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in names]
+    return Rows(numbers, {name: cells[names.index(name)] for name in columns}, errors)
 
 
 def _transpose(rows: list[list[str]], names: Sequence[str]) -> dict[str, list[str]]:
@@ -340,24 +510,40 @@ def _fields(number: int) -> str:
     return "1 field" if number == 1 else f"{number} fields"
 
 
-def _first_line(blocks: ByteBlocks, *, strict: bool) -> str:
-    """Read the first line; refuse a header that is not UTF-8, where another row may be a bad one."""
-    line = blocks.head.removeprefix(BOM).partition(b"\n")[0]
+def _first_line(blocks: ByteBlocks, *, strict: bool, skip: int = 0) -> str:
+    """Read the first line behind some; refuse a header that is no text, where other rows may be bad."""
+    lines = blocks.head.removeprefix(BOM).split(b"\n", skip + 1)
+    line = lines[skip] if skip < len(lines) else b""
     try:
         return line.decode(errors="strict" if strict else "surrogateescape").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"is not text in UTF-8 (byte {error.start + 1}): save it as UTF-8", file=blocks.path, line=1
+            f"{blocks.not_text} (byte {error.start + 1}): {blocks.cure}",
+            file=blocks.path,
+            line=1 + skip,
         ) from None
 
 
-def _find_delimiter(blocks: ByteBlocks, *, header: bool, tabs: bool) -> str:
-    line = re.sub(r'"[^"]*"', "", _first_line(blocks, strict=header))  # what is quoted separates nothing
+def _find_delimiter(line: str, *, header: bool, tabs: bool) -> str:
+    """Tell by a first line what stands between the cells of a CSV."""
+    line = re.sub(r'"[^"]*"', "", line)  # what is quoted separates nothing
     # TWilBERT: its tables are called .csv but hold tabs and bare quotes, which a CSV parser would eat.
     # Without a header the first line is data, in which a comma says nothing.
     if tabs and "\t" in line and not (header and "," in line):
         return "\t"
+    if header:
+        return max(",;|", key=line.count)  # of equals the first
     return ";" if ";" in line and "," not in line else ","
+
+
+def _delimiter_hint(line: str, delimiter: str) -> str:
+    """Name what else may stand between the cells of a header that lacks a column."""
+    found = [mark for mark in _DELIMITERS if mark in line and mark != delimiter]
+    if not found:
+        return ""
+    taken, other = (json.dumps(mark) if mark != "\t" else "a tab" for mark in (delimiter, found[0]))
+    told = "tab" if found[0] == "\t" else f"'{found[0]}'"
+    return f"; {taken} is taken to stand between cells, and {other} is there, too (--delimiter {told})"
 
 
 def _may_name_columns(line: str) -> bool:
@@ -367,10 +553,10 @@ def _may_name_columns(line: str) -> bool:
     return "\t" in line or not cells.isdisjoint(known) or line.startswith('{"')
 
 
-def _header_names(cells: list[str], path: str | Path, *, header: bool) -> tuple[str, ...]:
+def _header_names(cells: list[str], *, header: bool) -> tuple[str, ...]:
     if not header:
         return tuple(str(number) for number in range(1, len(cells) + 1))
-    return distinct_names([cell.strip() for cell in cells], path, 1)
+    return tuple(cell.strip() for cell in cells)
 
 
 def _csv_problem(error: csv.Error) -> str:
@@ -380,17 +566,62 @@ def _csv_problem(error: csv.Error) -> str:
     if message.endswith("after '\"'"):
         return "text after a closing quote: a quote inside a quoted cell is doubled"
     if message.startswith("field larger"):
-        return f"a cell of more than {csv.field_size_limit():,} characters: TSV has no such limit"
+        return f"a cell of more than {csv.field_size_limit():,} characters"
     return f"not CSV: {message}"
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
+    """Make an object, in which `_DOUBLED` holds the keys that are there twice."""
+    value: dict[Any, Any] = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        value[_DOUBLED] = {key for key in value if keys.count(key) > 1}
+    return value
+
+
+def _checked_object(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise BadRowError("not a JSON object")
+    return value
+
+
+def _json_names(objects: Sequence[dict[Any, Any]], asked: Sequence[str]) -> tuple[str, ...]:
+    """Name the keys of some objects, and behind them what is asked for that lies deeper in one."""
+    names = dict.fromkeys(key for value in objects for key in value if key is not _DOUBLED)
+    deeper = [
+        name
+        for name in asked
+        if name not in names and any(_find(value, name) is not _MISSING for value in objects)
+    ]
+    return (*names, *deeper)
+
+
+def _find(value: dict[Any, Any], name: str) -> Any:
+    """Look a name up in an object: a key, a way with dots into objects, or several with commas between them.
+
+    Of several the first is given that is not empty, else the last that is there; `_MISSING` where none is.
+    """
+    if name in value:
+        return value[name]
+    if "," in name:
+        found = [cell for part in name.split(",") if (cell := _find(value, part.strip())) is not _MISSING]
+        return next((cell for cell in found if cell), found[-1] if found else _MISSING)
+    reached: Any = value
+    for key in name.split(".") if "." in name else ():
+        reached = reached.get(key, _MISSING) if isinstance(reached, dict) else _MISSING
+    return _MISSING if reached is value else reached
 
 
 def _json_constant(name: str) -> str | None:
     return None if name == "NaN" else name  # NaN is what is missing, as null is
 
 
-def _json_text(value: Any, name: str) -> str:
+def _json_text(value: Any, name: str, between: str | None) -> str:
+    """Write what is no text as one."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    raise _BadRowError(f"key '{name}' holds {'an array' if isinstance(value, list) else 'an object'}")
+    if between is not None and isinstance(value, list) and all(type(item) is str for item in value):
+        return join_items(value, between)
+    raise BadRowError(f"key '{name}' holds {'an array' if isinstance(value, list) else 'an object'}")

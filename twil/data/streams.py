@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import shutil
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from twil.data.formats import STANDARD_STREAM, Compression
+from twil.data.formats import STANDARD_STREAM, Compression, is_utf8
 from twil.errors import DataError, first_line
 from twil.storage import LFS_POINTER, atomic_file, is_device, is_lfs_pointer
 
 BLOCK_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 20  # of a file whose lines mean nothing
 BOM = b"\xef\xbb\xbf"
 
 _MAGIC = {
@@ -38,9 +40,11 @@ _MAGIC = {
     b"\x80\x03": "a Python pickle",
     b"\x80\x04": "a Python pickle",
     b"\x80\x05": "a Python pickle",
-    b"\xff\xfe": "UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
-    b"\xfe\xff": "UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
+    b"\xff\xfe": "UTF-16: name its encoding (--encoding utf-16), or save it as UTF-8",
+    b"\xfe\xff": "UTF-16: name its encoding (--encoding utf-16), or save it as UTF-8",
 }
+NOT_UTF8 = "not UTF-8"
+"""What is wrong with a row whose bytes are no text."""
 _NUL_SHARE = 0.01  # a text may hold a stray NUL; UTF-16 and machine formats are full of them
 
 
@@ -106,19 +110,37 @@ class ByteBlocks:
 
     A file can be read again and again; standard input and pipes are read once and never sought.
 
+    Args:
+        file: The file.
+        compression: What its bytes are compressed with.
+        encoding: Of its text, where that is not UTF-8, which is what is given.
+        by_line: Whether its lines mean something.
+
     Attributes:
-        head: The first bytes, at least the whole first line.
+        head: The first bytes: at least the whole first line, or so many as are enough to know it by.
+        not_text: What is wrong with a row whose bytes are no text.
+        cure: What to do about it, where the whole file is refused.
 
     Raises:
         DataError: There is no such file, it is empty, or what it holds is not text in UTF-8.
     """
 
-    def __init__(self, file: InputFile, compression: Compression | None) -> None:
+    def __init__(
+        self,
+        file: InputFile,
+        compression: Compression | None,
+        encoding: str | None = None,
+        *,
+        by_line: bool = True,
+    ) -> None:
         self.path = file.path
+        self.not_text = NOT_UTF8 if is_utf8(encoding) else f"not {encoding}"
+        self.cure = "name its encoding (--encoding latin-1, cp1252, …), or save it as UTF-8"
         self._file = file
         self._compression = compression
+        self._encoding = encoding
         blocks = self._open()
-        self.head = _read_head(blocks)
+        self.head = _read_head(blocks, by_line=by_line)
         self._rest: Iterator[bytes] | None = None
         if file.stream:
             self._rest = blocks
@@ -137,6 +159,24 @@ class ByteBlocks:
         yield from rest
 
     def _open(self) -> Generator[bytes]:
+        blocks = self._stored()
+        if self._encoding is None or is_utf8(self._encoding):
+            yield from blocks
+            return
+        decoder = codecs.getincrementaldecoder(self._encoding)("surrogateescape")
+        try:
+            for block in blocks:
+                if text := decoder.decode(block):
+                    yield text.encode(errors="surrogateescape")
+            if text := decoder.decode(b"", final=True):
+                yield text.encode(errors="surrogateescape")
+        except UnicodeError as error:
+            raise DataError(
+                f"is not text in {self._encoding} ({error}): name another encoding (--encoding)",
+                file=self.path,
+            ) from None
+
+    def _stored(self) -> Generator[bytes]:
         with self._file.open() as file:
             if self._compression is None:
                 # read1 hands over what a pipe has, where read would wait for a whole block.
@@ -182,6 +222,21 @@ def text_blocks(blocks: ByteBlocks) -> Iterator[TextBlock]:
         block = _decode(lines.removeprefix(BOM) if number == 1 else lines, number)
         yield block
         number += block.text.count("\n")
+
+
+def plain_text(blocks: ByteBlocks) -> Iterator[str]:
+    """Decode bytes wherever they are cut.
+
+    Raises:
+        DataError: They are no text.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        for block in blocks:
+            yield decoder.decode(block)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise DataError(f"{blocks.not_text}: {blocks.cure}", file=blocks.path) from None
 
 
 def copy_stream(stream: InputFile) -> IO[bytes]:
@@ -263,11 +318,12 @@ def _compressed(file: Any, compression: Compression) -> Iterator[Any]:
         stream.close()
 
 
-def _read_head(blocks: Iterator[bytes]) -> bytes:
-    parts = []
+def _read_head(blocks: Iterator[bytes], *, by_line: bool) -> bytes:
+    parts, length = [], 0
     for block in blocks:
         parts.append(block)
-        if b"\n" in block:
+        length += len(block)
+        if b"\n" in block if by_line else length >= _HEAD_BYTES:
             break
     return b"".join(parts)
 
@@ -280,7 +336,11 @@ def _check_text(head: bytes, path: str | Path) -> None:
             raise DataError(f"is not text but {name}", file=path)
     first = head.partition(b"\n")[0]
     if b"\0" in first or head.count(0) > _NUL_SHARE * len(head):
-        raise DataError("is not text in UTF-8: it holds NUL bytes (UTF-16, or a machine's format)", file=path)
+        raise DataError(
+            "is not text in UTF-8: it holds NUL bytes (UTF-16, which --encoding utf-16-le reads, or a "
+            "machine's format)",
+            file=path,
+        )
 
 
 def _whole_lines(blocks: ByteBlocks) -> Iterator[bytes]:

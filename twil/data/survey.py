@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from twil.data.answers import AnswerTally, find_variants
 from twil.data.excerpts import read_excerpts
-from twil.data.labelled import COLUMNS
+from twil.data.formats import LABEL_COLUMN
+from twil.data.labelled import LabelledRows, LabelledTable
 from twil.data.lengths import LengthTally, PieceCounter
 from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
 from twil.data.repeats import (
@@ -27,9 +28,7 @@ from twil.data.repeats import (
     find_overlaps,
     key_texts,
 )
-from twil.data.rows import Rows
 from twil.data.streams import InputFile
-from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 
@@ -58,19 +57,20 @@ def survey(
     names = name_files(files)
     counter = PieceCounter(options.tokenizer, options.max_length) if options.tokenizer else None
     inputs = [InputFile(file) for file in files]
-    readers = [_open(file, options) for file in inputs]  # all, before the first is gone through
-    label = options.label or COLUMNS.label
-    if options.task != "class" and not any(label in reader.names for reader in readers):
+    tables = [  # all, before the first is gone through
+        LabelledTable(file, options.columns, options.task, needed=False, on_error="skip") for file in inputs
+    ]
+    if options.task != "class" and not any(table.columns.label for table in tables):
         raise ConfigError(
-            f"--task {options.task} would have no effect: no file has a column {label}: name that of the "
-            "labels (--label)"
+            f"--task {options.task} would have no effect: no file has a column {LABEL_COLUMN}: name that of "
+            "the labels (--label)"
         )
     codes: dict[str, int] = {}
     looks: dict[str, _Look] = {}
     done, spoken = 0, begin
-    for name, reader in zip(names, readers, strict=True):
-        looks[name] = look = _Look(reader, options, counter, codes)
-        for rows in reader:
+    for name, table in zip(names, tables, strict=True):
+        looks[name] = look = _Look(table, options, counter, codes)
+        for rows in table:
             look.add(rows)
             done += len(rows.numbers)
             if perf_counter() - spoken >= _PROGRESS_SECONDS:
@@ -88,7 +88,7 @@ def survey(
         overlaps=overlaps,
         contradictions=contradictions,
         variants=find_variants(look.answers for look in looks.values() if look.answers),
-        excerpts=_excerpts(dict(zip(names, inputs, strict=True)), options, overlaps, contradictions),
+        excerpts=_excerpts(dict(zip(names, tables, strict=True)), overlaps, contradictions),
         seconds=perf_counter() - begin,
         peak_memory=peak_memory(),
     )
@@ -121,36 +121,33 @@ class _Look:
 
     def __init__(
         self,
-        reader: TableReader,
+        table: LabelledTable,
         options: OverviewOptions,
         counter: PieceCounter | None,
         codes: dict[str, int],
     ) -> None:
-        label = COLUMNS.label if options.label is None else options.label
-        self.answers = AnswerTally(options.task, codes) if label in reader.names else None
-        self._reader = reader
-        self._columns = _text_columns(options) + ([label] if self.answers else [])
-        self._pair = options.text_pair is not None
+        self.answers = AnswerTally(options.task, codes) if table.columns.label else None
+        self._reader = table.reader
         self._lengths = LengthTally(counter)
         self._blank = 0
         self._keys = KeyBuffer()
         self._codes = array("i")
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: LabelledRows) -> None:
         """Look at some rows."""
-        cells = list(zip(*(rows.columns[name] for name in self._columns), strict=True))
+        cells = zip(rows.texts, rows.pairs or rows.texts, rows.labels, strict=True)
         # A line without anything on it is no row; where there is nothing but texts, it may be an empty one.
         kept = [row for row, found in enumerate(cells) if not self.answers or any(map(str.strip, found))]
-        self._blank += len(cells) - len(kept)
+        self._blank += len(rows.texts) - len(kept)
         if not kept:
             return
         lines = [rows.numbers[row] for row in kept]
-        texts, *others = map(list, zip(*(cells[row] for row in kept), strict=True))
-        pairs = others[0] if self._pair else None
+        texts, labels = ([column[row] for row in kept] for column in (rows.texts, rows.labels))
+        pairs = rows.pairs and [rows.pairs[row] for row in kept]
         self._keys.add(key_texts(texts, pairs, lines))
         self._lengths.add(texts, pairs)
         if self.answers:
-            self._codes.frombytes(self.answers.add(others[-1], lines).tobytes())
+            self._codes.frombytes(self.answers.add(labels, lines).tobytes())
 
     def finish(self) -> None:
         """Put together what was gathered.
@@ -159,8 +156,11 @@ class _Look:
             DataError: There was no row, or of a regression no number.
         """
         if not self._keys:
+            first = self._reader.first_errors
+            why = f" ({first[0]})" if first else ""
             raise DataError(
-                "the file has no rows that can be read: there is nothing to look at", file=self._reader.path
+                f"the file has no rows that can be read{why}: there is nothing to look at",
+                file=self._reader.path,
             )
         self.keys = self._keys.keys()
         if self.answers:
@@ -188,22 +188,6 @@ class _Look:
         )
 
 
-def _open(file: InputFile, options: OverviewOptions) -> TableReader:
-    required = _text_columns(options)
-    return TableReader(
-        file,
-        required if options.label is None else [*required, options.label],
-        optional=[COLUMNS.label] if options.label is None else (),
-        format=options.format,
-        header=options.header,
-        on_error="skip",
-    )
-
-
-def _text_columns(options: OverviewOptions) -> list[str]:
-    return [options.text] if options.text_pair is None else [options.text, options.text_pair]
-
-
 def _contradictions(
     looks: Mapping[str, _Look], options: OverviewOptions, labels: Sequence[str]
 ) -> Contradictions | None:
@@ -218,18 +202,19 @@ def _contradictions(
 
 
 def _excerpts(
-    files: Mapping[str, InputFile],
-    options: OverviewOptions,
+    tables: Mapping[str, LabelledTable],
     overlaps: Sequence[Overlap],
     contradictions: Contradictions | None,
 ) -> dict[str, dict[int, str]]:
     """Read the texts that are to be shown; of two rows with the same text that of one."""
-    wanted: dict[str, set[int]] = {name: set() for name in files}
+    wanted: dict[str, set[int]] = {name: set() for name in tables}
     for overlap in overlaps:
         wanted[overlap.name].update(line for line, _ in overlap.lines)
     for places in contradictions.first if contradictions else ():
         wanted[places[0].name].add(places[0].line)
     return {
-        name: read_excerpts(file, options.text, wanted[name], format=options.format, header=options.header)
-        for name, file in files.items()
+        name: read_excerpts(
+            table.reader.file, table.reader.columns[0], wanted[name], reading=table.columns.reading
+        )
+        for name, table in tables.items()
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.rows import Rows, named_columns, with_cure, without_errors
 from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
@@ -44,9 +45,9 @@ class TableSet:
     Args:
         paths: The tables, in this order, or one stream.
         columns: The columns to read, which every table has; see `TableReader`.
-        optional: Columns to read behind them where the tables have them.
-        format: See `TableReader`.
-        header: See `TableReader`.
+        kept: Columns to read behind them, which every table has, but a row of JSON may lack.
+        optional: Columns to read behind these where the tables have them.
+        reading: See `TableReader`.
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps its place.
         file_column: A column to be made, which holds the path of each row's table as it was given.
 
@@ -59,8 +60,8 @@ class TableSet:
         first_errors: What was wrong with the first of them, and where.
 
     Raises:
-        ConfigError: There is no table, a stream is among several, `header` is False of tables that have
-            none, or there is a column of the name of `file_column`.
+        ConfigError: There is no table, a stream is among several, what was told of how they are read has
+            no effect on them, or there is a column of the name of `file_column`.
         DataError: A table cannot be read as asked, is there twice, or is not like the first.
     """
 
@@ -69,9 +70,9 @@ class TableSet:
         paths: Sequence[str | Path],
         columns: Sequence[str | None],
         *,
+        kept: Sequence[str] = (),
         optional: Sequence[str] = (),
-        format: str | None = None,  # noqa: A002 - the word of the command line
-        header: bool | None = None,
+        reading: Reading = AS_FOUND,
         on_error: OnError = "fail",
         file_column: str | None = None,
     ) -> None:
@@ -83,15 +84,13 @@ class TableSet:
         self.skipped = 0
         self.first_errors: list[str] = []
         self._columns: tuple[str | None, ...] = tuple(columns)
-        self._options: dict[str, Any] = {"optional": optional, "format": format, "header": header}
+        self._options: dict[str, Any] = {"kept": kept, "optional": optional, "reading": reading}
         self._on_error = on_error
         self._file_column = file_column
         self._files = [InputFile(path) for path in paths]
         if len(paths) > 1 and (streams := [file.path for file in self._files if file.stream]):
             raise ConfigError(f"{streams[0]} is a stream, which is read alone: save it to a file first")
         self._first = self._open(self._files[0])
-        if header is False and self._first.format in ("jsonl", "parquet"):
-            raise ConfigError(f"--no-header would have no effect on {paths[0]}: only with TSV and CSV")
         self._columns = named_columns(columns, self._first.names)  # in every table the same
         self._made = (*self._first.columns, *([file_column] if file_column else []))
         self.names = self._first.names
@@ -147,7 +146,7 @@ class TableSet:
                 if not start <= first + row < stop:
                     continue
                 if self._on_error == "fail":
-                    raise DataError(with_cure(problem), file=path, line=number)
+                    raise DataError(with_cure(problem), file=path, line=number, unit=self._first.unit)
                 self.first_errors += [said] if len(self.first_errors) < _SHOWN_ERRORS else []
                 self.skipped += 1
             first += len(rows.numbers)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
-from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, find_format
-from twil.data.rows import Cells, Rows, missing_column, named_columns, with_cure, without_errors
+from twil.config.reading import AS_FOUND, Reading
+from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, find_format, find_reading
+from twil.data.rows import Cells, Rows, check_once, missing_column, named_columns, with_cure, without_errors
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import LineSource, open_source
 from twil.data.streams import InputFile, open_output
@@ -20,40 +22,43 @@ __all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWrite
 OnError = Literal["fail", "skip", "mark"]
 
 _SHOWN_ERRORS = 5
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class TableReader:
     """A table, read from its start each time it is iterated over (a stream: once).
 
-    What is missing in JSONL and Parquet, null or the number NaN, is an empty cell; the word NaN is a text.
+    What is missing in JSON and Parquet, null or the number NaN, is an empty cell; the word NaN is a text.
 
     Args:
         path: The table, or ``-`` for standard input; an `InputFile` where it is read elsewhere, too.
         columns: The columns to read, in this order; all when left out. None among them stands for the column
-            of the texts, `TEXT` or another name that `named_columns` knows.
-        optional: Columns to read behind them where the table has them; a row of JSONL may lack the key.
-        format: The format (``tsv``, ``csv``, ``jsonl``, ``parquet``, ``txt``, also ``tsv.gz`` and the
-            like) where the ending of `path` does not tell it. A name in ``.csv`` may hold commas,
-            semicolons, or tabs, which its header line tells; the last is read as TSV.
-        header: False when the first line of a TSV or CSV is a row; its columns are then called ``1``,
-            ``2``, ... The other formats name their columns themselves.
+            of the texts, `TEXT` or another name that `named_columns` knows. Names with commas between them
+            are one column, whose cell is the first of theirs that is not empty.
+        kept: Columns to read behind them, which the table has, but a row of JSON may lack.
+        optional: Columns to read behind these where the table has them; a row of JSON may lack the key.
+        joined: Columns whose lists, in JSON and Parquet, become cells, and what is put between the items.
+        reading: How it is read, as far as its name and its first line do not tell. A name in ``.csv`` may
+            hold commas, semicolons or tabs, which its header line tells; the last is read as TSV.
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps its
             place with empty cells and an entry in `Rows.errors`.
         chunk_rows: The most rows in a run.
 
     Attributes:
         path: The table.
+        file: It, as it was first found.
         format: Its format, such as ``tsv``.
         bare: Whether it is standard input whose first line cannot be a header, so that each line is a text.
         names: The columns found.
         columns: Those of them that are read.
+        hint: What may be behind a column that is not there, to be put behind the message.
         unit: What `Rows.numbers` count: ``line``, or ``row`` where a table has no lines.
         skipped: Bad rows met so far in this pass, left out or marked.
         first_errors: What was wrong with the first of them.
 
     Raises:
-        ConfigError: `format` is unknown.
-        DataError: The file is absent, empty, no such table, or has no such column; while iterating,
+        ConfigError: The format is unknown, or what was told of it has no effect on it.
+        DataError: The file is absent, empty, no such table, has no such column or several; while iterating,
             a bad row under ``fail``, damage that makes the rest unreadable, or a change of the file.
     """
 
@@ -62,42 +67,54 @@ class TableReader:
         path: str | Path | InputFile,
         columns: Sequence[str | None] | None = None,
         *,
+        kept: Sequence[str] = (),
         optional: Sequence[str] = (),
-        format: str | None = None,  # noqa: A002 - the word of the command line
-        header: bool | None = None,
+        joined: Mapping[str, str] = NOTHING,
+        reading: Reading = AS_FOUND,
         on_error: OnError = "fail",
         chunk_rows: int = 4096,
     ) -> None:
         file = path if isinstance(path, InputFile) else InputFile(path)
-        self.path = file.path
-        form = find_format(self.path, format)
-        named = None if columns is None else (*columns, *optional)
-        # Whoever names a column, a format or the header knows that there is one.
-        untold = (format, header, *(columns or ())) == (None, None, None)
+        self.file, self.path = file, file.path
+        form = find_reading(self.path, reading)
+        needed = None if columns is None else (*columns, *kept)
+        # Whoever names a column, or says how the table is read, knows what its first line is.
+        untold = reading == AS_FOUND and list(columns or ()) == [None]
         may_be_bare = untold and str(self.path) == STANDARD_STREAM
-        may_lack = [name for name in optional if columns is not None and name not in columns]
         self._source = open_source(
-            file, form, named, optional=may_lack, header=header is not False, bare=may_be_bare
+            file,
+            form,
+            None if needed is None else (*needed, *optional),
+            may_lack=[name for name in (*kept, *optional) if columns is not None and name not in columns],
+            joined=joined,
+            bare=may_be_bare,
         )
         self.bare = may_be_bare and isinstance(self._source, LineSource)
         self.format = "txt" if self.bare else form.kind
         self.names = self._source.names
+        self.hint = self._source.hint
         self.unit = self._source.unit
         self.skipped = 0
         self.first_errors: list[str] = []
         found = [name for name in optional if name in self.names]
-        wanted = self.names if columns is None else named_columns(columns, self.names, self.path)
+        wanted = self.names if needed is None else named_columns(needed, self.names, self.path, self.hint)
         self.columns = tuple(dict.fromkeys((*wanted, *found)))
+        self._merged = {name: parts for name in wanted if (parts := self._alternatives(name))}
+        for name in self.columns:
+            if name not in self.names and name not in self._merged:
+                raise DataError(missing_column(name, self.names) + self.hint, file=self.path)
+        check_once([*self.columns, *chain(*self._merged.values())], self.names, self.path)
         self._on_error = on_error
         self._chunk_rows = chunk_rows
-        for name in self.columns:
-            if name not in self.names:
-                raise DataError(missing_column(name, self.names), file=self.path)
+
+    def narrow(self, columns: Sequence[str]) -> None:
+        """Read no others than these of the columns that were asked for."""
+        self.columns = tuple(name for name in self.columns if name in columns)
 
     def __iter__(self) -> Iterator[Rows]:
         self.skipped = 0
         self.first_errors = []
-        for rows in self._source.read(self.columns, self._chunk_rows):
+        for rows in self._read():
             if not rows.errors:
                 yield rows
                 continue
@@ -105,6 +122,24 @@ class TableReader:
             kept = rows if self._on_error == "mark" else without_errors(rows)
             if kept.numbers:
                 yield kept
+
+    def _alternatives(self, name: str) -> tuple[str, ...]:
+        """List the columns that are there of several with commas between their names."""
+        parts = [part.strip() for part in name.split(",")] if "," in name and name not in self.names else []
+        return tuple(part for part in parts if part in self.names)
+
+    def _read(self) -> Iterator[Rows]:
+        """Yield rows, several columns made one where that is asked for."""
+        if not self._merged:
+            yield from self._source.read(self.columns, self._chunk_rows)
+            return
+        parts = [part for name in self.columns for part in self._merged.get(name, (name,))]
+        for rows in self._source.read(list(dict.fromkeys(parts)), self._chunk_rows):
+            columns = dict(rows.columns)
+            for name, found in self._merged.items():
+                cells = zip(*(rows.columns[part] for part in found), strict=True)
+                columns[name] = [next(filter(None, row), "") for row in cells]
+            yield Rows(rows.numbers, {name: columns[name] for name in self.columns}, rows.errors)
 
     def count_rows(self) -> int:
         """Count the rows, bad ones too; the table is read for that, not held.
@@ -118,7 +153,7 @@ class TableReader:
         for index in sorted(rows.errors):
             number, problem = rows.numbers[index], rows.errors[index]
             if self._on_error == "fail":
-                raise DataError(with_cure(problem), file=self.path, line=number)
+                raise DataError(with_cure(problem), file=self.path, line=number, unit=self.unit)
             if len(self.first_errors) < _SHOWN_ERRORS:
                 self.first_errors.append(f"{self.unit} {number}: {problem}")
         self.skipped += len(rows.errors)

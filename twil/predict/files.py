@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.formats import find_format
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
@@ -51,8 +52,7 @@ def predict_file(
     file_column: str | None = None,
     keep: Sequence[str] = (),
     on_error: OnError = "fail",
-    header: bool | None = None,
-    input_format: str | None = None,
+    reading: Reading = AS_FOUND,
     output_format: str | None = None,
     shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
@@ -84,8 +84,7 @@ def predict_file(
         keep: Columns of the input to repeat.
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps it
             without a prediction and says in a column `error` what is wrong.
-        header: False when the first line of a TSV or CSV is a row; its columns are called 1, 2, ...
-        input_format: The format of `source`, where the ending of its name does not tell.
+        reading: How `source` is read, as far as its name and its first line do not tell.
         output_format: The format of `target`, where the ending of its name does not tell.
         shard: Predict the rows of this part of the tables only: each is predicted beside the same rows as in
             a run over all, so that the parts one after another are its output, to the byte.
@@ -121,8 +120,9 @@ def predict_file(
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     with state or nullcontext():
         asked = (text,) if text_pair is None else (text, text_pair)
-        reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-        tables, texts, found_id = open_tables(source, asked, id_column, keep, **reading)
+        tables, texts, found_id = open_tables(
+            source, asked, id_column, keep, reading=reading, on_error=on_error, file_column=file_column
+        )
         check_target(source, target)
         options.setdefault("side_by_side", True)
         predictors = {}

@@ -49,9 +49,9 @@ def open_tables(
     paths = source_paths(source)
     found_id = id_column
     if id_column is not None:
-        tables = TableSet(paths, [id_column, *texts, *keep], **options)
+        tables = TableSet(paths, texts, kept=[id_column, *keep], **options)
     else:
-        tables = TableSet(paths, [*texts, *keep], optional=ID_COLUMNS, **options)
+        tables = TableSet(paths, texts, kept=keep, optional=ID_COLUMNS, **options)
         found_id = next((name for name in ID_COLUMNS if name in tables.names), None)
     return tables, named_columns(texts, tables.names), found_id
 

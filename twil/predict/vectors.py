@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
 from twil.data.tables import OnError
@@ -68,8 +69,7 @@ def embed_file(
     file_column: str | None = None,
     keep: Sequence[str] = (),
     on_error: OnError = "fail",
-    header: bool | None = None,
-    input_format: str | None = None,
+    reading: Reading = AS_FOUND,
     shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
     resume: bool = False,
@@ -99,8 +99,7 @@ def embed_file(
         keep: Columns of the input to repeat (Parquet only).
         on_error: What a bad row leads to: ``fail`` raises, ``skip`` leaves it out, ``mark`` keeps it without
             a vector (NaN in an array; in Parquet null, and a column `error` says what is wrong).
-        header: False when the first line of a TSV or CSV is a row; its columns are called 1, 2, ...
-        input_format: The format of `source`, where the ending of its name does not tell.
+        reading: How `source` is read, as far as its name and its first line do not tell.
         shard: Give the rows of this part of the tables only, each with the vector of a run over all.
         window_rows: Rows held in memory, and sorted by length, at a time; fewer where their vectors are many.
         resume: Continue the interrupted run with this output, if there is one.
@@ -128,8 +127,9 @@ def embed_file(
     array = _holds_array(target, tokens=tokens, more={"--keep": keep, "--file-column": file_column})
     state = PartialRun(Path(target), resume=resume, overwrite=overwrite)
     with state:
-        reading = {"format": input_format, "header": header, "on_error": on_error, "file_column": file_column}
-        tables, texts, found_id = open_tables(source, (text,), id_column, keep, **reading)
+        tables, texts, found_id = open_tables(
+            source, (text,), id_column, keep, reading=reading, on_error=on_error, file_column=file_column
+        )
         check_target(source, target)
         ids = _ids_file(source, Path(target), found_id) if array else None
         if isinstance(model, Embedder):

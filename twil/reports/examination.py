@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.config.reading import Reading
 from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
-from twil.model.folder import load_with_tokenizer
+from twil.data.splitting import hold_out
+from twil.errors import ModelError
+from twil.model.folder import RUN, load_with_tokenizer
 from twil.reports.run_record import RunRecord, Source, find_source
 from twil.scoring.calibration import Reliability, reliability
 from twil.scoring.metrics import Report, score_logits
@@ -99,9 +102,11 @@ def examine(
     task = model.task
     record = RunRecord.read(folder)
     source = find_source(folder, record, split=split, data=data)
-    columns = {key: record.setting("data", key) for key in ("text", "text_pair", "label")}
-    given = LabelledColumns(**{key: str(name) for key, name in columns.items() if name})
-    labelled = read_labelled(source.path, given, task.kind, _sample(record, source))
+    labelled = read_labelled(source.path, _columns(record), task.kind, _sample(record, source))
+    share = record.setting("data", "dev")
+    if isinstance(share, float) and source.split in ("train", "dev"):
+        parts = hold_out(labelled, share, task.kind, int(record.setting("data", "dev_seed") or 0))
+        labelled = parts[source.split == "dev"]
     encoded = encode_set(labelled, tokenizer, task)
     model.to(choose_device(device, "fp32"))
     logits = compute_logits(model, encoded, BATCH_TOKENS)
@@ -120,6 +125,21 @@ def examine(
         answers=decoded.labels,
         report=score_logits(logits, encoded.targets, task),
     )
+
+
+def _columns(record: RunRecord) -> LabelledColumns:
+    """Read off how the run read its files."""
+    names = ("text", "text_pair", "label")
+    columns: dict[str, Any] = {key: str(name) for key in names if (name := record.setting("data", key))}
+    if separator := record.setting("data", "label_separator"):
+        columns["separator"] = str(separator)
+    labels = tuple(record.setting("data", "labels") or ())
+    try:
+        return LabelledColumns(
+            **columns, names=labels, reading=Reading(**record.setting("data", "reading") or {})
+        )
+    except TypeError as error:
+        raise ModelError(f"{RUN}: is not what twil wrote ({error}): copy the folder again") from None
 
 
 def _sample(record: RunRecord, source: Source) -> Sample:

@@ -21,7 +21,7 @@ from typing import Self
 
 import torch
 
-from twil.errors import ModelWarning
+from twil.errors import DataWarning, ModelWarning
 from twil.search.crew import LAST, Answer, Assignment, Ended, Lost, Message, work
 from twil.train.loop import StepDone
 
@@ -130,7 +130,8 @@ class Processes:
 def _serve(line: Connection, place: int, threads: int) -> None:
     """Be a process that does trials until its line is closed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    warnings.simplefilter("ignore", ModelWarning)  # who leads has tried every model first, and warned of it
+    for kind in (ModelWarning, DataWarning):
+        warnings.simplefilter("ignore", kind)  # who leads has tried every model first, and warned of it
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(place % torch.cuda.device_count())

@@ -280,7 +280,7 @@ class _Search:
         return evaluate(
             source,
             data.test,
-            columns=LabelledColumns(data.text, data.text_pair, data.label),
+            columns=LabelledColumns.of(data),
             sample=Sample(data.limit, data.shuffle_seed),
             order=data.labels,
             batch_tokens=config.train.batch_tokens,

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, first_line, require
 from twil.text.normalization import URL, USER, tweet_normalizer
@@ -68,18 +69,21 @@ class TrainedVocabulary:
     seconds: float
 
 
-def texts_of(files: Iterable[str | Path], columns: Sequence[str] | None = None) -> Iterator[str]:
+def texts_of(
+    files: Iterable[str | Path], columns: Sequence[str] | None = None, reading: Reading = AS_FOUND
+) -> Iterator[str]:
     """Read the texts of pair files, labelled files and plain text files, in any mix, as a stream.
 
     Args:
         files: Tables, or ``.txt`` files with one text a line.
         columns: Which columns hold text; when left out, those named TEXT, ORIG_TEXT or REPLY_TEXT.
+        reading: How all files are read, as far as their names and first lines do not tell.
 
     Raises:
         DataError: A file cannot be read, or has no column of text.
     """
     for file in files:
-        for rows in TableReader(file, columns) if columns else _open_texts(file):
+        for rows in TableReader(file, columns, reading=reading) if columns else _open_texts(file, reading):
             for column in rows.columns.values():
                 yield from column
 
@@ -266,15 +270,15 @@ def _bpe(scores: dict[str, float]) -> models.BPE:
     )
 
 
-def _open_texts(file: str | Path) -> TableReader:
-    reader = TableReader(file, (), optional=TEXT_COLUMNS)
-    if not set(reader.names) & set(TEXT_COLUMNS):
+def _open_texts(file: str | Path, reading: Reading) -> TableReader:
+    table = TableReader(file, (), optional=TEXT_COLUMNS, reading=reading)
+    if not set(table.names) & set(TEXT_COLUMNS):
         raise DataError(
-            f"no column is called {', '.join(TEXT_COLUMNS)}; there are {', '.join(reader.names)}: "
+            f"no column is called {', '.join(TEXT_COLUMNS)}; there are {', '.join(table.names)}{table.hint}: "
             "name those that hold text",
             file=file,
         )
-    return reader
+    return table
 
 
 def _sentencepiece() -> Any:

@@ -216,8 +216,9 @@ class _Run:
         self.texts = PupilTexts(
             data.texts,
             data.columns,
+            data.reading,
             first=self.labelled.texts if self.labelled else (),
-            without=texts_of(data.without, data.columns),
+            without=texts_of(data.without, data.columns, data.reading),
             measured={name: rows.texts for name, rows in self.sets.items() if name != "train"},
             limit=data.limit,
         )
@@ -407,7 +408,7 @@ class _Run:
                 for name in ("train", "dev")
             }
             | {
-                "the columns": repr((config.data.text, config.data.label)),
+                "the columns": repr(LabelledColumns.of(config.data)),
                 "data.dev_rows": repr(config.data.dev_rows),
                 "model.embeddings": config.model.embeddings,
                 "train.precision": self.precision,
@@ -536,7 +537,7 @@ def _read_labelled_sets(config: DistillConfig, teacher: Teacher) -> LabelledSets
                 "encoder, which gives vectors and no labels"
             )
         return {}
-    columns = LabelledColumns(data.text, None, data.label)
+    columns = LabelledColumns.of(data)
     sets = {
         "train" if name == "labelled" else name: read_labelled(file, columns, task.kind)
         for name, file in given.items()

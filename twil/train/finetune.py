@@ -16,6 +16,7 @@ from twil.config.loop import LOG, name_settings
 from twil.config.training import DataConfig, FinetuneConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_covered, find_labels, read_labelled
 from twil.data.pitfalls import Pitfalls, find_pitfalls
+from twil.data.splitting import hold_out
 from twil.errors import DataError
 from twil.model.classifier import make_classifier
 from twil.model.folder import hub_origin, save, weights_hash
@@ -320,9 +321,10 @@ class _Run:
         elif config.model.folder is not None:
             settings["the weights it starts from"] = weights_hash(config.model.folder)
         return settings | {
-            "the columns": repr((data.text, data.text_pair, data.label)),
+            "the columns": repr(LabelledColumns.of(data)),
             "the rows": repr((data.limit, data.shuffle_seed)),
             "the training data": self.files["train"]["sha256"],
+            "the dev share": repr((data.dev_share, data.dev_seed)),
             "the dev data": self.files["dev"]["sha256"] if "dev" in self.files else "",
             "the model": json.dumps(self.model.description, sort_keys=True),
             "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
@@ -342,18 +344,19 @@ def read_sets(data: DataConfig) -> LabelledSets:
     Raises:
         DataError: One cannot be used.
     """
-    files = {"train": data.train, "dev": data.dev, "test": data.test}
-    given = {name: file for name, file in files.items() if file is not None}
-    for file in given.values():
+    for file in data.files.values():
         if file.is_dir():
             raise DataError("is a folder: name a file in it", file=file)
         if str(file) == "-" or (file.exists() and not file.is_file()):
             raise DataError("training data must be a regular file, whose hash is recorded", file=file)
     columns, sample = (
-        LabelledColumns(data.text, data.text_pair, data.label),
+        LabelledColumns.of(data),
         Sample(data.limit, data.shuffle_seed),
     )
-    return {name: read_labelled(file, columns, data.kind, sample) for name, file in given.items()}
+    sets = {name: read_labelled(file, columns, data.kind, sample) for name, file in data.files.items()}
+    if data.dev_share is not None:
+        sets["train"], sets["dev"] = hold_out(sets["train"], data.dev_share, data.kind, data.dev_seed)
+    return {name: sets[name] for name in ("train", "dev", "test") if name in sets}
 
 
 def describe_sets(sets: LabelledSets) -> FileRecords:

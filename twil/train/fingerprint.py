@@ -35,6 +35,8 @@ def fingerprint(config: FinetuneConfig, sets: LabelledSets) -> dict[str, str]:
         for name, value in flatten(config.model_dump(mode="json")).items()
         if name not in UPKEEP | _FILES
     }
+    if config.data.dev_share is not None:
+        settings["data.dev"] = repr(config.data.dev_share)
     contents = {f"the {name} data": labelled.sha256() for name, labelled in sets.items()}
     return settings | contents | fingerprint_start(config.model)
 

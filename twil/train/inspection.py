@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from twil.config.pretraining import MaskingConfig
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
 from twil.errors import ConfigError, DataError
@@ -102,7 +103,7 @@ def inspect_row(
     *,
     seed: int = 1,
     columns: PairColumns | None = None,
-    header: bool | None = None,
+    reading: Reading = AS_FOUND,
 ) -> Inspection:
     """Mask a row of a file, and ask the model about it.
 
@@ -112,7 +113,7 @@ def inspect_row(
         row: Which row, counted from 1.
         seed: Decides which pieces are masked, and the order in which a pair is shown.
         columns: Where the texts stand; the standard names when left out.
-        header: Whether the file has a line of column names; found when left out.
+        reading: How the file is read; whether it has a line of column names is found where it is not told.
 
     Raises:
         ConfigError: Rows are counted from 1.
@@ -120,7 +121,7 @@ def inspect_row(
     """
     if row < 1:
         raise ConfigError(f"there is no row {row}: rows are counted from 1")
-    reader = PairReader(file, columns or PairColumns(), header=header)
+    reader = PairReader(file, columns or PairColumns(), reading=reading)
     number, text = _find(reader, row)
     rng = np.random.default_rng(seed)
     tweet_first = bool(rng.random() < 0.5)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.pretraining import MaskingConfig
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.batching import Int64Array
 from twil.data.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
@@ -169,7 +170,7 @@ def score_pretrained(
     masking: MaskingConfig | None = None,
     seed: int = 1,
     columns: PairColumns | None = None,
-    header: bool | None = None,
+    reading: Reading = AS_FOUND,
     limit: int | None = None,
     device: str = "auto",
     batch_tokens: int = BATCH_TOKENS,
@@ -183,7 +184,7 @@ def score_pretrained(
         masking: Which pieces are masked for ``mlm``; as pretraining does unless told when left out.
         seed: Of the masking; the same one masks the same pieces, whatever model, device and batch size.
         columns: Where the texts stand; the standard names when left out.
-        header: Whether the file has a line of column names; found when left out.
+        reading: How the file is read; whether it has a line of column names is found where it is not told.
         limit: Read so many rows only.
         device: ``auto``, ``cpu`` or ``cuda``.
         batch_tokens: Pieces of a batch, pads included.
@@ -197,7 +198,7 @@ def score_pretrained(
         ModelError: It is no model folder, or lacks a head that is asked for.
     """
     _check(objectives, limit)
-    reader = PairReader(file, columns or PairColumns(), header=header)
+    reader = PairReader(file, columns or PairColumns(), reading=reading)
     if "rop" in objectives and not reader.pairs:
         raise DataError(
             "the file holds single texts, and only pairs have an order: leave out rop (--rop)", file=file

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.repeats import key_texts
 from twil.data.teacher_store import PART_ROWS, Taught, TeacherStore
 from twil.errors import ConfigError, DataError, ModelError
@@ -71,6 +72,7 @@ class PupilTexts(Iterable[str]):
     Args:
         files: Where they stand; see `texts_of`.
         columns: Their columns.
+        reading: How they are read.
         first: Texts that come before those of the files, such as the labelled ones.
         without: Texts that are left out, also where they differ in links, mentions, punctuation or case.
         measured: Texts that are measured on, by their set's name, told apart in the same way.
@@ -85,13 +87,15 @@ class PupilTexts(Iterable[str]):
         self,
         files: Sequence[Path],
         columns: Sequence[str] | None,
+        reading: Reading = AS_FOUND,
         *,
         first: Sequence[str] = (),
         without: Iterable[str] = (),
         measured: Mapping[str, Sequence[str]] | None = None,
         limit: int | None = None,
     ) -> None:
-        self.files, self.columns, self.first, self.limit = files, columns, first, limit
+        self.files, self.columns, self.reading = files, columns, reading
+        self.first, self.limit = first, limit
         self._apart = {
             key: name
             for name, texts in {**(measured or {}), "left_out": without}.items()
@@ -127,7 +131,7 @@ class PupilTexts(Iterable[str]):
 
     def _fates(self) -> Iterator[tuple[str, str]]:
         seen: set[int] = set()
-        for window in _windows(chain(self.first, texts_of(self.files, self.columns))):
+        for window in _windows(chain(self.first, texts_of(self.files, self.columns, self.reading))):
             keys = _keys(window)
             for text, same, near in zip(window, keys.same.tolist(), keys.near.tolist(), strict=True):
                 if not same:

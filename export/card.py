@@ -9,7 +9,7 @@ from typing import Any
 from twil.errors import ModelError
 from twil.export.int8 import read_verdict
 from twil.export.text_in import TEXT_GRAPH
-from twil.markdown import markdown_table
+from twil.markdown import code, markdown_table, plain
 from twil.predict.bundle import Manifest
 
 CARD = "MODEL_CARD.md"
@@ -32,7 +32,7 @@ def write_card(
         ModelError: The record lacks what it should have.
     """
     sections = (
-        (f"# {name}", iter([_purpose(manifest)])),
+        (f"# {plain(name)}", iter([_purpose(manifest)])),
         ("## Model", _model(manifest, facts)),
         ("## Training", _training(run)),
         ("## Scores", _scores(run.get("results") if manifest.task else None)),
@@ -56,7 +56,7 @@ def _purpose(manifest: Manifest) -> str:
         return f"A masked language model that tells which pieces may stand in the place of [MASK]. {reads}"
     if task is None:
         return f"An encoder that turns texts into vectors. {reads}"
-    labels = ", ".join(f"`{label}`" for label in task.labels)
+    labels = ", ".join(map(code, task.labels))
     gives = {
         "class": f"A classifier that gives one label each of {labels}",
         "multi-label": f"A classifier that gives any number of the labels {labels}",
@@ -79,7 +79,7 @@ def _training(run: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(config, dict):
         return
     steps = f", {run['steps']:,} steps" if "steps" in run else ""
-    yield f"By `twil {run['command']}`{steps}. The whole record is the model's `run.json`."
+    yield f"By `twil {plain(run['command'])}`{steps}. The whole record is the model's `run.json`."
     data = run.get("data")
     if isinstance(data, dict):
         yield ""
@@ -102,8 +102,8 @@ def _scores(results: Any) -> Iterator[str]:
     for number, (part, report) in enumerate(reports.items()):
         if number:
             yield ""
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
-        yield f"On {part} ({report['rows']:,} rows): {figures}."
+        figures = ", ".join(f"{plain(name)} {value:.4f}" for name, value in report["metrics"].items())
+        yield f"On {plain(part)} ({report['rows']:,} rows): {figures}."
         if not report["labels"]:
             continue
         yield ""
@@ -143,6 +143,6 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
             "speed against fp32, where it was exported": f"{int8['speedup']:.1f} ×",
         }
     if TEXT_GRAPH in manifest.files:
-        facts["takes texts as they are"] = f"`{TEXT_GRAPH}`, with operators of onnxruntime-extensions"
+        facts["takes texts as they are"] = f"{TEXT_GRAPH}, with operators of onnxruntime-extensions"
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield from markdown_table(("", ""), facts.items())

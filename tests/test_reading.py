@@ -21,7 +21,7 @@ from twil.config.reading import Reading
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
 from twil.data.repeats import key_texts
 from twil.data.splitting import hold_out
-from twil.data.tables import TableReader
+from twil.data.tables import TableReader, TableWriter
 from twil.errors import ConfigError, DataError, DataWarning
 from twil.task import Task
 
@@ -219,6 +219,11 @@ def test_an_array_is_read_row_by_row_wherever_it_is_cut(
 def test_a_damaged_array_is_one_line(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         column(save(tmp_path / "t.json", content))
+
+
+def test_an_array_is_read_and_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"call it \.jsonl"):
+        TableWriter(tmp_path / "t.json", {"TEXT": str})
 
 
 # --- columns and labels --------------------------------------------------------------------------------

@@ -178,8 +178,8 @@ class TableWriter:
 
     Raises:
         ConfigError: `format` is unknown.
-        DataError: The name tells no format, the file may not be written, or plain lines are asked to
-            hold several columns.
+        DataError: The name tells no format that is written, the file may not be written, or plain lines are
+            asked to hold several columns.
         TwilError: There is no such folder.
     """
 
@@ -196,6 +196,8 @@ class TableWriter:
         self._columns = dict(columns)
         self._stack = ExitStack()
         self._sink: Sink | None = None
+        if self.format == "json":
+            raise DataError("rows of JSON are written one on each line: call it .jsonl", file=path)
         if self.format == "txt" and len(columns) != 1:
             raise DataError(f"plain lines hold one column, not {len(columns)}: write a .tsv", file=path)
 

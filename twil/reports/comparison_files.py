@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twil.data.tables import TableWriter
 from twil.errors import ConfigError
-from twil.markdown import markdown_table
+from twil.markdown import markdown_table, plain
 from twil.page.document import write_page
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_page import make_comparison_page
@@ -58,15 +58,16 @@ def write_comparison(comparison: Comparison, path: str | Path) -> None:
 
 def to_markdown(comparison: Comparison) -> str:
     """Lay a comparison out as Markdown."""
-    parts = [f"# Comparison on {comparison.file.name}"]
+    parts = [f"# Comparison on {plain(comparison.file.name)}"]
     for title, columns, rows, figures in comparison_grids(comparison):
         parts += [
             # A title may open with the name of the file, which stays as it is.
-            f"{title}:" if title.startswith(str(comparison.file)) else f"{title[:1].upper()}{title[1:]}:",
+            plain(title if title.startswith(str(comparison.file)) else f"{title[:1].upper()}{title[1:]}")
+            + ":",
             "\n".join(markdown_table(columns, rows, figures=figures)),
         ]
     if comparison.pairs:
-        parts.append(explain_tests(comparison))
+        parts.append(plain(explain_tests(comparison)))
     return "\n\n".join(parts) + "\n"
 
 

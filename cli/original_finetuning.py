@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from twil.errors import ConfigError
 from twil.shipped import ENCODER
 
 ENDING = ".json"
+_ARRAY_OF_OBJECTS, _HEAD = re.compile(r"\s*\[\s*\{"), 4096
 
 
 def read_run(
@@ -53,10 +55,10 @@ def _holds_rows(file: Path) -> bool:
     """Tell whether a JSON file is a table, an array of rows or one on each line, and no configuration."""
     try:
         with file.open(encoding="utf-8") as lines:
-            first = next((line for line in lines if line.strip()), "")
-            if first.lstrip().startswith("["):
+            if _ARRAY_OF_OBJECTS.match(lines.read(_HEAD)):
                 return True
-            json.loads(first)
+            lines.seek(0)
+            json.loads(next((line for line in lines if line.strip()), ""))
             return any(line.strip() for line in lines)
     except (OSError, ValueError):  # it goes on below its first line, or who reads it says what is wrong
         return False

@@ -56,6 +56,9 @@ def command(
     quoted: Quoted = False,
     encoding: Encoding = None,
     output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
+    safe_cells: Annotated[
+        bool, typer.Option("--safe-cells", help="In a CSV, ' before what a spreadsheet would compute.")
+    ] = False,
     shard: Annotated[
         str | None, typer.Option(help="Predict one part of the rows only, as 2/8 is the second of eight.")
     ] = None,
@@ -86,6 +89,7 @@ def command(
                 "--quoted": quoted,
                 "--encoding": encoding,
                 "--output-format": output_format,
+                "--safe-cells": safe_cells,
                 "--shard": shard,
                 "--resume": resume,
             },
@@ -123,6 +127,7 @@ def command(
             on_error=on_error,  # type: ignore[arg-type]  # checked there
             reading=read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
             output_format=output_format,
+            safe_cells=safe_cells,
             shard=Shard.parse(shard) if shard else None,
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,

@@ -110,6 +110,11 @@ def show_summary(display: Display, summary: Summary, *, made: str = "prediction"
     show_notes(display, summary, made=made)
     if summary.altered:
         display.warn(f"cells whose tabs or line breaks became blanks: {summary.altered:,}")
+    if summary.formulas:
+        display.warn(
+            f"cells that begin with = + - or @, which a spreadsheet computes: {summary.formulas:,} "
+            "(--safe-cells writes them as text)"
+        )
     if summary.repeated:
         display.line(f"rows of the same pieces as one shortly before, computed once: {summary.repeated:,}")
     if summary.continued:

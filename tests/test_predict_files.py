@@ -981,3 +981,25 @@ def test_what_may_be_a_header_is_never_taken_for_a_text(
 def test_a_file_without_a_header_is_no_pipe(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'TEXT': the columns are hola"):
         run(write(tmp_path / "t.tsv", "hola\nadiós\n"), predictor, tmp_path / "out.tsv")
+
+
+def test_cells_that_a_spreadsheet_computes_are_told_or_made_text(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    cells = ["=HYPERLINK(1)", "@ana hola", "-1 punto", "+34 600", "-0,5 %", "hola =1", "-", ""]
+    lines = "".join(f"{number}\t{cell}\tx\n" for number, cell in enumerate(cells))
+    source = write(tmp_path / "in.tsv", f"ID\tnota\tTEXT\n{lines}")
+    *_, summary = predict_file(source, predictor, tmp_path / "out.csv", keep=["nota"])
+    assert (summary.rows, summary.formulas) == (8, 4)
+    *_, summary = predict_file(source, predictor, tmp_path / "safe.csv", keep=["nota"], safe_cells=True)
+    assert summary.formulas == 0
+    found, safe = (
+        [row["nota"] for row in csv.DictReader((tmp_path / name).open(encoding="utf-8", newline=""))]
+        for name in ("out.csv", "safe.csv")
+    )
+    assert found == cells
+    assert safe == ["'=HYPERLINK(1)", "'@ana hola", "'-1 punto", "+34 600", "-0,5 %", "hola =1", "'-", ""]
+    *_, summary = predict_file(source, predictor, tmp_path / "out.tsv", keep=["nota"])
+    assert summary.formulas == 0
+    with pytest.raises(ConfigError, match=r"--safe-cells would have no effect on .*out\.tsv"):
+        run(source, predictor, tmp_path / "out.tsv", safe_cells=True)

@@ -77,7 +77,7 @@ class ParquetSink:
     """Rows as Parquet; numbers are float32."""
 
     def __init__(self, file: Any, columns: Mapping[str, type]) -> None:
-        self.altered = 0
+        self.altered = self.formulas = 0
         types = [(name, pa.string() if type_ is str else pa.float32()) for name, type_ in columns.items()]
         self._groups = RowGroups(file, pa.schema(types))
 

@@ -14,6 +14,8 @@ from twil.data.rows import Cells
 
 _DIGITS = 6
 _BREAKS = re.compile("\r\n|[\t\r\n]")
+_FORMULA = "=+-@"
+_NUMBER = re.compile(r"[-+]?[\d.,\s]+%?")
 _TO_QUOTE = re.compile('[",;\t\r\n]')  # readers also guess at semicolons and tabs
 
 
@@ -22,9 +24,11 @@ class Sink(Protocol):
 
     Attributes:
         altered: Cells that the format could not hold as they were.
+        formulas: Cells of a CSV that a spreadsheet takes for formulas.
     """
 
     altered: int
+    formulas: int
 
     def write(self, columns: Mapping[str, Cells]) -> None:
         """Append rows; the columns come in the table's order and are of one length."""
@@ -39,32 +43,38 @@ class Sink(Protocol):
         ...
 
 
-def make_sink(kind: Kind, file: Any, columns: Mapping[str, type]) -> Sink:
+def make_sink(kind: Kind, file: Any, columns: Mapping[str, type], *, safe: bool = False) -> Sink:
     """Begin a table of `kind` in an open binary file.
 
     Args:
         kind: The format.
         file: What the bytes are written to.
         columns: The name of each column and its type, ``str`` or ``float``.
+        safe: Write ``'`` before what a spreadsheet takes for a formula, in a CSV.
     """
     if kind == "parquet":
         from twil.data.parquet import ParquetSink  # Arrow takes long to import, and most tables are text
 
         return ParquetSink(file, columns)
     encode = {"tsv": _encode_tsv, "txt": _encode_tsv, "csv": _encode_csv, "jsonl": _encode_json}[kind]
-    return TextSink(file, columns, encode, header=kind in ("tsv", "csv"))
+    sink = CsvSink(file, columns, encode, safe=safe) if kind == "csv" else TextSink(file, columns, encode)
+    if kind in ("tsv", "csv"):
+        sink.begin()
+    return sink
 
 
 class TextSink:
     """Rows as text in UTF-8."""
 
-    def __init__(self, file: Any, columns: Mapping[str, type], encode: Encode, *, header: bool) -> None:
-        self.altered = 0
+    def __init__(self, file: Any, columns: Mapping[str, type], encode: Encode) -> None:
+        self.altered = self.formulas = 0
         self._file = file
         self._columns = columns
         self._encode = encode
-        if header:
-            self._append({name: [name] for name in columns}, dict.fromkeys(columns, str))
+
+    def begin(self) -> None:
+        """Write the names of the columns."""
+        self._append({name: [name] for name in self._columns}, dict.fromkeys(self._columns, str))
 
     def write(self, columns: Mapping[str, Cells]) -> None:
         """Append rows."""
@@ -82,6 +92,40 @@ class TextSink:
         text, altered = self._encode(columns, types)
         self._file.write(text.encode())
         self.altered += altered
+
+
+class CsvSink(TextSink):
+    """Rows as CSV, in which cells that a spreadsheet would compute are counted, or made text."""
+
+    def __init__(self, file: Any, columns: Mapping[str, type], encode: Encode, *, safe: bool) -> None:
+        super().__init__(file, columns, encode)
+        self._safe = safe
+
+    def write(self, columns: Mapping[str, Cells]) -> None:
+        """Append rows."""
+        found = {
+            name: formulas
+            for name, cells in columns.items()
+            if self._columns[name] is str and (formulas := _formulas(cells))
+        }
+        self.formulas += sum(map(len, found.values()))
+        if self._safe and found:
+            columns = dict(columns)
+            for name, rows in found.items():
+                cells = list(map(str, columns[name]))
+                for row in rows:
+                    cells[row] = f"'{cells[row]}"
+                columns[name] = cells
+        super().write(columns)
+
+
+def _formulas(cells: Cells) -> list[int]:
+    """Tell which cells a spreadsheet takes for formulas: they begin with a sign, and are no numbers."""
+    return [
+        row
+        for row, cell in enumerate(map(str, cells))
+        if cell[:1] in _FORMULA and cell and not _NUMBER.fullmatch(cell)
+    ]
 
 
 Encode: TypeAlias = Callable[[Mapping[str, Cells], Mapping[str, type]], tuple[str, int]]

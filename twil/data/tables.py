@@ -10,12 +10,12 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
 from twil.config.reading import AS_FOUND, Reading
-from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, find_format, find_reading
+from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, TableFormat, find_format, find_reading
 from twil.data.rows import Cells, Rows, check_once, missing_column, named_columns, with_cure, without_errors
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import LineSource, open_source
 from twil.data.streams import InputFile, open_output
-from twil.errors import DataError
+from twil.errors import ConfigError, DataError
 
 __all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter", "without_errors"]
 
@@ -159,6 +159,16 @@ class TableReader:
         self.skipped += len(rows.errors)
 
 
+def check_safe(path: str | Path, form: TableFormat, *, safe: bool) -> None:
+    """Refuse to guard the cells of a table that no spreadsheet computes.
+
+    Raises:
+        ConfigError: It is no CSV.
+    """
+    if safe and form.kind != "csv":
+        raise ConfigError(f"--safe-cells would have no effect on {path}: only with CSV")
+
+
 class TableWriter:
     """A table that appears under its name once the ``with`` block has ended well, and not at all otherwise.
 
@@ -169,15 +179,17 @@ class TableWriter:
         path: The table, or ``-`` for standard output (written as it comes).
         columns: The name of each column and its type, ``str`` or ``float``.
         format: The format, where the ending of `path` does not tell it.
+        safe: Write ``'`` before cells that a spreadsheet would take for formulas, in a CSV.
 
     Attributes:
         path: The table.
         format: Its format, such as ``tsv``.
+        formulas: Cells of a CSV that begin with = + - or @ and are no numbers.
         altered: Cells in which a tab or a line break became a blank because TSV or plain lines cannot
             hold them.
 
     Raises:
-        ConfigError: `format` is unknown.
+        ConfigError: `format` is unknown, or `safe` has no effect on it.
         DataError: The name tells no format that is written, the file may not be written, or plain lines are
             asked to hold several columns.
         TwilError: There is no such folder.
@@ -189,8 +201,11 @@ class TableWriter:
         columns: Mapping[str, type],
         *,
         format: str | None = None,  # noqa: A002 - the word of the command line
+        safe: bool = False,
     ) -> None:
         self._form = find_format(path, format)
+        self._safe = safe
+        check_safe(path, self._form, safe=safe)
         self.path = path
         self.format = self._form.kind
         self._columns = dict(columns)
@@ -206,10 +221,15 @@ class TableWriter:
         """Count the cells that the format could not hold as they were."""
         return self._sink.altered if self._sink else 0
 
+    @property
+    def formulas(self) -> int:
+        """Count the cells that a spreadsheet takes for formulas."""
+        return self._sink.formulas if self._sink else 0
+
     def __enter__(self) -> Self:
         with self._stack as stack:
             file = stack.enter_context(open_output(self.path, self._form.compression))
-            self._sink = make_sink(self.format, file, self._columns)
+            self._sink = make_sink(self.format, file, self._columns, safe=self._safe)
             self._stack = stack.pop_all()
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from twil.data.pace import Paced
@@ -78,6 +78,7 @@ class Summary(Progress):
         skipped: Bad rows left out.
         marked: Bad rows kept without a prediction or vector.
         altered: Cells whose tabs or line breaks the output's format cannot hold and that became blanks.
+        formulas: Cells of a CSV that a spreadsheet takes for formulas; see `TableWriter`.
         first_errors: What was wrong with the first bad rows.
         provider: Where the model really ran.
         peak_memory: The process's peak resident memory in bytes.
@@ -93,6 +94,7 @@ class Summary(Progress):
     first_errors: tuple[str, ...]
     provider: Provider
     peak_memory: int
+    formulas: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from twil.config.reading import AS_FOUND, Reading
 from twil.data.formats import find_format
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
-from twil.data.tables import OnError, TableWriter
+from twil.data.tables import OnError, TableWriter, check_safe
 from twil.errors import ConfigError
 from twil.predict.cache import prepared
 from twil.predict.columns import output_cells, output_columns
@@ -54,6 +54,7 @@ def predict_file(
     on_error: OnError = "fail",
     reading: Reading = AS_FOUND,
     output_format: str | None = None,
+    safe_cells: bool = False,
     shard: Shard | None = None,
     window_rows: int = WINDOW_ROWS,
     resume: bool = False,
@@ -86,6 +87,7 @@ def predict_file(
             without a prediction and says in a column `error` what is wrong.
         reading: How `source` is read, as far as its name and its first line do not tell.
         output_format: The format of `target`, where the ending of its name does not tell.
+        safe_cells: Write ``'`` before cells of a CSV that a spreadsheet would take for formulas.
         shard: Predict the rows of this part of the tables only: each is predicted beside the same rows as in
             a run over all, so that the parts one after another are its output, to the byte.
         window_rows: Rows held in memory, and sorted by length, at a time.
@@ -116,7 +118,7 @@ def predict_file(
         check_parent(target)
     elif resume:
         raise ConfigError("what was written to a stream cannot be continued: name an output file")
-    find_format(target, output_format)
+    check_safe(target, find_format(target, output_format), safe=safe_cells)
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     with state or nullcontext():
         asked = (text,) if text_pair is None else (text, text_pair)
@@ -151,14 +153,19 @@ def predict_file(
         )
         with (
             cancelled_pool(panel.workers) as pool,
-            TableWriter(target, columns, format=output_format) as writer,
+            TableWriter(target, columns, format=output_format, safe=safe_cells) as writer,
         ):
             for window in work.windows(tables, window_rows, wanted, pool):
                 logits = (yield from work.finish(window)).values
                 cells = output_cells(panel.tasks, columns, window.rows, repeated, logits, errors=errors)
                 writer.write({name: column[window.own] for name, column in cells.items()})
     provider = panel.predictors[0].session.provider
-    yield Summary(**work.tally.sum_up(tables, on_error), altered=writer.altered, provider=provider)
+    yield Summary(
+        **work.tally.sum_up(tables, on_error),
+        altered=writer.altered,
+        formulas=0 if safe_cells else writer.formulas,
+        provider=provider,
+    )
 
 
 def _named(models: Sequence[Model]) -> dict[str, Model]:

@@ -195,7 +195,8 @@ def test_an_array_is_read_row_by_row_wherever_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"TEXT": text, "n": [1, {"m": "]},"}]} for text in TEXTS * 3]
-    for indent, size in itertools.product((None, 2), (1, 7, 64, 1 << 20)):
+    monkeypatch.setattr("twil.data.streams._HEAD_BYTES", 200)
+    for indent, size in itertools.product((None, 2), (1, 2, 7, 64, 1 << 20)):
         monkeypatch.setattr("twil.data.streams.BLOCK_BYTES", size)
         path = save(tmp_path / "t.json", json.dumps(rows, ensure_ascii=False, indent=indent))
         assert column(path) == TEXTS * 3
@@ -211,6 +212,7 @@ def test_an_array_is_read_row_by_row_wherever_it_is_cut(
         ('[{"TEXT": "hola"}, {"TEXT": "ya"}', "the array ends behind row 2"),
         ('[{"TEXT": "hola"}, {"TEXT": ', "in row 2"),
         ("[1, 2]", "no object in the array"),
+        ('[{"TEXT": "hola"}] {"TEXT": "ya"}', "there is more behind the end of the array"),
         ("[]", "no object in the array"),
         ('[{"TEXT": "hola"}, 3]', "row 2: not a JSON object|line 2: not a JSON object"),
         ("[" * 100_000, "no object in the array"),

@@ -369,6 +369,9 @@ class ArraySource(JsonSource):
                 raise DataError(f"not JSON: {error.msg}, in row {rows:,}", file=self._blocks.path) from None
             except RecursionError:
                 raise DataError(f"nested too deeply, in row {rows:,}", file=self._blocks.path) from None
+        text.skip("]")
+        if text.next():
+            raise DataError("not JSON: there is more behind the end of the array", file=self._blocks.path)
 
 
 class _GrowingText:

@@ -233,8 +233,9 @@ def plain_text(blocks: ByteBlocks) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
         for block in blocks:
-            yield decoder.decode(block)
-        yield decoder.decode(b"", final=True)
+            if text := decoder.decode(block):  # of a part of a character nothing comes yet
+                yield text
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         raise DataError(f"{blocks.not_text}: {blocks.cure}", file=blocks.path) from None
 

@@ -200,8 +200,9 @@ def _check_like(table: TableReader, first: TableReader) -> None:
             "format",
             file=table.path,
         )
-    # A row of JSONL may lack any key that is not read.
-    mine, others = (set(each.columns if each.format == "jsonl" else each.names) for each in (table, first))
+    # A row of JSON may lack any key that is not read.
+    read = first.format in ("jsonl", "json")
+    mine, others = (set(each.columns if read else each.names) for each in (table, first))
     for different, said in ((others - mine, "lacks the column"), (mine - others, "has the column")):
         if different:
             raise DataError(

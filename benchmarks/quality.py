@@ -11,7 +11,8 @@ A row is a recipe of `recipes/`, a column a way to learn it:
 - from scratch: the recipe as it is, with an encoder of the shape of twil-es drawn anew.
 - twil-es, and every `--model`: `twil finetune` of that encoder, with nothing but the data and what the task
   is judged by; learning rate, epochs and all else as it comes.
-- student: the int8 bundles that `recipes/shipped/make.sh` has left in `--students`, one of each seed.
+- student: the int8 bundle that `recipes/shipped/make.sh` has left in `--students`: of runs with several seeds
+  the mean of the weights, therefore scored once.
 
 Choices on dev are by the score that the task is judged by, as a transformer's epoch is; so are thresholds of
 a recipe that asks for them. Nothing is chosen on test. Intervals of 95 % are of the mean over the seeds, by
@@ -67,7 +68,7 @@ IN_ORDER = (
     *("semeval18_ec_es", "cic_es", "haha21", "emo50k_es"),
 )
 """The recipes, the quick ones first."""
-STUDENTS = {"umsab_spanish": "sentiment", "brighter_es": "emotion", "goldtox_es": "toxicity"}
+STUDENTS = {"umsab_spanish": "sentiment", "brighter_es": "emotion"}
 """What ships, by the task that it was trained on."""
 XLM_T, ROBERTUITO = "Barbieri et al., LREC 2022", "Pérez et al., LREC 2022"
 PUBLISHED = {
@@ -115,7 +116,7 @@ class Recipe:
     @cached_property
     def sets(self) -> dict[str, LabelledSet]:
         data = self.config.data
-        columns = LabelledColumns(data.text, data.text_pair, data.label)
+        columns = LabelledColumns.of(data)
         return {part: read_labelled(file, columns, data.kind) for part, file in self.files.items()}
 
     def targets(self, part: str) -> Answers:
@@ -176,14 +177,14 @@ class Bench:
     def run(self, recipe: Recipe, column: str, seed: int) -> None:
         """Learn a task in one of the ways, and keep what is answered; nothing where that is done."""
         answers = self._file(recipe, column, seed)
-        if answers.exists() or (column == TFIDF and seed != self.seeds[0]):
+        if answers.exists() or (column in (TFIDF, STUDENT) and seed != self.seeds[0]):
             return
         if column == TFIDF:
             found = count_words(recipe)
         elif column == FASTTEXT:
             found = run_fasttext(recipe, self.work, seed)
         elif column == STUDENT:
-            bundle = self._student(recipe, seed)
+            bundle = self._student(recipe)
             if bundle is None or not bundle.exists():
                 return
             found = answer(bundle, recipe)
@@ -202,9 +203,9 @@ class Bench:
     def _folder(self, recipe: Recipe, column: str, seed: int) -> Path:
         return self.work / f"{recipe.name}-{column.replace(' ', '-')}-{seed}"
 
-    def _student(self, recipe: Recipe, seed: int) -> Path | None:
+    def _student(self, recipe: Recipe) -> Path | None:
         name = STUDENTS.get(recipe.name)
-        return self.students / f"{name}-{seed}.int8" if self.students and name else None
+        return self.students / name if self.students and name else None
 
     def _finetune(self, recipe: Recipe, column: str, seed: int) -> Path:
         folder = self._folder(recipe, column, seed)

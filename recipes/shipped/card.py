@@ -1,18 +1,21 @@
-"""Tell in a bundle's card what the model is for, how good it is and where it fails.
+"""Tell in a bundle's card what it was made of, how good it is and where it fails.
 
-    python recipes/shipped/card.py ABOUT.md TEST.tsv BUNDLE [BUNDLE OF ANOTHER SEED …]
+    python recipes/shipped/card.py TARGET ABOUT.md TEST.tsv ERRORS.md BUNDLE RUN [RUN …]
 
-The card of the first bundle, as `twil export` wrote it, gets the text of ABOUT.md behind its first paragraph,
-then the scores of all seeds on the test set, and those of the first bundle on parts of it. Intervals of 95 %
-are by the bootstrap over rows.
+The card that `twil export` wrote gets version and date and the text of ABOUT.md behind its first paragraph,
+then the scores of the bundle on the test set and on parts of it, beside those of the runs whose mean it is,
+and what ERRORS.md says of its errors. Intervals of 95 % are by the bootstrap over rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import shutil
 import statistics
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,12 @@ from numpy.typing import NDArray
 from twil.data.labelled import LabelledSet, read_labelled
 from twil.predict.intervals import percentile_interval
 from twil.scoring.resampling import resample
+from twil.storage import atomic_folder
 from twil.task import Task
 from twil.train.classifiers import open_classifier, read_task
 
 CARD = "MODEL_CARD.md"
+VERSION = 1
 METRIC = "macro_f1"
 RESAMPLES = 10_000
 FEWEST = 40
@@ -60,27 +65,26 @@ def answer(bundle: Path, rows: LabelledSet) -> Answers:
         return task.decide(task.probabilities(logits))
 
 
-def score(task: Task, targets: Answers, answers: Sequence[Answers]) -> tuple[list[float], str]:
-    """Give each one's score, and the interval of their mean."""
-    found = resample(targets, answers, task, metrics=[METRIC], samples=RESAMPLES, seed=1)
-    values = found.values[METRIC]
-    interval = percentile_interval(float(values.mean()), found.samples[METRIC].mean(0))
-    return values.tolist(), f"{interval.low:.3f} – {interval.high:.3f}"
+def score(task: Task, targets: Answers, answers: Answers) -> str:
+    """Give a score and its interval as two cells."""
+    found = resample(targets, [answers], task, metrics=[METRIC], samples=RESAMPLES, seed=1)
+    value = float(found.values[METRIC][0])
+    interval = percentile_interval(value, found.samples[METRIC][0])
+    return f"{value:.3f} | {interval.low:.3f} – {interval.high:.3f}"
 
 
-def describe(test: Path, bundles: Sequence[Path]) -> str:
+def describe(test: Path, bundle: Path, runs: Sequence[Path]) -> str:
     """Write the section on scores."""
-    task = read_task(bundles[0])
+    task = read_task(bundle)
     rows = read_labelled(test, kind=task.kind)
-    targets = rows.targets(task)
-    answers = [answer(bundle, rows) for bundle in bundles]
-    values, interval = score(task, targets, answers)
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    by_seed = ", ".join(f"{value:.3f}" for value in values)
+    targets, answers = rows.targets(task), answer(bundle, rows)
+    records = [json.loads((run / "run.json").read_text(encoding="utf-8")) for run in runs]
+    alone = [record["results"]["test"]["metrics"][METRIC] for record in records]
     told = (
-        f"Macro-F1 on {len(rows):,} rows on which neither it nor its teacher was trained or chosen: "
-        f"{statistics.mean(values):.3f}{spread} (95 % {interval}), the mean of {len(values)} runs with "
-        f"other seeds ({by_seed}). This is the run of the first."
+        f"Macro-F1 on {len(rows):,} rows on which neither it nor its teacher was trained or chosen. Its "
+        f"weights are the mean of those of {len(runs)} runs with different seeds, of which each alone has "
+        f"{statistics.mean(alone):.3f} ± {statistics.stdev(alone):.3f} in fp32, and were trained once more "
+        "on the labelled rows."
     )
     lines = [
         "## How good it is, and where it fails",
@@ -90,10 +94,9 @@ def describe(test: Path, bundles: Sequence[Path]) -> str:
         "| rows | how many | macro-F1 | 95 % |",
         "| --- | --- | --- | --- |",
     ]
-    for name, chosen in parts(rows.texts).items():
-        if chosen.sum() >= FEWEST:
-            (value,), interval = score(task, targets[chosen], [answers[0][chosen]])
-            lines.append(f"| {name} | {chosen.sum():,} | {value:.3f} | {interval} |")
+    for name, part in parts(rows.texts).items():
+        if part.sum() >= FEWEST:
+            lines.append(f"| {name} | {part.sum():,} | {score(task, targets[part], answers[part])} |")
     return "\n".join(lines)
 
 
@@ -101,15 +104,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("target", type=Path)
     parser.add_argument("about", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("errors", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
-    card = options.bundles[0] / CARD
-    title, first, rest = card.read_text(encoding="utf-8").split("\n\n", 2)
-    about = options.about.read_text(encoding="utf-8").strip()
-    pages = [title, first, about, describe(options.test, options.bundles), rest]
-    card.write_text("\n\n".join(pages), encoding="utf-8")
+    _, first, rest = (options.bundle / CARD).read_text(encoding="utf-8").split("\n\n", 2)
+    pages = [
+        f"# {options.target.name}",
+        first,
+        f"- version: {VERSION}\n- date: {datetime.now(UTC):%Y-%m-%d}",
+        options.about.read_text(encoding="utf-8").strip(),
+        describe(options.test, options.bundle, options.runs),
+        options.errors.read_text(encoding="utf-8").strip(),
+        rest,
+    ]
+    with atomic_folder(options.target) as folder:
+        shutil.copytree(options.bundle, folder, dirs_exist_ok=True)
+        (folder / CARD).write_text("\n\n".join(pages), encoding="utf-8")
+    print(f"wrote {options.target}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 #     bash recipes/shipped/make.sh ENCODER WORK [SEED …]
 #
 # in a clone, with the data sets in data/. What is in WORK is not made again, and a run that was interrupted
-# goes on where it stopped.
+# goes on where it stopped. What ships is then in WORK/twil-es and WORK/sentiment.
 set -euo pipefail
 
 encoder=$1 work=$2
@@ -33,24 +33,38 @@ texts=("$work/tweets.tsv" data/{umsab_spanish,brighter_es,goldtox_es}/train.tsv)
 make "$work/vectors" distill "$encoder" "${texts[@]}" "${measured[@]}" --config "$here/vectors.toml"
 make "$work/emoji" finetune "$work/emoji_train.tsv" --dev "$work/emoji_dev.tsv" --model "$work/vectors" \
     --config "$here/emoji.toml"
-[ -e "$work/twil-es" ] || python "$here/pack.py" "$work/emoji" "$work/twil-es"
+[ -e "$work/twil-es" ] || python "$here/pack.py" "$work/emoji" "$work/twil-es" "$here/twil-es.md"
 
-learn() { # NAME SET OPTION…: a teacher, its students, and their bundles in int8
-    local name=$1 data=data/$2 seed
-    shift 2
-    local sets=(--dev "$data/dev.tsv" --test "$data/test.tsv")
-    make "$work/$name-teacher" finetune "$data/train.tsv" "${sets[@]}" --model "$encoder" --runs 3 \
+teach() { # NAME SET TRAIN OPTION…: a teacher
+    local name=$1 data=data/$2 train=$3
+    shift 3
+    make "$work/$name" finetune "$train" --dev "$data/dev.tsv" --test "$data/test.tsv" --model "$encoder" \
         --config "$here/teacher.toml" "$@"
-    for seed in $seeds; do
-        make "$work/$name-$seed" distill "$work/$name-teacher" "${texts[@]}" "${measured[@]}" \
-            --labelled "$data/train.tsv" "${sets[@]}" --store "$work/$name-answers" \
-            --student "$work/twil-es" --config "$here/student.toml" --seed "$seed"
-        make "$work/$name-$seed.int8" export "$work/$name-$seed" --onnx --optimize --precision int8 \
-            --calibration "$data/train.tsv" --eval "$data/dev.tsv"
-    done
 }
 
-emotions='["anger", "disgust", "fear", "joy", "sadness", "surprise"]'
-learn sentiment umsab_spanish
-learn emotion brighter_es --set data.task=multi-label --set "data.labels=$emotions"
-learn toxicity goldtox_es
+learn() { # NAME SET TRAIN TEACHER…: students, the mean of their weights, tuned, and that in int8
+    local name=$1 data=data/$2 train=$3 teacher="$work/$4" also=() runs=() seed
+    shift 4
+    local other
+    for other; do also+=(--also "$work/$other"); done
+    for seed in $seeds; do
+        make "$work/$name-$seed" distill "$teacher" "${also[@]}" "${texts[@]}" "${measured[@]}" \
+            --labelled "$train" --dev "$data/dev.tsv" --test "$data/test.tsv" --store "$work/$name-answers" \
+            --student "$work/twil-es" --config "$here/student.toml" --seed "$seed"
+        runs+=("$work/$name-$seed")
+    done
+    [ -e "$work/$name-mean" ] || python "$here/mean.py" "$work/$name-mean" "${runs[@]}"
+    make "$work/$name-tuned" finetune "$train" --model "$work/$name-mean" --keep-head \
+        --config "$here/tuned.toml"
+    make "$work/$name-int8" export "$work/$name-tuned" --onnx --optimize --precision int8 \
+        --calibration "$train" --eval "$data/dev.tsv" --min-agreement 99
+    [ -e "$work/$name" ] ||
+        python "$here/card.py" "$work/$name" "$here/about.md" "$data/test.tsv" "$here/$name.md" \
+            "$work/$name-int8" "${runs[@]}"
+}
+
+tweets=data/umsab_spanish/train.tsv everyday=$work/sentiment_train.tsv
+[ -e "$everyday" ] || { cat "$tweets"; tail -n +2 "$here/everyday.tsv"; } >"$everyday"
+teach sentiment-teacher-tweets umsab_spanish "$tweets" --epochs 5 --seed 2
+teach sentiment-teacher-everyday umsab_spanish "$everyday" --epochs 5 --seed 2
+learn sentiment umsab_spanish "$everyday" sentiment-teacher-tweets sentiment-teacher-everyday

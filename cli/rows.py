@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from twil.cli.console import Display, format_bytes, format_seconds
+from twil.shipped import name_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,7 @@ def _show_start(display: Display, started: Started) -> None:
     """Say where the model runs, and what is not as it might be thought."""
     why = f" ({started.reason})" if started.reason else ""
     files = f", {started.files:,} files" if started.files > 1 else ""
-    models = ", ".join(map(str, (started.model, *started.others)))
+    models = ", ".join(map(name_folder, (started.model, *started.others)))
     display.line(f"{models} on {started.provider}{why}, {started.threads} threads{files}")
     if started.precision == "fp16" and started.provider == "cpu":
         display.warn("the bundle is in fp16, which GPUs compute faster and CPUs slower: export fp32 or int8")

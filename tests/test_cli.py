@@ -283,7 +283,6 @@ def test_wrong_training_input_is_one_line_and_leaves_nothing(
     fails(finetune(labelled, "--label", "KLASS"), "KLASS", "CLASS")
     fails(finetune(labelled, "--set", "train.lr=-1"), "train.lr", "greater than 0")
     fails(finetune(labelled, "--pooling", "mean"), "cls", "avg")
-    fails(run("finetune", labelled, "--dev", labelled, "-o", model), "--model", "--init")
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     fails(finetune(labelled, "--tokenizer", broken), "broken.json")

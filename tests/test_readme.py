@@ -43,7 +43,7 @@ def test_commands_and_python_of_the_readme_run_as_they_stand(
     blocks = fenced("console")
     commands = [block.partition("\n")[0].removeprefix("$ ") for block in blocks]
     assert [command.split()[1] for command in commands] == [
-        *("vocab", "corpus", "pretrain", "plot", "evaluate", "fill-mask", "inspect", "data"),
+        *("predict", "vocab", "corpus", "pretrain", "plot", "evaluate", "fill-mask", "inspect", "data"),
         *("finetune", "finetune", "search", "evaluate", "compare", "report", "export", "export", "export"),
         *("predict", "export", "embed", "benchmark", "import", "doctor"),
     ]

@@ -19,3 +19,8 @@ def shipped_model(name: str) -> Path | None:
 def shipped_names() -> list[str]:
     """List the names of all models that come with twil."""
     return sorted(folder.name for folder in FOLDER.iterdir() if (folder / _ALWAYS).is_file())
+
+
+def name_folder(folder: Path) -> str:
+    """Call the folder of a model as people do: by its name if it comes with twil, else by its path."""
+    return folder.name if folder.parent == FOLDER else str(folder)

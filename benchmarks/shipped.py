@@ -57,7 +57,7 @@ Written by `benchmarks/shipped.py`, which says what is counted: twil {twil}, {pe
 | | |
 | --- | --- |
 | `twil label` of one text, from process start to exit | {first:.2f} s |
-| a million tweets with `twil predict`, from process start to exit | {million} |
+| `twil predict` of {many}, from process start to exit | {million} |
 """
 
 
@@ -123,12 +123,14 @@ def render(results: dict[str, Any]) -> str:
         for way, found in rates.items()
     ]
     heads = ["", "tweets/s", "lowest – highest", *(f"to {how}" for how in PIPELINES.values())]
-    million = "not run"
+    many, million = f"{results['million_rows']:,} tweets", "not run"
     if results["million_seconds"]:
         rate = results["million_rows"] / results["million_seconds"]
         million = f"{results['million_seconds'] / 60:.1f} minutes, {rate:,.0f} rows/s"
     first = statistics.median(results["first_seconds"])
-    return PAGE.format(**results | {"table": table(heads, lines), "million": million, "first": first})
+    return PAGE.format(
+        **results | {"table": table(heads, lines), "many": many, "million": million, "first": first}
+    )
 
 
 def main() -> None:

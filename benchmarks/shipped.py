@@ -3,7 +3,7 @@
     python benchmarks/shipped.py --data FOLDER --work FOLDER [--rounds 5] [--rows 20000] [--million 1000000]
 
 A user of a large encoder runs the pipeline of transformers on it: here a BERT of 12 layers of 768, its
-weights drawn at random (they are of no account for its speed), with the very pieces of the model that comes
+weights drawn at random (they are of no account for its speed), with the very tokens of the model that comes
 with twil. In each round the pipeline labels some tweets of a process that is warm, one text at a time and in
 batches of 32, and `twil predict` labels a whole file, from the start of its process to its end.
 
@@ -62,7 +62,7 @@ Written by `benchmarks/shipped.py`, which says what is counted: twil {twil}, {pe
 
 
 def make_large(folder: Path, bundle: Path) -> None:
-    """Make a classifier of 12 layers of 768 that reads the bundle's pieces."""
+    """Make a classifier of 12 layers of 768 that reads the bundle's tokens."""
     if folder.exists():
         return
     tokenizer = load_tokenizer(bundle / "tokenizer.json")

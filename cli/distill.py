@@ -16,6 +16,7 @@ from twil.cli.reading import (
     LabelSeparator,
     NoHeader,
     Quoted,
+    read_as,
     reading_settings,
 )
 from twil.errors import ConfigError
@@ -114,7 +115,7 @@ def command(
             "label": label,
             "label_separator": label_separator,
             "reading": reading_settings(
-                input_format, delimiter, encoding, no_header=no_header, quoted=quoted
+                read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
             ),
             "limit": limit,
         },

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twil.config.reading import Reading
+from twil.config.reading import AS_FOUND, Reading
 
 if TYPE_CHECKING:
     from twil.data.labelled import LabelledColumns
@@ -70,22 +70,9 @@ def columns_of(
     return columns if separator is None else replace(columns, separator=separator)
 
 
-def reading_settings(
-    input_format: str | None,
-    delimiter: str | None,
-    encoding: str | None,
-    *,
-    no_header: bool,
-    quoted: bool,
-) -> dict[str, Any]:
-    """Put the options together as the section `data.reading` of a run's settings."""
-    return {
-        "format": input_format,
-        "header": False if no_header else None,
-        "delimiter": delimiter,
-        "quoted": quoted or None,
-        "encoding": encoding,
-    }
+def reading_settings(reading: Reading) -> dict[str, Any]:
+    """Give what was told as the section `data.reading` of a run's settings, over which it goes."""
+    return {name: value for name, value in asdict(reading).items() if value != getattr(AS_FOUND, name)}
 
 
 def read_dev(dev: str | None) -> Path | float | None:

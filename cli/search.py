@@ -17,6 +17,7 @@ from twil.cli.reading import (
     LabelSeparator,
     NoHeader,
     Quoted,
+    read_as,
     read_dev,
     reading_settings,
 )
@@ -97,7 +98,7 @@ def command(
                 "label": label,
                 "label_separator": label_separator,
                 "reading": reading_settings(
-                    input_format, delimiter, encoding, no_header=no_header, quoted=quoted
+                    read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
                 ),
                 "task": task,
             },

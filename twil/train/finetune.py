@@ -349,10 +349,7 @@ def read_sets(data: DataConfig) -> LabelledSets:
             raise DataError("is a folder: name a file in it", file=file)
         if str(file) == "-" or (file.exists() and not file.is_file()):
             raise DataError("training data must be a regular file, whose hash is recorded", file=file)
-    columns, sample = (
-        LabelledColumns.of(data),
-        Sample(data.limit, data.shuffle_seed),
-    )
+    columns, sample = LabelledColumns.of(data), Sample(data.limit, data.shuffle_seed)
     sets = {name: read_labelled(file, columns, data.kind, sample) for name, file in data.files.items()}
     if data.dev_share is not None:
         sets["train"], sets["dev"] = hold_out(sets["train"], data.dev_share, data.kind, data.dev_seed)

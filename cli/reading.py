@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,6 +83,7 @@ def read_dev(dev: str | None) -> Path | float | None:
     if Path(dev).exists():
         return Path(dev)
     try:
-        return float(dev)
+        share = float(dev)
     except ValueError:
         return Path(dev)
+    return share if math.isfinite(share) else Path(dev)

@@ -380,7 +380,9 @@ def test_a_run_decides_by_a_share_and_reports_on_it(run: Run, tmp_path: Path, to
     assert (record["config"]["data"]["dev"], record["data"]["dev"]["rows"]) == (0.25, 10)
     code, _, err = run("report", model, "-o", tmp_path / "report.html")
     assert code == 0, err
-    fails(run("finetune", file, "--dev", 1.5, *start, "-o", tmp_path / "m"), "data.dev")
+    fails(
+        run("finetune", file, "--dev", 1.5, *start, "-o", tmp_path / "m"), "data.dev: a share of 1.5 is none"
+    )
     fails(run("finetune", file, "--dev", "no.tsv", *start, "-o", tmp_path / "m"), "no.tsv", "no such file")
 
 

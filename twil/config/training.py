@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.losses import ClassWeights, LossConfig
@@ -26,7 +26,6 @@ from twil.errors import ConfigError
 from twil.shipped import ENCODER, shipped_model
 from twil.task import Task, TaskKind
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 TaskName = Literal["class", "multi-label", "regression", "stance"]
 STANCES = ("AGAINST", "FAVOR")
 """The labels that a task of stance is scored on, where no others are named."""
@@ -44,7 +43,7 @@ class DataConfig(Section):
     """The labelled files and their columns."""
 
     train: Path
-    dev: Path | Share | None = None
+    dev: Path | float | None = None
     """What decides the best epoch: a file, or a share of the rows of `train`, the same of each label; without
     it, the last one is kept."""
     dev_seed: Annotated[int, Field(ge=0)] = 0
@@ -97,6 +96,13 @@ class DataConfig(Section):
         """
         scored = (self.scored or STANCES) if self.task == "stance" else ()
         return Task(self.kind, labels, pair=self.text_pair is not None, scored=scored)
+
+    @field_validator("dev")
+    @classmethod
+    def _check_dev(cls, dev: Path | float | None) -> Path | float | None:
+        if isinstance(dev, float) and not 0 < dev < 1:
+            raise ValueError(f"a share of {dev:g} is none: choose one between 0 and 1")
+        return dev
 
     @model_validator(mode="after")
     def _check_scored(self) -> Self:

@@ -8,20 +8,11 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, make_table, read_names, show, show_json
-from twil.cli.reading import (
-    LABEL_OPTION,
-    TEXT_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
-    LabelSeparator,
-    NoHeader,
-    Quoted,
-    columns_of,
-    read_as,
-)
+from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.config.reading import AS_FOUND, Reading
 
 
+@reads_tables
 def command(
     file: Annotated[Path, typer.Argument(help="Labelled texts.")],
     models: Annotated[
@@ -49,11 +40,7 @@ def command(
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
     label_separator: LabelSeparator = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     map_labels: Annotated[
         list[str] | None,
         typer.Option(help="What models' labels are called in the file: LABEL_1=positive,…"),
@@ -79,7 +66,6 @@ def command(
     from twil.reports.comparison_files import reserved_outputs, write_comparison
     from twil.reports.comparison_tables import comparison_grids, explain_tests
 
-    reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
     for path in output or ():
         check_target(file, path)
     with reserved_outputs(*output or (), overwrite=force), Display(quiet=quiet) as display:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twil.cli.console import Display, format_bytes, format_seconds, make_table, show
-from twil.cli.reading import Delimiter, Encoding, InputFormat, Quoted
+from twil.cli.reading import reads_tables
+from twil.config.reading import AS_FOUND, Reading
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from twil.data.corpus_building import Progress, Summary
 
 
+@reads_tables
 def command(
     files: Annotated[
         list[Path], typer.Argument(help="Tweet–reply pairs or single texts, in any mix and format.")
@@ -44,10 +47,7 @@ def command(
             "--header/--no-header", help="Whether first lines name the columns. [dim]\\[found][/dim]"
         ),
     ] = None,
-    input_format: InputFormat = None,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     max_length: Annotated[
         int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
     ] = None,
@@ -68,13 +68,12 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Clean and encode texts once, for pretraining."""
-    from twil.config.reading import Reading
     from twil.data.corpus_building import CorpusOptions, build_corpus
     from twil.data.pairs import PairColumns
 
     options = CorpusOptions(
         columns=PairColumns(first_id, first, second_id, second),
-        reading=Reading(input_format, header, delimiter, quoted, encoding),
+        reading=replace(reading, header=header),
         on_error=on_error,  # type: ignore[arg-type]  # checked there
         max_length=max_length,
         drop_duplicates=drop_duplicates,

@@ -8,24 +8,15 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from twil.cli.console import Display, show_json
-from twil.cli.reading import (
-    LABEL_OPTION,
-    TEXT_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
-    LabelSeparator,
-    NoHeader,
-    Quoted,
-    columns_of,
-    read_as,
-)
+from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+@reads_tables
 def command(
     files: Annotated[
         list[str], typer.Argument(help="Tables of texts, those to train on first; - is standard input.")
@@ -45,11 +36,7 @@ def command(
     max_length: Annotated[
         int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
     ] = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
@@ -69,7 +56,7 @@ def command(
                 text_pair,
                 label,
                 label_separator,
-                read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
+                reading,
             ),
             task="class" if task == "stance" else task,  # type: ignore[arg-type]  # checked above
             tokenizer=_find_tokenizer(model, tokenizer),

@@ -8,20 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from twil.cli.console import Display, continue_later, hush_torch, show, speaks, tell_weights
-from twil.cli.reading import (
-    LABEL_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
-    LabelSeparator,
-    NoHeader,
-    Quoted,
-    read_as,
-    reading_settings,
-)
+from twil.cli.reading import LABEL_OPTION, LabelSeparator, reading_settings, reads_tables
+from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError
 
 
+@reads_tables
 def command(
     teacher: Annotated[
         Path, typer.Argument(help="The large model: a bundle, a model folder, or a model of the hub.")
@@ -69,11 +61,7 @@ def command(
     ] = None,
     label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
     label_separator: LabelSeparator = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     limit: Annotated[int | None, typer.Option(help="At most so many different texts.", min=1)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="How often the student sees them. [dim]\\[5][/dim]", min=1)
@@ -114,9 +102,7 @@ def command(
             "without": without or None,
             "label": label,
             "label_separator": label_separator,
-            "reading": reading_settings(
-                read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
-            ),
+            "reading": reading_settings(reading),
             "limit": limit,
         },
         "model": {"tokenizer": tokenizer},

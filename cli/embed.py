@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.reading import TEXT_OPTION, Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
+from twil.cli.reading import TEXT_OPTION, reads_tables
 from twil.cli.rows import follow, start_quickly
+from twil.config.reading import AS_FOUND, Reading
 
 
+@reads_tables
 def command(
     files: Annotated[
         list[str],
@@ -41,11 +43,7 @@ def command(
         list[str] | None, typer.Option(help="Another column to repeat, into Parquet; repeatable.")
     ] = None,
     on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     shard: Annotated[
         str | None, typer.Option(help="One part of the rows only, as 2/8 is the second of eight.")
     ] = None,
@@ -76,7 +74,7 @@ def command(
             file_column=file_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there
-            reading=read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
+            reading=reading,
             shard=Shard.parse(shard) if shard else None,
             provider=provider,  # type: ignore[arg-type]  # checked there
             threads=threads,

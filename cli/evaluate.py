@@ -9,23 +9,14 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, format_seconds, read_names, show, show_json
-from twil.cli.reading import (
-    LABEL_OPTION,
-    TEXT_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
-    LabelSeparator,
-    NoHeader,
-    Quoted,
-    columns_of,
-    read_as,
-)
+from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError
 
 PRETRAINED = "--mlm, --rop or --pll"
 
 
+@reads_tables
 def command(
     model: Annotated[
         str,
@@ -49,11 +40,7 @@ def command(
     label_separator: LabelSeparator = None,
     first: Annotated[str | None, typer.Option(help="Pretrained: column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Pretrained: column of the replies.")] = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
     shuffle_seed: Annotated[
         int | None, typer.Option(min=0, help="Shuffle the rows first. [dim]\\[in their order][/dim]")
@@ -101,7 +88,6 @@ def command(
 
     from twil.predict.names import model_path
 
-    reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
     with Display(quiet=quiet) as display:
         path = model_path(model)
         if objectives:

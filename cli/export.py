@@ -8,21 +8,12 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, read_names
-from twil.cli.reading import (
-    LABEL_OPTION,
-    TEXT_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
-    LabelSeparator,
-    NoHeader,
-    Quoted,
-    columns_of,
-    read_as,
-)
+from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError
 
 
+@reads_tables
 def command(
     model: Annotated[Path, typer.Argument(help="The model folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")],
@@ -60,11 +51,7 @@ def command(
     ] = None,
     label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
     label_separator: LabelSeparator = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     map_labels: Annotated[
         list[str] | None,
         typer.Option(help="What the model's labels are to be called: LABEL_1=positive,…"),
@@ -106,7 +93,7 @@ def command(
             text_pair,
             label,
             label_separator,
-            read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
+            reading,
         ),
         max_drop=max_drop,
         min_agreement=min_agreement,

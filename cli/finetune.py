@@ -21,19 +21,16 @@ from twil.cli.reading import (
     DEV_OPTION,
     LABEL_OPTION,
     TEXT_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
     LabelSeparator,
-    NoHeader,
-    Quoted,
-    read_as,
     read_dev,
     reading_settings,
+    reads_tables,
 )
+from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError
 
 
+@reads_tables
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
     train: Annotated[
@@ -56,11 +53,7 @@ def command(
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
     label_separator: LabelSeparator = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     task: Annotated[
         str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
     ] = None,
@@ -149,9 +142,7 @@ def command(
             "text_pair": text_pair,
             "label": label,
             "label_separator": label_separator,
-            "reading": reading_settings(
-                read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
-            ),
+            "reading": reading_settings(reading),
             "task": task,
             "labels": split_names(labels),
             "limit": limit,

@@ -10,8 +10,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from twil.cli.console import Display, make_table, show, show_json
-from twil.cli.reading import Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
+from twil.cli.reading import reads_tables
 from twil.cli.visible import visible
+from twil.config.reading import AS_FOUND, Reading
 
 if TYPE_CHECKING:
     from twil.train.inspection import Guess, Inspection, Verdict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 RIGHT, WRONG = "green", "red"
 
 
+@reads_tables
 def command(
     model: Annotated[Path, typer.Argument(help="A pretrained model folder.")],
     file: Annotated[Path, typer.Argument(help="Pairs or single texts.")],
@@ -26,11 +28,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the masking, and of the order of a pair.")] = 1,
     first: Annotated[str | None, typer.Option(help="Column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Column of the replies.")] = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
@@ -44,7 +42,6 @@ def command(
         display.update(f"loading {model}")
         probe = open_probe(model, mlm=True, device=device)
         columns = PairColumns(first=first, second=second)
-        reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
         found = inspect_row(probe, file, row, seed=seed, columns=columns, reading=reading)
     if as_json:
         show_json(found.as_dict())

@@ -9,10 +9,12 @@ import typer
 
 from twil.cli.cluster import label_on_cluster
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.reading import TEXT_OPTION, Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
+from twil.cli.reading import TEXT_OPTION, reads_tables, told_options
 from twil.cli.rows import announce_default, follow, start_quickly
+from twil.config.reading import AS_FOUND, Reading
 
 
+@reads_tables
 def command(
     files: Annotated[
         list[str],
@@ -50,11 +52,7 @@ def command(
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Another column to repeat; repeatable.")] = None,
     on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     output_format: Annotated[str | None, typer.Option(help="tsv, csv, jsonl or parquet.")] = None,
     safe_cells: Annotated[
         bool, typer.Option("--safe-cells", help="In a CSV, ' before what a spreadsheet would compute.")
@@ -83,11 +81,7 @@ def command(
             engine,
             {
                 "--file-column": file_column,
-                "--no-header": no_header,
-                "--input-format": input_format,
-                "--delimiter": delimiter,
-                "--quoted": quoted,
-                "--encoding": encoding,
+                **told_options(reading),
                 "--output-format": output_format,
                 "--safe-cells": safe_cells,
                 "--shard": shard,
@@ -125,7 +119,7 @@ def command(
             file_column=file_column,
             keep=keep or (),
             on_error=on_error,  # type: ignore[arg-type]  # checked there
-            reading=read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted),
+            reading=reading,
             output_format=output_format,
             safe_cells=safe_cells,
             shard=Shard.parse(shard) if shard else None,

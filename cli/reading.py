@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +31,7 @@ Quoted = Annotated[
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="latin-1, cp1252, utf-16, … [dim]\\[utf-8][/dim]")
 ]
+MaxRow = Annotated[int, typer.Option("--max-row-mb", help="Longest row that is read, in MiB.")]
 LabelSeparator = Annotated[
     str | None,
     typer.Option(
@@ -45,20 +49,54 @@ DEV_OPTION = (
 LABEL_OPTION = "Column of the labels. [dim]\\[CLASS, else the only one of label, sentiment, class][/dim]"
 
 
-def read_as(
-    input_format: str | None,
-    delimiter: str | None,
-    encoding: str | None,
-    *,
-    no_header: bool = False,
-    quoted: bool = False,
-) -> Reading:
-    """Put the options together.
+_OPTIONS = {
+    name: inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+    )
+    for name, default, annotation in (
+        ("input_format", None, InputFormat),
+        ("no_header", False, NoHeader),
+        ("delimiter", None, Delimiter),
+        ("quoted", False, Quoted),
+        ("encoding", None, Encoding),
+        ("max_row_mb", AS_FOUND.max_row_mb, MaxRow),
+    )
+}
+_OPTIONS_BUT_HEADER = {name: option for name, option in _OPTIONS.items() if name != "no_header"}
 
-    Raises:
-        ConfigError: One cannot be followed.
+
+def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options by which tables are read, in place of its parameter `reading`.
+
+    A command with a parameter `header` tells by itself whether there is one.
     """
-    return Reading(input_format, False if no_header else None, delimiter, quoted, encoding)
+    signature = inspect.signature(command, eval_str=True)
+    options = _OPTIONS if "header" not in signature.parameters else _OPTIONS_BUT_HEADER
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += options.values() if parameter.name == "reading" else [parameter]
+
+    @functools.wraps(command)
+    def reading_command(**given: Any) -> None:
+        told = {name: given.pop(name) for name in options}
+        header = False if told.pop("no_header", False) else None
+        command(**given, reading=Reading(told.pop("input_format"), header, **told))
+
+    reading_command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    reading_command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return reading_command
+
+
+def told_options(reading: Reading) -> dict[str, Any]:
+    """Give those options by their names, with what is told by each; nothing where that is nothing."""
+    return {
+        "--input-format": reading.format,
+        "--no-header": reading.header is False,
+        "--delimiter": reading.delimiter,
+        "--quoted": reading.quoted,
+        "--encoding": reading.encoding,
+        "--max-row-mb": reading.max_row_mb != AS_FOUND.max_row_mb,
+    }
 
 
 def columns_of(

@@ -11,18 +11,15 @@ from twil.cli.console import Display, continue_later, format_seconds, show
 from twil.cli.reading import (
     LABEL_OPTION,
     TEXT_OPTION,
-    Delimiter,
-    Encoding,
-    InputFormat,
     LabelSeparator,
-    NoHeader,
-    Quoted,
-    read_as,
     read_dev,
     reading_settings,
+    reads_tables,
 )
+from twil.config.reading import AS_FOUND, Reading
 
 
+@reads_tables
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     train: Annotated[Path | None, typer.Argument(help="Labelled texts to learn from.")] = None,
@@ -47,11 +44,7 @@ def command(
     text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
     label_separator: LabelSeparator = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
     task: Annotated[
         str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
@@ -97,9 +90,7 @@ def command(
                 "text_pair": text_pair,
                 "label": label,
                 "label_separator": label_separator,
-                "reading": reading_settings(
-                    read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
-                ),
+                "reading": reading_settings(reading),
                 "task": task,
             },
             "model": {"folder": model, "init": init, "tokenizer": tokenizer},

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, format_seconds, split_names
-from twil.cli.reading import Delimiter, Encoding, InputFormat, NoHeader, Quoted, read_as
+from twil.cli.reading import reads_tables
+from twil.config.reading import AS_FOUND, Reading
 
 
+@reads_tables
 def command(
     files: Annotated[
         list[Path], typer.Argument(help="Tweet–reply pairs, labelled texts or plain text, in any mix.")
@@ -28,11 +30,7 @@ def command(
         str | None,
         typer.Option(help="Columns of text, by commas. [dim]\\[TEXT, ORIG_TEXT, REPLY_TEXT][/dim]"),
     ] = None,
-    input_format: InputFormat = None,
-    no_header: NoHeader = False,
-    delimiter: Delimiter = None,
-    quoted: Quoted = False,
-    encoding: Encoding = None,
+    reading: Reading = AS_FOUND,
     max_length: Annotated[int, typer.Option(help="Longest row in pieces.")] = 128,
     sample: Annotated[int, typer.Option(help="Learn from at most so many texts, drawn at random.")] = 500_000,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
@@ -46,7 +44,6 @@ def command(
     from twil.text.vocabulary import texts_of, train_vocabulary
 
     check_target(files, output)
-    reading = read_as(input_format, delimiter, encoding, no_header=no_header, quoted=quoted)
     with reserved_files(output, overwrite=force), Display(quiet=quiet) as display:
         display.update("reading texts and learning pieces")
         trained = train_vocabulary(

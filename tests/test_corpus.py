@@ -125,7 +125,8 @@ def test_a_separator_that_a_text_holds_does_not_move_the_border(tokenizer: Token
     tokenizer.add_special_tokens([AddedToken(SEP, special=True, normalized=False)])
     pairs = [("hola [SEP] qué tal estás", "muy bien [SEP]"), ("y tú qué haces", "nada")]
     encodings = tokenizer.encode_batch_fast(pairs)
-    rows = encoded_rows(encodings, np.uint16, OWN_SPECIAL, pairs=True, held_out=False)
+    whole = np.zeros(len(pairs), np.bool_)
+    rows = encoded_rows(encodings, whole, np.uint16, OWN_SPECIAL, pairs=True, held_out=False)
     expected = [pieces_of(tokenizer, *pair) for pair in pairs]
     assert rows.lengths.tolist() == [[len(part) for part in row] for row in expected]
     assert rows.pieces.tolist() == [id_ for row in expected for part in row for id_ in part]

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from twil.config.reading import AS_FOUND, Reading
 from twil.data.cleaning import find_fault
@@ -33,7 +33,14 @@ from twil.errors import ConfigError, DataError
 from twil.machine import peak_memory
 from twil.storage import atomic_folder, reserved_folder, sha256, write_json
 from twil.text.special import find_special
-from twil.text.tokenizer import encode_batch, load_tokenizer, max_length, save_tokenizer, set_max_length
+from twil.text.tokenizer import (
+    Encodings,
+    encode_batch,
+    load_tokenizer,
+    max_length,
+    save_tokenizer,
+    set_max_length,
+)
 from twil.version import __version__
 
 RULES = {
@@ -256,7 +263,7 @@ class _Build:
     def read(self, start: float) -> Iterator[Progress]:
         """Clean, encode and spool all rows, the tokenizer at work on some while others are read."""
         last = start
-        waiting: deque[tuple[_Source, RowKeys, Future[list[Encoding]]]] = deque()
+        waiting: deque[tuple[_Source, RowKeys, Future[Encodings]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="encode") as executor:
             try:
                 for source, rows in self._clean_rows():
@@ -320,9 +327,9 @@ class _Build:
                 if rows.numbers:
                     yield source, rows
 
-    def _store(self, source: _Source, keys: RowKeys, encoding: Future[list[Encoding]]) -> None:
+    def _store(self, source: _Source, keys: RowKeys, encoding: Future[Encodings]) -> None:
         rows = encoded_rows(
-            encoding.result(),
+            *encoding.result(),
             self._spool.piece_type,
             self._special,
             pairs=source.reader.pairs,

@@ -56,12 +56,19 @@ class EncodedRows:
 
 
 def encoded_rows(
-    encodings: Sequence[Encoding], pieces: PieceType, special: SpecialPieces, *, pairs: bool, held_out: bool
+    encodings: Sequence[Encoding],
+    truncated: NDArray[np.bool_],
+    pieces: PieceType,
+    special: SpecialPieces,
+    *,
+    pairs: bool,
+    held_out: bool,
 ) -> EncodedRows:
     """Turn what the tokenizer gives into arrays.
 
     Args:
         encodings: Of pairs or of single texts.
+        truncated: bool ``(rows,)``: whether something of them was cut off.
         pieces: The type of the ids.
         special: The special pieces around the texts.
         pairs: Which of both.
@@ -73,7 +80,7 @@ def encoded_rows(
     return EncodedRows(
         pieces=flat,
         lengths=lengths,
-        truncated=np.fromiter((bool(row.overflowing) for row in encodings), np.bool_, len(encodings)),
+        truncated=truncated,
         fates=np.where(empty, Fate.EMPTY, Fate.KEPT).astype(np.uint8),
         held_out=np.full(len(encodings), held_out),
     )
@@ -95,19 +102,20 @@ class RowSpool:
 
     def __init__(self, folder: Path, pieces: PieceType) -> None:
         self.piece_type = pieces
-        self._stack = ExitStack()
+        with ExitStack() as stack:  # what is open is closed where the next cannot be opened
 
-        def array(name: str, dtype: Any, columns: int = 1) -> DiskArray:
-            return self._stack.enter_context(DiskArray(folder / name, dtype, columns))
+            def array(name: str, dtype: Any, columns: int = 1) -> DiskArray:
+                return stack.enter_context(DiskArray(folder / name, dtype, columns))
 
-        self._pieces = array("pieces", pieces)
-        self._lengths = array("lengths", np.int32, 2)
-        self._truncated = array("truncated", np.bool_)
-        self._fates = array("fates", np.uint8)
-        self._held_out = array("held-out", np.bool_)
-        self.links = array("links", np.uint64, 2)
-        self.repeats = array("repeats", np.uint64)
-        self.duplicates = array("duplicates", np.uint64)
+            self._pieces = array("pieces", pieces)
+            self._lengths = array("lengths", np.int32, 2)
+            self._truncated = array("truncated", np.bool_)
+            self._fates = array("fates", np.uint8)
+            self._held_out = array("held-out", np.bool_)
+            self.links = array("links", np.uint64, 2)
+            self.repeats = array("repeats", np.uint64)
+            self.duplicates = array("duplicates", np.uint64)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self

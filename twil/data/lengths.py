@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from twil.text.preparation import prepare
 from twil.text.special import find_special
-from twil.text.tokenizer import encode, load_tokenizer, max_length, set_max_length
+from twil.text.tokenizer import cut_texts, encode, load_tokenizer, max_length, set_max_length
 
 Unit = Literal["pieces", "characters"]
 PERCENTILES = (50, 90, 95, 99)
@@ -122,7 +122,7 @@ class LengthTally:
 
     def _count_unknown(self, tokenizer: Tokenizer, unknown: int, rows: list[Any]) -> None:
         """Count unknown pieces; what they stand for is known only to the slower encoding of their rows."""
-        rows = list(prepare(tokenizer, rows))
+        rows = list(prepare(tokenizer, cut_texts(tokenizer, rows)[0]))
         for row, encoding in zip(rows, tokenizer.encode_batch(rows), strict=True):
             for place, piece in enumerate(encoding.ids):
                 if piece != unknown:

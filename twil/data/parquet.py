@@ -12,12 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.row_groups import RowGroups
 from twil.data.rows import BadRowError, Cells, Rows, join_items, named_columns
 from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
 from twil.errors import DataError, first_line
 
 _NOT_TEXT = "bytes that are no text in UTF-8"
+_HELD_BYTES = 64 << 20  # of rows that are read together
+_FEW_ROWS = 256
 _EXACT = 2**53  # whole numbers below stand in a float as they are
 
 
@@ -28,34 +31,52 @@ class ParquetSource:
     hint = ""
 
     def __init__(
-        self, file: InputFile, columns: Sequence[str | None] | None, joined: Mapping[str, str]
+        self,
+        file: InputFile,
+        columns: Sequence[str | None] | None,
+        joined: Mapping[str, str],
+        reading: Reading = AS_FOUND,
     ) -> None:
         self._file = file
         self._joined = joined
+        self._reading = reading
         self._copy = copy_stream(file) if file.stream else None
+        self._dictionaries: list[str] = []
         with self._open() as table:
             schema = table.schema_arrow
+            dictionaries = _dictionaries(table.metadata)
         self.names = tuple(schema.names)
         wanted = self.names if columns is None else named_columns(columns, self.names, file.path)
         for cells in schema:
             if cells.name in wanted and not (cells.name in joined and _holds_lists(cells.type)):
                 _check_castable(cells, file.path)
+        # Texts that are stored once and named by many rows are read so.
+        self._dictionaries = [
+            cells.name for cells in schema if _is_text(cells.type) and cells.name in dictionaries
+        ]
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every row."""
         first = 1
         with self._open() as table:
-            for batch in table.iter_batches(batch_size=chunk_rows, columns=list(columns)):
-                yield self._rows(batch, first, columns)
-                first += batch.num_rows
+            for group in range(table.num_row_groups):
+                size = _batch_rows(table.metadata.row_group(group), columns, chunk_rows)
+                for batch in table.iter_batches(size, row_groups=[group], columns=list(columns)):
+                    yield self._rows(batch, first, columns)
+                    first += batch.num_rows
 
     def _rows(self, batch: Any, first: int, columns: Sequence[str]) -> Rows:
         errors: dict[int, str] = {}
         cells = {}
+        longest = self._reading.max_row_bytes
         for name in columns:
             column = batch.column(name)
             lists = _holds_lists(column.type)
-            cells[name] = _join(column, self._joined[name], errors) if lists else _cast(column, errors)
+            found = _join(column, self._joined[name], errors) if lists else _cast(column, errors)
+            if max(map(len, found), default=0) > longest:
+                too_long = [index for index, cell in enumerate(found) if len(cell) > longest]
+                errors.update(dict.fromkeys(too_long, self._reading.too_long))
+            cells[name] = found
         for column in cells.values():
             for index in errors:
                 column[index] = ""
@@ -66,7 +87,9 @@ class ParquetSource:
         # Errors inside the block are those of pages decoded one after the other.
         try:
             with nullcontext(self._copy) if self._copy else self._file.open() as file:
-                yield pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+                yield pq.ParquetFile(
+                    file, pre_buffer=False, buffer_size=BLOCK_BYTES, read_dictionary=self._dictionaries
+                )
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"is not Parquet, or is damaged or cut short ({first_line(error)})", file=self._file.path
@@ -110,8 +133,37 @@ def _check_castable(cells: Any, path: str | Path) -> None:
         ) from None
 
 
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _dictionaries(metadata: Any) -> set[str]:
+    """Name the columns whose cells are stored in small dictionaries: a large one would be held whole."""
+    found: dict[str, bool] = {}
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            small = chunk.has_dictionary_page and chunk.total_uncompressed_size <= _HELD_BYTES
+            found[chunk.path_in_schema] = found.get(chunk.path_in_schema, True) and small
+    return {name for name, small in found.items() if small}
+
+
+def _batch_rows(group: Any, columns: Sequence[str], most: int) -> int:
+    """Tell how many rows of a row group are read together: `most`, or fewer where they are large."""
+    if not group.num_rows:
+        return most
+    chunks = map(group.column, range(group.num_columns))
+    taken: int = sum(
+        chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns
+    )
+    # Where few rows are large, they may be side by side.
+    uneven = most if taken <= _HELD_BYTES else _FEW_ROWS
+    return max(1, min(most, uneven, _HELD_BYTES * int(group.num_rows) // max(taken, 1)))
+
+
 def _cast(column: Any, errors: dict[int, str]) -> list[str]:
     """Return the cells as texts, and mark in `errors` those that no text can hold."""
+    if pa.types.is_dictionary(column.type):
+        return _look_up(column, errors)
     try:
         texts = column if pa.types.is_string(column.type) else column.cast(pa.string())
         cells = texts.to_pylist()
@@ -119,14 +171,22 @@ def _cast(column: Any, errors: dict[int, str]) -> list[str]:
             return [_number(value, cell) for value, cell in zip(column.to_pylist(), cells, strict=True)]
     except (UnicodeDecodeError, pa.ArrowInvalid):
         cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
-    return ["" if cell is None else cell for cell in cells] if column.null_count else cells
+    return ["" if cell is None else cell for cell in cells] if column.null_count or errors else cells
+
+
+def _look_up(column: Any, errors: dict[int, str]) -> list[str]:
+    """Return cells that are named by their places in a dictionary, each of which is a text but once."""
+    faults: dict[int, str] = {}
+    texts = [*_cast(column.dictionary, faults), ""]
+    places = column.indices.fill_null(len(texts) - 1).to_pylist()
+    errors.update({index: faults[place] for index, place in enumerate(places) if place in faults})
+    return [texts[place] for place in places]
 
 
 def _holds_lists(kind: Any) -> bool:
     """Tell whether cells are lists of texts."""
-    types = pa.types
-    is_list = types.is_list(kind) or types.is_large_list(kind)
-    return bool(is_list and (types.is_string(kind.value_type) or types.is_large_string(kind.value_type)))
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return is_list and _is_text(kind.value_type)
 
 
 def _join(column: Any, between: str, errors: dict[int, str]) -> list[str]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from io import StringIO
 from itertools import islice
 from typing import Any
 
@@ -32,8 +33,8 @@ _DELIMITERS = "\t,;|"
 _EXPECTED = ", expected {}"
 _NOT_BLANK = re.compile(r"\S")
 _MISSING, _DOUBLED = object(), object()
-_CELL_CHARACTERS = 16 << 20
-"""The longest cell of a CSV."""
+_RUN_CHARACTERS = 16 << 20
+"""What is held of a table at a time, rows that are begun included."""
 
 
 def open_source(
@@ -61,8 +62,8 @@ def open_source(
     if form.kind == "parquet":
         from twil.data.parquet import ParquetSource  # Arrow takes long to import, and most tables are text
 
-        return ParquetSource(file, columns, joined)
-    blocks = ByteBlocks(file, form.compression, form.reading.encoding, by_line=form.kind != "json")
+        return ParquetSource(file, columns, joined, form.reading)
+    blocks = ByteBlocks(file, form.compression, form.reading, by_line=form.kind != "json")
     if form.kind == "txt":
         return LineSource(blocks)
     if form.kind in ("jsonl", "json"):
@@ -107,9 +108,8 @@ class LineSource:
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line as a text."""
-        for first, lines, clean in _line_runs(self._blocks, chunk_rows):
-            bad = () if clean else [index for index, line in enumerate(lines) if _SURROGATE.search(line)]
-            errors = dict.fromkeys(bad, self._blocks.not_text)
+        for first, lines, fault in _line_runs(self._blocks, chunk_rows):
+            errors = {index: fault for index, line in enumerate(lines) if fault and _SURROGATE.search(line)}
             for index in errors:
                 lines[index] = ""
             yield Rows(_numbers(first, lines), dict.fromkeys(columns, lines), errors)
@@ -132,16 +132,14 @@ class TsvSource:
         """Yield every line below the header as a row."""
         between = self._delimiter
         expected = {len(self.names) - 1}
-        for first, lines, clean in _line_runs(self._blocks, chunk_rows, skip=self._skip):
+        for first, lines, fault in _line_runs(self._blocks, chunk_rows, skip=self._skip):
             numbers = _numbers(first, lines)
-            if clean and {line.count(between) for line in lines} == expected:
+            if not fault and {line.count(between) for line in lines} == expected:
                 cells = between.join(lines).split(between)  # much faster than splitting line by line
                 yield Rows(numbers, {name: self._column(cells, name) for name in columns})
                 continue
             rows = [line.split(between) for line in lines]
-            found = _checked_rows(
-                numbers, rows, self.names, columns, not_text=None if clean else self._blocks.not_text
-            )
+            found = _checked_rows(numbers, rows, self.names, columns, fault=fault)
             for index, problem in found.errors.items():
                 if (
                     problem.endswith(_EXPECTED.format(len(self.names)))
@@ -166,7 +164,7 @@ class CsvSource:
         self._skip = skip
         head = blocks.head.removeprefix(BOM).decode(errors="surrogateescape")
         line = _first_line(blocks, strict=header, skip=skip)
-        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head, clean=True)], skip)))
+        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head)], blocks, skip)))
         if problem:
             raise DataError(with_cure(problem), file=blocks.path, line=1 + skip)
         self.names = _header_names(first or [""], header=header)
@@ -174,7 +172,7 @@ class CsvSource:
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every record below the header as a row."""
-        lines = _CsvLines(text_blocks(self._blocks), self._skip)
+        lines = _CsvLines(text_blocks(self._blocks), self._blocks, self._skip)
         records = self._records(lines)
         if self._header:
             next(records)
@@ -182,22 +180,22 @@ class CsvSource:
             numbers: list[int] = []
             rows: list[list[str]] = []
             broken: dict[int, str] = {}
+            passed = lines.characters
             for number, row, problem in records:
                 if problem:
                     broken[len(rows)] = problem
                 numbers.append(number)
                 rows.append(row)
-                if len(rows) == chunk_rows:
+                if len(rows) == chunk_rows or lines.characters - passed >= _RUN_CHARACTERS:
                     break
             if not rows:
                 return
-            not_text = None if lines.clean else self._blocks.not_text
-            yield _checked_rows(numbers, rows, self.names, columns, not_text=not_text, broken=broken)
+            yield _checked_rows(numbers, rows, self.names, columns, fault=lines.fault, broken=broken)
 
     def _records(self, lines: _CsvLines) -> Iterator[tuple[int, list[str], str]]:
         """Yield the line where each record starts, its cells, and what is wrong with it."""
         # Strict, since the lenient parser drops quotes without a word.
-        csv.field_size_limit(max(csv.field_size_limit(), _CELL_CHARACTERS))
+        csv.field_size_limit(max(csv.field_size_limit(), self._blocks.longest))
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         while True:
             start = self._skip + reader.line_num + 1
@@ -207,9 +205,13 @@ class CsvSource:
             except StopIteration:
                 return
             except csv.Error as error:
-                self._refuse_open_quote("".join(lines.pending), start)
+                self._refuse_open_quote(lines.pending.getvalue(), start)
                 row, problem = [], _csv_problem(error)
-            lines.pending.clear()
+            except _TooLongError:
+                self._refuse_open_quote(lines.pending.getvalue(), start)
+                # What follows may be in quotes that such a line has opened.
+                raise DataError(self._blocks.too_long, file=self._blocks.path, line=start) from None
+            lines.pending = StringIO()
             yield start, row, problem
 
     def _refuse_open_quote(self, record: str, start: int) -> None:
@@ -222,8 +224,8 @@ class CsvSource:
             end = match.end()
         if record.startswith('"', end) and not re.compile(quoted).match(record, end):
             raise DataError(
-                f"a quote opens a cell here and is not closed, to the end of the file or for "
-                f"{csv.field_size_limit():,} characters: close or double it, or save the table as TSV",
+                "a quote opens a cell here and is not closed, to the end of the file or as far as a row is "
+                f"read ({self._blocks.longest >> 20:,} MiB): close or double it, or save the table as TSV",
                 file=self._blocks.path,
                 line=start + record.count("\n", 0, end),
             )
@@ -266,13 +268,13 @@ class JsonSource:
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line as a row."""
-        for first, lines, clean in _line_runs(self._blocks, chunk_rows):
+        for first, lines, fault in _line_runs(self._blocks, chunk_rows):
             rows: list[list[str]] = []
             errors: dict[int, str] = {}
             for index, line in enumerate(lines):
                 try:
-                    if not clean and _SURROGATE.search(line):
-                        raise BadRowError(self._blocks.not_text)
+                    if fault and _SURROGATE.search(line):
+                        raise BadRowError(fault)
                     blank = _is_blank(line)
                     rows.append([""] * len(columns) if blank else self._cells(self._object(line), columns))
                 except BadRowError as error:
@@ -329,8 +331,9 @@ class ArraySource(JsonSource):
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every object as a row."""
         first = 1
-        values = self._values(plain_text(self._blocks))
-        while batch := list(islice(values, chunk_rows)):
+        text = _GrowingText(plain_text(self._blocks), self._blocks)
+        values = self._values(text)
+        while batch := self._run(values, text, chunk_rows):
             rows: list[list[str]] = []
             errors: dict[int, str] = {}
             for index, value in enumerate(batch):
@@ -346,14 +349,27 @@ class ArraySource(JsonSource):
         head = self._blocks.head.removeprefix(BOM).decode(errors="ignore")  # it ends anywhere
         objects: list[dict[Any, Any]] = []
         with suppress(DataError):
-            objects.extend(value for value in self._values(iter([head])) if isinstance(value, dict))
+            text = _GrowingText(iter([head]), self._blocks)
+            objects.extend(value for value in self._values(text) if isinstance(value, dict))
+        if not objects and not self._blocks.stream:  # the first is larger
+            with suppress(DataError):
+                first = next(self._values(_GrowingText(plain_text(self._blocks), self._blocks)), None)
+                objects += [first] if isinstance(first, dict) else []
         if not objects:
             raise DataError("no object in the array at its start can be read", file=self._blocks.path)
         return _json_names(objects, asked)
 
-    def _values(self, texts: Iterator[str]) -> Iterator[Any]:
+    @staticmethod
+    def _run(values: Iterator[Any], text: _GrowingText, rows: int) -> list[Any]:
+        """Take so many values, or fewer where these are large."""
+        run: list[Any] = []
+        most = text.passed + _RUN_CHARACTERS
+        while len(run) < rows and text.passed < most and (taken := list(islice(values, 1))):
+            run += taken
+        return run
+
+    def _values(self, text: _GrowingText) -> Iterator[Any]:
         """Decode one value after another, with as little of the text in memory as that takes."""
-        text = _GrowingText(texts)
         text.skip("[")
         rows = 0
         while (mark := text.next()) != "]":
@@ -375,10 +391,20 @@ class ArraySource(JsonSource):
 
 
 class _GrowingText:
-    """Text that comes in parts, gone through once."""
+    """Text that comes in parts, gone through once.
 
-    def __init__(self, parts: Iterator[str]) -> None:
+    Args:
+        parts: The parts.
+        blocks: Where they come from.
+
+    Attributes:
+        passed: Characters of the text that are no longer held.
+    """
+
+    def __init__(self, parts: Iterator[str], blocks: ByteBlocks) -> None:
+        self.passed = 0
         self._parts = parts
+        self._blocks = blocks
         self._text, self._place = "", 0
 
     def next(self) -> str:
@@ -416,6 +442,9 @@ class _GrowingText:
     def _grow(self) -> bool:
         """Get more of the text, as much as is kept of it, so that no value is decoded often."""
         kept = self._text[self._place :]
+        if len(kept) > self._blocks.longest:
+            raise DataError(f"holds a row that is {self._blocks.too_long}", file=self._blocks.path)
+        self.passed += self._place
         parts, length = [kept], 0
         while length <= len(kept) and (part := next(self._parts, "")):
             parts.append(part)
@@ -424,41 +453,53 @@ class _GrowingText:
         return length > 0
 
 
+class _TooLongError(Exception):
+    """A record is longer than is read."""
+
+
 class _CsvLines:
     """Physical lines for the parser but for the first so many, those of the record it is in kept at hand.
 
     Attributes:
-        pending: The lines since `pending` was last cleared.
-        clean: Every line so far was UTF-8.
+        pending: The lines since it was last set anew.
+        characters: Those of all lines so far.
+        fault: What is wrong with lines so far that hold lone surrogates; None where none does.
     """
 
-    def __init__(self, blocks: Iterable[TextBlock], skip: int = 0) -> None:
-        self.pending: list[str] = []
-        self.clean = True
-        self._lines = islice(self._split(blocks), skip, None)
+    def __init__(self, runs: Iterable[TextBlock], blocks: ByteBlocks, skip: int = 0) -> None:
+        self.pending = StringIO()
+        self.characters = 0
+        self.fault: str | None = None
+        self._blocks = blocks
+        self._lines = islice(self._split(runs), skip, None)
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
 
-    def _split(self, blocks: Iterable[TextBlock]) -> Iterator[str]:
-        for block in blocks:
-            self.clean &= block.clean
-            for line in block.text.removesuffix("\n").split("\n"):
+    def _split(self, runs: Iterable[TextBlock]) -> Iterator[str]:
+        for run in runs:
+            if run.fault == self._blocks.too_long and '"' in run.text:
+                raise _TooLongError
+            self.fault = run.fault or self.fault
+            for line in run.text.removesuffix("\n").split("\n"):
                 whole = line + "\n"
-                self.pending.append(whole)
+                if self.pending.tell() + len(whole) > self._blocks.longest:
+                    raise _TooLongError
+                self.characters += len(whole)
+                self.pending.write(whole)
                 yield whole
 
 
 def _line_runs(
     blocks: ByteBlocks, chunk_rows: int, *, skip: int = 0
-) -> Iterator[tuple[int, list[str], bool]]:
-    """Yield runs of lines without their ends: the first one's number, the lines, whether all are UTF-8."""
+) -> Iterator[tuple[int, list[str], str | None]]:
+    """Yield runs of lines without their ends: the first one's number, the lines, what is wrong with some."""
     for block in text_blocks(blocks):
         text = block.text.replace("\r\n", "\n") if "\r" in block.text else block.text
         lines = text.split("\n")
         lines.pop()  # what follows the last line's end
         for start in range(skip if block.first == 1 else 0, len(lines), chunk_rows):
-            yield block.first + start, lines[start : start + chunk_rows], block.clean
+            yield block.first + start, lines[start : start + chunk_rows], block.fault
 
 
 def _checked_rows(
@@ -467,7 +508,7 @@ def _checked_rows(
     names: Sequence[str],
     columns: Sequence[str],
     *,
-    not_text: str | None,
+    fault: str | None,
     broken: dict[int, str] | None = None,
 ) -> Rows:
     """Turn rows into columns; those that do not fit are marked and emptied.
@@ -479,7 +520,7 @@ def _checked_rows(
         rows: Their cells.
         names: The columns of the table.
         columns: Those that are read.
-        not_text: What is wrong with a row whose bytes are no text; None where all are.
+        fault: What is wrong with rows that hold lone surrogates; None where none does.
         broken: What is wrong with rows, by their places.
     """
     errors = broken or {}
@@ -487,8 +528,8 @@ def _checked_rows(
     for index, row in enumerate(rows):
         if index in errors or row in ([], [""]):
             rows[index] = blank
-        elif not_text and _SURROGATE.search("".join(row)):
-            errors[index] = not_text
+        elif fault and _SURROGATE.search("".join(row)):
+            errors[index] = fault
             rows[index] = blank
         elif len(row) != len(names):
             errors[index] = _fields(len(row)) + _EXPECTED.format(len(names))
@@ -568,8 +609,6 @@ def _csv_problem(error: csv.Error) -> str:
         return "a carriage return outside quotes"
     if message.endswith("after '\"'"):
         return "text after a closing quote: a quote inside a quoted cell is doubled"
-    if message.startswith("field larger"):
-        return f"a cell of more than {csv.field_size_limit():,} characters"
     return f"not CSV: {message}"
 
 

@@ -46,7 +46,8 @@ class DiskArray:
 
     def append(self, values: NDArray[Any]) -> None:
         """Add rows at the end."""
-        values.astype(self.dtype, copy=False).tofile(self._file)
+        # NumPy's own writing may not say that the disk is full.
+        self._file.write(np.ascontiguousarray(values, self.dtype).tobytes())
         self._count += values.size
 
     def read(self) -> DiskReader:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from twil.config.reading import AS_FOUND, Reading
 from twil.data.formats import STANDARD_STREAM, Compression, is_utf8
 from twil.errors import DataError, first_line
 from twil.storage import LFS_POINTER, atomic_file, is_device, is_lfs_pointer
@@ -113,40 +114,49 @@ class ByteBlocks:
     Args:
         file: The file.
         compression: What its bytes are compressed with.
-        encoding: Of its text, where that is not UTF-8, which is what is given.
+        reading: How it is read; of its encoding what is given is UTF-8.
         by_line: Whether its lines mean something.
 
     Attributes:
         head: The first bytes: at least the whole first line, or so many as are enough to know it by.
+        longest: The bytes of the longest line that is read.
+        stream: Whether it can be read but once.
         not_text: What is wrong with a row whose bytes are no text.
         cure: What to do about it, where the whole file is refused.
+        too_long: What is wrong with a row that is longer than is read.
 
     Raises:
-        DataError: There is no such file, it is empty, or what it holds is not text in UTF-8.
+        DataError: There is no such file, it is empty, what it holds is not text in UTF-8, or its first line
+            is longer than is read.
     """
 
     def __init__(
         self,
         file: InputFile,
         compression: Compression | None,
-        encoding: str | None = None,
+        reading: Reading = AS_FOUND,
         *,
         by_line: bool = True,
     ) -> None:
         self.path = file.path
-        self.not_text = NOT_UTF8 if is_utf8(encoding) else f"not {encoding}"
+        self.not_text = NOT_UTF8 if is_utf8(reading.encoding) else f"not {reading.encoding}"
         self.cure = "name its encoding (--encoding latin-1, cp1252, …), or save it as UTF-8"
+        self.longest = reading.max_row_bytes
+        self.stream = file.stream
+        self.too_long = reading.too_long
         self._file = file
         self._compression = compression
-        self._encoding = encoding
+        self._encoding = reading.encoding
         blocks = self._open()
-        self.head = _read_head(blocks, by_line=by_line)
+        self.head = _read_head(blocks, self.longest if by_line else None)
         self._rest: Iterator[bytes] | None = None
         if file.stream:
             self._rest = blocks
         else:
             blocks.close()
         _check_text(self.head, self.path)
+        if by_line and len(self.head) > self.longest and b"\n" not in self.head:
+            raise DataError(self.too_long, file=self.path, line=1)
 
     def __iter__(self) -> Iterator[bytes]:
         if not self._file.stream:
@@ -206,20 +216,22 @@ class TextBlock:
 
     Attributes:
         first: The number of its first line in the file, from 1.
-        text: The lines, each with the line feed that ends it.
-        clean: Every line is UTF-8; otherwise bytes that are not stand as lone surrogates.
+        text: The lines, each with the line feed that ends it. Bytes that are no text stand as lone
+            surrogates, and so does a line that is longer than is read.
+        fault: What is wrong with lines that hold such; None where none does.
     """
 
     first: int
     text: str
-    clean: bool
+    fault: str | None = None
 
 
 def text_blocks(blocks: ByteBlocks) -> Iterator[TextBlock]:
     """Decode bytes once per block, cut after line feeds only; the last line gets one if it has none."""
     number = 1
-    for lines in _whole_lines(blocks):
-        block = _decode(lines.removeprefix(BOM) if number == 1 else lines, number)
+    for lines, left_out in _whole_lines(blocks):
+        fault = blocks.too_long if left_out else blocks.not_text
+        block = _decode(lines.removeprefix(BOM) if number == 1 else lines, number, fault)
         yield block
         number += block.text.count("\n")
 
@@ -319,12 +331,12 @@ def _compressed(file: Any, compression: Compression) -> Iterator[Any]:
         stream.close()
 
 
-def _read_head(blocks: Iterator[bytes], *, by_line: bool) -> bytes:
+def _read_head(blocks: Iterator[bytes], longest_line: int | None) -> bytes:
     parts, length = [], 0
     for block in blocks:
         parts.append(block)
         length += len(block)
-        if b"\n" in block if by_line else length >= _HEAD_BYTES:
+        if length >= _HEAD_BYTES if longest_line is None else b"\n" in block or length > longest_line:
             break
     return b"".join(parts)
 
@@ -344,21 +356,46 @@ def _check_text(head: bytes, path: str | Path) -> None:
         )
 
 
-def _whole_lines(blocks: ByteBlocks) -> Iterator[bytes]:
+def _whole_lines(blocks: ByteBlocks) -> Iterator[tuple[bytes, bool]]:
+    """Yield runs of whole lines, and what stands for each line that is longer than is read; tell which it is.
+
+    Such a line is longer than a block, so that its end is never in the one where it begins.
+    """
     rest: list[bytes] = []  # of a line whose end has not come yet
+    held = 0
+    quotes: int | None = None  # in such a line, while it is passed
     for block in blocks:
-        end = block.rfind(b"\n") + 1
-        if not end:
-            rest.append(block)
-            continue
-        yield b"".join((*rest, block[:end]))
-        rest = [block[end:]]
-    if last := b"".join(rest):
-        yield last + b"\n"
+        begin, end = block.find(b"\n") + 1, block.rfind(b"\n") + 1
+        if quotes is not None or held + begin > blocks.longest:
+            quotes = (quotes or 0) + sum(part.count(b'"') for part in (*rest, block[: begin or None]))
+            rest, held = [], 0
+            if not end:
+                continue
+            yield _stand_in(quotes), True
+            quotes = None
+        else:
+            begin = 0
+        if lines := b"".join((*rest, block[begin:end])) if end else b"":
+            yield lines, False
+        if end:
+            rest, held = [], 0
+        rest.append(block[end:])
+        held += len(block) - end
+    if held > blocks.longest:
+        quotes = sum(part.count(b'"') for part in rest)
+    if quotes is not None:
+        yield _stand_in(quotes), True
+    elif last := b"".join(rest):
+        yield last + b"\n", False
 
 
-def _decode(lines: bytes, number: int) -> TextBlock:
+def _stand_in(quotes: int) -> bytes:
+    """Give bytes that are no text in place of a line, with a quote where one may be open at its end."""
+    return b'"\xff\n' if quotes % 2 else b"\xff\n"
+
+
+def _decode(lines: bytes, number: int, fault: str) -> TextBlock:
     try:
-        return TextBlock(number, lines.decode(), clean=True)
+        return TextBlock(number, lines.decode())
     except UnicodeDecodeError:
-        return TextBlock(number, lines.decode(errors="surrogateescape"), clean=False)
+        return TextBlock(number, lines.decode(errors="surrogateescape"), fault)

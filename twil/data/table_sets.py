@@ -15,6 +15,7 @@ from twil.data.tables import OnError, TableReader
 from twil.errors import ConfigError, DataError
 
 _SHOWN_ERRORS = 5
+_WINDOW_CHARACTERS = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class TableSet:
         return sum(self._open(file).count_rows() for file in self._files)
 
     def windows(self, size: int, wanted: range | None = None, *, live: bool = False) -> Iterator[TableWindow]:
-        """Yield the rows, so many at a time wherever a table ends.
+        """Yield the rows, so many at a time wherever a table ends, or fewer where these are long.
 
         Which rows come together does not depend on what is wanted, nor on what is done with bad rows.
 
@@ -231,19 +232,38 @@ def _check_file_column(name: str, paths: Sequence[str | Path]) -> None:
             ) from None
 
 
+def _fitting(rows: Rows, start: int, stop: int, most: int) -> tuple[int, int]:
+    """Return how far rows go until they have so many characters, and how many these have."""
+    columns = [cells[start:stop] for cells in rows.columns.values()]
+    whole = sum(sum(map(len, cells)) for cells in columns)
+    if whole <= most:
+        return stop, whole
+    taken = 0
+    for index, row in enumerate(zip(*columns, strict=True), start + 1):
+        taken += sum(map(len, row))
+        if taken >= most:
+            return index, taken
+    return stop, taken
+
+
 def _windows(runs: Iterable[_Run], size: int, *, gathered: bool) -> Iterator[list[_Run]]:
-    """Cut runs into windows of at most so many rows; gathered, a window ends only where it is full."""
+    """Cut runs into windows of at most so many rows, or fewer where these are long.
+
+    Gathered, a window ends only where it is full.
+    """
     window: list[_Run] = []
-    held = 0
+    held = characters = 0
     for path, rows in runs:
         start, count = 0, len(rows.numbers)
         while start < count:
             stop = min(count, start + size - held)
+            stop, taken = _fitting(rows, start, stop, _WINDOW_CHARACTERS - characters)
             window.append(_Run(path, rows.part(start, stop)))
             held += stop - start
+            characters += taken
             start = stop
-            if held == size or not gathered:
+            if held == size or characters >= _WINDOW_CHARACTERS or not gathered:
                 yield window
-                window, held = [], 0
+                window, held, characters = [], 0, 0
     if window:
         yield window

@@ -79,7 +79,7 @@ class TableReader:
         form = find_reading(self.path, reading)
         needed = None if columns is None else (*columns, *kept)
         # Whoever names a column, or says how the table is read, knows what its first line is.
-        untold = reading == AS_FOUND and list(columns or ()) == [None]
+        untold = not reading.is_told and list(columns or ()) == [None]
         may_be_bare = untold and str(self.path) == STANDARD_STREAM
         self._source = open_source(
             file,

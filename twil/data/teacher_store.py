@@ -13,6 +13,7 @@ was interrupted goes on. A part holds plain arrays, which are mapped into memory
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -129,7 +130,9 @@ class TeacherStore:
             arrays["tokens"] = np.concatenate(taught.tokens)
         with atomic_folder(self._at(part)) as folder:
             for name, array in arrays.items():
-                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+                whole = io.BytesIO()  # NumPy's own writing to a file may not say that the disk is full
+                np.save(whole, array, allow_pickle=False)
+                (folder / f"{name}.npy").write_bytes(whole.getbuffer())
             checks = {name: sha256(folder / f"{name}.npy") for name in arrays}
             write_json(folder / CHECKS, {"rows": len(texts), "sha256": checks})
 

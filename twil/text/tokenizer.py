@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from twil.errors import ConfigError, DataError, ModelError
+from twil.machine import available_cpus
 from twil.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
 from twil.text.preparation import find_preparation, prepare
@@ -41,10 +42,19 @@ OWN_SPECIAL = SpecialPieces(
 )
 """Those of twil's own vocabularies."""
 
+_LONGEST_PIECE = 20_000  # bytes
 _LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
 
 # Characters of a text for each token of the longest row; hardly any tweet has more.
 _LONG = 4
+_CHARACTERS_PER_PIECE = 64  # more than a row of addresses and mentions has
+
+# A single word of megabytes takes the library gigabytes, so that of a long text no more is read than this.
+_READ_CHARACTERS, _MOST_CHARACTERS = 1 << 14, 1 << 20
+
+
+Encodings: TypeAlias = tuple[list[Encoding], NDArray[np.bool_]]
+"""What the library makes of rows, and bool ``(rows,)``: whether something of each was cut off."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,14 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> Enco
         DataError: A row holds something other than text, or half a surrogate pair, which is no character.
     """
     try:
-        encodings = encode_batch(tokenizer, texts)
+        encodings, truncated = encode_batch(tokenizer, texts)
     except TypeError as error:
         raise _not_text(texts) from error
     pairs = len(texts) > 0 and not isinstance(texts[0], str)
     return Encoded(
         input_ids=[encoding.ids for encoding in encodings],
         segment_ids=[encoding.type_ids for encoding in encodings] if pairs else None,
-        truncated=_truncated(encodings),
+        truncated=truncated,
     )
 
 
@@ -95,14 +105,47 @@ def half_character(text: str) -> str | None:
     return None
 
 
-def encode_batch(tokenizer: Tokenizer, texts: Sequence[Any]) -> list[Encoding]:
+def encode_batch(tokenizer: Tokenizer, texts: Sequence[Any]) -> Encodings:
     """Encode texts or pairs as `tokenizer.encode_batch_fast` does, but for what is cut off.
 
     The library keeps that, too: of a pair each part of one text with each part of the other, which takes
     memory and time by the product of their lengths. Here long pairs keep a few parts. Where the tokenizer
     wants texts prepared, they are.
     """
-    texts = prepare(tokenizer, texts)
+    texts, cut = cut_texts(tokenizer, texts)
+    encodings = _encode_batch(tokenizer, prepare(tokenizer, texts))
+    overflowing = np.fromiter(
+        (bool(encoding.overflowing) for encoding in encodings), np.bool_, len(encodings)
+    )
+    return encodings, overflowing | cut
+
+
+def cut_texts(tokenizer: Tokenizer, texts: Sequence[Any]) -> tuple[Sequence[Any], NDArray[np.bool_]]:
+    """Take of long texts, or of those of pairs, no more than is read.
+
+    That is 64 characters for each piece of the longest row, but at least 16,384, and at most 1,048,576.
+
+    Returns:
+        The texts, and bool ``(rows,)``: which are cut.
+    """
+    longest = max_length(tokenizer) or _MOST_CHARACTERS
+    most = min(max(_READ_CHARACTERS, _CHARACTERS_PER_PIECE * longest), _MOST_CHARACTERS)
+    part = slice(most) if truncation_side(tokenizer) == "right" else slice(-most, None)
+    cut = np.fromiter((_is_longer(text, most) for text in texts), np.bool_, len(texts))
+    if not cut.any():
+        return texts, cut
+    kept = [
+        text if not long else text[part] if isinstance(text, str) else tuple(each[part] for each in text)
+        for text, long in zip(texts, cut.tolist(), strict=True)
+    ]
+    return kept, cut
+
+
+def _is_longer(text: Any, most: int) -> bool:
+    return len(text) > most if isinstance(text, str) else any(len(each) > most for each in text)
+
+
+def _encode_batch(tokenizer: Tokenizer, texts: Sequence[Any]) -> list[Encoding]:
     longest = max_length(tokenizer)
     if longest is None or len(texts) == 0 or isinstance(texts[0], str):
         return tokenizer.encode_batch_fast(texts)
@@ -124,7 +167,7 @@ def bound_threads(threads: int | None) -> None:
     It has one set of threads for the whole process, which it makes once.
     """
     if threads:
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+        os.environ.setdefault("RAYON_NUM_THREADS", str(min(threads, available_cpus())))
 
 
 def original_tokenizer(vocab_file: str | Path, *, max_length: int, preprocess: bool = True) -> Tokenizer:
@@ -208,14 +251,33 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise ModelError(f"there is no tokenizer {path}: make one with twil vocab")
     if is_lfs_pointer(path):
         raise ModelError(f"{path} {LFS_POINTER}")
+    content = path.read_bytes()
+    check_pieces(content, path)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
     find_special(tokenizer, source=str(path))
     find_preparation(tokenizer, source=str(path))
     return tokenizer
+
+
+def check_pieces(content: bytes, path: str | Path) -> None:
+    """Refuse a `tokenizer.json` with a piece at whose length the library would crash the process.
+
+    Raises:
+        ModelError: It holds one.
+    """
+    step = _LONGEST_PIECE // 2  # within a longer piece one of such parts holds no quote
+    for begin in range(0, len(content) - step, step):
+        if content.find(b'"', begin, begin + step) >= 0:
+            continue
+        name = content[: content.rfind(b'"', 0, begin) + 1][-40:]
+        if b"precompiled_charsmap" not in name:  # which is as long as it is, and no piece
+            raise ModelError(
+                f"{path} holds a piece of more than {step:,} bytes, and is damaged or none: copy it again"
+            )
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
@@ -227,7 +289,7 @@ def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
     padded = Tokenizer.from_str(tokenizer.to_str())
     padded.enable_padding(direction="right", pad_id=pad, pad_token=tokenizer.id_to_token(pad))
     with atomic_file(path) as temporary:
-        padded.save(str(temporary))
+        temporary.write_text(padded.to_str(pretty=True), encoding="utf-8")
 
 
 def pieces_hash(tokenizer: Tokenizer) -> str:
@@ -265,10 +327,6 @@ def _join(tokenizer: Tokenizer, first: Encoding, second: Encoding) -> Encoding:
 
 def _whole_length(encoding: Encoding) -> int:
     return len(encoding) + sum(map(len, encoding.overflowing))
-
-
-def _truncated(encodings: list[Encoding]) -> NDArray[np.bool_]:
-    return np.fromiter((bool(encoding.overflowing) for encoding in encodings), np.bool_, len(encodings))
 
 
 def _not_text(texts: Sequence[object]) -> DataError:

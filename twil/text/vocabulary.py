@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import random
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ NEVER = -10_000.0
 SPECIAL_CHARACTERS = "".join(sorted(set("".join(SPECIAL))))
 
 _RESERVED = "▅"  # sentencepiece drops a whole text for this character, its own mark of the unknown
+_READ_CHARACTERS = 1 << 14  # of a text
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def train_vocabulary(
         raise DataError(
             f"there is no text to learn pieces from: of {rows_read} rows, none or only blank ones"
         )
+    _try_threads()
     trained = _train_pieces(lines, size, model)
     tokenizer = pieces_tokenizer(trained, model, normalizer, max_length=max_length)
     if any(len(tokenizer.encode(word, add_special_tokens=False)) > 1 for word in (URL, USER)):
@@ -172,16 +175,35 @@ def pieces_tokenizer(
 
 
 def _draw(texts: Iterable[str], size: int, randomness: random.Random) -> tuple[list[str], int]:
-    """Draw `size` texts, each as likely as any other, in one pass; also count them all."""
+    """Draw `size` texts, each as likely as any other, in one pass; also count them all.
+
+    Of a long text the beginning is taken: the trainer's time and memory grow faster than a word of megabytes.
+    """
     drawn: list[str] = []
     read = 0
-    for text in texts:
+    for whole in texts:
+        text = whole[:_READ_CHARACTERS]
         read += 1
         if len(drawn) < size:
             drawn.append(text)
         elif (place := randomness.randrange(read)) < size:
             drawn[place] = text
     return drawn, read
+
+
+def _try_threads() -> None:
+    """Start as many threads as sentencepiece will, which ends the process where one cannot be.
+
+    Raises:
+        RuntimeError: One cannot be started.
+    """
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait) for _ in range(_THREADS)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        done.set()
 
 
 def _train_pieces(lines: Sequence[str], size: int, model: PieceModel) -> bytes:

@@ -12,7 +12,7 @@ from twil.model.hub.library import hushed
 from twil.model.hub.sentence import SentenceModules
 from twil.storage import write_json
 from twil.text.special import find_special
-from twil.text.tokenizer import truncation_side
+from twil.text.tokenizer import check_pieces, truncation_side
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
@@ -31,6 +31,8 @@ def read_pieces(folder: Path, sentence: SentenceModules | None = None) -> tuple[
         ModelError: There is none, or none that the tokenizers library can run, or it is of another kind.
         MissingExtraError: transformers is not installed.
     """
+    if (folder / TOKENIZER).is_file():
+        check_pieces((folder / TOKENIZER).read_bytes(), folder / TOKENIZER)
     with hushed() as library:
         try:
             found = library.AutoTokenizer.from_pretrained(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,8 +11,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from twil.cli.faults import explained
+from twil.cli.streams import drop_output, open_streams
 from twil.cli.visible import visible
-from twil.errors import TwilError, missing_extra
 from twil.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
@@ -30,21 +30,19 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.flush()  # here, where a reader that has gone is still heard of
         except KeyboardInterrupt:
             _end("interrupted", INTERRUPTED)
-        except RuntimeError as error:
-            # Of a signal that comes while a lock is waited for, Python may leave the lock's error alone.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                _end("interrupted", INTERRUPTED)
-            if isinstance(error.__context__, SystemExit):
-                raise error.__context__ from None
-            raise
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
             sys.exit(FAILED)
-        except (TwilError, OSError, ModuleNotFoundError) as error:
-            said = missing_extra(error) if isinstance(error, ModuleNotFoundError) else error
+        except BaseException as error:
+            # Of a signal that comes while a lock is waited for, Python may leave the lock's error alone.
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
+                _end("interrupted", INTERRUPTED)
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, SystemExit):
+                raise error.__context__ from None
+            said = explained(error)
             if DEBUG in sys.argv or said is None:
                 raise
-            _end(f"error: {' '.join(str(said).split())}", FAILED)
+            _end(f"error: {' '.join(said.split())}", FAILED)
 
     return guarded
 
@@ -112,10 +110,15 @@ def main() -> None:
     """Run the command line and end the process: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]  # it may stand anywhere
-    make_app(arguments)(arguments)
+    open_streams()
+    try:
+        make_app(arguments)(arguments)
+    except OSError as error:  # of help that cannot be printed
+        _end(f"error: {explained(error)}", FAILED)
 
 
 def _end(text: str, code: int) -> NoReturn:
+    drop_output()
     print(visible(f"twil: {text}"), file=sys.stderr)  # noqa: T201 (the one place that speaks for errors)
     sys.exit(code)
 

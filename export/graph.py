@@ -179,7 +179,7 @@ def _trace(
                 custom_opsets={DOMAIN: 1} if is_fused(module) else None,
                 dynamic_axes={name: dict(enumerate(names)) for name, names in axes.items()},
             )
-    except TwilError:  # the model's own word
+    except (TwilError, MemoryError):  # the model's own word, or what no other torch mends
         raise
     except Exception as error:  # whatever the exporter meets
         raise ExportError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from locks import held
 
 from twil.errors import TwilError
+from twil.interruption import check_state
 from twil.storage import (
     atomic_file,
     atomic_folder,
@@ -143,10 +145,10 @@ def test_taken_paths_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_nothing_can_be_written_to_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(**options: object) -> str:
-        raise PermissionError("Permission denied")
+    def refuse(path: Path, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     said = r"bundle cannot be written \(Permission denied\)"
     with pytest.raises(TwilError, match=said), atomic_folder(tmp_path / "bundle"):
         pass
@@ -424,3 +426,67 @@ def test_a_folder_that_has_appeared_stays_and_the_new_one_is_kept_beside_it(
     assert [path.name for path in output.iterdir()] == ["tesis.odt"]
     assert (tmp_path / "model.v1-2" / "f").read_text(encoding="utf-8") == "nuevo"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.v1", "model.v1-2"]
+
+
+# --- what others leave or plant ------------------------------------------------------------------------
+
+
+def test_what_killed_runs_left_is_removed_by_the_next_run_of_that_output(tmp_path: Path) -> None:
+    left = [".out-17-0123abcd", ".17-0123abcd.out"]
+    others = [".other-17-0123abcd", ".17-0123abcd.other", ".out-settings", ".out-old-x", "out-17-0123abcd"]
+    for name in (*left, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").touch()
+    (tmp_path / ".18-0123abcd.out").symlink_to(tmp_path / others[0])
+    with reserved_folder(tmp_path / "out"), atomic_folder(tmp_path / "out") as folder:
+        (folder / "f").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", *others])
+    assert (tmp_path / others[0] / "f").exists()
+    for name in (".v.json-17-0123abcd", ".17-0123abcd.v.json"):
+        (tmp_path / name).touch()
+    with reserved_files(tmp_path / "v.json"), atomic_file(tmp_path / "v.json") as file:
+        file.touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", "v.json", *others])
+
+
+def test_what_a_run_is_at_work_on_is_not_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with reserved_folder(out), atomic_folder(out) as folder:
+        with pytest.raises(TwilError, match="another process is writing"), reserved_folder(out):
+            pass
+        assert folder.is_dir()
+        (folder / "f").touch()
+    assert (out / "f").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "link to nothing", "folder"])
+def test_what_is_no_file_in_the_place_of_a_lock_is_neither_followed_nor_waited_for(
+    tmp_path: Path, kind: str
+) -> None:
+    lock, other = tmp_path / ".out.lock", tmp_path / "other"
+    if kind == "pipe":
+        os.mkfifo(lock)
+    elif kind == "folder":
+        lock.mkdir()
+    else:
+        lock.symlink_to(other)
+    if kind == "link":
+        other.write_text("mine", encoding="utf-8")
+    with pytest.raises(TwilError, match=r"\.out\.lock.*choose another output"), sole_writer(tmp_path / "out"):
+        pass
+    assert other.exists() == (kind == "link")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_state_that_is_a_link_or_a_pipe_is_refused(tmp_path: Path, kind: str, inside: bool) -> None:
+    root = tmp_path / "out.state"
+    place = root / "part-1.npz" if inside else root
+    place.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        (tmp_path / "else").mkdir()
+        place.symlink_to(tmp_path / "else")
+    with pytest.raises(TwilError, match=r"out\.state"):
+        check_state(root, [re.compile(r"part-\d+\.npz")])

@@ -18,8 +18,10 @@ def check_state(root: Path, own: Sequence[re.Pattern[str]]) -> None:
         own: What the names in it look like.
 
     Raises:
-        TwilError: It names what else lies there.
+        TwilError: It names what else lies there. Links are never followed, and pipes not waited for.
     """
+    if root.is_symlink():
+        raise TwilError(f"{root} is where the run keeps its state, and it is a link: remove it first")
     if root.exists() and not root.is_dir():
         raise TwilError(f"{root} is where the run keeps its state, and it is a file: choose another output")
     if root.is_dir():
@@ -30,6 +32,9 @@ def check_state(root: Path, own: Sequence[re.Pattern[str]]) -> None:
                 f"{root} is where the run keeps its state, and something else lies there "
                 f"({', '.join(foreign[:3])}): choose another output"
             )
+        for entry in map(root.joinpath, names):
+            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                raise TwilError(f"{entry} is a link or a pipe, and a run's state has none: remove it first")
 
 
 def check_vacant_state(root: Path, own: Sequence[re.Pattern[str]], *, resume: bool, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twil.errors import BusyError, ModelError, TwilError, first_line
+from twil.errors import BusyError, ModelError, TwilError
 
 try:
     import fcntl
@@ -66,12 +67,21 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove the temporary files that killed writes of `path` left beside it."""
-    path = Path(path)
-    form = re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(path.name))
-    for entry in _follow(path).parent.iterdir():
-        if form.fullmatch(entry.name):
-            entry.unlink(missing_ok=True)
+    """Remove the temporary files and folders that killed writes of `path` left beside it.
+
+    To be called by the only run that writes it, see `sole_writer`: they are those of no other.
+    """
+    if os.name == "nt":  # there may be another
+        return
+    name = re.escape(Path(path).name)
+    form = re.compile(rf"\.\d+-[0-9a-f]{{8}}\.{name}|\.{name}-\d+-[0-9a-f]{{8}}")
+    for entry in _follow(Path(path)).parent.iterdir():
+        if not form.fullmatch(entry.name):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            _remove_folder(entry)
+        else:
+            _remove(entry)
 
 
 @contextmanager
@@ -94,11 +104,11 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
     if path.absolute() not in _reserved:  # it was vacant then, and what was made since must not be lost
         check_vacant(path, overwrite=overwrite, own=own)
     end = _end(path)  # a folder cannot be renamed onto a link
+    temporary = end.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=end.parent))
+        temporary.mkdir()
     except OSError as error:
-        raise TwilError(f"{path} cannot be written ({first_line(error)}): choose another folder") from error
-    temporary.chmod(0o777 & ~_umask())
+        raise TwilError(f"{path} cannot be written ({error.strerror}): choose another folder") from error
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -117,7 +127,7 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
             raise _keep(temporary, end, error) from error
         _sync(end.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_folder(temporary)
 
 
 @contextmanager
@@ -139,6 +149,7 @@ def reserved_folder(
     """
     with sole_writer(path):
         check_vacant(path, overwrite=overwrite, own=own)
+        remove_leftovers(path)
         with _noted(path, overwrite=overwrite):
             yield
 
@@ -164,6 +175,7 @@ def reserved_files(*paths: str | Path, overwrite: bool = False) -> Iterator[None
             ends.add(end)
             stack.enter_context(sole_writer(path))
             check_vacant_file(path, overwrite=overwrite)
+            remove_leftovers(path)
             stack.enter_context(_noted(path, overwrite=overwrite))
         yield
 
@@ -367,7 +379,14 @@ def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
 
 def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
     try:
-        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666), True
+        # A link that others have put there is not followed, and a pipe not waited for.
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor, True
+        os.close(descriptor)
+        raise TwilError(
+            f"{lock} is no file, and {output} is locked by one: remove it, or choose another output"
+        )
     except OSError as error:
         if not end.is_dir():
             raise TwilError(
@@ -392,6 +411,16 @@ def _release(descriptor: int) -> None:
     with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that has the file open would keep the lock
     os.close(descriptor)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder, as far as it may be."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, _, files in os.walk(folder, topdown=False):  # needs fewer open files, of which none may be left
+        for name in files:
+            _remove(Path(path) / name)
+        with suppress(OSError):
+            Path(path).rmdir()
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

@@ -1,0 +1,52 @@
+"""The standard streams, such that one that is closed or full ends no work that does not need it."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+
+def open_streams() -> None:
+    """Put something in place of standard streams that are closed, and have no failure of stderr end the work.
+
+    What is opened later would otherwise become a standard stream, and take what is meant for it. To be called
+    once, at the start.
+    """
+    # Each takes the lowest number that is free: its own. Nothing can be written to the second one, so that no
+    # results are lost without a word.
+    for name, mode, access in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
+    raw = _Unfailing(sys.stderr.fileno(), "wb", closefd=False)
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=sys.stderr.encoding,
+        errors="backslashreplace",
+        line_buffering=True,
+        write_through=True,
+    )
+
+
+def drop_output() -> None:
+    """Forget what standard output cannot take, where Python would try again at the end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Unfailing(io.FileIO):
+    """A file that drops what cannot be written."""
+
+    def write(self, data: Any) -> int:
+        """Write some bytes, or drop them."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)

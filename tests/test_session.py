@@ -141,13 +141,16 @@ def test_unknown_providers_and_no_threads_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
-def test_threads_come_from_the_affinity_and_not_from_the_host(folder: Path) -> None:
+def test_threads_come_from_the_affinity_and_not_from_the_host(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
         assert open_session(folder, provider="cpu").threads == 1
     finally:
         os.sched_setaffinity(0, allowed)
+    monkeypatch.setattr("twil.predict.session.available_cpus", lambda: 4)
     session = open_session(folder, provider="cpu", threads=3)
     assert session.threads == 3
     assert session._graph.get_session_options().intra_op_num_threads == 3

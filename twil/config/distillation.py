@@ -10,14 +10,13 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
 
 from twil.config.loop import LoopConfig, OptimiserConfig, Precision
 from twil.config.losses import LossConfig
-from twil.config.model import PRESETS, Pooling, Probability, Section, explain
+from twil.config.model import PRESETS, Count, Pooling, Probability, Section, explain
 from twil.config.reading import AS_FOUND, Reading
 from twil.config.settings import put_together, read_toml
 from twil.config.training import ClassifierChoice, OriginConfig
@@ -63,9 +62,9 @@ class DistillDataConfig(Section):
     """What stands between the labels of a row that has several."""
     reading: Reading = AS_FOUND
     """How all files are read, as far as their names and first lines do not tell."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """The most different texts that the teacher is asked; all when left out."""
-    dev_rows: PositiveInt = 1_000
+    dev_rows: Count = 1_000
     """Texts that are held out to measure the student on, where there is no `dev`; at most a tenth."""
 
     @model_validator(mode="after")
@@ -119,7 +118,7 @@ class ImitationConfig(Section):
     """How far those are softened."""
     labels: NonNegativeFloat = 1.0
     """Of a classifier: the true labels of the labelled texts."""
-    repeat: PositiveInt = 1
+    repeat: Count = 1
     """How often an epoch sees each labelled text."""
     loss: LossConfig = LossConfig()
     """On true labels."""
@@ -128,17 +127,17 @@ class ImitationConfig(Section):
 class DistillLoopConfig(LoopConfig):
     """The training loop of a distillation."""
 
-    epochs: PositiveInt = 5
-    batch_rows: PositiveInt = 128
+    epochs: Count = 5
+    batch_rows: Count = 128
     """Texts of an optimiser step over all processes."""
-    batch_tokens: PositiveInt = 4096
+    batch_tokens: Count = 4096
     """Pieces of a micro-batch, pads included."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 1e-3 for a student drawn anew, 2e-4 for one that is trained."""
     precision: Precision = "auto"
     metric: str = "auto"
     """What decides the best epoch: with `data.dev` what the task is judged by, else the loss."""
-    log_steps: PositiveInt = 10
+    log_steps: Count = 10
     """Steps between lines of the log."""
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from twil.config.model import Section
+from twil.config.model import Count, Section
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["linear", "cosine", "noam", "constant"]
@@ -26,8 +26,8 @@ LOWER_IS_BETTER = frozenset({"loss", "mlm_loss", "rop_loss", "perplexity", "rmse
 class LoopConfig(Section):
     """What every run of the training loop decides."""
 
-    epochs: PositiveInt = 10
-    steps: PositiveInt | None = None
+    epochs: Count = 10
+    steps: Count | None = None
     """Optimiser steps of the run in place of `epochs`."""
     lr: PositiveFloat | None = None
     """Peak learning rate."""
@@ -42,16 +42,16 @@ class LoopConfig(Section):
     precision: Precision = "fp32"
     """`auto` is bf16 where the device has units for it, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
-    evaluate_steps: PositiveInt | None = None
+    evaluate_steps: Count | None = None
     """Steps between evaluations on dev, besides the end of every epoch."""
     metric: str = "loss"
     """What decides the best weights, on dev."""
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     """Evaluations without a better one before training stops."""
-    checkpoint_steps: PositiveInt | None = None
+    checkpoint_steps: Count | None = None
     checkpoint_minutes: PositiveFloat = 10.0
     """Checkpoints are written after so many steps or minutes, whichever comes first, and at evaluations."""
-    keep: PositiveInt = 1
+    keep: Count = 1
     """The latest checkpoints that stay on disk; the best weights always do."""
 
     @model_validator(mode="after")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from twil.errors import ConfigError
 from twil.task import Task
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""How many of something there are: rows, steps, pieces."""
+Size = Annotated[int, Field(gt=0, le=1 << 17)]
+"""How wide something is."""
+Depth = Annotated[int, Field(gt=0, le=1024)]
+"""How many of what lies one behind or beside the other, such as layers."""
 Pooling = Literal["cls", "avg", "max", "concat"]
 
 
@@ -24,14 +30,14 @@ class MemoryConfig(Section):
 
     layers: tuple[int, ...]
     """Layers that have one, counted from 0."""
-    n_heads: PositiveInt = 4
-    n_keys: PositiveInt = 256
+    n_heads: Depth = 4
+    n_keys: Size = 256
     """Sub-keys per half; the memory has n_keys² slots."""
-    key_size: PositiveInt = 512
+    key_size: Size = 512
     """Size of a query; each half has half of it."""
-    knn: PositiveInt = 32
+    knn: Size = 32
     """Slots read per head."""
-    value_size: PositiveInt | None = None
+    value_size: Size | None = None
     """Size of a slot's value; smaller than the hidden size, it is projected up (a factorised table)."""
     query_norm: bool = False
     """Normalise queries over the batch, with running statistics for prediction."""
@@ -50,19 +56,19 @@ class MemoryConfig(Section):
 class EncoderConfig(Section):
     """The encoder: everything that decides the shape or the values of its hidden states."""
 
-    vocab_size: PositiveInt
-    hidden_size: PositiveInt = 768
-    n_layers: PositiveInt = 6
-    n_heads: PositiveInt = 6
-    head_size: PositiveInt = 64
+    vocab_size: Annotated[int, Field(gt=0, le=10**7)]
+    hidden_size: Size = 768
+    n_layers: Depth = 6
+    n_heads: Depth = 6
+    head_size: Size = 64
     """Independent of hidden_size / n_heads."""
-    intermediate_size: PositiveInt | None = None
+    intermediate_size: Size | None = None
     """Width of the feed-forward; 4 × hidden_size when left out."""
-    embedding_size: PositiveInt | None = None
+    embedding_size: Size | None = None
     """Set: embeddings of this size, projected to hidden_size through a tanh-GELU (factorised)."""
     share_layers: bool = False
     """All layers use the same weights."""
-    max_positions: PositiveInt = 260
+    max_positions: Annotated[int, Field(gt=0, le=1 << 20)] = 260
     input_dropout: Probability = 0.0
     """Drops whole channels of the embeddings."""
     output_dropout: Probability = 0.0
@@ -86,8 +92,8 @@ class EncoderConfig(Section):
 class RopConfig(Section):
     """The head for Reply Order Prediction."""
 
-    n_hidden: Annotated[int, Field(ge=0)] = 0
-    hidden_size: PositiveInt = 512
+    n_hidden: Annotated[int, Field(ge=0, le=1024)] = 0
+    hidden_size: Size = 512
 
 
 class ClassifierConfig(Section):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from twil.config.loop import LoopConfig, OptimiserConfig, Precision
-from twil.config.model import ModelConfig, RopConfig, Section, explain
+from twil.config.model import Count, ModelConfig, RopConfig, Section, explain
 from twil.config.settings import merge, overridden, put_together, read_toml
 from twil.config.training import OriginConfig
 from twil.errors import ConfigError
@@ -25,7 +25,7 @@ class PretrainDataConfig(Section):
 
     corpus: Path
     """A folder that `twil corpus` wrote."""
-    dev_rows: PositiveInt = 10_000
+    dev_rows: Count = 10_000
     """Rows of its held-out part that an evaluation takes, the same ones each time."""
 
 
@@ -69,7 +69,7 @@ class MaskingConfig(Section):
     """Which pieces are masked, drawn anew each time a row is seen."""
 
     kind: Literal["span", "token"] = "span"
-    max_span: PositiveInt = 3
+    max_span: Count = 3
     """The longest span; a span of n pieces is drawn with probability ∝ 1/n."""
     budget: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of a row's maskable pieces, rounded up."""
@@ -99,10 +99,10 @@ class ObjectiveConfig(Section):
 class PretrainLoopConfig(LoopConfig):
     """The training loop of a pretraining run."""
 
-    epochs: PositiveInt = 1
-    batch_rows: PositiveInt = 256
+    epochs: Count = 1
+    batch_rows: Count = 256
     """Rows of an optimiser step over all processes: pairs in one order, or single texts."""
-    batch_tokens: PositiveInt = 4096
+    batch_tokens: Count = 4096
     """Pieces of a micro-batch on one device; a step is accumulated over as many as it takes."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 1e-3, for `noam` that of the paper, (hidden size · warm-up)^-½."""
@@ -113,7 +113,7 @@ class PretrainLoopConfig(LoopConfig):
     """Rows one behind the other, without pads; otherwise padded to the longest of a micro-batch."""
     compile: bool = False
     """Compile the model with torch.compile."""
-    log_steps: PositiveInt = 10
+    log_steps: Count = 10
     """Steps between lines of the log."""
 
 

@@ -6,9 +6,9 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
 from twil.config.model import Section, explain
 from twil.config.settings import flatten, put_together, read_toml, set_value
@@ -17,6 +17,7 @@ from twil.config.training import FinetuneConfig, parse_finetune_config
 from twil.errors import ConfigError
 
 Sampler = Literal["grid", "random", "tpe"]
+MOST_TRIALS = 100_000
 
 
 class SearchConfig(Section):
@@ -24,9 +25,9 @@ class SearchConfig(Section):
 
     space: dict[str, Any] = Field(default_factory=dict)
     """Values or ranges by the name of a setting."""
-    runs: PositiveInt = 1
+    runs: Annotated[int, Field(gt=0, le=1000)] = 1
     """Seeds of each trial."""
-    trials: PositiveInt | None = None
+    trials: Annotated[int, Field(gt=0, le=MOST_TRIALS)] | None = None
     """How many points are tried; all combinations when left out."""
     sampler: Sampler | None = None
     """How points are chosen; when left out every combination where that can be, else `tpe`."""
@@ -154,6 +155,11 @@ def _split_setting(text: str) -> tuple[str, str]:
 
 def _choose(space: Space, config: SearchConfig) -> tuple[Sampler, int, str]:
     size, trials = space.size, config.trials
+    if size is not None and size > MOST_TRIALS and trials is None:
+        raise ConfigError(
+            f"there are {size:,} combinations: say how many of them are to be tried, such as --trials 20, "
+            "or give fewer values"
+        )
     if config.sampler == "grid" and size is None:
         ranges = ", ".join(each.name for each in space.dimensions if isinstance(each, Range))
         raise ConfigError(

@@ -76,7 +76,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers of thousands of digits are none to Python
         raise ConfigError(f"{path} is no TOML file: {error}") from error
 
 
@@ -119,5 +123,5 @@ def parse_value(text: str) -> Any:
     """Read a value as TOML (``3e-5``, ``true``, ``["a", "b"]``), or as it stands where it is none."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text.strip()

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.losses import ClassWeights, LossConfig
 from twil.config.model import (
     ClassifierConfig,
+    Count,
     EncoderConfig,
     Pooling,
     Probability,
@@ -46,7 +47,7 @@ class DataConfig(Section):
     dev: Path | float | None = None
     """What decides the best epoch: a file, or a share of the rows of `train`, the same of each label; without
     it, the last one is kept."""
-    dev_seed: Annotated[int, Field(ge=0)] = 0
+    dev_seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of the draw of that share."""
     test: Path | None = None
     text: str | None = None
@@ -65,9 +66,9 @@ class DataConfig(Section):
     """What is asked of a row: one label, any number of labels, a number, or a stance."""
     labels: tuple[str, ...] | None = None
     """Label names in the order of the outputs; found in `train` and sorted when left out."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """The most rows of each file; all when left out."""
-    shuffle_seed: Annotated[int, Field(ge=0)] | None = None
+    shuffle_seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     """Shuffle each file's rows with it before `limit` counts; in their order when left out."""
     scored: tuple[str, ...] | None = None
     """Of a stance: the labels whose mean F1 counts; `STANCES` when left out."""
@@ -186,7 +187,7 @@ class StartConfig(OriginConfig):
     """Train the folder's own classifier further, whose labels must be those of the data."""
     map_labels: dict[str, str] = Field(default_factory=dict)
     """What a kept classifier's labels are called in the data."""
-    max_length: Annotated[int, Field(ge=3)] | None = None
+    max_length: Annotated[int, Field(ge=3, le=1 << 20)] | None = None
     """The longest row in pieces; the tokenizer's own limit when left out."""
 
     @property
@@ -230,11 +231,11 @@ class StartConfig(OriginConfig):
 class TrainConfig(LoopConfig):
     """The training loop of a fine-tuning run."""
 
-    epochs: Annotated[int, Field(ge=0)] = 10
+    epochs: Annotated[int, Field(ge=0, le=10**9)] = 10
     """At most so many; none takes a kept classifier as it is."""
-    batch_tokens: PositiveInt = 1024
+    batch_tokens: Count = 1024
     """Pieces of a micro-batch, pads included."""
-    accumulation: PositiveInt = 1
+    accumulation: Count = 1
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 5e-4 for a fresh encoder, and for a trained one 5e-5 at a hidden size
@@ -254,9 +255,9 @@ class TrainConfig(LoopConfig):
     out 10 for a new one on a trained encoder, else 1."""
     metric: str = "auto"
     """What decides the best epoch, on dev; `auto` is macro-F1, the stances' F1, or Pearson's correlation."""
-    patience: PositiveInt | None = 3
+    patience: Count | None = 3
     """Evaluations without a better one before training stops; there is one an epoch, or more."""
-    log_steps: PositiveInt = 10
+    log_steps: Count = 10
     """Steps between lines of the log."""
 
 

@@ -109,7 +109,7 @@ class BlockPredictor:
         bound_threads(job.threads)
         with tempfile.TemporaryDirectory(prefix="twil-") as folder:
             for name, content in bundle.items():
-                content.tofile(Path(folder) / name)
+                (Path(folder) / name).write_bytes(content.data)
             try:
                 self._predictor = Predictor(
                     folder,

@@ -116,7 +116,7 @@ class Engine:
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
         self._check_preparation()
-        self.threads = available_cpus() if threads is None else threads
+        self.threads = available_cpus() if threads is None else min(threads, available_cpus())
         streams = max(1, self.threads) if side_by_side else 1
         self.session = Session(bundle, provider=provider, threads=self.threads // streams, streams=streams)
         self.workers = self.session.streams

@@ -65,7 +65,7 @@ class Session:
             raise ProviderError(f"a session cannot have {threads} threads: ask for at least one")
         _check_files(bundle)
         self.bundle = bundle
-        self.threads = threads or available_cpus()
+        self.threads = min(threads or available_cpus(), available_cpus())
         self._runtime = import_runtime()
         self.version: str = self._runtime.__version__
         session, self.provider, self.reason = self._open(provider, streams)

@@ -179,6 +179,23 @@ def test_patience_and_the_best_epoch_survive_a_resume(
     assert rest[-1].best_epoch == 1
 
 
+def test_a_stopped_run_may_be_made_longer_and_a_finished_one_is_trained_further_elsewhere(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    # Of one learning rate throughout, so that a longer run begins as a shorter one does.
+    steady = {"schedule": "constant", "warmup": 0.0, "patience": None}
+    whole = list(finetune(config(epochs=3, **steady), tmp_path / "whole"))
+    list(finetune(config(epochs=2, **steady), tmp_path / "part", should_stop=lambda: True))
+    with pytest.raises(ConfigError, match=r"train\.epochs"):
+        list(finetune(config(epochs=1, **steady), tmp_path / "part", resume=True))
+    rest = list(finetune(config(epochs=3, **steady), tmp_path / "part", resume=True))
+    assert [event for event in whole if isinstance(event, Evaluated)][-1].epoch == 3
+    assert [event for event in rest if isinstance(event, Evaluated)][-1].epoch == 3
+    assert same(tmp_path / "whole", tmp_path / "part")
+    with pytest.raises(ConfigError, match=r"is finished.*--model .*part.*--init .*part.*--force"):
+        list(finetune(config(epochs=9, **steady), tmp_path / "part", resume=True))
+
+
 def test_a_run_with_other_settings_is_not_continued(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:

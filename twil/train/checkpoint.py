@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from twil.config.loop import LOG
-from twil.errors import ModelError, TwilError, first_line
+from twil.errors import ConfigError, ModelError, TwilError, first_line
 from twil.interruption import check_state, check_vacant_state
 from twil.model.folder import FILES
+from twil.model.folder import WEIGHTS as MODEL
 from twil.storage import atomic_folder, reserved_folder
 
 WEIGHTS, BEST, MEAN, STATE = "weights.safetensors", "best.safetensors", "mean.safetensors", "state.pt"
@@ -145,9 +146,15 @@ class CheckpointFolder:
             overwrite: A model folder may be replaced, and an interrupted run given up.
 
         Raises:
-            ConfigError: An interrupted run lies there.
+            ConfigError: An interrupted run lies there, or one that is finished is to be continued.
             TwilError: The output is taken, another run writes it, or something else lies there.
         """
+        if resume and not overwrite and not self._numbers() and (output / MODEL).exists():
+            raise ConfigError(
+                f"the run of {output} is finished, and nothing is left to continue: train on from it into "
+                f"another folder (twil finetune --model {output}, twil pretrain --init {output}), or start "
+                "anew with --force"
+            )
         with reserved_folder(output, overwrite=overwrite, own=FILES):
             self.check_vacant(resume=resume, overwrite=overwrite)
             yield

@@ -35,6 +35,7 @@ Counts: TypeAlias = dict[str, float]
 
 TRIED_ROWS = 32
 """Of the training set, which tell whether a model that no other set was asked of gives numbers at all."""
+_LENGTH = ("train.epochs", "train.steps")
 _YOUNG = 10
 """A mean over few steps is one of the last tenth of them, so that what was drawn at first is left behind."""
 
@@ -553,4 +554,11 @@ def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_same(then: object, now: Mapping[str, Any], folder: CheckpointFolder) -> None:
     if not isinstance(then, dict):
         raise folder.damaged("it does not say which run it is of")
-    check_same_settings(folder.root, then, now)
+    # A run may be made longer than it was to be: its schedule is then that of the longer one, from here on.
+    longer = {name for name in _LENGTH if _is_larger(now.get(name), then.get(name))}
+    old, new = ({key: value for key, value in each.items() if key not in longer} for each in (then, now))
+    check_same_settings(folder.root, old, new)
+
+
+def _is_larger(now: object, then: object) -> bool:
+    return str(now).isdecimal() and str(then).isdecimal() and int(str(now)) > int(str(then))

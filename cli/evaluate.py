@@ -49,6 +49,10 @@ def command(
         list[str] | None,
         typer.Option(help="What the model's labels are called in the file: LABEL_1=positive,…"),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="class, multi-label or regression, where a model of the library does not say."),
+    ] = None,
     masking: Annotated[
         str | None, typer.Option(help="With --mlm: span or token. [dim]\\[span][/dim]")
     ] = None,
@@ -71,6 +75,7 @@ def command(
             {
                 "--shuffle-seed": shuffle_seed,
                 "--map-labels": map_labels,
+                "--task": task,
                 "--text": text,
                 "--text-pair": text_pair,
                 "--label": label,
@@ -122,6 +127,7 @@ def command(
                 columns=columns_of(text, text_pair, label, label_separator, reading),
                 sample=Sample(limit, shuffle_seed),
                 map_labels=read_names(map_labels),
+                kind=task,  # type: ignore[arg-type]  # checked there
                 batch_tokens=batch_tokens,
                 device=device,
             )

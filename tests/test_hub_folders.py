@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import write_bundle
+from conftest import write_rows
 from hub_models import (
     FAMILIES,
     HIDDEN,
@@ -432,6 +433,20 @@ class TestNamed:
         folder = make_hub_folder(tmp_path / "model", "bert", "classifier", id2label=labels, problem_type=None)
         with pytest.warns(ModelWarning, match=rf"taken to give {taken}.*multi_label_classification"):
             load(folder)
+
+    def test_a_task_that_is_left_open_is_told_when_it_is_scored(self, tmp_path: Path) -> None:
+        folder = make_hub_folder(tmp_path / "open", "bert", "classifier", problem_type=None)
+        task = describe(folder).task
+        assert task is not None
+        rows = [("hola", "|".join(task.labels)), ("adiós", task.labels[0]), ("nada", "")]
+        file = write_rows(tmp_path / "rows.tsv", rows)
+        done = twil_command("evaluate", folder, file, "--task", "multi-label", "--json")
+        assert (done.exit_code, done.stderr.count("note:")) == (0, 0), done.stderr
+        assert "jaccard" in json.loads(done.stdout)["report"]["metrics"]
+        said = make_hub_folder(tmp_path / "said", "bert", "classifier")
+        refused = twil_command("evaluate", said, file, "--task", "multi-label")
+        assert refused.exit_code == 1
+        assert "says itself that its task is class, not multi-label: leave --task out" in refused.stderr
 
     def test_notes_are_lines_on_stderr_each_once(self, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", "bert", "classifier", problem_type=None)

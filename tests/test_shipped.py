@@ -18,7 +18,7 @@ from twil.shipped import ENCODER, FOLDER, shipped_names
 
 __all__ = ["run"]  # the fixture
 
-BUNDLES = ("sentiment",)
+BUNDLES = ("emotion", "sentiment")
 SENTIMENTS = {
     "positive": (
         "¡Feliz cumpleaños, hermana! Te quiero muchísimo ❤️",
@@ -36,6 +36,15 @@ SENTIMENTS = {
         "mañana a las 10 hay reunión en el centro cultural",
         "¿a qué hora abre la biblioteca los sábados?",
     ),
+}
+EMOTIONS = {
+    "anger": ("estoy furioso, me han vuelto a mentir en la cara, qué rabia", "me tienen harta con tanta mentira"),
+    "disgust": ("qué asco, había una cucaracha en la ensalada",),
+    "fear": ("qué miedo me da volver sola a casa por esa calle de noche", "estoy aterrada con la operación"),
+    "joy": ("estoy tan feliz, por fin me han dado el trabajo 😄", "qué alegría verte, me has hecho el día"),
+    "sadness": ("echo mucho de menos a mi abuela, no paro de llorar 😢", "me siento muy sola estos días"),
+    "surprise": ("¡no me lo puedo creer, vaya sorpresa!",),
+    "": ("la reunión es el martes a las diez en la sala grande", "el tren de Sevilla sale del andén tres"),
 }
 
 
@@ -63,18 +72,19 @@ def test_each_has_a_card_and_tells_no_path_of_the_machine_that_made_it(name: str
         assert told in card
     if name in BUNDLES:
         assert re.search(r"mean of those of 3 runs .* 0\.\d{3} ± 0\.\d{3} in fp32", card)
-        assert re.search(r"\| all \| 870 \| 0\.\d{3} \| 0\.\d{3} – 0\.\d{3} \|", card)
+        assert re.search(r"\| all \| [\d,]+ \| 0\.\d{3} \| 0\.\d{3} – 0\.\d{3} \|", card)
     for path in files(name):
         if path.suffix in (".json", ".md") and path.name != "tokenizer.json":
             told = path.read_text(encoding="utf-8")
             assert not re.search(r'"/(?!model/)\w|\s/(?:home|root|tmp|work|mnt)/', told), path
 
 
-def test_plain_tweets_are_labelled_as_people_do() -> None:
-    with Predictor("sentiment") as predictor:
-        for label, texts in SENTIMENTS.items():
-            for text, found in zip(texts, predictor(list(texts)), strict=True):
-                assert found.label == label, text
+@pytest.mark.parametrize(("name", "texts"), [("sentiment", SENTIMENTS), ("emotion", EMOTIONS)])
+def test_plain_tweets_are_labelled_as_people_do(name: str, texts: dict[str, tuple[str, ...]]) -> None:
+    with Predictor(name) as predictor:
+        for label, examples in texts.items():
+            for text, found in zip(examples, predictor(list(examples)), strict=True):
+                assert label in found.label.split("|"), (text, found.label)
 
 
 def test_a_file_is_labelled_with_nothing_else_given(run: Run, tmp_path: Path) -> None:

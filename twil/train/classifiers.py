@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import ModelError
+from twil.errors import ConfigError, ModelError, ModelWarning
 from twil.predict.architecture import Architecture
 from twil.predict.bundle import is_bundle, open_bundle
 from twil.predict.external import external_files
 from twil.predict.predictor import Predictor, classifier_task
-from twil.task import NO_NAMES, Task
+from twil.task import NO_NAMES, Task, TaskKind
 
 WARM_UP_ROWS = 32
 """The first rows are answered once before the time of all is taken."""
@@ -154,6 +155,7 @@ def open_classifier(
     path: str | Path,
     *,
     map_labels: Mapping[str, str] = NO_NAMES,
+    kind: TaskKind | None = None,
     batch_tokens: int = 1024,
     device: str = "auto",
 ) -> Iterator[Classifier]:
@@ -162,18 +164,37 @@ def open_classifier(
     Args:
         path: A model folder or a bundle.
         map_labels: Other names for some of its labels.
+        kind: What it is asked, where its folder leaves that open.
         batch_tokens: Pieces per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: `map_labels` names a label that it does not have.
+        ConfigError: `map_labels` names a label that it does not have, or it says itself that it is asked
+            something else than `kind`.
         ModelError: There is none.
         ProviderError: A bundle cannot run where it should.
         MissingExtraError: What computes is not installed.
     """
-    classifier = (_Bundle if is_bundle(path) else _Folder)(Path(path), batch_tokens, device)
+    with warnings.catch_warnings():
+        if kind is not None:
+            from twil.model.hub.description import ASSUMED
+
+            warnings.filterwarnings("ignore", f".* {ASSUMED}", ModelWarning)
+        classifier = (_Bundle if is_bundle(path) else _Folder)(Path(path), batch_tokens, device)
     try:
+        if kind not in (None, classifier.task.kind):
+            classifier.task = _other_kind(path, classifier.task, kind)
         classifier.task = classifier.task.renamed(map_labels)
         yield classifier
     finally:
         classifier.close()
+
+
+def _other_kind(path: str | Path, task: Task, kind: TaskKind) -> Task:
+    """Give another kind of task, where a folder leaves it open."""
+    from twil.model.folder import describe
+
+    hub = None if is_bundle(path) else describe(path).hub
+    if hub is None or not hub.assumption:
+        raise ConfigError(f"{path} says itself that its task is {task.kind}, not {kind}: leave --task out")
+    return Task(kind, task.labels, pair=task.pair)

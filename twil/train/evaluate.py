@@ -9,7 +9,7 @@ from typing import Any
 
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
 from twil.scoring.metrics import Report, score_logits
-from twil.task import NO_NAMES
+from twil.task import NO_NAMES, TaskKind
 from twil.train.classifiers import open_classifier
 
 
@@ -41,6 +41,7 @@ def evaluate(
     columns: LabelledColumns = COLUMNS,
     sample: Sample = WHOLE,
     map_labels: Mapping[str, str] = NO_NAMES,
+    kind: TaskKind | None = None,
     order: Sequence[str] | None = None,
     batch_tokens: int = 1024,
     device: str = "auto",
@@ -53,16 +54,20 @@ def evaluate(
         columns: Where they and their answers stand.
         sample: Which rows are taken.
         map_labels: What the model's labels are called in the file.
+        kind: What it is asked, where its folder leaves that open.
         order: Its labels as zeros and ones stand for them in the file; as in the model when left out.
         batch_tokens: Pieces per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: `map_labels` names a label that the model does not have.
+        ConfigError: `map_labels` names a label that the model does not have, or the model says itself that it
+            is asked something else than `kind`.
         DataError: The file cannot be used, or has a label that the model does not know.
         ModelError: There is no classifier at `path`, or its logits are not finite.
     """
-    with open_classifier(path, map_labels=map_labels, batch_tokens=batch_tokens, device=device) as classifier:
+    with open_classifier(
+        path, map_labels=map_labels, kind=kind, batch_tokens=batch_tokens, device=device
+    ) as classifier:
         task, runtime = classifier.task, classifier.runtime
         labelled = read_labelled(file, columns, task.kind, sample)
         targets = labelled.targets(task, order=order)

@@ -20,6 +20,8 @@ OWN = "twil"
 """Where twil writes in that file what the library has no place for."""
 
 CLASSIFIER = "ForSequenceClassification"
+ASSUMED = "does not say its problem_type"
+"""What a warning says of a folder whose task is assumed."""
 _HEADED = re.compile("For[A-Z]")  # a RoFormerModel has no head
 _MLM = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 _GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -122,8 +124,8 @@ class HubDescription:
         kinds = {kind: name for name, kind in _KINDS.items()}
         taken = {"class": "one label of several", "regression": "a number"}[self._kind]
         return (
-            f"{self.path} does not say its problem_type, and the model is taken to give {taken}: if it gives "
-            f'any number of labels, add "problem_type": "{kinds["multi-label"]}"'
+            f"{self.path} {ASSUMED}, and the model is taken to give {taken}: if it gives any number of labels"
+            f', add "problem_type": "{kinds["multi-label"]}" (to score it, --task multi-label)'
         )
 
     @property

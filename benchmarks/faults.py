@@ -166,10 +166,8 @@ def stopped(
     if code not in (0, STOPPED[sent], -sent, STOPPED[signal.SIGINT]) or "Traceback" in said:
         return f"ended with {code}: {said[-300:]}"
     there = {entry.name for entry in folder.iterdir()} - {entry.name for entry in whole.iterdir()}
-    if sent != signal.SIGKILL and (left := {name for name in there if name.startswith(".")}):
-        kept = {name for name in left if (folder / name).is_dir()}  # the state of an interrupted run
-        if left != kept:
-            return f"left {sorted(left - kept)}"
+    if sent != signal.SIGKILL and (left := sorted(name for name in there if name.startswith("."))):
+        return f"left {left}"
     if code == 0 and content(folder / output) != expected:
         return "made something else"
     if (folder / output).exists() and content(folder / output) != expected:

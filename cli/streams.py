@@ -23,7 +23,9 @@ def open_streams() -> None:
     ):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
-    raw = _Unfailing(sys.stderr.fileno(), "wb", closefd=False)
+    if os.name == "nt":  # a console there takes no bytes
+        return
+    raw = Unfailing(sys.stderr.fileno(), "wb", closefd=False)
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=sys.stderr.encoding,
@@ -41,12 +43,13 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Unfailing(io.FileIO):
+class Unfailing(io.FileIO):
     """A file that drops what cannot be written."""
 
     def write(self, data: Any) -> int:
         """Write some bytes, or drop them."""
         try:
-            return super().write(data) or 0
+            written = super().write(data)
         except OSError:
-            return len(data)
+            written = None
+        return len(data) if written is None else written

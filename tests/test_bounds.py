@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from test_cli import Run, fails, run
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from twil.cli.faults import explained
+from twil.cli.streams import Unfailing
 from twil.config.pretraining import pretrain_config
 from twil.config.reading import Reading
 from twil.config.search import search_plan
@@ -79,6 +82,34 @@ def test_a_row_that_is_too_long_is_a_bad_one_and_its_neighbours_are_read(
     assert [text for run_ in table for text in run_.columns["TEXT"]] == texts
     with pytest.raises(DataError, match=rf"{name}, line {first + 2}: longer than 1 MiB"):
         list(TableReader(path, ["TEXT"], reading=ONE))
+
+
+def test_each_bad_row_of_a_csv_is_told_its_own_fault(tmp_path: Path) -> None:
+    long = b"x" * (2 * MIB)
+    for name, rows in (
+        ("a.csv", [b"1,\xff", b"2," + long, b"3,ya", b"4,\xff"]),
+        ("b.csv", [b'1,"' + long + b'"', b"2,\xff", b"3,ya", b"4," + long]),
+    ):
+        (tmp_path / name).write_bytes(b"ID,TEXT\n" + b"\n".join(rows) + b"\n")
+        table = TableReader(tmp_path / name, ["TEXT"], reading=ONE, on_error="skip")
+        assert [text for run_ in table for text in run_.columns["TEXT"]] == ["ya"]
+        said = [error.partition(": ")[2] for error in table.first_errors]
+        wrong = [TOO_LONG if long in row else "not UTF-8" for row in rows if row != b"3,ya"]
+        assert said == wrong
+    # The second of an even number of quotes may open a cell.
+    (tmp_path / "c.csv").write_bytes(b'ID,TEXT\n1,5" x,"' + long + b'\n2,hola\n3,x"\n4,y\n')
+    with pytest.raises(DataError, match="line 2: longer than 1 MiB"):
+        list(TableReader(tmp_path / "c.csv", ["TEXT"], reading=ONE, on_error="skip"))
+
+
+def test_the_first_row_of_an_array_may_be_large(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps([{"TEXT": "x" * (2 * MIB)}, {"TEXT": "ya"}]))
+    assert [len(text) for run_ in TableReader(tmp_path / "t.json") for text in run_.columns["TEXT"]] == [
+        2 * MIB,
+        2,
+    ]
+    with pytest.raises(DataError, match="--max-row-mb"):
+        TableReader(tmp_path / "t.json", reading=ONE)
 
 
 def test_where_a_row_that_is_too_long_cannot_be_passed_the_table_is_refused(tmp_path: Path) -> None:
@@ -315,6 +346,14 @@ def test_results_that_cannot_be_written_end_in_one_line(
     assert told.startswith("twil: error: ")
     assert said in told
     assert told.count("\n") == 1
+
+
+def test_what_a_full_pipe_does_not_take_is_dropped() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with io.TextIOWrapper(io.BufferedWriter(Unfailing(writing, "wb")), write_through=True) as stream:
+        stream.write("x" * (1 << 22))
+    os.close(reading)
 
 
 # --- what fails beneath --------------------------------------------------------------------------------

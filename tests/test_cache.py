@@ -210,7 +210,7 @@ def test_what_a_killed_process_left_is_cleared_and_other_things_are_not(
     exporter: Path, model: Path, run: Run
 ) -> None:
     entry = bundle_of(model, "classifier").parent
-    half, foreign = entry.with_name(f".{entry.name}-abcd1234"), entry.with_name("fotos")
+    half, foreign = entry.with_name(f".{entry.name}-17-abcd1234"), entry.with_name("fotos")
     (half / "x").mkdir(parents=True)
     foreign.mkdir()
     (entry / "made.json").unlink()

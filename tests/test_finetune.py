@@ -192,6 +192,15 @@ def test_a_stopped_run_may_be_made_longer_and_a_finished_one_is_trained_further_
     assert [event for event in whole if isinstance(event, Evaluated)][-1].epoch == 3
     assert [event for event in rest if isinstance(event, Evaluated)][-1].epoch == 3
     assert same(tmp_path / "whole", tmp_path / "part")
+    # Also one that was killed when its last step was done.
+    run_until(
+        config(epochs=2, **steady),
+        tmp_path / "killed",
+        lambda event: isinstance(event, Evaluated) and event.last,
+        kill=True,
+    )
+    list(finetune(config(epochs=3, **steady), tmp_path / "killed", resume=True))
+    assert same(tmp_path / "whole", tmp_path / "killed")
     with pytest.raises(ConfigError, match=r"is finished.*--model .*part.*--init .*part.*--force"):
         list(finetune(config(epochs=9, **steady), tmp_path / "part", resume=True))
 

@@ -215,7 +215,8 @@ def test_an_array_is_read_row_by_row_wherever_it_is_cut(
         ('[{"TEXT": "hola"}] {"TEXT": "ya"}', "there is more behind the end of the array"),
         ("[]", "no object in the array"),
         ('[{"TEXT": "hola"}, 3]', "row 2: not a JSON object|line 2: not a JSON object"),
-        ("[" * 100_000, "no object in the array"),
+        ("[" * 100_000, "nested too deeply, in row 1"),
+        ('[{"TEXT": "hola"}, {"TEXT": }, ' + '{"TEXT": "ya"}, ' * 100_000, "Expecting value, in row 2"),
     ],
 )
 def test_a_damaged_array_is_one_line(tmp_path: Path, content: str, said: str) -> None:

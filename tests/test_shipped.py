@@ -38,7 +38,10 @@ SENTIMENTS = {
     ),
 }
 EMOTIONS = {
-    "anger": ("estoy furioso, me han vuelto a mentir en la cara, qué rabia", "me tienen harta con tanta mentira"),
+    "anger": (
+        "estoy furioso, me han vuelto a mentir en la cara, qué rabia",
+        "me tienen harta con tanta mentira",
+    ),
     "disgust": ("qué asco, había una cucaracha en la ensalada",),
     "fear": ("qué miedo me da volver sola a casa por esa calle de noche", "estoy aterrada con la operación"),
     "joy": ("estoy tan feliz, por fin me han dado el trabajo 😄", "qué alegría verte, me has hecho el día"),

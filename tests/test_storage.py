@@ -459,6 +459,36 @@ def test_what_a_run_is_at_work_on_is_not_removed(tmp_path: Path) -> None:
     assert (out / "f").exists()
 
 
+def test_outputs_of_one_name_that_lead_elsewhere_leave_each_other_alone(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    outputs = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        outputs.append(tmp_path / name / "out.tsv")
+        outputs[-1].symlink_to(data / f"{name}.tsv")
+    with sole_writer(outputs[0]), atomic_file(outputs[0]) as first:
+        assert first.suffix == ".tsv"
+        first.write_text("uno", encoding="utf-8")
+        with sole_writer(outputs[1]), atomic_file(outputs[1]) as second:
+            second.write_text("dos", encoding="utf-8")
+    assert [output.read_text(encoding="utf-8") for output in outputs] == ["uno", "dos"]
+    assert sorted(path.name for path in data.iterdir()) == ["a.tsv", "b.tsv"]
+
+
+def test_where_there_are_no_locks_nothing_of_others_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".out-17-0123abcd").mkdir()
+    with sole_writer(tmp_path / "out") as held:
+        assert not held
+    assert (tmp_path / ".out-17-0123abcd").is_dir()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link", "link to nothing", "folder"])
 def test_what_is_no_file_in_the_place_of_a_lock_is_neither_followed_nor_waited_for(
     tmp_path: Path, kind: str

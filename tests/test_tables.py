@@ -238,6 +238,37 @@ def test_a_csv_row_that_would_lose_its_quotes_is_bad(tmp_path: Path) -> None:
     assert [error.partition(":")[0] for error in reader.first_errors] == ["line 2", "line 4", "line 5"]
 
 
+def test_parquet_columns_of_few_texts_are_read_as_any_other(tmp_path: Path) -> None:
+    texts = [f"texto {number % 128} ñ😀" if number % 7 else None for number in range(1_000)]
+    expected = [text or "" for text in texts]
+    repeated = [text if text else None for text in expected]
+    categories = pa.array(repeated).dictionary_encode()
+    table = pa.table(
+        {
+            "plain": repeated,
+            "large": pa.array(repeated, pa.large_string()),
+            "category": categories.cast(pa.dictionary(pa.int16(), pa.string())),
+            "full": pa.array([f"c{number % 128}" for number in range(1_000)])
+            .dictionary_encode()
+            .cast(pa.dictionary(pa.int8(), pa.string())),
+            "bytes": pa.array([None if text is None else text.encode() for text in repeated]),
+            "own": [f"{number}" for number in range(1_000)],
+            "nothing": pa.nulls(1_000, pa.string()),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=300)
+    reader = TableReader(tmp_path / "t.parquet", chunk_rows=64)
+    found: dict[str, list[str]] = {name: [] for name in table.column_names}
+    for rows in reader:
+        for name, cells in rows.columns.items():
+            found[name] += cells
+    for name in ("plain", "large", "category", "bytes"):
+        assert found[name] == expected, name
+    assert found["full"] == [f"c{number % 128}" for number in range(1_000)]
+    assert found["own"] == [str(number) for number in range(1_000)]
+    assert found["nothing"] == [""] * 1_000
+
+
 def test_a_cell_beyond_what_csv_may_hold_is_a_bad_row(tmp_path: Path) -> None:
     long, longest = "x" * 200_000, "x" * (17 << 20)
     assert read(save(tmp_path, "t.csv", f'A,B\n"{long}",1\n{long},2\n'), ["B"]) == {"B": ["1", "2"]}

@@ -47,8 +47,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     check_parent(path)
     _check_no_device(path)
     end = _follow(path)
-    # The name keeps its ending, from which writers choose format and compression.
-    temporary = end.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{path.name}")
+    temporary = end.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.{_written_as(path, end)}")
     try:
         yield temporary
         _sync(temporary)
@@ -69,19 +68,19 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(path: str | Path) -> None:
     """Remove the temporary files and folders that killed writes of `path` left beside it.
 
-    To be called by the only run that writes it, see `sole_writer`: they are those of no other.
+    To be called where this run holds the lock of it, see `sole_writer`: they are those of no other.
     """
-    if os.name == "nt":  # there may be another
-        return
-    name = re.escape(Path(path).name)
-    form = re.compile(rf"\.\d+-[0-9a-f]{{8}}\.{name}|\.{name}-\d+-[0-9a-f]{{8}}")
-    for entry in _follow(Path(path)).parent.iterdir():
-        if not form.fullmatch(entry.name):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            _remove_folder(entry)
-        else:
-            _remove(entry)
+    end = _follow(Path(path))
+    name, written = re.escape(end.name), re.escape(_written_as(Path(path), end))
+    form = re.compile(rf"\.\d+-[0-9a-f]{{8}}\.{written}|\.{name}-\d+-[0-9a-f]{{8}}")
+    with suppress(OSError):  # the folder may not be listed
+        for entry in end.parent.iterdir():
+            if not form.fullmatch(entry.name):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                _remove_folder(entry)
+            else:
+                _remove(entry)
 
 
 @contextmanager
@@ -104,7 +103,7 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
     if path.absolute() not in _reserved:  # it was vacant then, and what was made since must not be lost
         check_vacant(path, overwrite=overwrite, own=own)
     end = _end(path)  # a folder cannot be renamed onto a link
-    temporary = end.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    temporary = end.with_name(f".{end.name}-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         temporary.mkdir()
     except OSError as error:
@@ -149,7 +148,6 @@ def reserved_folder(
     """
     with sole_writer(path):
         check_vacant(path, overwrite=overwrite, own=own)
-        remove_leftovers(path)
         with _noted(path, overwrite=overwrite):
             yield
 
@@ -175,18 +173,18 @@ def reserved_files(*paths: str | Path, overwrite: bool = False) -> Iterator[None
             ends.add(end)
             stack.enter_context(sole_writer(path))
             check_vacant_file(path, overwrite=overwrite)
-            remove_leftovers(path)
             stack.enter_context(_noted(path, overwrite=overwrite))
         yield
 
 
 @contextmanager
-def sole_writer(output: str | Path) -> Iterator[None]:
-    """Be the only run that writes an output, whatever names and links lead to it.
+def sole_writer(output: str | Path) -> Iterator[bool]:
+    """Be the only run that writes an output, whatever names and links lead to it; tell whether that is sure.
 
     The lock is one of the system, which lets go of it however the process ends, on a file beside the output
     that is removed at the end. One that a killed process has left locks nothing. A folder beside which
-    nothing may be written is locked itself. Where a system has no such locks, nobody is kept out.
+    nothing may be written is locked itself. Where a system has no such locks, nobody is kept out. What killed
+    runs have left of the output is removed.
 
     Raises:
         BusyError: Another run writes it.
@@ -195,18 +193,20 @@ def sole_writer(output: str | Path) -> Iterator[None]:
     output = Path(output)
     _check_no_device(output)
     if os.name == "nt":  # it has no such locks
-        yield
+        yield False
         return
     end = _follow(output)
     if not (output.name and output.is_dir()):
         check_parent(output)
     lock = end.parent / f".{end.name}.lock"
-    descriptor, beside = _take(lock, end, output)
+    descriptor, beside, held = _take(lock, end, output)
     with ExitStack() as stack:
         stack.callback(_release, descriptor)
         if beside:
             stack.callback(_remove, lock)
-        yield
+        if held:
+            remove_leftovers(output)
+        yield held
 
 
 def check_vacant(path: str | Path, *, overwrite: bool = False, own: Collection[str] = ()) -> None:
@@ -364,15 +364,20 @@ def _keep(temporary: Path, path: Path, error: OSError | None = None) -> TwilErro
     return TwilError(f"{why}: what was made is in {kept}")
 
 
-def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
-    """Take the lock of an output; return it open, and whether it is the file and not the output itself."""
+def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool, bool]:
+    """Take the lock of an output.
+
+    Returns:
+        It, open; whether it is the file and not the output itself; whether it locks.
+    """
     for _ in range(_ATTEMPTS):
         descriptor, beside = _open_lock(lock, end, output)
-        if not _lock(descriptor):
+        held = _lock(descriptor)
+        if held is False:
             os.close(descriptor)
             break
         if not beside or _leads_to(lock, descriptor):
-            return descriptor, beside
+            return descriptor, beside, held is True
         os.close(descriptor)  # who held it has ended, and removed it
     raise BusyError(f"another process is writing {output}: wait for it, or choose another output")
 
@@ -396,14 +401,14 @@ def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
     return os.open(end, os.O_RDONLY), False
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file for this process; False where another one has it."""
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file for this process; False where another one has it, None where there are no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
-        return True
+    except OSError:
+        return None
     return True
 
 
@@ -433,6 +438,11 @@ def _leads_to(path: Path, descriptor: int) -> bool:
 def _follow(path: Path) -> Path:
     """Give where a path leads; of links that lead in a circle, itself."""
     return Path(os.path.realpath(path))  # Path.resolve raises there
+
+
+def _written_as(path: Path, end: Path) -> str:
+    """Name what a path leads to such that writers, which look at endings, write it as the path says."""
+    return end.name if end.suffix == path.suffix else end.name + path.suffix
 
 
 def _end(path: Path) -> Path:

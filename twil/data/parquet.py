@@ -21,6 +21,7 @@ from twil.errors import DataError, first_line
 _NOT_TEXT = "bytes that are no text in UTF-8"
 _HELD_BYTES = 64 << 20  # of rows that are read together
 _FEW_ROWS = 256
+_DICTIONARY_BYTES, _INDEX_BYTES = 2 << 20, 4  # of what is stored as a dictionary, and a place in it
 _EXACT = 2**53  # whole numbers below stand in a float as they are
 
 
@@ -44,7 +45,7 @@ class ParquetSource:
         self._dictionaries: list[str] = []
         with self._open() as table:
             schema = table.schema_arrow
-            dictionaries = _dictionaries(table.metadata)
+            metadata = table.metadata
         self.names = tuple(schema.names)
         wanted = self.names if columns is None else named_columns(columns, self.names, file.path)
         for cells in schema:
@@ -52,7 +53,9 @@ class ParquetSource:
                 _check_castable(cells, file.path)
         # Texts that are stored once and named by many rows are read so.
         self._dictionaries = [
-            cells.name for cells in schema if _is_text(cells.type) and cells.name in dictionaries
+            cells.name
+            for cells in schema
+            if cells.name in wanted and _is_bytes(cells.type) and _is_repeated(metadata, cells.name)
         ]
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
@@ -137,14 +140,21 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _dictionaries(metadata: Any) -> set[str]:
-    """Name the columns whose cells are stored in small dictionaries: a large one would be held whole."""
-    found: dict[str, bool] = {}
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            small = chunk.has_dictionary_page and chunk.total_uncompressed_size <= _HELD_BYTES
-            found[chunk.path_in_schema] = found.get(chunk.path_in_schema, True) and small
-    return {name for name, small in found.items() if small}
+def _is_bytes(kind: Any) -> bool:
+    return _is_text(kind) or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_repeated(metadata: Any, name: str) -> bool:
+    """Tell whether the cells of a column are stored in small dictionaries, with hardly anything beside."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    places = range(groups[0].num_columns) if groups else ()
+    place = next((at for at in places if groups[0].column(at).path_in_schema == name), None)
+    chunks = [group.column(place) for group in groups] if place is not None else []
+    return bool(chunks) and all(
+        chunk.has_dictionary_page
+        and chunk.total_uncompressed_size <= _DICTIONARY_BYTES + _INDEX_BYTES * chunk.num_values
+        for chunk in chunks
+    )
 
 
 def _batch_rows(group: Any, columns: Sequence[str], most: int) -> int:
@@ -177,8 +187,11 @@ def _cast(column: Any, errors: dict[int, str]) -> list[str]:
 def _look_up(column: Any, errors: dict[int, str]) -> list[str]:
     """Return cells that are named by their places in a dictionary, each of which is a text but once."""
     faults: dict[int, str] = {}
-    texts = [*_cast(column.dictionary, faults), ""]
-    places = column.indices.fill_null(len(texts) - 1).to_pylist()
+    indices = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    named, found = np.unique(indices, return_inverse=True)  # the dictionary may be that of many batches
+    known = named[named >= 0]
+    texts = [*_cast(column.dictionary.take(pa.array(known)), faults), ""]  # the last of what is missing
+    places = (found - (len(named) - len(known))).tolist()
     errors.update({index: faults[place] for index, place in enumerate(places) if place in faults})
     return [texts[place] for place in places]
 

@@ -33,6 +33,7 @@ _DELIMITERS = "\t,;|"
 _EXPECTED = ", expected {}"
 _NOT_BLANK = re.compile(r"\S")
 _MISSING, _DOUBLED = object(), object()
+_LONGEST_MARK = 16  # of JSON, such as an escaped character or -Infinity
 _RUN_CHARACTERS = 16 << 20
 """What is held of a table at a time, rows that are begun included."""
 
@@ -164,7 +165,7 @@ class CsvSource:
         self._skip = skip
         head = blocks.head.removeprefix(BOM).decode(errors="surrogateescape")
         line = _first_line(blocks, strict=header, skip=skip)
-        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head)], blocks, skip)))
+        _, first, problem = next(self._records(_CsvLines([TextBlock(1, head)], blocks, delimiter, skip)))
         if problem:
             raise DataError(with_cure(problem), file=blocks.path, line=1 + skip)
         self.names = _header_names(first or [""], header=header)
@@ -172,7 +173,7 @@ class CsvSource:
 
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every record below the header as a row."""
-        lines = _CsvLines(text_blocks(self._blocks), self._blocks, self._skip)
+        lines = _CsvLines(text_blocks(self._blocks), self._blocks, self._delimiter, self._skip)
         records = self._records(lines)
         if self._header:
             next(records)
@@ -190,7 +191,7 @@ class CsvSource:
                     break
             if not rows:
                 return
-            yield _checked_rows(numbers, rows, self.names, columns, fault=lines.fault, broken=broken)
+            yield _checked_rows(numbers, rows, self.names, columns, broken=broken)
 
     def _records(self, lines: _CsvLines) -> Iterator[tuple[int, list[str], str]]:
         """Yield the line where each record starts, its cells, and what is wrong with it."""
@@ -211,6 +212,8 @@ class CsvSource:
                 self._refuse_open_quote(lines.pending.getvalue(), start)
                 # What follows may be in quotes that such a line has opened.
                 raise DataError(self._blocks.too_long, file=self._blocks.path, line=start) from None
+            if lines.fault and _SURROGATE.search("".join(row)):
+                problem = lines.fault
             lines.pending = StringIO()
             yield start, row, problem
 
@@ -352,9 +355,8 @@ class ArraySource(JsonSource):
             text = _GrowingText(iter([head]), self._blocks)
             objects.extend(value for value in self._values(text) if isinstance(value, dict))
         if not objects and not self._blocks.stream:  # the first is larger
-            with suppress(DataError):
-                first = next(self._values(_GrowingText(plain_text(self._blocks), self._blocks)), None)
-                objects += [first] if isinstance(first, dict) else []
+            first = next(self._values(_GrowingText(plain_text(self._blocks), self._blocks)), None)
+            objects += [first] if isinstance(first, dict) else []
         if not objects:
             raise DataError("no object in the array at its start can be read", file=self._blocks.path)
         return _json_names(objects, asked)
@@ -433,8 +435,10 @@ class _GrowingText:
         while True:
             try:
                 value, self._place = decoder.raw_decode(self._text, self._place)
-            except json.JSONDecodeError:
-                if not self._grow():
+            except json.JSONDecodeError as error:
+                # More of the text mends what is wrong at its end, or a text that has none yet.
+                may_be_cut = error.pos >= len(self._text) - _LONGEST_MARK or "Unterminated" in error.msg
+                if not (may_be_cut and self._grow()):
                     raise
             else:
                 return value
@@ -463,25 +467,34 @@ class _CsvLines:
     Attributes:
         pending: The lines since it was last set anew.
         characters: Those of all lines so far.
-        fault: What is wrong with lines so far that hold lone surrogates; None where none does.
+        fault: What is wrong with lines of the record that hold lone surrogates; None where none does.
     """
 
-    def __init__(self, runs: Iterable[TextBlock], blocks: ByteBlocks, skip: int = 0) -> None:
+    def __init__(self, runs: Iterable[TextBlock], blocks: ByteBlocks, delimiter: str, skip: int = 0) -> None:
         self.pending = StringIO()
         self.characters = 0
         self.fault: str | None = None
         self._blocks = blocks
+        self._delimiter = delimiter
         self._lines = islice(self._split(runs), skip, None)
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
 
+    def _stand_in(self, text: str) -> str:
+        """Give what stands for a line that is too long, where it does not leave a quote open."""
+        before, quote, rest = text.partition('"')
+        begins_cell = not before or before.endswith(self._delimiter)
+        if self.pending.tell() or (quote and not (begins_cell and rest.startswith('"'))):
+            raise _TooLongError
+        return "\udcff\n"
+
     def _split(self, runs: Iterable[TextBlock]) -> Iterator[str]:
         for run in runs:
-            if run.fault == self._blocks.too_long and '"' in run.text:
-                raise _TooLongError
-            self.fault = run.fault or self.fault
-            for line in run.text.removesuffix("\n").split("\n"):
+            text = self._stand_in(run.text) if run.fault == self._blocks.too_long else run.text
+            # A record goes on in lines of another run only inside quotes.
+            self.fault = run.fault or (self.fault if self.pending.tell() else None)
+            for line in text.removesuffix("\n").split("\n"):
                 whole = line + "\n"
                 if self.pending.tell() + len(whole) > self._blocks.longest:
                     raise _TooLongError
@@ -508,7 +521,7 @@ def _checked_rows(
     names: Sequence[str],
     columns: Sequence[str],
     *,
-    fault: str | None,
+    fault: str | None = None,
     broken: dict[int, str] | None = None,
 ) -> Rows:
     """Turn rows into columns; those that do not fit are marked and emptied.

@@ -127,7 +127,7 @@ class ByteBlocks:
 
     Raises:
         DataError: There is no such file, it is empty, what it holds is not text in UTF-8, or its first line
-            is longer than is read.
+            does not end where the longest that is read would.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class ByteBlocks:
         decoder = codecs.getincrementaldecoder(self._encoding)("surrogateescape")
         try:
             for block in blocks:
-                if text := decoder.decode(block):
-                    yield text.encode(errors="surrogateescape")
+                whole = decoder.decode(block).encode(errors="surrogateescape")
+                yield from (whole[at : at + BLOCK_BYTES] for at in range(0, len(whole), BLOCK_BYTES))
             if text := decoder.decode(b"", final=True):
                 yield text.encode(errors="surrogateescape")
         except UnicodeError as error:
@@ -363,16 +363,18 @@ def _whole_lines(blocks: ByteBlocks) -> Iterator[tuple[bytes, bool]]:
     """
     rest: list[bytes] = []  # of a line whose end has not come yet
     held = 0
-    quotes: int | None = None  # in such a line, while it is passed
+    passed: _Passed | None = None
     for block in blocks:
         begin, end = block.find(b"\n") + 1, block.rfind(b"\n") + 1
-        if quotes is not None or held + begin > blocks.longest:
-            quotes = (quotes or 0) + sum(part.count(b'"') for part in (*rest, block[: begin or None]))
+        if passed or held + begin > blocks.longest:
+            passed = passed or _Passed()
+            for part in (*rest, block[: begin or None]):
+                passed.note(part)
             rest, held = [], 0
             if not end:
                 continue
-            yield _stand_in(quotes), True
-            quotes = None
+            yield passed.stand_in(), True
+            passed = None
         else:
             begin = 0
         if lines := b"".join((*rest, block[begin:end])) if end else b"":
@@ -381,17 +383,36 @@ def _whole_lines(blocks: ByteBlocks) -> Iterator[tuple[bytes, bool]]:
             rest, held = [], 0
         rest.append(block[end:])
         held += len(block) - end
-    if held > blocks.longest:
-        quotes = sum(part.count(b'"') for part in rest)
-    if quotes is not None:
-        yield _stand_in(quotes), True
+    if held >= blocks.longest:  # with the end that it gets
+        passed = _Passed()
+        for part in rest:
+            passed.note(part)
+    if passed:
+        yield passed.stand_in(), True
     elif last := b"".join(rest):
         yield last + b"\n", False
 
 
-def _stand_in(quotes: int) -> bytes:
-    """Give bytes that are no text in place of a line, with a quote where one may be open at its end."""
-    return b'"\xff\n' if quotes % 2 else b"\xff\n"
+class _Passed:
+    """What is known of a line that is not read."""
+
+    def __init__(self) -> None:
+        self._before = b""  # the first quote
+        self._quotes = 0
+
+    def note(self, part: bytes) -> None:
+        """Go on in it."""
+        if not self._quotes:
+            self._before = (self._before + part.partition(b'"')[0])[-4:]
+        self._quotes += part.count(b'"')
+
+    def stand_in(self) -> bytes:
+        """Give bytes that are no text in its place, and what was before its first quote.
+
+        Of an even number of quotes there are two, of another one.
+        """
+        quotes = b'"' * (2 - self._quotes % 2) if self._quotes else b""
+        return self._before + quotes + b"\xff\n" if quotes else b"\xff\n"
 
 
 def _decode(lines: bytes, number: int, fault: str) -> TextBlock:

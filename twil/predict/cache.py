@@ -36,7 +36,7 @@ OPTIONS = ("--onnx", "--optimize", "--precision", "fp32")
 _RECORD = "made.json"
 _DECIDES = (".json", ".txt", ".model", ".codes", ".safetensors", ".bin")
 """Endings of the files of a model folder that the export reads."""
-_ENTRY = re.compile(r"\.?([\w-][\w.-]*-[0-9a-f]{16})(-.{8})?")
+_ENTRY = re.compile(r"\.?([\w-][\w.-]*-[0-9a-f]{16})(-(?:\d+-)?.{8})?")
 """The name of an entry of the cache, or of what killed processes left of one; nothing else is removed."""
 _ERROR = "twil: error: "
 _PATIENCE = 5.0  # seconds, for the export to put its files away where it is not wanted any more

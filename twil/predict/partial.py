@@ -71,6 +71,7 @@ class PartialRun:
         self._kept: Iterator[tuple[bytes, Answers]] = iter(())
         self._begin = self._last = perf_counter()
         self._alone = ExitStack()
+        self._held = False  # the lock of the output
 
     def open(self, settings: Mapping[str, str], *, beside: Path | None = None) -> bool:
         """Take up what an interrupted run kept, or give it up; tell whether there was anything.
@@ -86,8 +87,8 @@ class PartialRun:
             ModelError: It cannot be read.
         """
         self._settings = dict(settings)
-        for output in (self._target, *([beside] if beside else [])):
-            remove_leftovers(output)  # of a run that was killed
+        if beside and self._held:
+            remove_leftovers(beside)  # of a run that was killed
         numbers = self._numbers() if self._resume else []
         if not numbers:
             self.clear()
@@ -147,7 +148,7 @@ class PartialRun:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(sole_writer(self._target))
+            self._held = stack.enter_context(sole_writer(self._target))
             check_vacant_state(self.root, _OWN, resume=self._resume, overwrite=self._overwrite)
             self._alone = stack.pop_all()
         return self

@@ -61,7 +61,7 @@ class SearchFolder:
         """
         # One that is there is written into, whatever the folder that holds it allows.
         check_parent(self.trials if self.root.is_dir() else self.root)
-        check_state(self.root, _OWN)
+        check_state(self.root.resolve(), _OWN)  # an output may be a link, as everywhere
         if overwrite or not (self.root.is_dir() and any(self.root.iterdir())):
             return
         if self.best.exists():

@@ -83,7 +83,7 @@ class World:
             dist.barrier(group=self.control)
 
     @contextmanager
-    def reserve(self, place: AbstractContextManager[None]) -> Iterator[None]:
+    def reserve(self, place: AbstractContextManager[object]) -> Iterator[None]:
         """Have the main process hold the place of the output for all; where it cannot, no process goes on.
 
         Args:

@@ -291,9 +291,12 @@ class Trainer:
             self.objective.model.load_state_dict(checkpoint.weights)
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
-            self.progress = Progress(**state["progress"])
+            at = self.progress = Progress(**state["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.checkpoints.damaged(type(error).__name__) from error
+        waited = at.evaluations - at.best_evaluation
+        lost_patience = at.best_evaluation and self.config.patience and waited >= self.config.patience
+        at.finished = at.finished and bool(at.step >= self.steps or lost_patience)  # it may be longer now
         self.best = checkpoint.best
         self.mean = {name: mean.to(self.device) for name, mean in checkpoint.mean.items()}
         return True

@@ -27,11 +27,11 @@ from twil.config.search import search_plan
 from twil.config.training import finetune_config
 from twil.data.table_sets import TableSet
 from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError, TwilError
+from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.machine import available_cpus
 from twil.predict.bundle import open_bundle
 from twil.predict.session import Session
-from twil.text.tokenizer import cut_texts, encode, frame, set_max_length
+from twil.text.tokenizer import check_pieces, cut_texts, encode, frame, load_tokenizer, set_max_length
 from twil.text.vocabulary import train_vocabulary
 
 __all__ = ["run"]  # the fixture
@@ -188,6 +188,17 @@ def test_memory_follows_the_window_and_not_the_table(tmp_path: Path) -> None:
     assert max(int(entry[3]) for entry in found) < 120, done.stdout  # MiB, of 160 in every file
 
 
+def test_of_a_million_columns_a_message_names_a_few(tmp_path: Path) -> None:
+    names = ["TEXT", *(f"columna_{number}" for number in range(1_000_000))]
+    (tmp_path / "t.tsv").write_text("\t".join(names) + "\n" + "\t" * 1_000_000 + "\n", encoding="utf-8")
+    (rows,) = TableReader(tmp_path / "t.tsv", ["TEXT"])
+    assert rows.columns == {"TEXT": [""]}
+    with pytest.raises(DataError, match="no column 'CLASS'") as error:
+        TableReader(tmp_path / "t.tsv", ["CLASS"])
+    assert len(str(error.value)) < 1_000
+    assert "(1,000,001 in all)" in str(error.value)
+
+
 def test_windows_of_long_rows_have_fewer_and_the_same_whatever_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +251,17 @@ def test_of_a_long_text_that_is_cut_at_its_beginning_the_end_is_read() -> None:
     assert [tokenizer.id_to_token(id_) for id_ in ids[-4:]] == ["b", "c", "d", "[SEP]"]
     set_max_length(tokenizer, 20)
     assert len(encode(tokenizer, ["a" * (1 << 20)]).input_ids[0]) == 20
+
+
+def test_a_piece_at_which_the_library_would_crash_is_refused(tmp_path: Path) -> None:
+    tokenizer = json.loads(letters(16).to_str())
+    tokenizer["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [["[PAD]", 0], ["b" * 300_000, -1]]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    with pytest.raises(ModelError, match="a piece of more than 10,000 bytes"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+    whole = json.loads(letters(16).to_str())
+    whole["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "A" * 40_000}
+    check_pieces(json.dumps(whole).encode(), "tokenizer.json")  # as long as those of XLM-R
 
 
 def test_a_vocabulary_is_learned_beside_a_word_of_megabytes() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twil.config.reading import AS_FOUND, Reading
 from twil.data.formats import DELIMITED, TEXT_COLUMN, find_reading
+from twil.data.rows import listed_names
 from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
 from twil.errors import ConfigError, DataError
@@ -22,7 +23,6 @@ SECOND_ID_NAMES = ("REPLY_ID",)
 SINGLE_NAMES = ("TEXT", "TWEET")
 SINGLE_ID_NAMES = ("ID", "TWEET_ID")
 
-_SHOWN_NAME = 40  # characters in a message
 _HOW_TO_TELL = (
     "say which columns hold the texts (--first and --second, or --first alone for single texts), "
     "by number (1, 2, …) where the first line is a row (--no-header)"
@@ -205,7 +205,7 @@ def _resolve(file: InputFile, columns: PairColumns, reading: Reading) -> _Resolv
         return _given(columns, names, reading)
     found = _standard(names, reading)
     if found is None:
-        shown = ", ".join(name[:_SHOWN_NAME] for name in first_line or names)
+        shown = listed_names(first_line or names)
         raise DataError(f"it cannot be told what the columns are ({shown}): {_HOW_TO_TELL}", file=file.path)
     return found
 

@@ -16,6 +16,7 @@ from twil.errors import DataError
 
 Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""
+_SHOWN_NAMES, _COMPARED_NAMES = 30, 1_000  # in a message, and with a name that is not there
 _SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
 QUOTED = "a quote opens a cell, and quotes in a TSV are text"
 """What may be behind a row of a TSV that has too few or too many cells."""
@@ -164,11 +165,16 @@ def only_column(
 
 def missing_column(name: str, names: Sequence[str]) -> str:
     """Say that a table has no column of a name, which it has, and which of them may be meant."""
-    found = ", ".join(map(_shortened, names)) or "none"
-    lowered = {other.lower(): other for other in names}
+    lowered = {other.lower(): other for other in names[:_COMPARED_NAMES]}
     near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     hint = f"; did you mean '{_shortened(lowered[near[0]])}'?" if near else ""
-    return f"no column '{name}': the columns are {found}{hint}"
+    return f"no column '{name}': the columns are {listed_names(names)}{hint}"
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Write the names of columns, of many the first, for a message."""
+    shown = ", ".join(map(_shortened, names[:_SHOWN_NAMES])) or "none"
+    return shown if len(names) <= _SHOWN_NAMES else f"{shown}, … ({len(names):,} in all)"
 
 
 def _shortened(name: str) -> str:

@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.data.rows import listed_names
 from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, first_line, require
 from twil.text.normalization import URL, USER, tweet_normalizer
@@ -296,8 +297,8 @@ def _open_texts(file: str | Path, reading: Reading) -> TableReader:
     table = TableReader(file, (), optional=TEXT_COLUMNS, reading=reading)
     if not set(table.names) & set(TEXT_COLUMNS):
         raise DataError(
-            f"no column is called {', '.join(TEXT_COLUMNS)}; there are {', '.join(table.names)}{table.hint}: "
-            "name those that hold text",
+            f"no column is called {', '.join(TEXT_COLUMNS)}; there are {listed_names(table.names)}"
+            f"{table.hint}: name those that hold text",
             file=file,
         )
     return table

@@ -57,8 +57,6 @@ LONG = {
     "finetune @t.tsv --model @model -o @out --set train.epochs=20 --set train.checkpoint_steps=5": "out",
     "corpus @long.tsv --tokenizer @tokenizer.json -o @out --quiet": "out",
 }
-STARTED = 0.15
-"""Seconds until a process is one of twil."""
 PATIENCE = 120.0
 
 PAGE = """# Faults
@@ -134,10 +132,11 @@ def signals(whole: Path, work: Path, count: int) -> Iterator[tuple[str, str, str
     for number in range(count):
         command, output = list(LONG.items())[number % len(LONG)]
         sent = randomness.choice(list(STOPPED))
-        wait = randomness.uniform(STARTED, lasted[command] + STARTED)
+        wait = randomness.uniform(0, lasted[command])
         folder = work / "inputs"
         shutil.copytree(whole, folder)
         process = TwilProcess(*words(command, folder))
+        process.wait_until_begun()
         time.sleep(wait)
         if process.poll() is None:
             process.send_signal(sent)

@@ -18,6 +18,7 @@ from twil.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 DEBUG = "--debug"
+_heard: list[int] = []  # signals that are to end the command
 
 
 def guard(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,6 +40,12 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
                 _end("interrupted", INTERRUPTED)
             if isinstance(error, RuntimeError) and isinstance(error.__context__, SystemExit):
                 raise error.__context__ from None
+            # Of one that comes while a library is imported, that may make an error of its own.
+            heard = _heard.pop() if _heard else None
+            if heard == signal.SIGINT:
+                _end("interrupted", INTERRUPTED)
+            if heard == signal.SIGTERM:
+                sys.exit(TERMINATED)
             said = explained(error)
             if DEBUG in sys.argv or said is None:
                 raise
@@ -109,6 +116,8 @@ def options(
 def main() -> None:
     """Run the command line and end the process: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
+        signal.signal(signal.SIGINT, _interrupt)
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]  # it may stand anywhere
     open_streams()
     try:
@@ -123,5 +132,11 @@ def _end(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _interrupt(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001
+    _heard.append(signum)
+    raise KeyboardInterrupt
+
+
 def _terminate(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001
+    _heard.append(signum)
     sys.exit(TERMINATED)  # unwinds, so that half-written files are removed

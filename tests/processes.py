@@ -59,6 +59,11 @@ class TwilProcess:
         """Wait until it has said something."""
         wait_until(self, lambda: text in self.said)
 
+    def wait_until_begun(self) -> None:
+        """Wait until the process is that of the command, and says what the command says."""
+        output = Path(f"/proc/{self._process.pid}/fd/1")
+        wait_until(self, lambda: output.exists() and output.readlink() == Path(self._said.name))
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process.pid is not None

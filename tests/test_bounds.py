@@ -259,6 +259,13 @@ def test_a_piece_at_which_the_library_would_crash_is_refused(tmp_path: Path) -> 
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     with pytest.raises(ModelError, match="a piece of more than 10,000 bytes"):
         load_tokenizer(tmp_path / "tokenizer.json")
+    # Nor one that the library cannot use.
+    tokenizer = json.loads(letters(16).to_str())
+    tokenizer["model"] = {"type": "WordPiece", "unk_token": "[NONE]", "vocab": {"[PAD]": 0}}
+    tokenizer["model"] |= {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    (tmp_path / "unknown.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"unknown\.json cannot cut a text"):
+        load_tokenizer(tmp_path / "unknown.json")
     whole = json.loads(letters(16).to_str())
     whole["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "A" * 40_000}
     check_pieces(json.dumps(whole).encode(), "tokenizer.json")  # as long as those of XLM-R

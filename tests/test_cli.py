@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow.parquet as pq
 import pytest
@@ -68,6 +70,22 @@ def test_a_signal_in_the_middle_of_a_wait_ends_as_any_other_does(
     with pytest.raises(SystemExit) as end:
         guard(command)()
     assert (end.value.code, capfd.readouterr().err) == (code, said)
+
+
+@pytest.mark.parametrize(("signalled", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_of_which_a_library_makes_an_error_is_not_told_as_one(
+    signalled: signal.Signals, code: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def importing() -> NoReturn:
+        try:
+            os.kill(os.getpid(), signalled)
+            time.sleep(10)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+        raise AssertionError
+
+    monkeypatch.setattr("twil.cli.doctor.command", importing)
+    assert run("doctor")[0] == code
 
 
 def test_another_error_of_a_running_program_keeps_its_traceback() -> None:

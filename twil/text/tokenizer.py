@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from twil.errors import ConfigError, DataError, ModelError
+from twil.errors import ConfigError, DataError, ModelError, first_line
 from twil.machine import available_cpus
 from twil.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
@@ -42,6 +42,7 @@ OWN_SPECIAL = SpecialPieces(
 )
 """Those of twil's own vocabularies."""
 
+_PROBE = "¿qué tal? ꙮ"  # with a character that hardly any vocabulary has
 _LONGEST_PIECE = 20_000  # bytes
 _LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
 
@@ -258,6 +259,14 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
+    try:
+        tokenizer.encode(_PROBE, _PROBE)
+    except BaseException as error:  # a panic of the library is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise ModelError(
+            f"{path} cannot cut a text ({first_line(error)}): copy or export it again"
+        ) from error
     find_special(tokenizer, source=str(path))
     find_preparation(tokenizer, source=str(path))
     return tokenizer

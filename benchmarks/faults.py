@@ -160,7 +160,9 @@ def stopped(
     expected: dict[str, bytes],
 ) -> str | None:
     """Say what is wrong with a command that a signal has ended, or with its continuation."""
-    # A signal may come before there is anything to be ended in order.
+    # A signal may come before there is anything to be ended in order, or when all is done.
+    if code == 1 and not said:
+        code = 0 if (folder / output).exists() else -sent
     # Training keeps its state at either signal, and says so.
     if code not in (0, STOPPED[sent], -sent, STOPPED[signal.SIGINT]) or "Traceback" in said:
         return f"ended with {code}: {said[-300:]}"

@@ -420,8 +420,10 @@ def _release(descriptor: int) -> None:
 
 def _remove_folder(folder: Path) -> None:
     """Remove a folder, as far as it may be."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for path, _, files in os.walk(folder, topdown=False):  # needs fewer open files, of which none may be left
+    with suppress(MemoryError):
+        shutil.rmtree(folder, ignore_errors=True)
+    # Where there was too little memory, or no file could be opened; this way needs fewer of them.
+    for path, _, files in os.walk(folder, topdown=False):
         for name in files:
             _remove(Path(path) / name)
         with suppress(OSError):

@@ -83,11 +83,16 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> Enco
 
     Raises:
         DataError: A row holds something other than text, or half a surrogate pair, which is no character.
+        ModelError: The tokenizer fails at one.
     """
     try:
         encodings, truncated = encode_batch(tokenizer, texts)
     except TypeError as error:
         raise _not_text(texts) from error
+    except BaseException as error:
+        if unusable := _unusable(error, "the tokenizer"):
+            raise unusable from error
+        raise
     pairs = len(texts) > 0 and not isinstance(texts[0], str)
     return Encoded(
         input_ids=[encoding.ids for encoding in encodings],
@@ -261,12 +266,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     tokenizer.no_padding()
     try:
         tokenizer.encode(_PROBE, _PROBE)
-    except BaseException as error:  # a panic of the library is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise ModelError(
-            f"{path} cannot cut a text ({first_line(error)}): copy or export it again"
-        ) from error
+    except BaseException as error:
+        if unusable := _unusable(error, path):
+            raise unusable from error
+        raise
     find_special(tokenizer, source=str(path))
     find_preparation(tokenizer, source=str(path))
     return tokenizer
@@ -336,6 +339,14 @@ def _join(tokenizer: Tokenizer, first: Encoding, second: Encoding) -> Encoding:
 
 def _whole_length(encoding: Encoding) -> int:
     return len(encoding) + sum(map(len, encoding.overflowing))
+
+
+def _unusable(error: BaseException, source: str | Path) -> ModelError | None:
+    """Say that a tokenizer fails; None of what is no error of the library."""
+    # A panic of the library is no Exception, and its other errors are nothing narrower.
+    if type(error) is Exception or type(error).__name__ == "PanicException":
+        return ModelError(f"{source} cannot cut a text ({first_line(error)}): copy or export it again")
+    return None
 
 
 def _not_text(texts: Sequence[object]) -> DataError:

@@ -268,6 +268,15 @@ def several(tmp_path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     yield "lists of Parquet", tmp_path / "e.parquet", {}
 
 
+def test_labels_in_a_file_of_their_own_are_put_beside_the_texts(tmp_path: Path) -> None:
+    texts = save(tmp_path / "train_text.txt", "qué bien\nqué mal\n")
+    with pytest.raises(DataError, match=r"paste labels\.txt texts\.txt > both\.tsv \(--no-header --label 1"):
+        read_labelled(texts)
+    both = save(tmp_path / "both.tsv", "2\tqué bien\n0\tqué mal\n")
+    columns = LabelledColumns("2", None, "1", reading=Reading(header=False))
+    assert read_labelled(both, columns).labels == ["2", "0"]
+
+
 def test_several_labels_are_read_however_they_are_written(tmp_path: Path) -> None:
     task = Task("multi-label", ("anger", "fear", "joy"))
     for name, path, columns in several(tmp_path):

@@ -28,6 +28,10 @@ from twil.task import LABEL_SEPARATOR, Task, TaskKind
 VALUE = "value"
 """The name of what a regression gives, where the user has no other."""
 
+_APART = (
+    "; where labels lie in a file of their own, put both side by side: paste labels.txt texts.txt > both.tsv "
+    "(--no-header --label 1 --text 2)"
+)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _SHOWN_LABELS = 10  # in a message
 _BITS = frozenset("01")
@@ -380,7 +384,8 @@ class LabelledTable:
         read = choices or (() if label is None else (label,))
         for name in read or ((LABEL_COLUMN,) if needed else ()):
             if name not in names:
-                raise DataError(missing_column(name, names) + self.reader.hint, file=path)
+                hint = _APART if self.reader.format == "txt" else self.reader.hint
+                raise DataError(missing_column(name, names) + hint, file=path)
         if choices and kind != "multi-label":
             raise ConfigError(
                 f"--label {label} names several columns, which are the labels of rows that may have any of "

@@ -265,6 +265,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
     try:
+        tokenizer.encode(_PROBE)
         tokenizer.encode(_PROBE, _PROBE)
     except BaseException as error:
         if unusable := _unusable(error, path):

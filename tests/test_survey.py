@@ -223,10 +223,17 @@ def test_answers_and_texts_that_are_nan_are_missing(tmp_path: Path, ending: str,
     assert "nan" not in map(str.lower, found.labels)
 
 
-@pytest.mark.parametrize("answers", [["alto", "bajo"], ["", ""]])
-def test_a_file_without_one_number_is_no_regression(tmp_path: Path, answers: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("answers", "cure"),
+    [
+        (["alto", "bajo"], "name their column"),
+        (["", ""], "name their column"),
+        (["0,75", "1,5"], "a decimal comma"),
+    ],
+)
+def test_a_file_without_one_number_is_no_regression(tmp_path: Path, answers: list[str], cure: str) -> None:
     rows = [(f"texto {number}", answer) for number, answer in enumerate(answers)]
-    with pytest.raises(DataError, match=r"train\.tsv, line 2: no label is a number"):
+    with pytest.raises(DataError, match=rf"train\.tsv, line 2: no label is a number.*{cure}"):
         look(write_rows(tmp_path / "train.tsv", rows), task="regression")
 
 

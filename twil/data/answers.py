@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.labelled import are_bits, parse_number, split_labels
+from twil.data.labelled import are_bits, has_decimal_comma, parse_number, split_labels
 from twil.data.repeats import NO_LABEL
 from twil.errors import DataError
 from twil.task import LABEL_SEPARATOR, TaskKind
@@ -92,8 +92,11 @@ class AnswerTally:
         """
         if self.kind == "regression" and not any(map(len, self._values)):
             line, answer = self._first_wrong[0] if self._first_wrong else (self.first_missing[0], "")
+            cure = "name their column (--label), or another --task"
+            if has_decimal_comma(answer):
+                cure = "it has a decimal comma, where a point is read"
             raise DataError(
-                f"no label is a number ('{answer}' is none): name their column (--label), or another --task",
+                f"no label is a number ('{answer}' is none): {cure}",
                 file=file,
                 line=line,
             )

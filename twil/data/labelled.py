@@ -221,7 +221,7 @@ class LabelledSet:
             single = numbers.astype(np.float32)
         for row in np.flatnonzero(~np.isfinite(single)):
             what = "is too large a number" if np.isfinite(numbers[row]) else "is no number"
-            if _DECIMAL_COMMA.fullmatch(self.labels[row]):
+            if has_decimal_comma(self.labels[row]):
                 what = "has a decimal comma, where a point is read"
             raise DataError(
                 f"'{self.labels[row]}' in the column {self.columns.label} {what}: correct the row, or "
@@ -491,6 +491,11 @@ def _are_coded(answers: Sequence[Sequence[str]], labels: int) -> bool:
     """Tell whether all rows of a multi-label set that have labels name them by zeros and ones."""
     given = [names for names in answers if names]
     return labels > 1 and all(map(are_bits, given)) and any(len(names) == labels for names in given)
+
+
+def has_decimal_comma(label: str) -> bool:
+    """Tell whether a label is a number but for a comma in place of its point."""
+    return _DECIMAL_COMMA.fullmatch(label) is not None
 
 
 def parse_number(label: str) -> float:

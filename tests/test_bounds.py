@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +33,7 @@ from twil.data.tables import TableReader
 from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.machine import available_cpus
 from twil.predict.bundle import open_bundle
+from twil.predict.predictor import Predictor
 from twil.predict.session import Session
 from twil.text.tokenizer import check_pieces, cut_texts, encode, frame, load_tokenizer, set_max_length
 from twil.text.vocabulary import train_vocabulary
@@ -329,6 +333,41 @@ def test_a_settings_file_that_python_cannot_read_is_refused_in_one_line(
     (tmp_path / "c.toml").write_text(content, encoding="utf-8")
     result = run("finetune", "t.tsv", "--config", tmp_path / "c.toml", "-o", tmp_path / "m")
     fails(result, "c.toml is no TOML file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("vocab", "t.tsv", "-o", "v.json", "--size", 10**12), "more than any model has"),
+        (
+            ("vocab", "t.tsv", "-o", "v.json", "--max-length", 10**20),
+            "no row has 100,000,000,000,000,000,000",
+        ),
+        (("data", "t.tsv", "--tokenizer", "tokenizer.json", "--max-length", 10**20), "no row has"),
+        (
+            ("corpus", "t.tsv", "--tokenizer", "tokenizer.json", "--max-length", 10**20, "-o", "c"),
+            "no row has",
+        ),
+        (("compare", "t.tsv", "bundle", "bundle", "--resamples", 10**11), "draw 10,000,000 or fewer"),
+    ],
+)
+def test_options_have_ranges(
+    tmp_path: Path, run: Run, tokenizer_file: Path, arguments: tuple[Any, ...], said: str
+) -> None:
+    write_bundle(tmp_path / "bundle")
+    (tmp_path / "t.tsv").write_text("TEXT\tCLASS\nhola\tPOS\nno\tNEG\n", encoding="utf-8")
+    shutil.copy(tokenizer_file, tmp_path / "tokenizer.json")
+    with contextlib.chdir(tmp_path):
+        fails(run(*arguments), said)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "bundle.json"])
+def test_a_pipe_in_the_place_of_a_file_of_a_bundle_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = write_bundle(tmp_path / "bundle")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=r"lacks its file|is no bundle"):
+        Predictor(folder)
 
 
 def test_rows_are_bounded_by_a_number_that_is_one(tmp_path: Path) -> None:

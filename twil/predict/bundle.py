@@ -160,6 +160,8 @@ def opening_bundle(path: str | Path) -> Iterator[Bundle]:
     for name in (GRAPH, TOKENIZER):
         if name not in manifest.files:
             raise ModelError(f"{folder / MANIFEST} does not name {name}: export the model again")
+    for name in manifest.files:  # before any is opened, as a pipe would be for ever
+        _check_place(folder, name)
     with ThreadPoolExecutor(1, thread_name_prefix="check") as pool:
         checks = [pool.submit(_check_file, folder, *file) for file in manifest.files.items()]
         try:
@@ -249,13 +251,16 @@ _PREPARED_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """Of those that prepare texts also this."""
 
 
-def _check_file(folder: Path, name: str, expected: str) -> None:
+def _check_place(folder: Path, name: str) -> None:
     if Path(name).name != name:
         raise ModelError(
             f"{folder / MANIFEST} names the file '{name}' outside its folder: do not use this bundle"
         )
     if not (folder / name).is_file():
         raise ModelError(f"{folder} lacks its file {name}: copy the whole folder, or export the model again")
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
     if is_lfs_pointer(folder / name):
         raise ModelError(f"{folder / name} {LFS_POINTER}")
     if sha256(folder / name) != expected:

@@ -28,7 +28,7 @@ from twil.task import NO_NAMES, Task
 from twil.train.classifiers import open_classifier, read_task, training_seconds
 
 RESAMPLES = 10_000
-FEWEST_RESAMPLES = 100
+FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 10_000_000
 ORDERS = ("metric", "given", "name", "parameters", "size", "time")
 
 
@@ -200,6 +200,10 @@ def _check_options(resamples: int, seed: int, order: str) -> None:
     if resamples < FEWEST_RESAMPLES:
         raise ConfigError(
             f"{resamples} samples are too few for an interval: draw {FEWEST_RESAMPLES} or more (--resamples)"
+        )
+    if resamples > MOST_RESAMPLES:
+        raise ConfigError(
+            f"{resamples:,} samples would take too long: draw {MOST_RESAMPLES:,} or fewer (--resamples)"
         )
     if seed < 0:
         raise ConfigError(f"the seed {seed} is negative: give 0 or more")

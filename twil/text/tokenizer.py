@@ -43,6 +43,7 @@ OWN_SPECIAL = SpecialPieces(
 """Those of twil's own vocabularies."""
 
 _PROBE = "¿qué tal? ꙮ"  # with a character that hardly any vocabulary has
+_MOST_PIECES = 2**31 - 1  # of a row
 _LONGEST_PIECE = 20_000  # bytes
 _LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
 
@@ -225,6 +226,10 @@ def set_max_length(tokenizer: Tokenizer, max_length: int) -> None:
     Raises:
         ConfigError: `max_length` leaves no room for two texts.
     """
+    if max_length > _MOST_PIECES:
+        raise ConfigError(
+            f"no row has {max_length:,} pieces: choose a length of {_MOST_PIECES:,} or less (--max-length)"
+        )
     smallest = tokenizer.num_special_tokens_to_add(is_pair=True) + 2
     if max_length < smallest:  # the library would not truncate at all
         raise ConfigError(

@@ -49,6 +49,7 @@ SPECIAL_CHARACTERS = "".join(sorted(set("".join(SPECIAL))))
 
 _RESERVED = "▅"  # sentencepiece drops a whole text for this character, its own mark of the unknown
 _READ_CHARACTERS = 1 << 14  # of a text
+_MOST_PIECES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def train_vocabulary(
         )
     if size <= len(SPECIAL):
         raise ConfigError(f"{size} pieces are too few: the special ones alone take {len(SPECIAL)}")
+    if size > _MOST_PIECES:
+        raise ConfigError(f"{size:,} pieces are more than any model has: choose at most {_MOST_PIECES:,}")
     if sample < 1:
         raise ConfigError(f"a sample of {sample} texts is none: choose at least 1")
     frame(Tokenizer(models.BPE()), max_length)  # a length that is no good is refused before the work

@@ -428,6 +428,24 @@ def test_a_folder_that_has_appeared_stays_and_the_new_one_is_kept_beside_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.v1", "model.v1-2"]
 
 
+@pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_files_may_be_read_by_whom_the_umask_says(
+    tmp_path: Path, mask: int, file_mode: int, folder_mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "model") as folder:
+            (folder / "plain").touch()
+            (folder / "secret").touch(0o600)  # as writers of weights do
+        with atomic_file(tmp_path / "file") as file:
+            file.touch()
+    finally:
+        os.umask(before)
+    made = [tmp_path / "model" / "plain", tmp_path / "model" / "secret", tmp_path / "file"]
+    assert [path.stat().st_mode & 0o777 for path in made] == [file_mode] * 3
+    assert (tmp_path / "model").stat().st_mode & 0o777 == folder_mode
+
+
 # --- what others leave or plant ------------------------------------------------------------------------
 
 

@@ -154,6 +154,15 @@ def test_a_folder_that_nothing_can_be_written_to_is_named(
         pass
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_where_a_disk_is_full_the_output_is_named_and_nothing_is_left(tmp_path: Path, kind: str) -> None:
+    made = atomic_file(tmp_path / "out") if kind == "file" else atomic_folder(tmp_path / "out")
+    said = r"out cannot be written \(No space left on device\): make room there"
+    with pytest.raises(TwilError, match=said), made:
+        raise OSError(errno.ENOSPC, "No space left on device")  # by a writer that knows no name
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_takes_no_files_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,10 @@ class BusyError(TwilError):
     """Another process writes an output: wait for it, or choose another."""
 
 
+class NoRoomError(TwilError, OSError):
+    """A disk is full, or a file larger than it may be."""
+
+
 class ModelError(TwilError):
     """A model folder, a bundle or a weights file is not what it should be."""
 

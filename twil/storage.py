@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twil.errors import BusyError, ModelError, TwilError
+from twil.errors import BusyError, ModelError, NoRoomError, TwilError
 
 try:
     import fcntl
@@ -23,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ATTEMPTS = 10  # at a lock whose holders end and remove it just then
 
 _reserved: dict[Path, bool] = {}
@@ -57,6 +59,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         temporary.replace(end)
         _sync(end.parent)
     except OSError as error:
+        if error.errno in _FULL:
+            raise _no_room(path, error) from error
         if error.filename is None or os.fspath(error.filename) != str(temporary):
             raise
         # The temporary name, which is in the system's own words, would tell a person nothing.
@@ -125,6 +129,10 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False, own: Collection[
                 raise
             raise _keep(temporary, end, error) from error
         _sync(end.parent)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _no_room(path, error) from error
+        raise
     finally:
         _remove_folder(temporary)
 
@@ -348,6 +356,12 @@ def _noted(path: str | Path, *, overwrite: bool) -> Iterator[None]:
         yield
     finally:
         _reserved.pop(place, None)  # without locks, another run in this process may have come and gone
+
+
+def _no_room(path: Path, error: OSError) -> NoRoomError:
+    return NoRoomError(
+        f"{path} cannot be written ({error.strerror}): make room there, or choose another output"
+    )
 
 
 def _keep(temporary: Path, path: Path, error: OSError | None = None) -> TwilError:

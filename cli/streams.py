@@ -25,9 +25,9 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
     if os.name == "nt":  # a console there takes no bytes
         return
-    raw = Unfailing(sys.stderr.fileno(), "wb", closefd=False)
+    # Nothing lies between both: a signal may come while a line is written, and its handler write another.
     sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        Unfailing(sys.stderr.fileno(), "wb", closefd=False),
         encoding=sys.stderr.encoding,
         errors="backslashreplace",
         line_buffering=True,
@@ -47,9 +47,14 @@ class Unfailing(io.FileIO):
     """A file that drops what cannot be written."""
 
     def write(self, data: Any) -> int:
-        """Write some bytes, or drop them."""
-        try:
-            written = super().write(data)
-        except OSError:
-            written = None
-        return len(data) if written is None else written
+        """Write all of some bytes, or drop what is left of them."""
+        left = memoryview(data)
+        while left:
+            try:
+                written = super().write(left)
+            except OSError:
+                break
+            if not written:  # nothing may be waited for
+                break
+            left = left[written:]
+        return len(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shlex
@@ -419,9 +418,23 @@ def test_results_that_cannot_be_written_end_in_one_line(
 def test_what_a_full_pipe_does_not_take_is_dropped() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    with io.TextIOWrapper(io.BufferedWriter(Unfailing(writing, "wb")), write_through=True) as stream:
-        stream.write("x" * (1 << 22))
+    with Unfailing(writing, "wb") as stream:
+        assert stream.write(b"x" * (1 << 22)) == 1 << 22
     os.close(reading)
+
+
+def test_a_signal_may_come_while_a_line_is_written(tmp_path: Path) -> None:
+    program = (
+        "import signal, sys; from twil.cli.streams import open_streams; open_streams(); told = []\n"
+        "def tell(*_): told.append(sys.stderr.write('heard\\n'))\n"
+        "signal.signal(signal.SIGALRM, tell); signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\n"
+        "while len(told) < 200: sys.stderr.write('line\\n')\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    with (tmp_path / "said").open("w") as said:
+        done = subprocess.run([sys.executable, "-c", program], stderr=said, check=False)
+    assert done.returncode == 0
+    assert set((tmp_path / "said").read_text().split("\n")) == {"line", "heard", ""}
 
 
 # --- what fails beneath --------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ NEVER = -10_000.0
 SPECIAL_CHARACTERS = "".join(sorted(set("".join(SPECIAL))))
 
 _RESERVED = "▅"  # sentencepiece drops a whole text for this character, its own mark of the unknown
-_READ_CHARACTERS = 1 << 14  # of a text
+_READ_CHARACTERS = 1 << 13  # of a text
 _MOST_PIECES = 10_000_000
 
 

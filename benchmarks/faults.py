@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from mutations import KINDS, judge, run_cases, write_whole
+from mutations import KINDS, judge, made_beside, run_cases, write_whole
 from processes import FORKS, TwilProcess
 from training_runs import table
 
@@ -166,7 +166,7 @@ def stopped(
     # Training keeps its state at either signal, and says so.
     if code not in (0, STOPPED[sent], -sent, STOPPED[signal.SIGINT]) or "Traceback" in said:
         return f"ended with {code}: {said[-300:]}"
-    there = {entry.name for entry in folder.iterdir()} - {entry.name for entry in whole.iterdir()}
+    there = made_beside(folder, whole)
     if sent != signal.SIGKILL and (left := sorted(name for name in there if name.startswith("."))):
         return f"left {left}"
     if code == 0 and content(folder / output) != expected:
@@ -180,7 +180,7 @@ def stopped(
             return f"cannot be continued: {again.said[-300:]}"
         if content(folder / output) != expected:
             return "made something else once it was continued"
-        there = {entry.name for entry in folder.iterdir()} - {entry.name for entry in whole.iterdir()}
+        there = made_beside(folder, whole)
         if there != {output}:
             return f"left {sorted(there)} once it was continued"
     return None

@@ -317,6 +317,11 @@ def _run(words: list[str], said: Path) -> tuple[int | str, str]:
     return code, said.read_text(encoding="utf-8", errors="replace")
 
 
+def made_beside(work: Path, whole: Path) -> set[str]:
+    """Name what lies in a folder that the whole inputs have not."""
+    return {entry.name for entry in work.iterdir()} - {entry.name for entry in whole.iterdir()}
+
+
 def judge(code: int | str, said: str, work: Path, whole: Path) -> str | None:
     """Say what is wrong with how a command ended."""
     lines = said.splitlines()
@@ -328,7 +333,7 @@ def judge(code: int | str, said: str, work: Path, whole: Path) -> str | None:
         return f"no line of an error: {said[-300:]}"
     if code == 1 and sum(line.startswith("twil: error: ") for line in lines) > 1:
         return f"several errors: {said[-300:]}"
-    made = {entry.name for entry in work.iterdir()} - {entry.name for entry in whole.iterdir()} - {"said"}
+    made = made_beside(work, whole) - {"said"}
     made.discard("out.checkpoint")  # what is kept of an interrupted run
     if any(name.startswith(".") for name in made):
         return f"left {sorted(made)}"

@@ -49,8 +49,7 @@ def test_logits_are_those_computed_row_by_row(predictor: Predictor) -> None:
 def test_batches_side_by_side_give_what_they_give_one_by_one(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("session", "engine"):
-        monkeypatch.setattr(f"twil.predict.{module}.available_cpus", lambda: 4)
+    monkeypatch.setattr("twil.machine.available_cpus", lambda: 4)
     texts = [f"{text} {number}" for number in range(40) for text in TWEETS]
     beside = Predictor(predictor.bundle.folder, provider="cpu", threads=3, batch_tokens=64, side_by_side=True)
     assert (predictor.workers, beside.workers, beside.session.threads) == (1, 3, 1)

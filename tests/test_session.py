@@ -150,7 +150,7 @@ def test_threads_come_from_the_affinity_and_not_from_the_host(
         assert open_session(folder, provider="cpu").threads == 1
     finally:
         os.sched_setaffinity(0, allowed)
-    monkeypatch.setattr("twil.predict.session.available_cpus", lambda: 4)
+    monkeypatch.setattr("twil.machine.available_cpus", lambda: 4)
     session = open_session(folder, provider="cpu", threads=3)
     assert session.threads == 3
     assert session._graph.get_session_options().intra_op_num_threads == 3

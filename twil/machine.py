@@ -22,6 +22,12 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def usable_threads(asked: int | None) -> int:
+    """Give as many threads as are asked for, but no more than there are CPUs; one for each where none are."""
+    cpus = available_cpus()
+    return cpus if asked is None else min(asked, cpus)
+
+
 def cpu_name() -> str:
     """Name the processor as the kernel does, or the architecture where it does not say."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.errors import ConfigError, ModelError
-from twil.machine import available_cpus
+from twil.machine import usable_threads
 from twil.predict.bundle import MANIFEST, Bundle
 from twil.predict.providers import ProviderChoice
 from twil.predict.session import Session
@@ -116,7 +116,7 @@ class Engine:
         self._tokenizer = load_tokenizer(bundle.tokenizer)
         self._check_length()
         self._check_preparation()
-        self.threads = available_cpus() if threads is None else min(threads, available_cpus())
+        self.threads = usable_threads(threads)
         streams = max(1, self.threads) if side_by_side else 1
         self.session = Session(bundle, provider=provider, threads=self.threads // streams, streams=streams)
         self.workers = self.session.streams

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from twil.data.batching import Batch
 from twil.errors import ConfigError, ModelError, ProviderError, TwilError, first_line
-from twil.machine import available_cpus
+from twil.machine import usable_threads
 from twil.predict.architecture import Architecture
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
 from twil.predict.external import external_files
@@ -65,7 +65,7 @@ class Session:
             raise ProviderError(f"a session cannot have {threads} threads: ask for at least one")
         _check_files(bundle)
         self.bundle = bundle
-        self.threads = min(threads or available_cpus(), available_cpus())
+        self.threads = usable_threads(threads)
         self._runtime = import_runtime()
         self.version: str = self._runtime.__version__
         session, self.provider, self.reason = self._open(provider, streams)

@@ -22,7 +22,7 @@ from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from twil.errors import ConfigError, DataError, ModelError, first_line
-from twil.machine import available_cpus
+from twil.machine import usable_threads
 from twil.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
 from twil.text.preparation import find_preparation, prepare
@@ -174,7 +174,7 @@ def bound_threads(threads: int | None) -> None:
     It has one set of threads for the whole process, which it makes once.
     """
     if threads:
-        os.environ.setdefault("RAYON_NUM_THREADS", str(min(threads, available_cpus())))
+        os.environ.setdefault("RAYON_NUM_THREADS", str(usable_threads(threads)))
 
 
 def original_tokenizer(vocab_file: str | Path, *, max_length: int, preprocess: bool = True) -> Tokenizer:
@@ -269,16 +269,25 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"{path} is not a tokenizer.json ({error}): copy or export it again") from error
     tokenizer.no_padding()
+    try_tokenizer(tokenizer, str(path))
+    find_special(tokenizer, source=str(path))
+    find_preparation(tokenizer, source=str(path))
+    return tokenizer
+
+
+def try_tokenizer(tokenizer: Tokenizer, source: str) -> None:
+    """Refuse a tokenizer that cannot cut one text or two.
+
+    Raises:
+        ModelError: It names the source.
+    """
     try:
         tokenizer.encode(_PROBE)
         tokenizer.encode(_PROBE, _PROBE)
     except BaseException as error:
-        if unusable := _unusable(error, path):
+        if unusable := _unusable(error, source):
             raise unusable from error
         raise
-    find_special(tokenizer, source=str(path))
-    find_preparation(tokenizer, source=str(path))
-    return tokenizer
 
 
 def check_pieces(content: bytes, path: str | Path) -> None:
@@ -347,7 +356,7 @@ def _whole_length(encoding: Encoding) -> int:
     return len(encoding) + sum(map(len, encoding.overflowing))
 
 
-def _unusable(error: BaseException, source: str | Path) -> ModelError | None:
+def _unusable(error: BaseException, source: str) -> ModelError | None:
     """Say that a tokenizer fails; None of what is no error of the library."""
     # A panic of the library is no Exception, and its other errors are nothing narrower.
     if type(error) is Exception or type(error).__name__ == "PanicException":

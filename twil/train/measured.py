@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twil.data.batching import Batch
 from twil.errors import ProviderError, require
-from twil.machine import available_cpus
+from twil.machine import usable_threads
 from twil.predict.timing import Facts, Subject
 from twil.predict.worker import Opening, serve
 
@@ -30,7 +30,7 @@ def open_measured(opening: Opening) -> Subject:
         raise ProviderError("torch sees no CUDA device: use --provider cpu, or install a CUDA build of torch")
     model, tokenizer = load_with_tokenizer(Path(opening.folder))
     device = choose_device(opening.provider, "fp32")
-    threads = min(opening.threads or available_cpus(), available_cpus())
+    threads = usable_threads(opening.threads)
     torch.set_num_threads(threads)
     model.to(device)
     compute = model.encode if model.own_task is None else model

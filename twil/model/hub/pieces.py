@@ -12,7 +12,7 @@ from twil.model.hub.library import hushed
 from twil.model.hub.sentence import SentenceModules
 from twil.storage import write_json
 from twil.text.special import find_special
-from twil.text.tokenizer import check_pieces, truncation_side
+from twil.text.tokenizer import check_pieces, truncation_side, try_tokenizer
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
@@ -55,12 +55,7 @@ def read_pieces(folder: Path, sentence: SentenceModules | None = None) -> tuple[
             "its files into the folder"
         )
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
-    try:
-        tokenizer.encode("¿Qué tal? 😀")
-    except Exception as error:  # the library raises nothing narrower
-        raise ModelError(
-            f"the tokenizer of {folder} cannot cut a text ({first_line(error)}): copy the folder again"
-        ) from error
+    try_tokenizer(tokenizer, f"the tokenizer of {folder}")
     tokenizer.no_padding()
     # Its length is set once the model is known; the end at which rows are cut stays.
     tokenizer.enable_truncation(_LONGEST, direction=found.truncation_side)

@@ -30,7 +30,7 @@ def open_measured(opening: Opening) -> Subject:
         raise ProviderError("torch sees no CUDA device: use --provider cpu, or install a CUDA build of torch")
     model, tokenizer = load_with_tokenizer(Path(opening.folder))
     device = choose_device(opening.provider, "fp32")
-    threads = usable_threads(opening.threads)
+    threads = usable_threads(opening.threads or None)
     torch.set_num_threads(threads)
     model.to(device)
     compute = model.encode if model.own_task is None else model

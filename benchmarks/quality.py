@@ -47,7 +47,7 @@ from training_runs import drawn_anew, read_json, resume, table
 
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
-from twil.machine import available_cpus, cpu_name
+from twil.machine import available_cpus, cpu_name, keep_freed_memory
 from twil.predict.intervals import Interval, percentile_interval
 from twil.scoring.metrics import main_metric, score_logits
 from twil.scoring.resampling import resample
@@ -234,6 +234,7 @@ def answer(model: Path, recipe: Recipe) -> Answers:
 
 def count_words(recipe: Recipe) -> Answers:
     """Answer by TF-IDF with logistic regression."""
+    keep_freed_memory()  # regression on many labels takes and gives back gigabytes at each of its steps
     task, sets = recipe.task, recipe.sets
     vectors = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),

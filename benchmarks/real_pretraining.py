@@ -247,7 +247,7 @@ def collect(stages: Stages) -> dict[str, Any]:
             "config": {key: part for key, part in record["config"].items() if key != "data"},
             "shape": read_json(stages.encoder / "config.json")["model"]["encoder"],
             "parameters": record["parameters"],
-            "precision": record["precision"],
+            "precision": record["config"]["train"]["precision"],
             "pairs": record["corpus"]["pairs"],
             "texts": record["corpus"]["texts"],
             "steps": record["steps"],

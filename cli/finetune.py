@@ -99,7 +99,9 @@ def command(
     freeze: Annotated[
         str | None, typer.Option(help="Parts that stay as they are, such as embeddings,0-3.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16. [dim]\\[fp32][/dim]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16 or fp16. [dim]\\[auto][/dim]")
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(help="Dev score that decides the best epoch. [dim]\\[macro_f1, for labels][/dim]"),

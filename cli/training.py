@@ -76,7 +76,8 @@ class TrainingView:
         rows = ", ".join(f"{name} {count:,}" for name, count in event.rows.items())
         self.display.line(
             f"rows: {rows}; {event.parameters:,} parameters; {event.steps:,} steps on {event.device}"
-            f"{f', shared by {event.processes} processes' if event.processes > 1 else ''}"
+            f"{f', shared by {event.processes} processes,' if event.processes > 1 else ''} "
+            f"in {event.precision}"
         )
         self.metric, self.kind = event.metric, event.task.kind
         if event.trainable < event.parameters:

@@ -245,7 +245,8 @@ def measure(folder: Path, corpus: Path) -> dict[str, float]:
         if part is not None
     )
     model = twil.load(folder)
-    return Denoising(model, train, dev, options.train, dev_rows=10_000, world=World()).evaluate()
+    loop = options.train.model_copy(update={"precision": "fp32"})
+    return Denoising(model, train, dev, loop, dev_rows=10_000, world=World()).evaluate()
 
 
 def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

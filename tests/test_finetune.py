@@ -18,7 +18,7 @@ from tuning import twil_command
 
 import twil
 from twil import shipped
-from twil.config.loop import OptimiserConfig
+from twil.config.loop import OptimiserConfig, Precision
 from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
 from twil.errors import ConfigError, DataError, ModelError, ModelWarning, TwilError
 from twil.model.classifier import make_classifier
@@ -26,7 +26,7 @@ from twil.model.folder import load_with_tokenizer
 from twil.scoring.metrics import score_logits
 from twil.task import Task
 from twil.text.tokenizer import max_length
-from twil.train import checkpoint
+from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import Classification, EncodedSet, encode_set
 from twil.train.evaluate import evaluate
@@ -101,6 +101,41 @@ def test_lower_precision_on_a_cpu_learns_too(config: Callable[..., FinetuneConfi
     assert isinstance(events[-1], Finished)
     assert events[-1].dev.metrics["accuracy"] >= 0.75
     assert {value.dtype for value in weights(tmp_path / "model").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "units", "hidden_size", "given"),
+    [
+        ("auto", ["avx512_bf16"], 256, "bf16"),
+        ("auto", ["amx_bf16"], 768, "bf16"),
+        ("auto", ["avx512_bf16", "amx_bf16"], 128, "fp32"),
+        ("auto", ["avx512_vnni"], 768, "fp32"),
+        ("fp32", ["avx512_bf16"], 768, "fp32"),
+        ("bf16", [], 64, "bf16"),
+    ],
+)
+def test_auto_is_bf16_where_a_cpu_has_units_and_the_model_gains_by_them(
+    wanted: Precision, units: list[str], hidden_size: int, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cpu_flags", lambda: dict.fromkeys(units, True))
+    assert devices.choose_precision(wanted, torch.device("cpu"), hidden_size) == given
+
+
+def test_a_run_records_its_arithmetic_and_goes_on_in_no_other(
+    config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = config("model.encoder.hidden_size=256", "model.encoder.n_layers=1", epochs=1)
+    monkeypatch.setattr(devices, "cpu_flags", lambda: {"avx512_bf16": True})
+    begun = run_until(large, tmp_path / "model", lambda event: isinstance(event, StepDone))
+    assert begun[0].precision == "bf16"
+    monkeypatch.setattr(devices, "cpu_flags", dict)
+    with pytest.raises(ConfigError, match=r"other settings \(train\.precision\)"):
+        list(finetune(large, tmp_path / "model", resume=True))
+    monkeypatch.undo()
+    told = large.model_copy(update={"train": large.train.model_copy(update={"precision": "bf16"})})
+    list(finetune(told, tmp_path / "model", resume=True))
+    run = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert run["config"]["train"]["precision"] == "bf16"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
@@ -343,7 +378,7 @@ def make_trainer(config: FinetuneConfig, folder: Path, **train: Any) -> tuple[Tr
     from twil.data.labelled import read_labelled
 
     encoded = encode_set(read_labelled(config.data.train), tokenizer, task)
-    loop = TrainConfig(lr=1e-3, warmup=0, **train)
+    loop = TrainConfig(lr=1e-3, warmup=0, precision="fp32", **train)
     objective = Classification(model, encoded, encoded, loop)
     trainer = Trainer(
         objective,

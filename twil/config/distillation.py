@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from twil.config.loop import LoopConfig, OptimiserConfig, Precision
+from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.losses import LossConfig
 from twil.config.model import PRESETS, Count, Pooling, Probability, Section, explain
 from twil.config.reading import AS_FOUND, Reading
@@ -134,7 +134,6 @@ class DistillLoopConfig(LoopConfig):
     """Pieces of a micro-batch, pads included."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 1e-3 for a student drawn anew, 2e-4 for one that is trained."""
-    precision: Precision = "auto"
     metric: str = "auto"
     """What decides the best epoch: with `data.dev` what the task is judged by, else the loss."""
     log_steps: Count = 10

@@ -39,8 +39,8 @@ class LoopConfig(Section):
     average: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Measure and keep a running mean of the weights (Polyak and Juditsky 1992): the share of it that every
     step leaves, such as 0.99; 0 keeps the weights themselves, and so does a run that says nothing else."""
-    precision: Precision = "fp32"
-    """`auto` is bf16 where the device has units for it, else fp32."""
+    precision: Precision = "auto"
+    """`auto` is bf16 where the device has units for it and the hidden size is at least 256, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     evaluate_steps: Count | None = None
     """Steps between evaluations on dev, besides the end of every epoch."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
-from twil.config.loop import LoopConfig, OptimiserConfig, Precision
+from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.model import Count, ModelConfig, RopConfig, Section, explain
 from twil.config.settings import merge, overridden, put_together, read_toml
 from twil.config.training import OriginConfig
@@ -108,7 +108,6 @@ class PretrainLoopConfig(LoopConfig):
     """Peak learning rate; when left out 1e-3, for `noam` that of the paper, (hidden size · warm-up)^-½."""
     warmup: Annotated[float, Field(ge=0)] = 0.06
     """Below 1 a share of all steps, else a number of steps."""
-    precision: Precision = "auto"
     packed: bool = True
     """Rows one behind the other, without pads; otherwise padded to the longest of a micro-batch."""
     compile: bool = False

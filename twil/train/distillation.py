@@ -25,7 +25,7 @@ from twil.config.distillation import (
     DistillLoopConfig,
     StudentConfig,
 )
-from twil.config.loop import LOG, UPKEEP, name_settings
+from twil.config.loop import LOG, Precision, name_settings
 from twil.config.model import ModelConfig
 from twil.config.training import StartConfig
 from twil.data.labelled import LabelledColumns, read_labelled
@@ -46,7 +46,7 @@ from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, 
 from twil.text.vocabulary import texts_of
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import compute_logits, encode_set
-from twil.train.devices import Arithmetic, choose_device, choose_precision
+from twil.train.devices import choose_device, settle_precision
 from twil.train.distributed import World, join_world
 from twil.train.finetune import LabelledSets, describe_sets
 from twil.train.imitation import (
@@ -93,7 +93,7 @@ class DistillationStarted:
     lr: float
     metric: str
     device: str
-    precision: Arithmetic
+    precision: Precision
     processes: int
     resumed: int
 
@@ -199,7 +199,6 @@ class _Run:
     ) -> None:
         self.config, self.teacher, self.output, self.checkpoints = config, teacher, output, checkpoints
         self.device, self.world = device, world
-        self.precision = choose_precision(config.train.precision, device)
         _check_student(config.model)
         self.sets = _read_labelled_sets(config, teacher)
         self.files = describe_sets(self.sets)  # now, while they are what was read
@@ -267,10 +266,11 @@ class _Run:
     def _trainer(
         self, store: TeacherStore, should_stop: Callable[[], bool]
     ) -> tuple[Trainer, TextModel, Tokenizer]:
-        config, task = self.config, self.teacher.task
+        task = self.teacher.task
         theirs = load_tokenizer(self.teacher.bundle.tokenizer)
-        torch.manual_seed(config.train.seed)
-        student, tokenizer = make_student(config, theirs, store, task)
+        torch.manual_seed(self.config.train.seed)
+        student, tokenizer = make_student(self.config, theirs, store, task)
+        self.config = config = settle_precision(self.config, self.device, student.architecture.hidden)
         targets, dev = None, None
         if task is not None and self.labelled is not None:
             targets = self.labelled.targets(task)[self.texts.first_used]
@@ -339,7 +339,7 @@ class _Run:
             lr=loop.lr,
             metric=loop.metric,
             device=self.device.type,
-            precision=self.precision,
+            precision=loop.precision,
             processes=self.world.size,
             resumed=trainer.progress.step,
         )
@@ -379,7 +379,6 @@ class _Run:
             "texts": vars(self.counts),
             "data": self.files,
             "parameters": parameter_count(student),
-            "precision": self.precision,
             "processes": self.world.size,
             "steps": progress.step,
             "best_step": progress.best_step,
@@ -395,9 +394,7 @@ class _Run:
     def _fingerprint(self, student: TextModel, tokenizer: Tokenizer) -> dict[str, str]:
         """Say what a continued run must share with the interrupted one."""
         config = self.config
-        settings = name_settings(
-            config, ("objective", "optimiser", "train"), without=UPKEEP | {"train.precision"}
-        )
+        settings = name_settings(config, ("objective", "optimiser", "train"))
         if config.model.folder is not None:
             settings["the weights it starts from"] = weights_hash(config.model.folder)
         return (
@@ -411,7 +408,6 @@ class _Run:
                 "the columns": repr(LabelledColumns.of(config.data)),
                 "data.dev_rows": repr(config.data.dev_rows),
                 "model.embeddings": config.model.embeddings,
-                "train.precision": self.precision,
                 "the model": json.dumps(student.description, sort_keys=True),
                 "the tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
                 "the number of processes": repr(self.world.size),

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from twil.config.loop import LOG, name_settings
+from twil.config.loop import LOG, Precision, name_settings
 from twil.config.training import DataConfig, FinetuneConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_covered, find_labels, read_labelled
 from twil.data.pitfalls import Pitfalls, find_pitfalls
@@ -29,7 +29,7 @@ from twil.train.checkpoint import CheckpointFolder
 from twil.train.class_weights import label_counts
 from twil.train.classification import Classification, encode_set
 from twil.train.decisions import Decision, check_decision, decide
-from twil.train.devices import choose_device
+from twil.train.devices import choose_device, settle_precision
 from twil.train.distributed import World, join_world
 from twil.train.layers import freeze, head_rates, layer_rates
 from twil.train.loop import Evaluated, Interrupted, LoopEvent, Trainer, count_steps
@@ -55,6 +55,7 @@ class Started:
         steps: Optimiser steps of the whole run.
         metric: What decides the best epoch; ``auto`` without dev.
         device: Where it runs.
+        precision: In which arithmetic.
         processes: How many share each step.
         kept_classifier: Whether the classifier of the model that it starts from is trained further; otherwise
             a new one is.
@@ -75,6 +76,7 @@ class Started:
     steps: int
     metric: str
     device: str
+    precision: Precision
     processes: int
     kept_classifier: bool
     resumed: int
@@ -181,6 +183,7 @@ class _Run:
         torch.manual_seed(config.train.seed)
         made = make_classifier(config.model, self.task)
         self.model, self.tokenizer, self.kept_classifier = made.model, made.tokenizer, made.kept
+        self.config = config = settle_precision(config, device, self.model.architecture.hidden)
         asked, self.task = self.task, self.model.task  # the labels of a head that is kept stand in its order
         if config.train.freeze is not None:
             freeze(self.model, config.train.freeze)
@@ -261,6 +264,7 @@ class _Run:
             steps=self.steps,
             metric=self.loop.metric,
             device=self.objective.device.type,
+            precision=self.loop.precision,
             processes=self.world.size,
             kept_classifier=self.kept_classifier,
             resumed=trainer.progress.step,

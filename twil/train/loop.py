@@ -25,7 +25,7 @@ from twil.errors import ConfigError, ModelError
 from twil.interruption import check_same_settings
 from twil.machine import keep_freed_memory
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
-from twil.train.devices import autocast, choose_precision
+from twil.train.devices import autocast
 from twil.train.distributed import World
 from twil.train.optimisers import set_lr
 from twil.train.schedules import rate
@@ -226,8 +226,7 @@ class Trainer:
         self.world = world or World()
         self.device = next(objective.model.parameters()).device
         self.peak = config.lr
-        arithmetic = choose_precision(config.precision, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=arithmetic == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.mean: dict[str, Tensor] = {}  # of the weights, where one is kept

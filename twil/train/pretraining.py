@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
-from twil.config.loop import LOG, UPKEEP, name_settings, noam_peak
+from twil.config.loop import LOG, Precision, name_settings, noam_peak
 from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
 from twil.data.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
@@ -27,7 +27,7 @@ from twil.text.special import find_special
 from twil.text.tokenizer import check_own, max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.denoising import Denoising
-from twil.train.devices import Arithmetic, choose_device, choose_precision
+from twil.train.devices import choose_device, settle_precision
 from twil.train.distributed import World, join_world
 from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
 from twil.train.optimisers import make_optimiser
@@ -64,7 +64,7 @@ class PretrainingStarted:
     lr: float
     warmup: int
     device: str
-    precision: Arithmetic
+    precision: Precision
     processes: int
     new_heads: tuple[str, ...]
     resumed: int
@@ -160,12 +160,11 @@ class _Run:
         device: torch.device,
         world: World,
     ) -> None:
-        self.config, self.output, self.checkpoints, self.world = config, output, checkpoints, world
-        self.device = device
-        self.precision = choose_precision(config.train.precision, device)
+        self.output, self.checkpoints, self.device, self.world = output, checkpoints, device, world
         self.corpus = open_corpus(config.data.corpus)
         torch.manual_seed(config.train.seed)
         self.model, self.tokenizer, self.new_heads = make_model(config, self.corpus)
+        self.config = config = settle_precision(config, device, self.model.architecture.hidden)
         self.objective = self._objective()
         _check_metric(config.train.metric, self.objective.measured)
         self.steps = count_steps(self.objective, config.train)
@@ -243,7 +242,7 @@ class _Run:
             lr=self.loop.lr,
             warmup=int(self.loop.warmup),
             device=self.device.type,
-            precision=self.precision,
+            precision=self.loop.precision,
             processes=self.world.size,
             new_heads=self.new_heads,
             resumed=resumed,
@@ -282,7 +281,6 @@ class _Run:
                 "texts": self.objective.train.texts,
             },
             "parameters": parameter_count(self.model),
-            "precision": self.precision,
             "processes": self.world.size,
             "steps": trainer.progress.step,
             "best_step": trainer.progress.best_step,
@@ -293,14 +291,11 @@ class _Run:
 
     def _fingerprint(self) -> dict[str, str]:
         """Say what a continued run must share with the interrupted one, wherever the corpus lies."""
-        settings = name_settings(
-            self.config, ("objective", "optimiser", "train"), without=UPKEEP | {"train.precision"}
-        )
+        settings = name_settings(self.config, ("objective", "optimiser", "train"))
         if self.config.model.folder is not None:
             settings["the weights it starts from"] = weights_hash(self.config.model.folder)
         return settings | {
             "data.dev_rows": repr(self.config.data.dev_rows),
-            "train.precision": self.precision,
             "the corpus": self.corpus.sha256,
             "the model": json.dumps(self.model.description, sort_keys=True),
             "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),

@@ -4,9 +4,9 @@
 
 All train the same classifier of BERT's shape (6 layers of 768, 12 heads, 30,002 pieces) from the same
 weights, on the same tweets, in an order drawn anew each epoch: 16 rows a batch, for twil as many pieces as
-16 rows have on average; fused AdamW, gradients clipped at 1, dropout 0.1, fp32. twil computes the last
-layer for [CLS] alone, which alone is read. TWilBERT has no dropout within attention; the Trainer is
-measured with BERT's, which is its default, and once without it.
+16 rows have on average; fused AdamW, gradients clipped at 1, dropout 0.1; in fp32, and where the CPU has
+units for it also in bf16. twil computes the last layer for [CLS] alone, which alone is read. TWilBERT has no
+dropout within attention; the Trainer is measured with BERT's, which is its default, and once without it.
 
 Each way is a process that holds its model, and trains on an epoch of `rows` when its turn comes; padded to
 512 pieces, of which any tweets make as many, on `padded-rows`. The first round is not counted, nor is the
@@ -33,7 +33,7 @@ from peer_processes import ask, make_environments, python_of, ratio, run, servin
 from training_runs import table
 
 from twil.data.labelled import read_labelled
-from twil.machine import available_cpus, cpu_name
+from twil.machine import available_cpus, cpu_flags, cpu_name
 from twil.model.folder import load_with_tokenizer
 from twil.text.tokenizer import encode, load_tokenizer
 from twil.train.classification import compute_logits, encode_set
@@ -52,8 +52,11 @@ WAYS = {
     "trainer-grouped": "Trainer, dynamic padding, grouped by length",
     "trainer-grouped-plain": "the same without dropout in attention",
     "twil": "twil",
+    "trainer-grouped-bf16": "Trainer, dynamic padding, grouped by length, bf16",
+    "twil-bf16": "twil, bf16",
 }
-PADDED, GROUPED = "trainer-512", "trainer-grouped"
+PADDED, GROUPED, GROUPED_BF16 = "trainer-512", "trainer-grouped", "trainer-grouped-bf16"
+HALF = ("trainer-grouped-bf16", "twil-bf16")
 PAGE = """# Fine-tuning beside the transformers Trainer
 
 Written by `benchmarks/finetune.py`, which says what is counted: twil {twil}, torch {torch}; {peers};
@@ -106,7 +109,7 @@ class Course:
             run(sys.executable, "-m", "twil", "finetune", *train, *start, "-o", self.model)
 
     def command(self, way: str, batch_tokens: int) -> list[object]:
-        python = Path(sys.executable) if way == "twil" else python_of(self.work, "trainer")
+        python = Path(sys.executable) if way.startswith("twil") else python_of(self.work, "trainer")
         rows = self.padded_rows if way == PADDED else self.rows
         return [python, PEERS, way, self.model, self.train, self.dev, rows, batch_tokens]
 
@@ -130,12 +133,13 @@ def write_rows(source: Path, target: Path, rows: int) -> None:
 
 def measure(course: Course, rounds: int, batch_tokens: int) -> dict[str, dict[str, Any]]:
     """Let all ways train in turn; tweets/s of each round, and the peak of memory in bytes."""
-    found: dict[str, dict[str, Any]] = {way: {"rates": [], "memory": 0} for way in WAYS}
+    ways = [way for way in WAYS if way not in HALF or has_bf16()]
+    found: dict[str, dict[str, Any]] = {way: {"rates": [], "memory": 0} for way in ways}
     expected = course.first_logits()
-    commands = [course.command(way, batch_tokens) for way in WAYS]
+    commands = [course.command(way, batch_tokens) for way in ways]
     with serving(commands, course.work / "serving.log") as processes:
         for number in range(rounds + 1):
-            for way, process in zip(WAYS, processes, strict=True):
+            for way, process in zip(ways, processes, strict=True):
                 said = ask(process, "train")
                 if said["logits"] is not None and np.abs(said["logits"] - expected).max() > SAME:
                     raise SystemExit(f"{WAYS[way]} starts from another model: its logits differ from twil's")
@@ -150,18 +154,25 @@ def measure(course: Course, rounds: int, batch_tokens: int) -> dict[str, dict[st
 def render(results: dict[str, Any]) -> str:
     """Lay the results out as Markdown."""
     ways = results["ways"]
+    against = {PADDED: "to padded", GROUPED: "to grouped", GROUPED_BF16: "to grouped in bf16"}
+    others = {way: title for way, title in against.items() if way in ways}
     rows = [
         [
             WAYS[way],
             f"{statistics.median(own['rates']):.2f}",
             f"{min(own['rates']):.2f} – {max(own['rates']):.2f}",
-            *(f"{ratio(own['rates'], ways[other]['rates']):.2f} ×" for other in (PADDED, GROUPED)),
+            *(f"{ratio(own['rates'], ways[other]['rates']):.2f} ×" for other in others),
             f"{own['memory'] / 2**20:,.0f}",
         ]
         for way, own in ways.items()
     ]
-    heads = ["", "tweets/s", "lowest – highest", "to padded", "to grouped", "memory, MiB"]
+    heads = ["", "tweets/s", "lowest – highest", *others.values(), "memory, MiB"]
     return PAGE.format(**results, table=table(heads, rows))
+
+
+def has_bf16() -> bool:
+    flags = cpu_flags()
+    return flags["avx512_bf16"] or flags["amx_bf16"]
 
 
 def check_rows(rows: Sequence[int]) -> None:

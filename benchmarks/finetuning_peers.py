@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from labelling_peers import MAX_LENGTH, build_bert, load_fast_tokenizer, peak_memory, read_labels
@@ -92,14 +93,15 @@ class Course:
     pace: Pace
 
 
-def run_twil(course: Course) -> None:
-    """Train as `twil finetune` does."""
+def run_twil(course: Course, precision: str) -> None:
+    """Train as `twil finetune` does, in an arithmetic."""
     from twil.config.training import finetune_config
     from twil.train.finetune import Started, finetune
     from twil.train.loop import Evaluated, StepDone
 
     train = {
         "epochs": 10_000,
+        "precision": precision,
         "lr": LR,
         "schedule": "constant",
         "patience": 1_000_000,
@@ -126,13 +128,16 @@ def run_twil(course: Course) -> None:
                 course.pace.report()
 
 
-def trainer_way(*, longest: bool = False, grouped: bool = False, attention: float = DROPOUT) -> Way:
+def trainer_way(
+    *, longest: bool = False, grouped: bool = False, attention: float = DROPOUT, bf16: bool = False
+) -> Way:
     """Make a way of the Trainer of transformers.
 
     Args:
         longest: Whether every row is padded to `LONGEST`, as tutorials do, and not to its batch's longest.
         grouped: Whether rows of like length share a batch.
         attention: Dropout of attention's weights, which TWilBERT does not have.
+        bf16: Whether it computes in bf16 where it is safe to, else in fp32.
     """
 
     def run_trainer(course: Course) -> None:
@@ -173,6 +178,7 @@ def trainer_way(*, longest: bool = False, grouped: bool = False, attention: floa
                 weight_decay=0.01,
                 train_sampling_strategy="group_by_length" if grouped else "random",
                 use_cpu=True,
+                bf16=bf16,
                 save_strategy="no",
                 logging_strategy="no",
                 report_to=[],
@@ -189,7 +195,9 @@ WAYS: dict[str, Way] = {
     "trainer-dynamic": trainer_way(),
     "trainer-grouped": trainer_way(grouped=True),
     "trainer-grouped-plain": trainer_way(grouped=True, attention=0.0),
-    "twil": run_twil,
+    "trainer-grouped-bf16": trainer_way(grouped=True, bf16=True),
+    "twil": partial(run_twil, precision="fp32"),
+    "twil-bf16": partial(run_twil, precision="bf16"),
 }
 
 

@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 
 from twil.cli.visible import visible
 from twil.errors import ConfigError, DataWarning, ModelWarning
+from twil.machine import available_cpus, busy_cpus, usable_threads
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.progress import Progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from twil.train.distillation import DistillationFinished
     from twil.train.pretraining import PretrainingFinished
 
+_WAITS = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
 PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
 # Signals so close together are one wish: torchrun passes on the Ctrl-C that the terminal sent already.
@@ -100,9 +102,22 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def hush_torch() -> None:
-    """Keep torch from warning of what is meant to be so among several processes; before it is imported."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+def prepare_torch(threads: int | None) -> None:
+    """Set up what torch reads when it is imported, for training.
+
+    It is kept from warning of what is meant to be so among several processes. Its threads are as many as are
+    asked for, and no more than there are CPUs. Where others use some of those, a thread that waits for the
+    next one sleeps: as a rule it spins, which is faster alone, and several times slower beside other work.
+    What the environment says of either already stays.
+    """
+    environment = os.environ
+    environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(usable_threads(threads))
+    told = environment.get("OMP_NUM_THREADS", "")
+    number = usable_threads(int(told) if told.isdecimal() else None)
+    if number > 1 and not environment.keys() & _WAITS and number + busy_cpus() > available_cpus():
+        environment["GOMP_SPINCOUNT"] = "0"
 
 
 def make_table(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twil.cli.console import Display, continue_later, hush_torch, show, speaks, tell_weights
+from twil.cli.console import Display, continue_later, prepare_torch, show, speaks, tell_weights
 from twil.cli.reading import LABEL_OPTION, LabelSeparator, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 from twil.errors import ConfigError
@@ -81,6 +81,7 @@ def command(
         list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
@@ -110,7 +111,7 @@ def command(
     }
     if head not in (None, "classifier", "encoder"):
         raise ConfigError(f"there is no head '{head}' to learn from: choose classifier or encoder")
-    hush_torch()
+    prepare_torch(threads)
     with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.distillation import DistillationView, side_by_side, teacher_bundle
         from twil.config.distillation import distill_config

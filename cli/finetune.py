@@ -11,7 +11,7 @@ from twil.cli.console import (
     Display,
     continue_later,
     format_seconds,
-    hush_torch,
+    prepare_torch,
     read_names,
     show,
     speaks,
@@ -127,6 +127,7 @@ def command(
         bool, typer.Option("--keep-runs", help="Keep the models of all runs, in OUTPUT.runs.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
@@ -173,7 +174,7 @@ def command(
     }
     if keep_runs and runs is None:
         raise ConfigError("--keep-runs would have no effect: only with --runs")
-    hush_torch()
+    prepare_torch(threads)
     choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
     series = None
     with Display(quiet=quiet or not speaks()) as display:

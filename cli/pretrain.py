@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, continue_later, hush_torch, speaks, tell_weights
+from twil.cli.console import Display, continue_later, prepare_torch, speaks, tell_weights
 
 
 def command(
@@ -23,6 +23,7 @@ def command(
         list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     tensorboard: Annotated[
@@ -34,7 +35,7 @@ def command(
 
     On several GPUs: torchrun --nproc-per-node N -m twil pretrain …
     """
-    hush_torch()
+    prepare_torch(threads)
 
     from twil.cli.original_pretraining import read_run
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twil.cli.console import Display, continue_later, format_seconds, show
+from twil.cli.console import Display, continue_later, format_seconds, prepare_torch, show
 from twil.cli.reading import (
     LABEL_OPTION,
     TEXT_OPTION,
@@ -72,6 +72,9 @@ def command(
         bool, typer.Option("--keep-trials", help="Keep the models of all trials.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads, of all trials together. [dim]\\[all][/dim]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted search.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
@@ -79,6 +82,7 @@ def command(
     """Search the best settings of a classifier, each tried with several seeds."""
     from twil.config.search import search_plan
 
+    prepare_torch(threads)
     plan = search_plan(
         config,
         {

@@ -19,8 +19,8 @@ AnyConfig = TypeVar("AnyConfig", FinetuneConfig, PretrainConfig, DistillConfig)
 
 _BF16_UNITS = ("avx512_bf16", "amx_bf16")  # elsewhere a CPU emulates it, several times slower than fp32
 _BF16_HIDDEN = 256
-"""The smallest hidden size that gains much by bf16. Measured on an AMD EPYC with AVX512-BF16, two threads: 0.9
-times as fast as fp32 at 64, 1.15 times at 128, 1.4 times at 256, 1.6 times at 768."""
+"""The smallest hidden size that gains much by bf16. Measured on an AMD EPYC with AVX512-BF16, two threads:
+0.9 times as fast as fp32 at 64, 1.15 times at 128, 1.4 times at 256, 1.6 times at 768."""
 
 
 def choose_device(name: str, precision: Precision) -> torch.device:

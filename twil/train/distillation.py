@@ -243,7 +243,7 @@ class _Run:
             self.world.wait()
             own = store.missing()[self.world.rank :: self.world.size]
             self.world.wait()  # no part comes before every process knows which are its own
-            yield from self.teacher.ask(self.texts, store, own, should_stop)
+            yield from self.teacher.ask(self.texts, store, own, should_stop, threads=torch.get_num_threads())
             if self.world.total([should_stop()])[0]:
                 return Interrupted(epoch=0, step=0)
         if self.world.main:

@@ -189,7 +189,13 @@ class Teacher:
         return hashlib.sha256(decisive.encode()).hexdigest()
 
     def ask(
-        self, texts: Iterable[str], store: TeacherStore, parts: Iterable[int], should_stop: Callable[[], bool]
+        self,
+        texts: Iterable[str],
+        store: TeacherStore,
+        parts: Iterable[int],
+        should_stop: Callable[[], bool],
+        *,
+        threads: int,
     ) -> Iterator[Asked]:
         """Have the texts of some parts of a store answered.
 
@@ -198,6 +204,7 @@ class Teacher:
             store: Where the answers go.
             parts: Those that are missing in it, or this process's share of them.
             should_stop: Asked after every batch; true ends here, with the parts so far kept.
+            threads: Of a teacher.
 
         Raises:
             ModelError: An answer is not finite, or too large for the store.
@@ -208,7 +215,7 @@ class Teacher:
         output = LOGITS if self.task else POOLED
         with ExitStack() as opened:
             engines = [
-                opened.enter_context(Engine(bundle, output, pair=False, side_by_side=True))
+                opened.enter_context(Engine(bundle, output, pair=False, threads=threads, side_by_side=True))
                 for bundle in self._bundles
             ]
             for part, window in enumerate(_windows(texts)):

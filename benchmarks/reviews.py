@@ -106,7 +106,14 @@ class Course:
         if not self.bundle.exists():
             twil = Path(sys.executable).with_name("twil")
             columns = ("--text", TEXT, "--label", LABEL, "--calibration", self.train, "--eval", self.test)
-            loose = ("--max-drop", "100", "--min-agreement", "0")  # random weights have no labels to keep
+            loose = (
+                "--max-drop",
+                "100",
+                "--min-agreement",
+                "0",
+                "--max-change",
+                "1",
+            )  # random weights have no labels to keep
             run(
                 twil,
                 "export",

@@ -59,7 +59,12 @@ def command(
     max_drop: Annotated[
         float, typer.Option(help="Points that int8 may lose of macro-F1, or what the task is judged by.")
     ] = 0.5,
-    min_agreement: Annotated[float, typer.Option(help="Percent of answers that int8 must keep.")] = 99.5,
+    min_agreement: Annotated[
+        float, typer.Option(help="Percent of the sure answers that int8 must keep.")
+    ] = 99.5,
+    max_change: Annotated[
+        float, typer.Option(help="By how much probabilities may change in int8, on average.")
+    ] = 0.01,
     min_cosine: Annotated[
         float, typer.Option(help="Of an encoder: the least cosine of int8's vectors with fp32's.")
     ] = 0.99,
@@ -97,6 +102,7 @@ def command(
         ),
         max_drop=max_drop,
         min_agreement=min_agreement,
+        max_change=max_change,
         min_cosine=min_cosine,
     )
     with Display(quiet=quiet) as display:
@@ -113,6 +119,7 @@ def command(
             text_in=text_in,
             preparation=preparation,
             overwrite=force,
+            say=display.update,
         )
         display.line(report.describe())
         if fp16:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,9 +70,10 @@ class ExportReport:
         """Say in one line what became of labels or vectors in int8; of a bundle in int8."""
         report = self.manifest.int8
         integer = report["products"] - len(report["left_in_fp32"])
+        by_token = f", in {len(report['by_token'])} by token" if report["by_token"] else ""
         return (
-            f"int8 in {integer} of {report['products']} products: {read_verdict(report).describe()}; "
-            f"{report['speedup']:.1f} times as fast here"
+            f"int8 in {integer} of {report['products']} products{by_token}: "
+            f"{read_verdict(report).describe()}; {report['speedup']:.1f} times as fast here"
         )
 
     def describe_fp16(self) -> str:
@@ -107,6 +108,10 @@ class ExportReport:
         )
 
 
+def unheard(said: str) -> None:
+    """Say nothing."""
+
+
 def export_onnx(
     model_folder: str | Path,
     bundle_folder: str | Path,
@@ -121,6 +126,7 @@ def export_onnx(
     preparation: str | None = None,
     opset: int = OPSET,
     overwrite: bool = False,
+    say: Callable[[str], None] = unheard,
 ) -> ExportReport:
     """Write a bundle from a model folder, checked against the model, whole or not at all.
 
@@ -144,6 +150,7 @@ def export_onnx(
             `twil.text.preparation`.
         opset: The ONNX operator set.
         overwrite: Replace a bundle that is there.
+        say: Told in a line what is being done, since int8 may take a minute.
 
     Raises:
         ModelError: `model_folder` is no model folder, or lacks the head.
@@ -218,7 +225,7 @@ def export_onnx(
             temporary, replace(manifest, parity=verify(Bundle(temporary, manifest), reference).as_dict())
         )
         if data:
-            bundle = _to_int8(bundle, data, model.vocab_size)
+            bundle = _to_int8(bundle, data, model.vocab_size, say)
         if fp16:
             bundle = _to_fp16(bundle, model.vocab_size)
         texts_read = 0
@@ -245,12 +252,12 @@ def _unfused(manifest: Manifest, expected: Mapping[str, int]) -> Iterator[str]:
             yield f"ONNX Runtime made {found} {operator} of the graph, and {count} were meant: it may be slow"
 
 
-def _to_int8(bundle: Bundle, data: Int8Data, vocab_size: int) -> Bundle:
+def _to_int8(bundle: Bundle, data: Int8Data, vocab_size: int, say: Callable[[str], None]) -> Bundle:
     """Put an int8 graph in the place of a bundle's float graph."""
     _check_one_file(bundle)
     with TemporaryDirectory(dir=bundle.folder) as folder:
         written = Path(folder) / GRAPH
-        report = make_int8(bundle, data, written)
+        report = make_int8(bundle, data, written, say)
         written.replace(bundle.graph)
     files = bundle.manifest.files | {GRAPH: sha256(bundle.graph)}
     done = Bundle(bundle.folder, replace(bundle.manifest, precision="int8", int8=report, files=files))

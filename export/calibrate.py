@@ -1,6 +1,6 @@
 """What a graph's matrix products read, seen on real texts, and the ranges on which 8 bits are best spent."""
 
-# B batch   T tokens   D hidden
+# B batch   T tokens   D hidden   S tokens that are looked at
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from twil.data.batching import Batch
 from twil.errors import require
+from twil.machine import usable_threads
 from twil.predict.bundle import INPUTS
 from twil.predict.runtime import import_runtime, open_graph
 
 LEVELS = 255
 """Steps of an unsigned number of 8 bits."""
+LARGEST = 127
+"""Of a signed number of 8 bits, both ways."""
+SMALLEST_STEP = 1e-12
 SAMPLE_ROWS = 24
-"""Tokens of a batch whose values are looked at one by one; the extremes are those of all."""
+"""Tokens of a batch that are looked at one by one; the extremes are those of all."""
 SAMPLE_VALUES = 50_000
 """Values by which a range is chosen."""
 
@@ -37,7 +41,7 @@ class Range:
     @property
     def scale(self) -> float:
         """The step from one number to the next."""
-        return max((self.high - self.low) / LEVELS, 1e-12)
+        return max((self.high - self.low) / LEVELS, SMALLEST_STEP)
 
     @property
     def zero_point(self) -> int:
@@ -51,8 +55,21 @@ class Range:
         return left
 
 
-def find_ranges(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -> dict[str, Range]:
-    """Choose for each tensor of a float graph the range with the least squared error on some texts.
+@dataclass(frozen=True)
+class Seen:
+    """What a tensor held on some texts.
+
+    Attributes:
+        range: The one with the least squared error.
+        rows: What some of the tokens held, float32 ``(S, D)``.
+    """
+
+    range: Range
+    rows: NDArray[np.float32]
+
+
+def observe(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -> dict[str, Seen]:
+    """Look at what tensors of a float graph hold on some texts.
 
     Args:
         graph: The ONNX file.
@@ -62,7 +79,14 @@ def find_ranges(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -
     values = _Values(graph, tensors)
     for batch in batches:
         values.add(batch)
-    return {name: values.range(name) for name in tensors}
+    return {name: values.seen(name) for name in tensors}
+
+
+def round_tokens(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give what is left of tokens ``(S, D)`` in 8 bits where each one's largest number sets its step."""
+    steps = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / LARGEST, SMALLEST_STEP)
+    left: NDArray[np.float32] = np.round(rows / steps) * steps
+    return left
 
 
 class _Values:
@@ -74,7 +98,9 @@ class _Values:
         for name in tensors:
             value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             model.graph.output.append(value)
-        self._session: Any = open_graph(import_runtime(), model.SerializeToString())
+        self._session: Any = open_graph(
+            import_runtime(), model.SerializeToString(), threads=usable_threads(None)
+        )
         self._tensors = list(tensors)
         self._low, self._high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
         self._sample: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
@@ -88,10 +114,13 @@ class _Values:
             rows = output[visible] if of_tokens else output.reshape(-1, output.shape[-1])
             self._low[name] = min(self._low[name], float(rows.min()))
             self._high[name] = max(self._high[name], float(rows.max()))
-            self._sample[name].append(self._random.permutation(rows)[:SAMPLE_ROWS].ravel())
+            self._sample[name].append(self._random.permutation(rows)[:SAMPLE_ROWS])
 
-    def range(self, name: str) -> Range:
-        sample = self._random.permutation(np.concatenate(self._sample[name]))[:SAMPLE_VALUES]
+    def seen(self, name: str) -> Seen:
+        rows = np.concatenate(self._sample[name])
+        return Seen(self._range(name, self._random.permutation(rows.ravel())[:SAMPLE_VALUES]), rows)
+
+    def _range(self, name: str, sample: NDArray[np.float32]) -> Range:
         low, high = self._low[name], self._high[name]
         ranges = [
             Range(low * below, high * above)

@@ -136,6 +136,7 @@ def _export(folder: Path, manifest: Manifest) -> Iterator[str]:
         left = len(int8["left_in_fp32"])
         facts |= {
             "products in int8": f"{int8['products'] - left} of {int8['products']}",
+            "of them with ranges of each token": f"{len(int8['by_token'])}",
             "tables in int8": f"{int8['tables'] - len(int8['tables_left_in_fp32'])} of {int8['tables']}",
             **read_verdict(int8).facts(),
             "checked on": f"{int8['evaluation']['file']} ({int8['evaluation']['sha256']})",

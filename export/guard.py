@@ -21,13 +21,17 @@ class Limits:
     """What an int8 graph must keep.
 
     Attributes:
-        max_drop: The most points that a classifier may lose of the score that its task is judged by.
-        min_agreement: The least share of answers that are the float graph's, in percent.
+        max_drop: The most points that a classifier may lose of the score that its task is judged by; what is
+            lost by chance, on rows so few, does not count.
+        min_agreement: The least share of the sure answers that are the float graph's, in percent; held to the
+            upper end of its interval.
+        max_change: The most that probabilities may change on average.
         min_cosine: The least cosine of an encoder's vector with the float graph's.
     """
 
     max_drop: float = 0.5
     min_agreement: float = 99.5
+    max_change: float = 0.01
     min_cosine: float = 0.99
 
 

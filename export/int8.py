@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
 from twil.errors import ExportError
 from twil.export.accuracy import Accuracy
-from twil.export.calibrate import Range, find_ranges
+from twil.export.calibrate import Seen, observe, round_tokens
 from twil.export.closeness import Closeness
 from twil.export.guard import Values, Verdict
 from twil.export.int8_data import Int8Data
-from twil.export.quantise import FloatGraph
-from twil.predict.bundle import GRAPH, Bundle
+from twil.export.quantise import FloatGraph, Way
+from twil.predict.bundle import Bundle
 from twil.predict.session import Session
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
 
-_SENSITIVITY_BATCHES = 6
+_STEPS = 8
+_TABLE_SAMPLE = 4096  # rows
 _TIMED_BATCHES = 24
 _ROUNDS = 3
 
 T = TypeVar("T")
 
 
-def make_int8(bundle: Bundle, data: Int8Data, target: Path) -> dict[str, Any]:
+def make_int8(bundle: Bundle, data: Int8Data, target: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write the int8 graph of a float bundle.
 
-    All products and large tables are in 8 bits at first. Where that loses too much, those whose rounding
-    changes the output most are left in fp32, more and more of them, up to half as many as there are products.
+    All products and large tables are in 8 bits at first, with ranges that are fixed. Where that loses too
+    much, the products whose fixed ranges round most find theirs for each token, as few of them as will do.
+    Where even all of them lose too much, those that still round most are left in fp32, up to half of them.
 
     Args:
         bundle: With the float graph, in one file.
         data: What to calibrate on, and what to hold the graph to.
         target: The ONNX file to write.
+        say: Told in a line what is being done.
 
     Returns:
         What was done and measured, for the manifest.
@@ -50,23 +53,25 @@ def make_int8(bundle: Bundle, data: Int8Data, target: Path) -> dict[str, Any]:
     Raises:
         ExportError: The limits cannot be kept.
     """
-    work, guard = _Work(bundle, data), data.guard
-    attempts = list(work.attempts(target))
-    kept, verdict = attempts[-1]
-    if not verdict.holds(guard.limits):
-        best = max((verdict for _, verdict in attempts), key=lambda verdict: verdict.rank)
+    work, guard = _Work(bundle, data, say), data.guard
+    found = work.search(target)
+    if not found.verdict.holds(guard.limits):
+        best = max((attempt.verdict for attempt in work.tried), key=lambda verdict: verdict.rank)
         raise ExportError(
             f"in int8 the model does not keep its {guard.kept} ({best.describe()}; asked for was "
-            f"{guard.asked}), not even with {len(kept)} of {len(work.parts)} products and tables left in "
-            "fp32: calibrate on texts more like those of the evaluation, ask for less, or export with "
-            "--precision fp32"
+            f"{guard.asked}), not even with {len(work.parts) - len(found.ways)} of {len(work.parts)} "
+            "products and tables left in fp32: calibrate on texts more like those of the evaluation, ask for "
+            "less, or export with --precision fp32"
         )
+    products, tables = work.graph.products, work.graph.tables
+    say("measuring the speed of the int8 graph")
     return {
-        "products": len(work.graph.products),
-        "left_in_fp32": sorted(name for name in kept if name in work.graph.products),
-        "tables": len(work.graph.tables),
-        "tables_left_in_fp32": sorted(name for name in kept if name in work.graph.tables),
-        **verdict.as_dict(),
+        "products": len(products),
+        "by_token": sorted(name for name in products if found.ways.get(name) == "token"),
+        "left_in_fp32": sorted(products.keys() - found.ways.keys()),
+        "tables": len(tables),
+        "tables_left_in_fp32": sorted(set(tables) - found.ways.keys()),
+        **found.verdict.as_dict(),
         "speedup": work.speedup(target),
         **data.files,
     }
@@ -74,43 +79,101 @@ def make_int8(bundle: Bundle, data: Int8Data, target: Path) -> dict[str, Any]:
 
 def read_verdict(report: Mapping[str, Any]) -> Verdict:
     """Read what became of labels or vectors from what `make_int8` returned."""
-    kind: type[Accuracy] | type[Closeness] = Accuracy if "agreement" in report else Closeness
+    kind: type[Accuracy] | type[Closeness] = Accuracy if "answers" in report else Closeness
     return kind(**{name: report[name] for name in kind.__dataclass_fields__})
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A graph that was written, and what became of what it must keep.
+
+    Attributes:
+        ways: Of all parts in 8 bits.
+        verdict: On it.
+    """
+
+    ways: dict[str, Way]
+    verdict: Verdict
+
+
 class _Work:
-    """The float graph, what of it can be in 8 bits, ranges, and the texts in batches.
+    """The float graph, what of it can be in 8 bits, what its products read, and the texts in batches.
 
     Attributes:
         graph: The float graph.
         parts: What of it can be in 8 bits, by name.
+        tried: All attempts so far.
     """
 
-    def __init__(self, bundle: Bundle, data: Int8Data) -> None:
+    def __init__(self, bundle: Bundle, data: Int8Data, say: Callable[[str], None]) -> None:
         self.graph = FloatGraph(bundle.graph)
         self.parts = [*self.graph.products, *self.graph.tables]
-        self._bundle, self._guard = bundle, data.guard
+        self.tried: list[_Attempt] = []
+        self._bundle, self._guard, self._say = bundle, data.guard, say
         self._fp32 = Session(bundle, provider="cpu")
         tokenizer, pad = load_tokenizer(bundle.tokenizer), bundle.manifest.pad_id
-        self._seen = [batch for _, batch in _make_batches(encode(tokenizer, data.calibration), pad)]
+        batches = [batch for _, batch in _make_batches(encode(tokenizer, data.calibration), pad)]
         tensors = list(dict.fromkeys(self.graph.products.values()))
-        self._ranges: Mapping[str, Range] = find_ranges(bundle.graph, tensors, self._seen)
+        say(f"finding the ranges of {len(tensors)} tensors on {len(data.calibration):,} texts")
+        self._seen: Mapping[str, Seen] = observe(bundle.graph, tensors, batches)
+        self._ranges = {name: seen.range for name, seen in self._seen.items()}
         self._checked = _make_batches(encode(tokenizer, data.guard.items), pad)
         self._expected = self._compute(self._fp32)
 
-    def attempts(self, target: Path) -> Iterator[tuple[Collection[str], Verdict]]:
-        """Write graphs, each with fewer parts in 8 bits, until one keeps what it must."""
-        kept: list[str] = []
-        order: list[str] = []
-        while True:
-            self.graph.write_int8(target, self._ranges, set(self.parts) - set(kept))
-            verdict = self._guard.judge(self._expected, self._compute(self._open(target)))
-            yield kept, verdict
-            more = max(1, 2 * len(kept))
-            if verdict.holds(self._guard.limits) or more > len(self.graph.products) // 2:
-                return
-            order = order or self._by_sensitivity()
-            kept = order[:more]
+    def search(self, target: Path) -> _Attempt:
+        """Write the fastest graph found that keeps what it must, else the last one that was tried."""
+        products, limits = list(self.graph.products), self._guard.limits
+        found = self._attempt(target, self._ways())
+        if found.verdict.holds(limits):
+            return found
+        coarse = sorted(products, key=lambda name: -self._error(name, "static"))
+        found = self._attempt(target, self._ways(by_token=coarse))
+        if found.verdict.holds(limits):
+            return self._with_fewer(target, coarse, found)
+        order = sorted(self.parts, key=lambda name: -self._error(name, "token"))
+        left = 1
+        while not found.verdict.holds(limits) and left <= len(products) // 2:
+            found = self._attempt(target, self._ways(by_token=products, in_fp32=order[:left]))
+            left *= 2
+        return found
+
+    def _with_fewer(self, target: Path, coarse: Sequence[str], all_by_token: _Attempt) -> _Attempt:
+        """Look for the least number of products by token that will do, to an eighth of them all."""
+        best, few, enough = all_by_token, 0, len(coarse)
+        while enough - few > max(1, len(coarse) // _STEPS):
+            middle = (few + enough) // 2
+            found = self._attempt(target, self._ways(by_token=coarse[:middle]))
+            if found.verdict.holds(self._guard.limits):
+                best, enough = found, middle
+            else:
+                few = middle
+        if best is not self.tried[-1]:
+            self.graph.write_int8(target, self._ranges, best.ways)
+        return best
+
+    def _ways(self, *, by_token: Collection[str] = (), in_fp32: Collection[str] = ()) -> dict[str, Way]:
+        """Give the ways of all parts but those in fp32."""
+        return {name: "token" if name in by_token else "static" for name in self.parts if name not in in_fp32}
+
+    def _attempt(self, target: Path, ways: dict[str, Way]) -> _Attempt:
+        by_token = sum(way == "token" for way in ways.values())
+        told = f"{by_token} of {len(self.graph.products)} products by token" if by_token else "fixed ranges"
+        left = len(self.parts) - len(ways)
+        self._say(f"trying int8 with {told}{f', {left} in fp32' if left else ''}")
+        self.graph.write_int8(target, self._ranges, ways)
+        verdict = self._guard.judge(self._expected, self._compute(self._open(target)))
+        self.tried.append(_Attempt(ways, verdict))
+        return self.tried[-1]
+
+    def _error(self, part: str, way: Way) -> float:
+        """Tell how much of what a part gives is lost by rounding what it reads, as a share of its square."""
+        weights = self.graph.weights(part)
+        if part not in self.graph.products:  # a table, of which a sample will do
+            rows = weights[:: max(1, len(weights) // _TABLE_SAMPLE)]
+            return _share(round_tokens(rows) - rows, rows)
+        seen = self._seen[self.graph.products[part]]
+        rounded = seen.range.rounded(seen.rows) if way == "static" else round_tokens(seen.rows)
+        return _share((rounded - seen.rows) @ weights, seen.rows @ weights)
 
     def speedup(self, graph: Path) -> float:
         """Tell how many times as fast as the float graph it is on this machine, on some of the texts."""
@@ -125,21 +188,6 @@ class _Work:
         fp32, int8 = map(median, times.values())
         return fp32 / int8
 
-    def _by_sensitivity(self) -> list[str]:
-        """Order the parts by how much the rounding of each alone changes the output, the most first."""
-        some = _spread_out(self._seen, _SENSITIVITY_BATCHES)
-        expected = [self._run(self._fp32, batch) for batch in some]
-        changes = {}
-        for name in self.parts:
-            with TemporaryDirectory(dir=self._bundle.folder) as folder:
-                graph = Path(folder) / GRAPH
-                self.graph.write_int8(graph, self._ranges, [name])
-                session = self._open(graph)
-                found = [self._run(session, batch) for batch in some]
-            differences = [np.abs(one - other).mean() for one, other in zip(found, expected, strict=True)]
-            changes[name] = float(np.mean(differences))
-        return sorted(changes, key=lambda name: -changes[name])
-
     def _open(self, graph: Path) -> Session:
         return Session(replace(self._bundle, folder=graph.parent), provider="cpu")
 
@@ -151,6 +199,10 @@ class _Work:
 
     def _run(self, session: Session, batch: Batch) -> Values:
         return session.run(batch)[self._guard.output]
+
+
+def _share(lost: NDArray[Any], whole: NDArray[Any]) -> float:
+    return float(np.square(lost).sum() / max(float(np.square(whole).sum()), 1e-30))
 
 
 def _spread_out(items: Sequence[T], count: int) -> Sequence[T]:

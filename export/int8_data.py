@@ -79,6 +79,7 @@ def _refuse_idle(options: Int8Options, kind: Kind) -> None:
     answers = {
         "--max-drop": limits.max_drop != usual.max_drop,
         "--min-agreement": limits.min_agreement != usual.min_agreement,
+        "--max-change": limits.max_change != usual.max_change,
         "--text-pair": columns.text_pair is not None,
         "--label": columns.label is not None,
     }

@@ -33,6 +33,7 @@ def choose_arithmetic(
     columns: LabelledColumns,
     max_drop: float,
     min_agreement: float,
+    max_change: float,
     min_cosine: float,
 ) -> Arithmetic:
     """Read the options of a command line; int8 needs files, and the others take none.
@@ -45,13 +46,14 @@ def choose_arithmetic(
         raise ConfigError(
             f"there is no precision '{precision}': choose one of {', '.join(get_args(Precision))}"
         )
-    limits = Limits(max_drop, min_agreement, min_cosine)
+    limits = Limits(max_drop, min_agreement, max_change, min_cosine)
     if precision != "int8":
         if calibration or evaluation:
             raise ConfigError("--calibration and --eval are for int8: add --precision int8")
         if limits != Limits():
             raise ConfigError(
-                "--max-drop, --min-agreement and --min-cosine are for int8: add --precision int8"
+                "--max-drop, --min-agreement, --max-change and --min-cosine are for int8: add --precision "
+                "int8"
             )
         if columns != COLUMNS:
             raise ConfigError(
@@ -63,8 +65,11 @@ def choose_arithmetic(
             "int8 needs texts to find its ranges on (--calibration, such as the training file) and others to "
             "be checked on, of a classifier with labels (--eval, such as the dev file)"
         )
-    if not (max_drop >= 0 and 0 <= min_agreement <= 100):
-        raise ConfigError("--max-drop is 0 or more points, and --min-agreement between 0 and 100 percent")
+    if not (max_drop >= 0 and 0 <= min_agreement <= 100 and max_change >= 0):
+        raise ConfigError(
+            "--max-drop is 0 or more points, --min-agreement between 0 and 100 percent, and --max-change 0 "
+            "or more"
+        )
     if not -1 <= min_cosine <= 1:
         raise ConfigError("--min-cosine lies between -1 and 1")
     return Arithmetic(False, Int8Options(calibration, evaluation, columns, limits))

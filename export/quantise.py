@@ -1,28 +1,36 @@
-"""A float graph with its matrix products in 8 bits: weights per column, inputs by ranges seen on real texts.
+"""A float graph with its matrix products in 8 bits: weights per column, inputs in one of two ways.
 
-Large tables that are looked up, as embeddings are, are held in 8 bits as well, each row by its largest.
+- `static`: by a range that was seen on real texts and is fixed when the graph is written. It is the faster
+  way, and the coarser one where some tokens hold much larger numbers than others, as in pretrained encoders.
+- `token`: each token by its own largest number, found while the graph runs (Yao et al. 2022, ZeroQuant).
 
-Ranges are fixed when the graph is written (static quantisation), so that what a row returns does not depend
-on the rows beside it, as it does where each batch finds its own.
+In both, what a row returns does not depend on the rows beside it, as it does where each batch finds its own
+ranges. Large tables that are looked up, as embeddings are, are held in 8 bits as well, each row by its
+largest.
 """
 
-# D inputs of a product   N its outputs   R rows of a table
+# D inputs of a product   N its outputs   R rows of a table   S tokens
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twil.errors import require
-from twil.export.calibrate import Range
+from twil.export.calibrate import LARGEST, SMALLEST_STEP, Range
 
 TABLE_ROWS = 1000
 """From how many rows a table is worth holding in 8 bits."""
 
-_LARGEST = 127  # of a signed number of 8 bits, both ways
+Way: TypeAlias = Literal["static", "token"]
+"""How a product's inputs are rounded; a table has but one way."""
+
+_MIDDLE = 128  # of an unsigned number of 8 bits: what stands for zero
+_AXES_ARE_INPUTS = 18  # from this operator set on
 
 
 class FloatGraph:
@@ -54,8 +62,19 @@ class FloatGraph:
         self.tables: list[str] = [
             node.name for node in graph.node if node.op_type == "Gather" and node.input[0] in large
         ]
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._read = {
+            node.name: node.input[1 if node.op_type == "MatMul" else 0]
+            for node in graph.node
+            if node.name in self.products or node.name in self.tables
+        }
 
-    def write_int8(self, target: Path, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
+    def weights(self, part: str) -> NDArray[np.float32]:
+        """Read the weights ``(D, N)`` of a product, or a table ``(R, D)``."""
+        weights: NDArray[np.float32] = self._onnx.numpy_helper.to_array(self._constants[self._read[part]])
+        return weights
+
+    def write_int8(self, target: Path, ranges: Mapping[str, Range], ways: Mapping[str, Way]) -> None:
         """Write the graph with some of its products and tables in 8 bits.
 
         Products stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime
@@ -63,20 +82,24 @@ class FloatGraph:
 
         Args:
             target: Where to.
-            ranges: Of the tensors that the chosen products read.
-            chosen: Names of the products and the lookups.
+            ranges: Of the tensors that the products read whose way is `static`.
+            ways: Of the products and the lookups by name; what is not among them stays in fp32.
         """
         model = self._onnx.ModelProto()
         model.CopyFrom(self._model)
         rewriting = _Rewriting(self._onnx, model)
         for node in list(model.graph.node):
-            if node.name in chosen and node.op_type == "Gather":
+            way = ways.get(node.name)
+            if way is None:
+                rewriting.nodes.append(node)
+            elif node.op_type == "Gather":
                 rewriting.look_up(node)
-                continue
-            if node.name in chosen:
+            elif way == "static":
                 node.input[0] = rewriting.quantise_input(node.input[0], ranges[node.input[0]])
                 node.input[1] = rewriting.quantise_weights(node.input[1])
-            rewriting.nodes.append(node)
+                rewriting.nodes.append(node)
+            else:
+                rewriting.multiply_tokens(node)
         rewriting.finish()
         self._onnx.save_model(model, target)
 
@@ -88,6 +111,9 @@ class _Rewriting:
         self._onnx, self._graph = onnx, model.graph
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._known: dict[str, str] = {}
+        self._axes_are_inputs = any(
+            not used.domain and used.version >= _AXES_ARE_INPUTS for used in model.opset_import
+        )
         self.nodes: list[Any] = []
 
     def quantise_input(self, name: str, values: Range) -> str:
@@ -100,12 +126,49 @@ class _Rewriting:
             self._known[name] = f"{name}.rounded"
         return self._known[name]
 
+    def multiply_tokens(self, node: Any) -> None:
+        """Put a product of tokens, each in steps of its own, in the place of a node."""
+        tokens, output = node.input[0], node.output[0]
+        node.input[0] = self._quantise_tokens(tokens)
+        node.input[1] = self.quantise_weights(node.input[1])
+        node.output[0] = f"{output}.steps"
+        self.nodes.append(node)
+        self._node("Mul", [node.output[0], f"{tokens}.step"], output)
+
+    def _quantise_tokens(self, name: str) -> str:
+        """Round a tensor, each token in steps of its own, and name what is left of it, in steps."""
+        rounded = f"{name}.steps"
+        if rounded not in self._known:
+            constants = {
+                "share": np.array(1 / LARGEST, np.float32),
+                "least": np.array(SMALLEST_STEP, np.float32),
+                "one": np.array(1, np.float32),
+                "middle": np.array(_MIDDLE, np.uint8),
+                "last": np.array([-1], np.int64),
+            }
+            share, least, one, middle, last = (
+                self._once(f"int8.{title}", value) for title, value in constants.items()
+            )
+            self._node("Abs", [name], f"{name}.sizes")
+            if self._axes_are_inputs:
+                self._node("ReduceMax", [f"{name}.sizes", last], f"{name}.largest", keepdims=1)
+            else:
+                self._node("ReduceMax", [f"{name}.sizes"], f"{name}.largest", axes=[-1], keepdims=1)
+            self._node("Mul", [f"{name}.largest", share], f"{name}.share")
+            self._node("Max", [f"{name}.share", least], f"{name}.step")
+            self._node("Reciprocal", [f"{name}.step"], f"{name}.inverse")
+            self._node("Mul", [name, f"{name}.inverse"], f"{name}.scaled")
+            self._node("QuantizeLinear", [f"{name}.scaled", one, middle], f"{name}.token.uint8")
+            self._node("DequantizeLinear", [f"{name}.token.uint8", one, middle], rounded)
+            self._known[rounded] = rounded
+        return rounded
+
     def look_up(self, node: Any) -> None:
         """Put a lookup in a table ``(R, D)`` of 8 bits in the place of a node; each row has its own step."""
         name, ids = node.input
         if name not in self._known:
             table = self._onnx.numpy_helper.to_array(self._weights[name])
-            steps = np.maximum(np.abs(table).max(axis=1, keepdims=True) / _LARGEST, 1e-12)  # (R, 1)
+            steps = np.maximum(np.abs(table).max(axis=1, keepdims=True) / LARGEST, SMALLEST_STEP)  # (R, 1)
             self._constant(f"{name}.int8", np.round(table / steps).astype(np.int8))
             self._constant(f"{name}.step", steps.astype(np.float32))
             self._known[name] = name
@@ -119,11 +182,11 @@ class _Rewriting:
         """Round weights ``(D, N)`` to 8 bits, each column by its largest, and name what is left of them."""
         if name not in self._known:
             weights = self._onnx.numpy_helper.to_array(self._weights[name])
-            steps = np.maximum(np.abs(weights).max(axis=0) / _LARGEST, 1e-12).astype(np.float32)  # (N,)
-            numbers = np.clip(np.round(weights / steps), -_LARGEST, _LARGEST).astype(np.int8)
+            steps = np.maximum(np.abs(weights).max(axis=0) / LARGEST, SMALLEST_STEP)  # (N,)
+            numbers = np.clip(np.round(weights / steps), -LARGEST, LARGEST).astype(np.int8)
             inputs = [
                 self._constant(f"{name}.int8", numbers),
-                self._constant(f"{name}.scale", steps),
+                self._constant(f"{name}.scale", steps.astype(np.float32)),
                 self._constant(f"{name}.zero", np.zeros(len(steps), np.int8)),
             ]
             self._node("DequantizeLinear", inputs, f"{name}.rounded", axis=1)
@@ -142,6 +205,11 @@ class _Rewriting:
     def _node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
         node = self._onnx.helper.make_node(operator, inputs, [output], name=output, **attributes)
         self.nodes.append(node)
+
+    def _once(self, name: str, value: Any) -> str:
+        if name not in self._known:
+            self._known[name] = self._constant(name, value)
+        return name
 
     def _constant(self, name: str, value: Any) -> str:
         self._graph.initializer.append(self._onnx.numpy_helper.from_array(value, name))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -20,17 +21,18 @@ from twil.cli.export import command
 from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
 from twil.data.batching import pad_batch
-from twil.data.labelled import COLUMNS, LabelledColumns
+from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.errors import ConfigError, DataError, ExportError
-from twil.export.accuracy import Accuracy
+from twil.export.accuracy import Accuracy, AnswerGuard
 from twil.export.bundle import export_onnx
-from twil.export.calibrate import LEVELS, Range, find_ranges
+from twil.export.calibrate import LEVELS, Range, observe, round_tokens
 from twil.export.card import CARD
 from twil.export.closeness import Closeness, VectorGuard
 from twil.export.guard import Limits
+from twil.export.int8 import _Work
 from twil.export.int8_data import Int8Options
 from twil.export.precision import choose_arithmetic
-from twil.export.quantise import FloatGraph
+from twil.export.quantise import FloatGraph, Way
 from twil.export.reduced import check_int8
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
@@ -46,7 +48,20 @@ APP = typer.Typer()
 APP.command("export")(guard(command))
 APP.callback()(lambda: None)
 LABELS = Task("class", ("negative", "neutral", "positive"))
-LOOSE = Limits(max_drop=100, min_agreement=0)
+LOOSE = Limits(max_drop=100, min_agreement=0, max_change=1)
+VERDICT = Accuracy(
+    rows=200,
+    metric="macro_f1",
+    fp32_score=80.0,
+    int8_score=80.0,
+    least_drop=-0.5,
+    answers=200,
+    same=199,
+    sure=190,
+    sure_same=190,
+    mean_change=0.005,
+    largest_change=0.1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +114,7 @@ def test_a_bundle_in_int8_is_smaller_says_how_it_was_checked_and_predicts(
     manifest = open_bundle(tmp_path / "int8").manifest
     assert (manifest.precision, manifest.optimized) == ("int8", True)
     assert manifest.int8["rows"] == 99
-    assert manifest.int8["agreement"] > 90
+    assert manifest.int8["same"] > 0.9 * manifest.int8["answers"] == 0.9 * 99
     assert manifest.int8["calibration"]["file"] == "tweets_train.tsv"
     assert manifest.int8["left_in_fp32"] == []
     assert manifest.operators["MatMulIntegerToFloat"] == manifest.int8["products"] == 9
@@ -185,19 +200,26 @@ def test_a_range_keeps_zero_and_rounds_to_its_steps() -> None:
 def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
     tensors = list(dict.fromkeys(FloatGraph(float_graph).products.values()))
     some = batches()
-    ranges = find_ranges(float_graph, tensors, some)
+    seen = observe(float_graph, tensors, some)
     noisy = [
         replace(batch, input_ids=np.where(batch.attention_mask == 0, 7, batch.input_ids)) for batch in some
     ]
-    assert find_ranges(float_graph, tensors, noisy) == ranges
-    assert all(found.low <= 0 <= found.high and found.scale > 0 for found in ranges.values())
+    again = observe(float_graph, tensors, noisy)
+    assert {name: found.range for name, found in again.items()} == {
+        name: found.range for name, found in seen.items()
+    }
+    assert all(found.range.low <= 0 <= found.range.high and found.range.scale > 0 for found in seen.values())
+
+
+def ranges_of(graph: Path, tensors: Sequence[str]) -> dict[str, Range]:
+    return {name: seen.range for name, seen in observe(graph, tensors, batches()).items()}
 
 
 def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Path, tmp_path: Path) -> None:
     graph = FloatGraph(float_graph)
     inputs = graph.products
-    ranges = find_ranges(float_graph, list(dict.fromkeys(inputs.values())), batches())
-    graph.write_int8(tmp_path / GRAPH, ranges, inputs)
+    ranges = ranges_of(float_graph, list(dict.fromkeys(inputs.values())))
+    graph.write_int8(tmp_path / GRAPH, ranges, dict.fromkeys(inputs, "static"))
     before = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
     }
@@ -217,10 +239,10 @@ def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Pat
 def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_path: Path) -> None:
     graph = FloatGraph(float_graph)
     inputs = graph.products
-    ranges = find_ranges(float_graph, list(dict.fromkeys(inputs.values())), batches())
+    ranges = ranges_of(float_graph, list(dict.fromkeys(inputs.values())))
     expected, errors = run(float_graph, batches()[0]), []
     for chosen in ([], list(inputs)[:1], list(inputs)):
-        graph.write_int8(tmp_path / GRAPH, ranges, chosen)
+        graph.write_int8(tmp_path / GRAPH, ranges, dict.fromkeys(chosen, "static"))
         nodes = [node.op_type for node in onnx.load(tmp_path / GRAPH).graph.node]
         assert nodes.count("QuantizeLinear") == len({inputs[name] for name in chosen})
         errors.append(float(np.abs(run(tmp_path / GRAPH, batches()[0]) - expected).max()))
@@ -235,7 +257,7 @@ def test_rows_of_a_table_are_within_half_a_step_of_their_largest(
     monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
     graph = FloatGraph(float_graph)
     (lookup,) = graph.tables
-    graph.write_int8(tmp_path / GRAPH, {}, [lookup])
+    graph.write_int8(tmp_path / GRAPH, {}, {lookup: "static"})
     before = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
     }
@@ -271,11 +293,11 @@ def test_products_are_left_in_fp32_where_labels_need_it(
     attempts: list[int] = []
 
     def holds(self: Accuracy, limits: Limits) -> bool:
-        return len(attempts) == 3
+        return len(attempts) == 4  # with fixed ranges, by token, without one and without two
 
     def judged(self: Any, expected: Any, found: Any) -> Accuracy:
         attempts.append(1)
-        return Accuracy(10, "macro_f1", 80.0, 79.0, 99.0)
+        return VERDICT
 
     monkeypatch.setattr(Accuracy, "holds", holds)
     monkeypatch.setattr("twil.export.accuracy.AnswerGuard.judge", judged)
@@ -303,11 +325,126 @@ def test_a_model_that_does_not_keep_its_labels_is_refused_and_nothing_is_left(
 
 
 @pytest.mark.parametrize(
-    ("drop", "agreement", "kept"),
-    [(0.5, 99.5, True), (-2.0, 99.5, True), (0.51, 100.0, False), (0.0, 99.4, False)],
+    ("changed", "kept"),
+    [
+        ({}, True),
+        ({"int8_score": 78.9, "least_drop": 0.2}, False),  # more than chance takes
+        ({"int8_score": 78.9, "least_drop": -0.2}, True),
+        ({"int8_score": 79.5, "least_drop": 0.2}, True),
+        ({"int8_score": 82.0, "least_drop": -4.0}, True),
+        ({"same": 150}, True),  # unsure answers may change
+        ({"sure_same": 188}, True),  # two of 190 are as many as of 99.5% might be
+        ({"sure_same": 185}, False),
+        ({"rows": 20_000, "sure": 19_000, "sure_same": 18_900}, True),
+        ({"rows": 20_000, "sure": 19_000, "sure_same": 18_860}, False),
+        ({"sure": 0, "sure_same": 0}, True),
+        ({"mean_change": 0.011}, False),
+        ({"largest_change": 0.9}, True),
+    ],
 )
-def test_limits_are_on_points_and_on_labels(drop: float, agreement: float, kept: bool) -> None:
-    assert Accuracy(100, "macro_f1", 70.0, 70.0 - drop, agreement).holds(Limits(0.5, 99.5)) is kept
+def test_limits_are_on_points_sure_answers_and_probabilities_beyond_chance(
+    changed: dict[str, Any], kept: bool
+) -> None:
+    assert replace(VERDICT, **changed).holds(Limits()) is kept
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "after", "sure", "same", "sure_same"),
+    [
+        (
+            Task("class", ("a", "b")),
+            [[0.9, 0.1], [0.52, 0.48], [0.3, 0.7]],
+            [[0.8, 0.2], [0.49, 0.51], [0.6, 0.4]],
+            2,
+            1,
+            1,
+        ),
+        (Task("class", ("a", "b"), thresholds=(0.8,)), [[0.4, 0.6], [0.25, 0.75]], [[0.1, 0.9]] * 2, 1, 0, 0),
+        (Task("multi-label", ("a", "b")), [[0.9, 0.45], [0.1, 0.5]], [[0.9, 0.55], [0.7, 0.6]], 2, 2, 1),
+    ],
+)
+def test_an_answer_is_sure_by_its_distance_from_another_one(
+    task: Task, before: Any, after: Any, sure: int, same: int, sure_same: int, tmp_path: Path
+) -> None:
+    labels = "a" if task.kind == "class" else "a|b"
+    (tmp_path / "rows.tsv").write_text(
+        "TEXT\tCLASS\n" + "".join(f"{n}\t{labels}\n" for n in range(len(before)))
+    )
+    guard = AnswerGuard(read_labelled(tmp_path / "rows.tsv", COLUMNS, task.kind), task, Limits())
+    of_class = task.kind == "class"
+
+    def logits(probabilities: Any) -> np.ndarray:
+        given = np.array(probabilities, dtype=np.float32)
+        return np.log(given) if of_class else np.log(given / (1 - given))
+
+    verdict = guard.judge(logits(before), logits(after))
+    assert (verdict.sure, verdict.same, verdict.sure_same) == (sure, same, sure_same)
+    changes = np.abs(np.array(before) - np.array(after))
+    assert verdict.mean_change == pytest.approx(changes.mean(), abs=1e-6)
+    assert verdict.largest_change == pytest.approx(changes.max(), abs=1e-6)
+    assert verdict.agreement.low < verdict.agreement.value < verdict.agreement.high or same == 0
+
+
+def test_products_find_ranges_by_token_where_fixed_ones_are_too_coarse(
+    model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    said: list[str] = []
+    attempt = _Work._attempt
+
+    def watched(self: Any, target: Path, ways: Any) -> Any:
+        tried.append(list(ways.values()).count("token"))
+        return attempt(self, target, ways)
+
+    monkeypatch.setattr(_Work, "_attempt", watched)
+
+    def judged(self: Any, expected: Any, found: Any) -> Accuracy:
+        return replace(VERDICT, mean_change=0.005 if tried[-1] >= 6 else 0.02)
+
+    monkeypatch.setattr(AnswerGuard, "judge", judged)
+    strict = replace(options, limits=Limits())
+    report = export_onnx(model_folder, tmp_path / "bundle", int8=strict, say=said.append)
+    assert tried == [0, 9, 4, 6, 5]
+    told = report.manifest.int8
+    assert (len(told["by_token"]), told["left_in_fp32"]) == (6, [])
+    assert report.manifest.operators["MatMulIntegerToFloat"] == 9
+    assert report.unfused == ()
+    assert "int8 in 9 of 9 products, in 6 by token: macro-F1" in report.describe_int8()
+    assert "trying int8 with 6 of 9 products by token" in said
+    assert "| of them with ranges of each token | 6 |" in (tmp_path / "bundle" / CARD).read_text()
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_ranges_by_token_round_less_and_let_no_rows_touch(
+    model_folder: Path, tmp_path: Path, opset: int
+) -> None:
+    model, tokenizer = model_folders.load_with_tokenizer(model_folder)
+    with torch.no_grad():  # one number is much larger than the others, as in pretrained encoders
+        for norm in (module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)):
+            norm.weight[3] *= 40
+    model_folders.save(tmp_path / "model", model, tokenizer, {})
+    export_onnx(tmp_path / "model", tmp_path / "fp32", opset=opset)
+    graph = FloatGraph(tmp_path / "fp32" / GRAPH)
+    tensors, batch = list(dict.fromkeys(graph.products.values())), batches()[0]
+    ranges = ranges_of(tmp_path / "fp32" / GRAPH, tensors)
+    expected = run(tmp_path / "fp32" / GRAPH, batch)
+    errors = {}
+    for way in get_args(Way):
+        graph.write_int8(tmp_path / GRAPH, ranges, dict.fromkeys(graph.products, way))
+        errors[way] = np.abs(run(tmp_path / GRAPH, batch) - expected).mean()
+        rows = zip(batch.input_ids, batch.attention_mask, strict=True)
+        alone = [pad_batch([ids[mask != 0].tolist()]) for ids, mask in rows]
+        together = run(tmp_path / GRAPH, batch)
+        for row, one in enumerate(alone):
+            np.testing.assert_allclose(run(tmp_path / GRAPH, one)[0], together[row], atol=1e-4)
+    assert errors["token"] < errors["static"]
+
+
+def test_a_token_in_steps_of_its_own_loses_nothing_to_larger_ones() -> None:
+    rows = np.array([[0.01, -0.02, 0.004], [30, -7, 2], [0, 0, 0]], dtype=np.float32)
+    left = round_tokens(rows)
+    assert (np.abs(left - rows) <= np.abs(rows).max(axis=1, keepdims=True) / 254 + 1e-9).all()
+    assert not Range(-7.0, 30.0).rounded(rows[0]).any()
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +561,7 @@ def test_bad_options_and_files_are_refused_before_any_work(
         ({"max_drop": -1.0}, "--max-drop"),
         ({"max_drop": float("nan")}, "--max-drop"),
         ({"min_agreement": 101.0}, "--min-agreement"),
+        ({"max_change": -0.1}, "--max-change"),
         ({"min_cosine": 1.1}, "--min-cosine"),
         ({"min_cosine": float("nan")}, "--min-cosine"),
     ],
@@ -436,6 +574,7 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
         "columns": COLUMNS,
         "max_drop": 0.5,
         "min_agreement": 99.5,
+        "max_change": 0.01,
         "min_cosine": 0.99,
     }
     assert choose_arithmetic(**whole) == (False, Int8Options(Path("a"), Path("b")))
@@ -448,6 +587,7 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
     [
         ("encoder", {}, {"max_drop": 3}, "^--max-drop would have no effect: only with a classifier$"),
         ("encoder", {"text_pair": "REPLY"}, {"min_agreement": 90}, "^--min-agreement, --text-pair would"),
+        ("encoder", {}, {"max_change": 0.1}, "^--max-change would have no effect: only with a classifier$"),
         ("encoder", {"label": "MOOD"}, {}, "^--label would have no effect: only with a classifier$"),
         ("classifier", {}, {"min_cosine": 0.9}, "^--min-cosine would have no effect: only with --head enc"),
     ],
@@ -472,7 +612,7 @@ def test_the_command_says_what_became_of_the_labels(
 ) -> None:
     arguments = ["export", str(model_folder), "--onnx", "-o", str(tmp_path / "bundle"), "--optimize"]
     files = ["--calibration", str(examples / "tweets_train.tsv"), "--eval", str(examples / "tweets_dev.tsv")]
-    limits = ["--max-drop", "100", "--min-agreement", "0"]
+    limits = ["--max-drop", "100", "--min-agreement", "0", "--max-change", "1"]
     done = RUNNER.invoke(APP, [*arguments, "--precision", "int8", *files, *limits])
     assert done.exit_code == 0, done.output
     assert "int8 in 9 of 9 products: macro-F1" in " ".join(done.stderr.split())

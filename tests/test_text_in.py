@@ -264,7 +264,7 @@ def test_in_int8_the_texts_of_its_files_are_tried_too(tokenizer: Tokenizer, tmp_
     rows = [f"esto es el texto {number}\t{TASK.labels[number % 3]}\n" for number in range(30)]
     (tmp_path / "some.tsv").write_text("TEXT\tCLASS\n" + "".join(rows), encoding="utf-8")
     options = Int8Options(tmp_path / "some.tsv", tmp_path / "some.tsv")
-    options = replace(options, limits=replace(options.limits, max_drop=100, min_agreement=0))
+    options = replace(options, limits=replace(options.limits, max_drop=100, min_agreement=0, max_change=1))
     report = export_onnx(source, tmp_path / "bundle", int8=options, text_in=True)
     assert report.texts_read == len(ODD_TEXTS) + 11 + 60
 

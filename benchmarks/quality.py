@@ -334,7 +334,8 @@ def score(recipe: Recipe, metric: str, bench: Bench) -> Iterator[tuple[str, dict
 PAGE = """# What models are worth on real tasks
 
 Written by `benchmarks/quality.py`, which says what each column is: twil {twil}, {machine}. Scores are on test
-sets: means over the seeds {seeds} ± their standard deviation, and 95 % intervals. Nothing is chosen on test.
+sets: means over the seeds {seeds} ± their standard deviation, and 95 % intervals; a figure without a
+deviation is of one run. Nothing is chosen on test.
 
 ![scores by task]({chart})
 

@@ -90,6 +90,8 @@ def command(
 
     Of a classifier it learns the answers, of an encoder the vectors. The large one is asked once.
     """
+    prepare_torch(threads)
+
     options: dict[str, dict[str, Any]] = {
         "data": {
             "teacher": teacher,
@@ -111,7 +113,6 @@ def command(
     }
     if head not in (None, "classifier", "encoder"):
         raise ConfigError(f"there is no head '{head}' to learn from: choose classifier or encoder")
-    prepare_torch(threads)
     with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.distillation import DistillationView, side_by_side, teacher_bundle
         from twil.config.distillation import distill_config

@@ -133,6 +133,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Fine-tune a classifier on labelled texts."""
+    prepare_torch(threads)
+
     from twil.cli.original_finetuning import read_run
     from twil.cli.training import read_weights
 
@@ -174,7 +176,6 @@ def command(
     }
     if keep_runs and runs is None:
         raise ConfigError("--keep-runs would have no effect: only with --runs")
-    prepare_torch(threads)
     choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
     series = None
     with Display(quiet=quiet or not speaks()) as display:

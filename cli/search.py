@@ -80,9 +80,10 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Search the best settings of a classifier, each tried with several seeds."""
+    prepare_torch(threads)
+
     from twil.config.search import search_plan
 
-    prepare_torch(threads)
     plan = search_plan(
         config,
         {

@@ -45,6 +45,31 @@ def test_a_system_that_cannot_be_told_is_left_alone(monkeypatch: pytest.MonkeyPa
     assert not machine.keep_freed_memory()
 
 
+WATCHED = """
+import sys
+from twil.cli import console
+
+def watched(threads):
+    print(threads, "torch" in sys.modules)
+    sys.exit(7)
+
+console.prepare_torch = watched
+from twil.cli.main import main
+
+sys.argv = ["twil", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["pretrain", "a.toml"], ["finetune", "a.tsv"], ["search", "a.tsv"], ["distill", "a", "b.txt"]]
+)
+def test_training_commands_say_how_torch_is_to_run_before_they_import_it(command: list[str]) -> None:
+    arguments = [sys.executable, "-c", WATCHED, *command, "-o", "out", "--threads", "3"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "3 False\n"), done.stderr
+
+
 def cpu_times(*idle_of_100: int) -> list[str]:
     """Write what /proc/stat says before and after 100 ticks in which each CPU was idle for so many."""
     head, tail = "cpu  1 1 1 1 1 1 1 0 0 0", "intr 5 0 0\nctxt 7"

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from twil.data.labelled import LabelledSet
 from twil.export.guard import Items, Limits, Values
-from twil.predict.intervals import Interval, percentile_interval
+from twil.predict.intervals import LEVEL, Interval, percentile_interval
 from twil.scoring.metrics import main_metric
 from twil.scoring.names import name_metric
 from twil.scoring.resampling import resample
@@ -191,7 +191,7 @@ def _percent(part: int, whole: int) -> Interval:
     """Give a share with its 95% interval (Wilson 1927), in percent; of none, all."""
     if not whole:
         return Interval(100.0, 0.0, 100.0)
-    ends = binomtest(part, whole).proportion_ci(0.95, method="wilson")
+    ends = binomtest(part, whole).proportion_ci(LEVEL, method="wilson")
     return Interval(100 * part / whole, 100 * float(ends.low), 100 * float(ends.high))
 
 

@@ -82,9 +82,15 @@ def observe(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -> di
     return {name: values.seen(name) for name in tensors}
 
 
+def largest_steps(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Give the steps in which the largest number along an axis, whose size becomes 1, is `LARGEST`."""
+    steps: NDArray[np.float32] = np.maximum(np.abs(values).max(axis, keepdims=True) / LARGEST, SMALLEST_STEP)
+    return steps
+
+
 def round_tokens(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give what is left of tokens ``(S, D)`` in 8 bits where each one's largest number sets its step."""
-    steps = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / LARGEST, SMALLEST_STEP)
+    steps = largest_steps(rows, axis=1)
     left: NDArray[np.float32] = np.round(rows / steps) * steps
     return left
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.errors import require
-from twil.export.calibrate import LARGEST, SMALLEST_STEP, Range
+from twil.export.calibrate import LARGEST, SMALLEST_STEP, Range, largest_steps
 
 TABLE_ROWS = 1000
 """From how many rows a table is worth holding in 8 bits."""
@@ -168,7 +168,7 @@ class _Rewriting:
         name, ids = node.input
         if name not in self._known:
             table = self._onnx.numpy_helper.to_array(self._weights[name])
-            steps = np.maximum(np.abs(table).max(axis=1, keepdims=True) / LARGEST, SMALLEST_STEP)  # (R, 1)
+            steps = largest_steps(table, axis=1)  # (R, 1)
             self._constant(f"{name}.int8", np.round(table / steps).astype(np.int8))
             self._constant(f"{name}.step", steps.astype(np.float32))
             self._known[name] = name
@@ -182,7 +182,7 @@ class _Rewriting:
         """Round weights ``(D, N)`` to 8 bits, each column by its largest, and name what is left of them."""
         if name not in self._known:
             weights = self._onnx.numpy_helper.to_array(self._weights[name])
-            steps = np.maximum(np.abs(weights).max(axis=0) / LARGEST, SMALLEST_STEP)  # (N,)
+            steps = largest_steps(weights, axis=0)[0]  # (N,)
             numbers = np.clip(np.round(weights / steps), -LARGEST, LARGEST).astype(np.int8)
             inputs = [
                 self._constant(f"{name}.int8", numbers),

@@ -110,7 +110,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     values = {name: value for name, value in os.environ.items() if name not in names}
     monkeypatch.setattr(console.os, "environ", values)
     monkeypatch.setattr(machine, "available_cpus", lambda: 4)
-    monkeypatch.setattr(console, "available_cpus", lambda: 4)
     return values
 
 
@@ -137,7 +136,7 @@ def test_threads_that_wait_sleep_where_others_need_their_cpus(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environment.update(told)
-    monkeypatch.setattr(console, "busy_cpus", lambda: busy)
+    monkeypatch.setattr(machine, "busy_cpus", lambda: busy)
     console.prepare_torch(threads)
     assert (environment.get("GOMP_SPINCOUNT") == "0") is sleeps
     wanted = str(min(threads, 4)) if threads else told.get("OMP_NUM_THREADS")

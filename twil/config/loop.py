@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
@@ -80,15 +80,13 @@ class OptimiserConfig(Section):
     """Learning rate of the value tables of product-key memories, as a multiple of the others'."""
 
 
-def name_settings(
-    config: Section, sections: Iterable[str], *, without: Collection[str] = UPKEEP
-) -> dict[str, str]:
-    """Write the settings of some sections of a configuration under their whole names, ``section.key``."""
+def name_settings(config: Section, sections: Iterable[str]) -> dict[str, str]:
+    """Write what some sections of a configuration decide under whole names, ``section.key``."""
     return {
         name: repr(value)
         for section in sections
         for key, value in getattr(config, section).model_dump(mode="json").items()
-        if (name := f"{section}.{key}") not in without
+        if (name := f"{section}.{key}") not in UPKEEP
     }
 
 

@@ -96,7 +96,7 @@ class Course:
 def run_twil(course: Course, precision: str) -> None:
     """Train as `twil finetune` does, in an arithmetic."""
     from twil.config.training import finetune_config
-    from twil.train.finetune import Started, finetune
+    from twil.train.finetune import Started, finetune_events
     from twil.train.loop import Evaluated, StepDone
 
     train = {
@@ -119,7 +119,7 @@ def run_twil(course: Course, precision: str) -> None:
         },
     )
     with tempfile.TemporaryDirectory() as folder:
-        for event in finetune(config, Path(folder) / "model"):
+        for event in finetune_events(config, Path(folder) / "model"):
             if isinstance(event, Started):
                 course.pace.ready()
             elif isinstance(event, StepDone):

@@ -167,7 +167,7 @@ def run_twil(contestant: Contestant, course: Course, pace: Pace) -> None:
     """Train through the loop that `twil pretrain` runs."""
     from twil.config.pretraining import pretrain_config
     from twil.train.loop import StepDone
-    from twil.train.pretraining import pretrain
+    from twil.train.pretraining import pretrain_events
 
     train = {
         "steps": 1_000_000,
@@ -181,7 +181,7 @@ def run_twil(contestant: Contestant, course: Course, pace: Pace) -> None:
     value = {"model": {"encoder": SHAPES[contestant.shape]}, "train": train}
     config = pretrain_config(value, {"data": {"corpus": course.corpus}})
     with tempfile.TemporaryDirectory() as folder:
-        for event in pretrain(config, Path(folder) / "model", device=course.device):
+        for event in pretrain_events(config, Path(folder) / "model", device=course.device):
             if isinstance(event, StepDone):
                 pace.step(int(event.counts["tokens"]))
 

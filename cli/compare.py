@@ -61,7 +61,7 @@ def command(
     from twil.data.labelled import Sample
     from twil.predict.inputs import check_target
     from twil.predict.names import name_models
-    from twil.reports.compare import compare
+    from twil.reports.compare import compare_events
     from twil.reports.comparison import Comparison
     from twil.reports.comparison_files import reserved_outputs, write_comparison
     from twil.reports.comparison_tables import comparison_grids, explain_tests
@@ -70,7 +70,7 @@ def command(
         check_target(file, path)
     with reserved_outputs(*output or (), overwrite=force), Display(quiet=quiet) as display:
         display.update("looking at the models")
-        for event in compare(
+        for event in compare_events(
             file,
             name_models(models),
             columns=columns_of(text, text_pair, label, label_separator, reading),

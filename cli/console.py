@@ -249,6 +249,8 @@ class StopSignal:
 
     def arm(self) -> None:
         """Listen from now on; before, a signal ends the work at once."""
+        if self._handlers:
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._ask)
 

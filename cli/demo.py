@@ -34,10 +34,10 @@ def command(
     from twil.config.training import finetune_config
     from twil.export.bundle import export_onnx
     from twil.predict.events import Summary
-    from twil.predict.files import predict_file
+    from twil.predict.files import predict_events
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
-    from twil.train.finetune import finetune
+    from twil.train.finetune import finetune_events
 
     begin = time.monotonic()
     with (
@@ -61,14 +61,14 @@ def command(
             ["model.classifier.pooling=avg"],
         )
         view = TrainingView(display, resumable=False)
-        finished = view.follow(finetune(config, folder / "model"))
+        finished = view.follow(finetune_events(config, folder / "model"))
         assert finished is not None
 
         display.line("3/4  twil export --onnx: writing and checking the bundle", style="bold")
         display.line(export_onnx(folder / "model", folder / "bundle").describe())
 
         display.line("4/4  twil predict: labelling a file", style="bold")
-        for event in predict_file(texts / "to_predict.tsv", folder / "bundle", folder / "predictions.tsv"):
+        for event in predict_events(texts / "to_predict.tsv", folder / "bundle", folder / "predictions.tsv"):
             if isinstance(event, Summary):
                 show_summary(display, event)
         assert finished.dev is not None

@@ -78,7 +78,7 @@ def command(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
+        list[str] | None, typer.Option("--set", help="Any setting, as key=value; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
@@ -116,7 +116,7 @@ def command(
     with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.distillation import DistillationView, side_by_side, teacher_bundle
         from twil.config.distillation import distill_config
-        from twil.train.distillation import distill
+        from twil.train.distillation import distill_events
 
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)
@@ -124,7 +124,7 @@ def command(
             teacher_bundle(each, head, display, run.data.preparation)  # type: ignore[arg-type]  # one of them
             for each in (run.data.teacher, *run.data.also)
         ]
-        events = distill(
+        events = distill_events(
             run,
             bundles[0],
             output,

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from twil.cli.console import Display, StopSignal, format_bytes, format_seconds, make_table
+from twil.cli.console import Display, format_bytes, format_seconds, make_table
 from twil.cli.rows import follow_export
+from twil.cli.run_view import RunView
 from twil.config.distillation import DistillConfig
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.errors import ConfigError
@@ -30,7 +31,7 @@ from twil.scoring.metrics import main_metric, metrics_of, score_logits
 from twil.scoring.names import name_metric
 from twil.task import Task
 from twil.text.vocabulary import texts_of
-from twil.train.distillation import DistillationFinished, DistillationStarted, DistillEvent
+from twil.train.distillation import DistillationFinished, DistillationStarted
 from twil.train.loop import Evaluated, Interrupted, StepDone
 from twil.train.teacher import LOGITS, Asked, mean_logits
 
@@ -38,63 +39,46 @@ _TIMED_TEXTS, _TIMED_ROUNDS = 256, 3
 _NAMES = {"vector_cosine": "cosine of texts", "token_cosine": "cosine of tokens", "agreement": "same answers"}
 
 
-class DistillationView:
-    """Draws the events of a run.
+class DistillationView(RunView[DistillationFinished]):
+    """Draws the events of a distillation."""
 
-    Args:
-        display: Where to draw.
-    """
+    finished_type = DistillationFinished
+    nothing_to_continue = "there was no interrupted training to continue; it begins now"
 
-    def __init__(self, display: Display) -> None:
-        self.display = display
-        self.stop = StopSignal(display)
-        self.begin = time.monotonic()
-        self.steps = self.first_step = 0
-        self.rows = 0.0
+    def __init__(self, display: Display, *, resumable: bool = True) -> None:
+        super().__init__(display, resumable=resumable)
         self.metric = "loss"
 
-    def should_stop(self) -> bool:
-        """Tell the run whether the user has asked it to stop."""
-        return self.stop.asked
+    def follow(self, events: Iterable[Any], *, resume: bool = False) -> DistillationFinished | None:
+        """Draw all events, as `RunView` does; Ctrl-C keeps the state while the teacher answers, too."""
+        if self.resumable:
+            self.stop.arm()
+        return super().follow(events, resume=resume)
 
-    def follow(self, events: Iterable[DistillEvent], *, resume: bool) -> DistillationFinished | None:
-        """Draw all events; return the last one, or None where the run was interrupted.
-
-        Args:
-            events: Of the run.
-            resume: Whether an interrupted run was to be continued.
-        """
-        self.stop.arm()
-        try:
-            for event in events:
-                if isinstance(event, DistillationFinished):
-                    return event
-                self._draw(event, resume=resume)
-            return None
-        finally:
-            self.stop.disarm()
-
-    def _draw(self, event: DistillEvent, *, resume: bool) -> None:
+    def start(self, event: Asked | DistillationStarted) -> None:
+        """Say how far the teacher is, and what is learned from how many texts."""
         if isinstance(event, Asked):
             self._ask(event)
-        elif isinstance(event, DistillationStarted):
-            self._start(event, resume=resume)
-        elif isinstance(event, StepDone):
-            self._step(event)
-        elif isinstance(event, Evaluated):
-            self.display.line(
-                f"epoch {event.epoch}  step {event.step:,}  loss {event.loss:.4f}  {self._figures(event)}"
-                f"{format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
-            )
-            if event.last and event.step < self.steps:
-                self.display.line("nothing better for a while: training ends (train.patience)")
-        elif isinstance(event, Interrupted):
-            where = (
-                f"in epoch {event.epoch}, step {event.step:,}"
-                if event.epoch
-                else "while the teacher answered"
-            )
-            self.display.line(f"stopped {where}; what there is is kept")
+        else:
+            self._begin(event)
+
+    def describe_step(self, event: StepDone, seconds: float) -> str:
+        """Say where the run stands."""
+        figures = "".join(f"{_NAMES[name]} {value:.3f}  " for name, value in event.metrics.items())
+        return (
+            f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
+            f"loss {event.loss:.4f}  {figures}lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
+            f"{format_bytes(peak_memory())}  {self.time_left(event, seconds)} left"
+        )
+
+    def describe_evaluation(self, event: Evaluated) -> str:
+        """Say what dev, or the texts held out, gave."""
+        return f"epoch {event.epoch}  step {event.step:,}  loss {event.loss:.4f}  {self._figures(event)}"
+
+    def describe_interruption(self, event: Interrupted) -> str:
+        """Say where the run was stopped."""
+        in_step = f"in epoch {event.epoch}, step {event.step:,}"
+        return f"stopped {in_step if event.epoch else 'while the teacher answered'}; what there is is kept"
 
     def _ask(self, event: Asked) -> None:
         left = event.seconds / event.asked * (event.total - event.rows)
@@ -110,7 +94,7 @@ class DistillationView:
         else:
             self.display.update(text)
 
-    def _start(self, event: DistillationStarted, *, resume: bool) -> None:
+    def _begin(self, event: DistillationStarted) -> None:
         texts = event.texts
         left = {"repeated": texts.repeated, "blank": texts.blank, "left out": texts.left_out}
         others = ", ".join(f"{count:,} {name}" for name, count in left.items() if count)
@@ -125,23 +109,8 @@ class DistillationView:
             f"{f' in {event.processes} processes' if event.processes > 1 else ''} in {event.precision}, "
             f"learning rate up to {event.lr:.2e}"
         )
-        if event.resumed:
-            self.display.line(f"continuing after step {event.resumed:,}")
-        elif resume:
-            self.display.warn("there was no interrupted training to continue; it begins now")
-        self.steps, self.metric = event.steps, event.metric
-        self.begin, self.first_step = time.monotonic(), event.resumed
-
-    def _step(self, event: StepDone) -> None:
-        self.rows += event.counts["rows"]
-        seconds = max(time.monotonic() - self.begin, 1e-6)
-        left = seconds / (event.step - self.first_step) * (event.steps - event.step)
-        figures = "".join(f"{_NAMES[name]} {value:.3f}  " for name, value in event.metrics.items())
-        self.display.update(
-            f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
-            f"loss {event.loss:.4f}  {figures}lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
-            f"{format_bytes(peak_memory())}  {format_seconds(left)} left"
-        )
+        self.metric = event.metric
+        self.go_on(event)
 
     def _figures(self, event: Evaluated) -> str:
         if not event.metrics:

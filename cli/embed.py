@@ -60,10 +60,10 @@ def command(
     start_quickly(threads)
 
     from twil.data.shards import Shard
-    from twil.predict.vectors import VectorSummary, embed_file
+    from twil.predict.vectors import VectorSummary, embed_events
 
     with Display(quiet=quiet) as display:
-        events = embed_file(
+        events = embed_events(
             files,
             model,
             output,

@@ -118,7 +118,7 @@ def command(
         typer.Option(help="A TOML file with any of these settings, or a JSON file of the original."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
+        list[str] | None, typer.Option("--set", help="Any setting, as key=value; repeatable.")
     ] = None,
     runs: Annotated[
         int | None, typer.Option(help="Train with so many seeds and keep the best by dev.", min=1)
@@ -184,16 +184,16 @@ def command(
         from twil.cli.scores import report_tables
         from twil.cli.series import SeriesView, show_series
         from twil.cli.training import TrainingView, show_decision
-        from twil.train.finetune import finetune
-        from twil.train.runs import finetune_runs
+        from twil.train.finetune import finetune_events
+        from twil.train.runs import finetune_runs_events
 
         view = TrainingView(display)
         if runs is None:
-            events = finetune(run, output, should_stop=view.should_stop, **choices)
+            events = finetune_events(run, output, should_stop=view.should_stop, **choices)
             finished = view.follow(events, resume=resume)
         else:
             choices |= {"runs": runs, "keep_runs": keep_runs, "should_stop": view.should_stop}
-            series = SeriesView(view).follow(finetune_runs(run, output, **choices))
+            series = SeriesView(view).follow(finetune_runs_events(run, output, **choices))
             finished = series.best if series else None
     if finished is None:
         continue_later(display)

@@ -106,10 +106,10 @@ def command(
     start_quickly(threads)
 
     from twil.data.shards import Shard
-    from twil.predict.files import predict_file
+    from twil.predict.files import predict_events
 
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
-        events = predict_file(
+        events = predict_events(
             files,
             model or [announce_default(display)],
             output,

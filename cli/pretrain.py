@@ -20,7 +20,7 @@ def command(
         Path | None, typer.Option(help="Train this model folder further, in place of a new model.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, as section.key=value; repeatable.")
+        list[str] | None, typer.Option("--set", help="Any setting, as key=value; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
@@ -41,7 +41,7 @@ def command(
 
     with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.pretraining import PretrainingView
-        from twil.train.pretraining import pretrain, reserved_place
+        from twil.train.pretraining import pretrain_events, reserved_place
 
         run = read_run(
             config,
@@ -53,7 +53,7 @@ def command(
             reserve=lambda run: reserved_place(run, output, resume=resume, overwrite=force, device=device),
         )
         view = PretrainingView(display)
-        events = pretrain(
+        events = pretrain_events(
             run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
         )
         if tensorboard and speaks():

@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-
-from twil.cli.console import Display, StopSignal, format_bytes, format_seconds
+from twil.cli.console import format_bytes
+from twil.cli.run_view import RunView
 from twil.machine import peak_memory
-from twil.train.loop import Evaluated, Interrupted, StepDone
-from twil.train.pretraining import PretrainEvent, PretrainingFinished, PretrainingStarted
+from twil.train.loop import Evaluated, StepDone
+from twil.train.pretraining import PretrainingFinished, PretrainingStarted
 
 
-class PretrainingView:
-    """Draws the events of a run.
+class PretrainingView(RunView[PretrainingFinished]):
+    """Draws the events of a run of pretraining."""
 
-    Args:
-        display: Where to draw.
-    """
+    finished_type = PretrainingFinished
 
-    def __init__(self, display: Display) -> None:
-        self.display = display
-        self.stop = StopSignal(display)
-        self.begin = time.monotonic()
-        self.steps = self.first_step = 0
-        self.rows = self.tokens = 0.0
-
-    def should_stop(self) -> bool:
-        """Tell the run whether the user has asked it to stop."""
-        return self.stop.asked
-
-    def follow(self, events: Iterable[PretrainEvent], *, resume: bool) -> PretrainingFinished | None:
-        """Draw all events; return the last one, or None where the run was interrupted.
-
-        Args:
-            events: Of the run.
-            resume: Whether an interrupted run was to be continued.
-        """
-        try:
-            for event in events:
-                if isinstance(event, PretrainingFinished):
-                    return event
-                self._draw(event, resume=resume)
-            return None
-        finally:
-            self.stop.disarm()
-
-    def _draw(self, event: PretrainEvent, *, resume: bool) -> None:
-        if isinstance(event, PretrainingStarted):
-            self._start(event, resume=resume)
-        elif isinstance(event, StepDone):
-            self._step(event)
-        elif isinstance(event, Evaluated):
-            self.display.line(
-                f"step {event.step:,}  epoch {event.epoch}  loss {event.loss:.4f}  {_figures(event)}"
-                f"{format_seconds(event.seconds)}{'  best so far' if event.best else ''}"
-            )
-            if event.last and event.step < self.steps:
-                self.display.line("nothing better for a while: training ends (train.patience)")
-        elif isinstance(event, Interrupted):
-            self.display.line(f"stopped in epoch {event.epoch}, step {event.step:,}; the state is kept")
-
-    def _start(self, event: PretrainingStarted, *, resume: bool) -> None:
+    def start(self, event: PretrainingStarted) -> None:
+        """Say what is learned from how many rows."""
         processes = f" in {event.processes} processes" if event.processes > 1 else ""
         self.display.line(
             f"{event.pairs:,} pairs and {event.texts:,} single texts, {event.epoch_rows:,} rows an epoch, "
@@ -81,26 +36,22 @@ class PretrainingView:
             self.display.line(f"the model had no head for {', '.join(event.new_heads)}: drawn anew")
         if not event.dev_rows:
             self.display.warn("the corpus has no held-out part: the last weights are kept, unmeasured")
-        if event.resumed:
-            self.display.line(f"continuing after step {event.resumed:,}")
-        elif resume:
-            self.display.warn("there was no interrupted run to continue; this is a new one")
-        self.steps = event.steps
-        self.begin, self.first_step = time.monotonic(), event.resumed
-        self.stop.arm()
+        self.go_on(event)
 
-    def _step(self, event: StepDone) -> None:
-        self.rows, self.tokens = self.rows + event.counts["rows"], self.tokens + event.counts["tokens"]
-        seconds = max(time.monotonic() - self.begin, 1e-6)
-        left = seconds / (event.step - self.first_step) * (event.steps - event.step)
+    def describe_step(self, event: StepDone, seconds: float) -> str:
+        """Say where the run stands."""
         metrics = event.metrics
         order = f"  order {metrics['rop_accuracy']:.3f}" if "rop_accuracy" in metrics else ""
-        self.display.update(
+        return (
             f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
             f"loss {event.loss:.4f}  masked {metrics['mlm_accuracy']:.3f}{order}  lr {event.lr:.2e}  "
             f"{self.rows / seconds:,.0f} rows/s  {self.tokens / seconds:,.0f} pieces/s  "
-            f"{format_bytes(peak_memory())}  {format_seconds(left)} left"
+            f"{format_bytes(peak_memory())}  {self.time_left(event, seconds)} left"
         )
+
+    def describe_evaluation(self, event: Evaluated) -> str:
+        """Say what the held-out part gave."""
+        return f"step {event.step:,}  epoch {event.epoch}  loss {event.loss:.4f}  {_figures(event)}"
 
 
 def _figures(event: Evaluated) -> str:

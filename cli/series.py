@@ -40,7 +40,8 @@ class SeriesView:
                     self.training.show(event)
                 if isinstance(event, Started) and not introduced:
                     introduced = True
-                    self.training.stop.arm()
+                    if self.training.resumable:
+                        self.training.stop.arm()
         finally:
             self.training.stop.disarm()
         return None

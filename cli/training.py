@@ -2,77 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from rich.console import RenderableType
 
-from twil.cli.console import Display, StopSignal, format_seconds, make_table
+from twil.cli.console import Display, make_table
 from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
+from twil.cli.run_view import RunView
 from twil.errors import ConfigError
 from twil.scoring.names import name_metric
-from twil.train.finetune import FinetuneEvent, Finished, Started
-from twil.train.loop import Evaluated, LoopEvent, StepDone
+from twil.train.finetune import Finished, Started
+from twil.train.loop import Evaluated, Interrupted, StepDone
 
 
-class TrainingView:
-    """Draws the events of a run.
+class TrainingView(RunView[Finished]):
+    """Draws the events of a run of fine-tuning."""
 
-    Args:
-        display: Where to draw.
-        resumable: Whether Ctrl-C is to keep the state; otherwise it ends the run at once.
-    """
+    finished_type = Finished
 
     def __init__(self, display: Display, *, resumable: bool = True) -> None:
-        self.display = display
-        self.resumable = resumable
-        self.stop = StopSignal(display)
+        super().__init__(display, resumable=resumable)
         self.epochs = 0
-        self.begin = time.monotonic()
-        self.first_step = 0
-        self.rows = 0.0
         self.metric, self.kind = "loss", "class"
 
-    def should_stop(self) -> bool:
-        """Tell the run whether the user has asked it to stop."""
-        return self.stop.asked
-
-    def follow(self, events: Iterable[FinetuneEvent], *, resume: bool = False) -> Finished | None:
-        """Draw all events; return the last one, or None where the run was interrupted.
-
-        Args:
-            events: Of the run.
-            resume: Whether an interrupted run was to be continued.
-        """
-        try:
-            return self._follow(events, resume)
-        finally:
-            self.stop.disarm()
-
-    def _follow(self, events: Iterable[FinetuneEvent], resume: bool) -> Finished | None:
-        for event in events:
-            if isinstance(event, Finished):
-                return event
-            self.show(event)
-            if isinstance(event, Started):
-                if resume and not event.resumed:
-                    self.display.warn("there was no interrupted run to continue; this is a new one")
-                if self.resumable:
-                    self.stop.arm()
-        return None
-
-    def show(self, event: Started | LoopEvent) -> None:
-        """Draw one event."""
-        if isinstance(event, Started):
-            self._start(event)
-        elif isinstance(event, StepDone):
-            self._step(event)
-        elif isinstance(event, Evaluated):
-            self._epoch(event)
-        else:
-            self.display.line(f"stopped in epoch {event.epoch}, step {event.step}; the state is kept")
-
-    def _start(self, event: Started) -> None:
+    def start(self, event: Started) -> None:
+        """Say what is learned from how many rows."""
         rows = ", ".join(f"{name} {count:,}" for name, count in event.rows.items())
         self.display.line(
             f"rows: {rows}; {event.parameters:,} parameters; {event.steps:,} steps on {event.device}"
@@ -93,30 +47,27 @@ class TrainingView:
         warn_of_data(self.display, event)
         self.go_on(event)
 
-    def go_on(self, event: Started) -> None:
-        """Say where an interrupted run continues, and begin to measure its pace."""
-        if event.resumed:
-            self.display.line(f"continuing after step {event.resumed:,}")
-        self.rows = 0.0
-        self.begin, self.first_step = time.monotonic(), event.resumed
-
-    def _step(self, event: StepDone) -> None:
-        self.rows, self.epochs = self.rows + event.counts["rows"], event.epochs
-        seconds = max(time.monotonic() - self.begin, 1e-6)
-        left = seconds / (event.step - self.first_step) * (event.steps - event.step)
-        self.display.update(
+    def describe_step(self, event: StepDone, seconds: float) -> str:
+        """Say where the run stands, and how long it takes at most, since patience may end it sooner."""
+        self.epochs = event.epochs
+        return (
             f"epoch {event.epoch}/{event.epochs}  step {event.step:,}/{event.steps:,}  "
             f"loss {event.loss:.4f}  lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
-            f"at most {format_seconds(left)} left"
+            f"at most {self.time_left(event, seconds)} left"
         )
 
-    def _epoch(self, event: Evaluated) -> None:
+    def describe_evaluation(self, event: Evaluated) -> str:
+        """Say what an epoch gave."""
         metrics = event.metrics
         dev = f"dev loss {metrics['loss']:.4f}  {self._scores(metrics)}  " if metrics else ""
-        best = "  best so far" if event.best else ""
-        self.display.line(
-            f"epoch {event.epoch}  loss {event.loss:.4f}  {dev}{format_seconds(event.seconds)}{best}"
-        )
+        return f"epoch {event.epoch}  loss {event.loss:.4f}  {dev}"
+
+    def describe_interruption(self, event: Interrupted) -> str:
+        """Say where the run was stopped."""
+        return f"stopped in epoch {event.epoch}, step {event.step}; the state is kept"
+
+    def end_early(self, event: Evaluated) -> None:
+        """Say that training ends before its last epoch, where it does."""
         if event.last and event.epoch < self.epochs:
             self.display.line("no better epoch for a while: training ends (train.patience)")
 

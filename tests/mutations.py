@@ -30,7 +30,7 @@ from twil.predict.bundle import CHECKSUM
 from twil.storage import sha256
 from twil.text.tokenizer import save_tokenizer
 from twil.text.vocabulary import train_vocabulary
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SECONDS = 60
@@ -164,7 +164,7 @@ def write_whole(folder: Path) -> Path:
         "model": {"encoder": shape, "tokenizer": folder / "tokenizer.json"},
         "train": {"steps": 1},
     }
-    for _ in finetune(finetune_config(None, settings), folder / "model"):
+    for _ in finetune_events(finetune_config(None, settings), folder / "model"):
         pass
     (folder / "c.toml").write_text(SETTINGS, encoding="utf-8")
     return folder

@@ -28,7 +28,7 @@ from twil.predict.bundle import open_bundle
 from twil.predict.names import name_models
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
-from twil.reports.compare import Answering, compare
+from twil.reports.compare import Answering, compare_events
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_files import to_markdown, write_comparison
 from twil.reports.comparison_page import make_comparison_page
@@ -69,7 +69,7 @@ def label_by(bundle: Path, file: Path, *, wrong: int = 0, pair: bool = False) ->
 
 
 def found_by(*arguments: Any, **options: Any) -> Comparison:
-    *_, last = compare(*arguments, **{"resamples": FEW, "device": "cpu", **options})
+    *_, last = compare_events(*arguments, **{"resamples": FEW, "device": "cpu", **options})
     assert isinstance(last, Comparison)
     return last
 
@@ -285,7 +285,9 @@ class TestModels:
             classifier.answer(TEXTS)
 
     def test_each_model_is_told_before_it_answers(self, folder: Path) -> None:
-        *events, _ = compare(folder / "dev.tsv", [folder / "a", folder / "b"], resamples=FEW, device="cpu")
+        *events, _ = compare_events(
+            folder / "dev.tsv", [folder / "a", folder / "b"], resamples=FEW, device="cpu"
+        )
         assert events == [Answering("a", 1, 2, len(TEXTS)), Answering("b", 2, 2, len(TEXTS))]
 
     @pytest.mark.parametrize(

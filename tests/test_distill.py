@@ -39,7 +39,7 @@ from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import SPECIAL, Encoded, check_own, encode
-from twil.train.distillation import DistillationStarted, distill
+from twil.train.distillation import DistillationStarted, distill_events
 from twil.train.imitation import AnswerImitation, TaughtBatch, VectorImitation
 from twil.train.loop import Interrupted, StepDone
 from twil.train.teacher import Asked, Teacher, mean_logits
@@ -82,7 +82,7 @@ def settings(teacher: Path, texts: Path, *overrides: str, **data: Any) -> Distil
 
 
 def run(config: DistillConfig, output: Path, **more: Any) -> list[Any]:
-    return list(distill(config, config.data.teacher, output, **more))
+    return list(distill_events(config, config.data.teacher, output, **more))
 
 
 def of_kind(events: list[Any], kind: type) -> list[Any]:
@@ -104,7 +104,7 @@ def stopped(config: DistillConfig, output: Path, reached: Callable[[Any], bool])
     """Run until an event, then ask the run to stop."""
     events: list[Any] = []
     asked: list[bool] = []
-    for event in distill(config, config.data.teacher, output, should_stop=lambda: bool(asked)):
+    for event in distill_events(config, config.data.teacher, output, should_stop=lambda: bool(asked)):
         events.append(event)
         if reached(event):
             asked.append(True)
@@ -292,7 +292,7 @@ def test_true_labels_count_beside_the_answers(classifier: Path, tweets: Path, tm
         dev=dev,
     )
     events: list[Any] = []
-    for event in distill(config, classifier, tmp_path / "m"):
+    for event in distill_events(config, classifier, tmp_path / "m"):
         if isinstance(event, DistillationStarted):  # what was read counts, whatever becomes of the file
             labelled.unlink()
         events.append(event)
@@ -584,7 +584,7 @@ def test_every_family_can_be_a_student(
     for teacher, task in ((encoder, None), (classifier, POLARITY)):
         options = {"data": {"teacher": teacher, "texts": [tweets], "limit": 40}, "train": {"steps": 2}}
         output = tmp_path / teacher.parent.name
-        list(distill(distill_config(None, options, student=str(folder)), teacher, output))
+        list(distill_events(distill_config(None, options, student=str(folder)), teacher, output))
         model = twil.load(output)
         assert model.own_task == task
         assert model.architecture.type == twil.load(folder).architecture.type
@@ -600,7 +600,7 @@ def test_a_student_begins_with_its_teachers_embeddings(family: str, tweets: Path
     }
     config = distill_config(None, options)
     twil_command("export", folder, "--onnx", "-o", tmp_path / "bundle")
-    list(distill(config, tmp_path / "bundle", tmp_path / "m"))
+    list(distill_events(config, tmp_path / "bundle", tmp_path / "m"))
     teacher, theirs = load_with_tokenizer(folder)
     student, ours = load_with_tokenizer(tmp_path / "m")
     matches = matching_pieces(ours, theirs)
@@ -622,7 +622,7 @@ def test_a_bundle_has_no_embeddings_to_begin_with(encoder: Path, tweets: Path, t
         "train": {"steps": 1, "precision": "fp32"},
     }
     with pytest.warns(ModelWarning, match="begins with new ones"):
-        list(distill(distill_config(None, options), encoder, tmp_path / "m"))
+        list(distill_events(distill_config(None, options), encoder, tmp_path / "m"))
 
 
 def test_the_command_shows_teacher_and_student_beside_each_other(
@@ -721,7 +721,7 @@ def test_texts_are_prepared_for_a_teacher_of_the_library_and_its_student(
         monkeypatch.setattr(shipped, "FOLDER", encoder.parent)
         with pytest.raises(ConfigError, match=r"leave data.preparation out"):
             teacher_bundle(Path(encoder.name), None, display, "cardiffnlp")
-    list(distill(config, bundle, tmp_path / "m"))
+    list(distill_events(config, bundle, tmp_path / "m"))
     student = find_preparation(load_with_tokenizer(tmp_path / "m")[1], source="")
     assert student is not None
     assert student.name == "cardiffnlp"
@@ -747,7 +747,7 @@ def test_classifiers_of_the_same_labels_teach_together(tweets: Path, tmp_path: P
         write_bundle(tmp_path / "third", seed=2),
     ]
     config = settings(paths[0], tweets, "train.steps=1", also=paths[1:])
-    list(distill(config, paths[0], tmp_path / "m", also=paths[1:], store=tmp_path / "store"))
+    list(distill_events(config, paths[0], tmp_path / "m", also=paths[1:], store=tmp_path / "store"))
     record = json.loads((tmp_path / "m" / "run.json").read_text())
     assert record["teacher"]["also"] == list(map(str, paths[1:]))
     assert record["teacher"]["sha256"] != Teacher(paths[0]).sha256

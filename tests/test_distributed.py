@@ -27,7 +27,7 @@ from twil.data.samples import Samples
 from twil.errors import ConfigError, TwilError
 from twil.train.denoising import Denoising
 from twil.train.distributed import World, join_world
-from twil.train.pretraining import pretrain
+from twil.train.pretraining import pretrain_events
 from twil.train.run_log import read_log
 
 pytestmark = pytest.mark.timeout(180)
@@ -180,7 +180,7 @@ def test_processes_that_do_not_stand_at_the_same_step_refuse_to_go_on(
 ) -> None:
     monkeypatch.setattr(World, "agrees", lambda self, value: False)
     with pytest.raises(ConfigError, match=r"not every process finds the state in .*model\.checkpoint"):
-        list(pretrain(tiny_run(corpus), tmp_path / "model"))
+        list(pretrain_events(tiny_run(corpus), tmp_path / "model"))
 
 
 def test_processes_whose_output_another_run_writes_all_end_at_once(run_file: Path, tmp_path: Path) -> None:

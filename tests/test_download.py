@@ -26,7 +26,7 @@ from twil.config.training import finetune_config
 from twil.errors import ModelError
 from twil.model.folder import describe, hub_origin, load_with_tokenizer
 from twil.model.hub import download as module
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 
 library()
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -193,7 +193,7 @@ class TestOffline:
         options = tiny_options(tmp_path, tmp_path)
         options["model"] = {"folder": NAME}
         options["train"] |= {"epochs": 1}
-        for _ in finetune(finetune_config(None, options), tmp_path / "out"):
+        for _ in finetune_events(finetune_config(None, options), tmp_path / "out"):
             pass
         run = json.loads((tmp_path / "out" / "run.json").read_text())
         assert run["hub"] == {"name": NAME, "revision": REVISION}

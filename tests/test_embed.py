@@ -30,7 +30,7 @@ from twil.predict import vectors as vectors_module
 from twil.predict.embedder import Embedder, Tokens
 from twil.predict.events import Progress, Started
 from twil.predict.partial import PartialRun, partial_folder
-from twil.predict.vectors import VectorSummary, embed_file
+from twil.predict.vectors import VectorSummary, embed_events
 from twil.text.tokenizer import encode
 
 TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "qué horror de lunes, otra vez llueve y no hay metro", "sí"]
@@ -57,7 +57,7 @@ def write_tweets(path: Path, texts: Sequence[str]) -> Path:
 
 
 def run(source: Any, model: Path | Embedder, target: Path | str, **options: object) -> VectorSummary:
-    *_, last = embed_file(source, model, target, **options)  # type: ignore[arg-type]
+    *_, last = embed_events(source, model, target, **options)  # type: ignore[arg-type]
     assert isinstance(last, VectorSummary)
     return last
 
@@ -296,7 +296,7 @@ def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
     monkeypatch.setattr(windows, "PROGRESS_SECONDS", 0)
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     target, ids = write(tmp_path / name, "the old one\n"), write(tmp_path / "out.ids.txt", "old\n")
-    events = embed_file(source, embedder, target, window_rows=20)
+    events = embed_events(source, embedder, target, window_rows=20)
     assert isinstance(next(events), Started)
     while not isinstance(event := next(events), Progress) or event.rows <= 100:
         pass
@@ -429,7 +429,7 @@ def test_a_table_that_changes_while_it_is_read_leaves_no_vectors(
     embedder: Embedder, tmp_path: Path, name: str, how: str
 ) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 20)
-    events = embed_file(source, embedder, tmp_path / name, window_rows=10)
+    events = embed_events(source, embedder, tmp_path / name, window_rows=10)
     assert isinstance(next(events), Started)
     change(source, how)
     with pytest.raises(DataError, match=r"tweets\.tsv: changed while it was read"):
@@ -532,8 +532,8 @@ PROGRAM = """
 from twil.cli.main import main
 from twil.predict import partial, vectors
 partial.KEEP_SECONDS = 0.0
-embed_file = vectors.embed_file
-vectors.embed_file = lambda *a, **k: embed_file(*a, **k, window_rows=50)
+embed_events = vectors.embed_events
+vectors.embed_events = lambda *a, **k: embed_events(*a, **k, window_rows=50)
 main()
 """
 

@@ -30,7 +30,7 @@ from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import Classification, EncodedSet, encode_set
 from twil.train.evaluate import evaluate
-from twil.train.finetune import Finished, Started, finetune
+from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Evaluated, Interrupted, Step, StepDone, Trainer, count_steps
 from twil.train.optimisers import make_optimiser
 from twil.train.schedules import rate
@@ -73,7 +73,7 @@ def same(one: Path, other: Path) -> bool:
 def test_it_learns_and_the_folder_holds_the_best_epoch(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
-    events = list(finetune(config(epochs=6), tmp_path / "model"))
+    events = list(finetune_events(config(epochs=6), tmp_path / "model"))
     assert isinstance(events[0], Started)
     assert isinstance(events[-1], Finished)
     assert events[0].labels == {"N": 20, "P": 20}
@@ -91,13 +91,13 @@ def test_it_learns_and_the_folder_holds_the_best_epoch(
 def test_a_preset_may_be_changed_for_a_model_drawn_anew(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
-    list(finetune(config("model.encoder.n_layers=1", epochs=1), tmp_path / "model"))
+    list(finetune_events(config("model.encoder.n_layers=1", epochs=1), tmp_path / "model"))
     shape = twil.load(tmp_path / "model").config.encoder
     assert (shape.n_layers, shape.hidden_size) == (1, 128)
 
 
 def test_lower_precision_on_a_cpu_learns_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
-    events = list(finetune(config(epochs=4, precision="bf16"), tmp_path / "model"))
+    events = list(finetune_events(config(epochs=4, precision="bf16"), tmp_path / "model"))
     assert isinstance(events[-1], Finished)
     assert events[-1].dev.metrics["accuracy"] >= 0.75
     assert {value.dtype for value in weights(tmp_path / "model").values()} == {torch.float32}
@@ -130,10 +130,10 @@ def test_a_run_records_its_arithmetic_and_goes_on_in_no_other(
     assert begun[0].precision == "bf16"
     monkeypatch.setattr(devices, "cpu_flags", dict)
     with pytest.raises(ConfigError, match=r"other settings \(train\.precision\)"):
-        list(finetune(large, tmp_path / "model", resume=True))
+        list(finetune_events(large, tmp_path / "model", resume=True))
     monkeypatch.undo()
     told = large.model_copy(update={"train": large.train.model_copy(update={"precision": "bf16"})})
-    list(finetune(told, tmp_path / "model", resume=True))
+    list(finetune_events(told, tmp_path / "model", resume=True))
     run = json.loads((tmp_path / "model" / "run.json").read_text())
     assert run["config"]["train"]["precision"] == "bf16"
 
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        list(finetune(config(epochs=1, seed=seed), tmp_path / name))
+        list(finetune_events(config(epochs=1, seed=seed), tmp_path / name))
     assert same(tmp_path / "one", tmp_path / "two")
     assert not same(tmp_path / "one", tmp_path / "three")
 
@@ -158,7 +158,7 @@ def run_until(
     """Run until an event: then ask the run to stop, or drop it as SIGKILL would."""
     asked: list[bool] = []
     events = []
-    for event in finetune(config, folder, should_stop=lambda: bool(asked)):
+    for event in finetune_events(config, folder, should_stop=lambda: bool(asked)):
         events.append(event)
         if last(event) and kill:
             break
@@ -171,7 +171,7 @@ def run_until(
 def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
     config: Callable[..., FinetuneConfig], tmp_path: Path, way: str
 ) -> None:
-    whole = list(finetune(config(), tmp_path / "whole"))
+    whole = list(finetune_events(config(), tmp_path / "whole"))
     first_epoch = sum(isinstance(event, StepDone) and event.epoch == 1 for event in whole)
     stop = first_epoch + 2
     kill = way == "killed"
@@ -185,7 +185,7 @@ def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
     resumed_at = first_epoch if kill else stop
     assert not (tmp_path / "part").exists()
     torch.manual_seed(12345)
-    rest = list(finetune(config(), tmp_path / "part", resume=True))
+    rest = list(finetune_events(config(), tmp_path / "part", resume=True))
     assert isinstance(rest[0], Started)
     assert rest[0].resumed == resumed_at
     assert same(tmp_path / "whole", tmp_path / "part")
@@ -202,12 +202,12 @@ def test_patience_and_the_best_epoch_survive_a_resume(
 ) -> None:
     # Without learning no epoch is better than the first: patience 3 ends the run after the fourth.
     stuck = config(epochs=9, patience=3, lr=1e-12)
-    part = finetune(stuck, tmp_path / "model")
+    part = finetune_events(stuck, tmp_path / "model")
     for event in part:
         if isinstance(event, Evaluated) and event.epoch == 2:
             break
     part.close()
-    rest = list(finetune(stuck, tmp_path / "model", resume=True))
+    rest = list(finetune_events(stuck, tmp_path / "model", resume=True))
     assert [event.epoch for event in rest if isinstance(event, Evaluated)] == [3, 4]
     assert [event.last for event in rest if isinstance(event, Evaluated)] == [False, True]
     assert isinstance(rest[-1], Finished)
@@ -219,11 +219,11 @@ def test_a_stopped_run_may_be_made_longer_and_a_finished_one_is_trained_further_
 ) -> None:
     # Of one learning rate throughout, so that a longer run begins as a shorter one does.
     steady = {"schedule": "constant", "warmup": 0.0, "patience": None}
-    whole = list(finetune(config(epochs=3, **steady), tmp_path / "whole"))
-    list(finetune(config(epochs=2, **steady), tmp_path / "part", should_stop=lambda: True))
+    whole = list(finetune_events(config(epochs=3, **steady), tmp_path / "whole"))
+    list(finetune_events(config(epochs=2, **steady), tmp_path / "part", should_stop=lambda: True))
     with pytest.raises(ConfigError, match=r"train\.epochs"):
-        list(finetune(config(epochs=1, **steady), tmp_path / "part", resume=True))
-    rest = list(finetune(config(epochs=3, **steady), tmp_path / "part", resume=True))
+        list(finetune_events(config(epochs=1, **steady), tmp_path / "part", resume=True))
+    rest = list(finetune_events(config(epochs=3, **steady), tmp_path / "part", resume=True))
     assert [event for event in whole if isinstance(event, Evaluated)][-1].epoch == 3
     assert [event for event in rest if isinstance(event, Evaluated)][-1].epoch == 3
     assert same(tmp_path / "whole", tmp_path / "part")
@@ -234,31 +234,31 @@ def test_a_stopped_run_may_be_made_longer_and_a_finished_one_is_trained_further_
         lambda event: isinstance(event, Evaluated) and event.last,
         kill=True,
     )
-    list(finetune(config(epochs=3, **steady), tmp_path / "killed", resume=True))
+    list(finetune_events(config(epochs=3, **steady), tmp_path / "killed", resume=True))
     assert same(tmp_path / "whole", tmp_path / "killed")
     with pytest.raises(ConfigError, match=r"is finished.*--model .*part.*--init .*part.*--force"):
-        list(finetune(config(epochs=9, **steady), tmp_path / "part", resume=True))
+        list(finetune_events(config(epochs=9, **steady), tmp_path / "part", resume=True))
 
 
 def test_a_run_with_other_settings_is_not_continued(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
-    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    list(finetune_events(config(), tmp_path / "model", should_stop=lambda: True))
     with pytest.raises(ConfigError, match=r"train\.lr"):
-        list(finetune(config(lr=2e-3), tmp_path / "model", resume=True))
+        list(finetune_events(config(lr=2e-3), tmp_path / "model", resume=True))
     with pytest.raises(ConfigError, match="--resume, or start anew with --force"):
-        list(finetune(config(), tmp_path / "model"))
+        list(finetune_events(config(), tmp_path / "model"))
     (tmp_path / "dev.tsv").write_text((tmp_path / "dev.tsv").read_text() + "x\tuno más\tP\n")
     with pytest.raises(ConfigError, match="the dev data"):
-        list(finetune(config(), tmp_path / "model", resume=True))
-    assert isinstance(list(finetune(config(), tmp_path / "model", overwrite=True))[-1], Finished)
+        list(finetune_events(config(), tmp_path / "model", resume=True))
+    assert isinstance(list(finetune_events(config(), tmp_path / "model", overwrite=True))[-1], Finished)
 
 
 @pytest.mark.parametrize("fault", ["save_file", "torch.save"])
 def test_a_fault_while_writing_a_checkpoint_leaves_the_last_good_one(
     config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    run = finetune(config(), tmp_path / "model")
+    run = finetune_events(config(), tmp_path / "model")
     for event in run:
         if isinstance(event, Evaluated):
             break
@@ -276,8 +276,8 @@ def test_a_fault_while_writing_a_checkpoint_leaves_the_last_good_one(
     kept = CheckpointFolder(tmp_path / "model.checkpoint").load()
     assert kept is not None
     assert kept.state["progress"]["epoch"] == 2
-    rest = list(finetune(config(), tmp_path / "model", resume=True))
-    list(finetune(config(), tmp_path / "whole"))
+    rest = list(finetune_events(config(), tmp_path / "model", resume=True))
+    list(finetune_events(config(), tmp_path / "whole"))
     assert isinstance(rest[-1], Finished)
     assert same(tmp_path / "model", tmp_path / "whole")
 
@@ -289,11 +289,11 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "executed",))
 
-    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    list(finetune_events(config(), tmp_path / "model", should_stop=lambda: True))
     (state,) = (tmp_path / "model.checkpoint").glob("*/state.pt")
     torch.save({"payload": Payload()}, state)
     with pytest.raises(ModelError, match="the checkpoint"):
-        list(finetune(config(), tmp_path / "model", resume=True))
+        list(finetune_events(config(), tmp_path / "model", resume=True))
     assert not (tmp_path / "executed").exists()
 
 
@@ -301,7 +301,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(
 def test_a_damaged_checkpoint_is_one_clear_error_and_is_kept(
     config: Callable[..., FinetuneConfig], tmp_path: Path, damage: str
 ) -> None:
-    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    list(finetune_events(config(), tmp_path / "model", should_stop=lambda: True))
     (folder,) = (tmp_path / "model.checkpoint").glob("checkpoint-*")
     if damage == "empty":
         (folder / "state.pt").write_bytes(b"")
@@ -312,15 +312,15 @@ def test_a_damaged_checkpoint_is_one_clear_error_and_is_kept(
     else:
         torch.save({"x": 1} if "dictionary" in damage else [1], folder / "state.pt")
     with pytest.raises(ModelError, match=r"cannot be read .*--force"):
-        list(finetune(config(), tmp_path / "model", resume=True))
+        list(finetune_events(config(), tmp_path / "model", resume=True))
     assert folder.is_dir()
 
 
 def test_a_run_killed_while_it_moves_its_checkpoint_goes_on_from_the_one_before(
     config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(finetune(config(), tmp_path / "whole"))
-    run = finetune(config(), tmp_path / "model")
+    list(finetune_events(config(), tmp_path / "whole"))
+    run = finetune_events(config(), tmp_path / "model")
     for event in run:
         if isinstance(event, Evaluated):
             break
@@ -333,7 +333,7 @@ def test_a_run_killed_while_it_moves_its_checkpoint_goes_on_from_the_one_before(
         with pytest.raises(KeyboardInterrupt):
             list(run)
     (tmp_path / "model.checkpoint" / ".checkpoint-000002-half").mkdir()
-    list(finetune(config(), tmp_path / "model", resume=True))
+    list(finetune_events(config(), tmp_path / "model", resume=True))
     assert same(tmp_path / "whole", tmp_path / "model")
     assert not (tmp_path / "model.checkpoint").exists()
 
@@ -345,25 +345,25 @@ def test_what_lies_where_the_state_is_kept_is_never_removed(
     (tmp_path / "model.checkpoint" / "thesis.odt").touch()
     for options in ({"resume": True}, {"overwrite": True}, {}):
         with pytest.raises(TwilError, match=r"something else lies there \(thesis\.odt\)"):
-            list(finetune(config(), tmp_path / "model", **options))
+            list(finetune_events(config(), tmp_path / "model", **options))
     assert (tmp_path / "model.checkpoint" / "thesis.odt").exists()
 
 
 def test_a_run_is_not_continued_with_another_model(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
-    list(finetune(config(), tmp_path / "model", should_stop=lambda: True))
+    list(finetune_events(config(), tmp_path / "model", should_stop=lambda: True))
     for override in ("model.init=small", "model.output_dropout=0.2"):
         with pytest.raises(ConfigError, match="the model"):
-            list(finetune(config(override), tmp_path / "model", resume=True))
+            list(finetune_events(config(override), tmp_path / "model", resume=True))
 
 
 def test_a_stop_between_epochs_is_heard_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
     events = run_until(config(), tmp_path / "model", lambda event: isinstance(event, Evaluated))
     assert isinstance(events[-1], Interrupted)
     assert isinstance(events[-2], Evaluated)
-    list(finetune(config(), tmp_path / "model", resume=True))
-    list(finetune(config(), tmp_path / "whole"))
+    list(finetune_events(config(), tmp_path / "model", resume=True))
+    list(finetune_events(config(), tmp_path / "whole"))
     assert same(tmp_path / "whole", tmp_path / "model")
 
 
@@ -436,11 +436,11 @@ def test_the_mean_of_the_weights_survives_a_resume(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
     averaged = config("train.average=0.9")
-    list(finetune(averaged, tmp_path / "whole"))
+    list(finetune_events(averaged, tmp_path / "whole"))
     run_until(averaged, tmp_path / "model", lambda event: isinstance(event, StepDone) and event.step == 3)
-    list(finetune(averaged, tmp_path / "model", resume=True))
+    list(finetune_events(averaged, tmp_path / "model", resume=True))
     assert same(tmp_path / "whole", tmp_path / "model")
-    list(finetune(config(), tmp_path / "last"))
+    list(finetune_events(config(), tmp_path / "last"))
     assert not same(tmp_path / "whole", tmp_path / "last")
 
 
@@ -488,7 +488,7 @@ def test_evaluation_leaves_the_order_of_rows_and_the_mode_alone(
 def test_a_trained_model_can_be_tuned_further_with_other_labels(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
-    list(finetune(config(epochs=1), tmp_path / "first"))
+    list(finetune_events(config(epochs=1), tmp_path / "first"))
     rows = [("uno", "a"), ("dos", "b"), ("tres", "c")] * 4
     data = write_rows(tmp_path / "other.tsv", rows)
     second = finetune_config(
@@ -499,7 +499,7 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
             "train": {"epochs": 1, "batch_tokens": 16},
         },
     )
-    events = list(finetune(second, tmp_path / "second"))
+    events = list(finetune_events(second, tmp_path / "second"))
     model, tokenizer = load_with_tokenizer(tmp_path / "second")
     assert model.task.labels == ("c", "b", "a")
     assert max_length(tokenizer) == 20
@@ -517,7 +517,7 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
 def test_the_encoder_that_comes_with_twil_is_tuned_where_no_model_is_named(
     config: Callable[..., FinetuneConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(finetune(config(epochs=1), tmp_path / "twil-es"))
+    list(finetune_events(config(epochs=1), tmp_path / "twil-es"))
     sets = config().data
     words = ["finetune", sets.train, "--dev", sets.dev, "--epochs", 1, "-o", tmp_path / "model"]
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
@@ -534,7 +534,7 @@ def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
     list(
-        finetune(
+        finetune_events(
             config("model.classifier.pooling=avg", "model.classifier.dropout=0.3", epochs=4),
             tmp_path / "first",
         )
@@ -545,7 +545,7 @@ def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(
         data = {"train": tmp_path / "train.tsv", "dev": tmp_path / "dev.tsv"}
         still = {"epochs": 1, "lr": 1e-12, "seed": 7}
         options = {"data": data, "model": {"folder": tmp_path / "first"}, "train": still}
-        started, *_, finished = finetune(finetune_config(None, options, overrides), tmp_path / name)
+        started, *_, finished = finetune_events(finetune_config(None, options, overrides), tmp_path / name)
         assert isinstance(started, Started)
         assert isinstance(finished, Finished)
         return started, finished
@@ -567,13 +567,13 @@ def test_a_label_that_training_lacks_is_named_with_file_and_line(
     with (tmp_path / "dev.tsv").open("a") as dev:
         dev.write("x\tregular\tNEU\n")
     with pytest.raises(DataError, match=r"dev\.tsv, line 10: the label 'NEU' is none of N, P"):
-        list(finetune(config(), tmp_path / "model"))
+        list(finetune_events(config(), tmp_path / "model"))
     assert not (tmp_path / "model").exists()
 
 
 def test_a_dev_set_may_lack_a_label(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
     write_rows(tmp_path / "dev.tsv", [(text, "P") for text in GOOD])
-    finished = list(finetune(config(epochs=1), tmp_path / "model"))[-1]
+    finished = list(finetune_events(config(epochs=1), tmp_path / "model"))[-1]
     assert isinstance(finished, Finished)
     assert finished.dev.labels["N"]["support"] == 0
 
@@ -583,10 +583,10 @@ def test_one_label_only_and_rows_without_a_label_are_refused(
 ) -> None:
     write_rows(tmp_path / "train.tsv", [("hola", "P"), ("adiós", "P")])
     with pytest.raises(DataError, match="all rows have the label 'P'"):
-        list(finetune(config(), tmp_path / "model"))
+        list(finetune_events(config(), tmp_path / "model"))
     write_rows(tmp_path / "train.tsv", [("hola", "P"), ("adiós", "")])
     with pytest.raises(DataError, match=r"line 3: the row has no label in the column CLASS"):
-        list(finetune(config(), tmp_path / "model"))
+        list(finetune_events(config(), tmp_path / "model"))
 
 
 def test_blank_lines_of_a_labelled_file_are_counted(
@@ -594,7 +594,7 @@ def test_blank_lines_of_a_labelled_file_are_counted(
 ) -> None:
     with (tmp_path / "train.tsv").open("a") as train:
         train.write("\n\n")
-    started = next(finetune(config(), tmp_path / "model"))
+    started = next(finetune_events(config(), tmp_path / "model"))
     assert isinstance(started, Started)
     assert started.rows["train"] == 40
     assert started.blank == {"train": 2, "dev": 0}
@@ -652,7 +652,7 @@ def test_a_wrong_setting_is_named_before_any_work(
     config: Callable[..., FinetuneConfig], tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(TwilError, match=message):
-        list(finetune(config(override), tmp_path / "model"))
+        list(finetune_events(config(override), tmp_path / "model"))
     assert not list(tmp_path.glob("model*"))
 
 

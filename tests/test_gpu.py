@@ -18,9 +18,9 @@ from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT
 from twil.predict.predictor import Predictor
 from twil.predict.providers import Provider
-from twil.train.finetune import Finished, finetune
+from twil.train.finetune import Finished, finetune_events
 from twil.train.loop import StepDone
-from twil.train.pretraining import PretrainingFinished, pretrain
+from twil.train.pretraining import PretrainingFinished, pretrain_events
 
 pytestmark = pytest.mark.gpu
 
@@ -38,7 +38,7 @@ def test_training_on_cuda_follows_training_on_the_cpu(
                 "train": {"epochs": 1, "precision": precision},
             },
         )
-        events = list(finetune(config, tmp_path / device, device=device))
+        events = list(finetune_events(config, tmp_path / device, device=device))
         assert isinstance(events[-1], Finished)
         return [event.loss for event in events if isinstance(event, StepDone)]
 
@@ -78,7 +78,7 @@ def test_pretraining_on_cuda_follows_pretraining_on_the_cpu(
             {"train": {"steps": 8, "batch_rows": 32, "precision": precision}},
             settings if device == "cuda" else (),
         )
-        events = list(pretrain(config, tmp_path / device, device=device))
+        events = list(pretrain_events(config, tmp_path / device, device=device))
         assert isinstance(events[-1], PretrainingFinished)
         return [event.loss for event in events if isinstance(event, StepDone)]
 
@@ -111,7 +111,7 @@ def test_cuda_graphs_of_a_real_encoder_give_what_plain_runs_give(
             "train": {"epochs": 1},
         },
     )
-    assert isinstance(list(finetune(config, tmp_path / "model", device="cpu"))[-1], Finished)
+    assert isinstance(list(finetune_events(config, tmp_path / "model", device="cpu"))[-1], Finished)
     export_onnx(tmp_path / "model", tmp_path / "bundle", optimize=optimised)
     texts = [line.split("\t")[1] for line in data["train"].read_text(encoding="utf-8").splitlines()[1:]]
     replayed, plain = (Predictor(tmp_path / "bundle", provider=one) for one in ("cuda-graphs", "cuda"))

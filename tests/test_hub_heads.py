@@ -27,7 +27,7 @@ from twil.predict.predictor import Predictor
 from twil.task import Task
 from twil.train.classification import compute_logits, encode_rows
 from twil.train.evaluate import evaluate
-from twil.train.finetune import Finished, Started, finetune
+from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.layers import head_rates
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
@@ -208,12 +208,12 @@ class TestTraining:
             "model.input_dropout=0.1",
         )
         config = run_of(encoder, "model.classifier.pooling=max", *options)
-        finished = list(finetune(config, tmp_path / "whole"))[-1]
+        finished = list(finetune_events(config, tmp_path / "whole"))[-1]
         assert isinstance(finished, Finished)
         assert finished.dev is not None
         steps = iter(range(100))
-        list(finetune(config, tmp_path / "parts", should_stop=lambda: next(steps) == 4))
-        list(finetune(config, tmp_path / "parts", resume=True))
+        list(finetune_events(config, tmp_path / "parts", should_stop=lambda: next(steps) == 4))
+        list(finetune_events(config, tmp_path / "parts", resume=True))
         assert same_weights(tmp_path / "whole", tmp_path / "parts")
         before, after = load(encoder), load(tmp_path / "whole")
         embedded = [model.depths[0].parameters() for model in (before, after)]
@@ -222,9 +222,11 @@ class TestTraining:
     def test_it_is_trained_further_where_nothing_but_its_dropout_changes(
         self, encoder: Path, tmp_path: Path
     ) -> None:
-        list(finetune(run_of(encoder, "model.classifier.pooling=avg"), tmp_path / "first"))
+        list(finetune_events(run_of(encoder, "model.classifier.pooling=avg"), tmp_path / "first"))
         still = ("train.lr=1e-12", "model.classifier.dropout=0.4")
-        started, *_, _ = finetune(run_of(tmp_path / "first", *still, keep_head=True), tmp_path / "second")
+        started, *_, _ = finetune_events(
+            run_of(tmp_path / "first", *still, keep_head=True), tmp_path / "second"
+        )
         assert isinstance(started, Started)
         assert started.kept_classifier
         one, two = (evaluate(tmp_path / name, DEV).report for name in ("first", "second"))
@@ -235,12 +237,12 @@ class TestTraining:
         assert (kept.classifier.config.pooling, kept.classifier.config.dropout) == ("avg", 0.4)
         other = run_of(tmp_path / "first", "model.classifier.pooling=max", keep_head=True)
         with pytest.raises(ConfigError, match="another pooling or another head would be a new classifier"):
-            list(finetune(other, tmp_path / "third"))
+            list(finetune_events(other, tmp_path / "third"))
         theirs = run_of(encoder, "model.classifier.head=library")
-        list(finetune(theirs, tmp_path / "library"))
+        list(finetune_events(theirs, tmp_path / "library"))
         with pytest.raises(ConfigError, match="is the library's, which is kept as it is: leave pooling out"):
             list(
-                finetune(
+                finetune_events(
                     run_of(tmp_path / "library", "model.classifier.pooling=max", keep_head=True),
                     tmp_path / "fourth",
                 )

@@ -28,9 +28,9 @@ from twil.train.classification import compute_logits, encode_rows
 from twil.train.cloze import fill_masks
 from twil.train.denoising import DenoisingBatch, DenoisingNetwork
 from twil.train.evaluate import evaluate
-from twil.train.finetune import Finished, Started, finetune
+from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Interrupted
-from twil.train.pretraining import make_model, pretrain
+from twil.train.pretraining import make_model, pretrain_events
 from twil.train.probing import open_probe
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
@@ -84,7 +84,7 @@ def run_of(folder: Path, *overrides: str, dev: Path | None = DEV, **model: Any) 
 class TestFinetuning:
     def test_a_new_classifier_is_one_that_the_library_opens(self, pretrained: Path, tmp_path: Path) -> None:
         config = run_of(pretrained, "model.classifier.head=library")
-        finished = list(finetune(config, tmp_path / "model"))[-1]
+        finished = list(finetune_events(config, tmp_path / "model"))[-1]
         assert isinstance(finished, Finished)
         rows = read_labelled(DEV, sample=Sample(24))
         transformers = library()
@@ -100,7 +100,7 @@ class TestFinetuning:
         assert network.config.id2label == dict(enumerate(finished.task.labels))
 
     def test_the_encoder_is_that_of_the_folder(self, pretrained: Path, tmp_path: Path) -> None:
-        list(finetune(run_of(pretrained, "train.lr=1e-12"), tmp_path / "model"))
+        list(finetune_events(run_of(pretrained, "train.lr=1e-12"), tmp_path / "model"))
         before = library().AutoModel.from_pretrained(pretrained).state_dict()
         after = library().AutoModel.from_pretrained(tmp_path / "model").state_dict()
         read = [name for name in before if "pooler" not in name]
@@ -108,25 +108,25 @@ class TestFinetuning:
 
     def test_the_same_seed_gives_the_same_weights(self, distilbert: Path, tmp_path: Path) -> None:
         for name in ("one", "two"):
-            list(finetune(run_of(distilbert), tmp_path / name))
+            list(finetune_events(run_of(distilbert), tmp_path / name))
         assert same_weights(tmp_path / "one", tmp_path / "two")
-        list(finetune(run_of(distilbert, "train.seed=2"), tmp_path / "three"))
+        list(finetune_events(run_of(distilbert, "train.seed=2"), tmp_path / "three"))
         assert not same_weights(tmp_path / "one", tmp_path / "three")
 
     def test_a_stopped_run_ends_bit_for_bit_the_same(self, distilbert: Path, tmp_path: Path) -> None:
         config = run_of(distilbert, "train.epochs=2")
-        list(finetune(config, tmp_path / "whole"))
+        list(finetune_events(config, tmp_path / "whole"))
         steps = iter(range(100))
-        events = list(finetune(config, tmp_path / "parts", should_stop=lambda: next(steps) == 4))
+        events = list(finetune_events(config, tmp_path / "parts", should_stop=lambda: next(steps) == 4))
         assert isinstance(events[-1], Interrupted)
-        list(finetune(config, tmp_path / "parts", resume=True))
+        list(finetune_events(config, tmp_path / "parts", resume=True))
         assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
     def test_parts_stay_as_they_are_and_layers_learn_at_their_own_rates(
         self, pretrained: Path, tmp_path: Path
     ) -> None:
         decay = "train.layer_decay=0.5"
-        list(finetune(run_of(pretrained, "train.freeze=embeddings,0", decay), tmp_path / "model"))
+        list(finetune_events(run_of(pretrained, "train.freeze=embeddings,0", decay), tmp_path / "model"))
         before, _ = load_with_tokenizer(pretrained)
         after, _ = load_with_tokenizer(tmp_path / "model")
         kept = [
@@ -151,7 +151,7 @@ class TestFinetuning:
         data = {"train": file, "dev": file, "text_pair": "OTHER" if kind == "pairs" else None}
         data["task"] = "class" if kind == "pairs" else kind
         config = finetune_config(None, {"data": data, "model": {"folder": distilbert}}, ["train.epochs=1"])
-        finished = list(finetune(config, tmp_path / "model"))[-1]
+        finished = list(finetune_events(config, tmp_path / "model"))[-1]
         columns = LabelledColumns(text_pair=data["text_pair"])
         assert evaluate(tmp_path / "model", file, columns=columns).report == finished.dev
         assert describe(tmp_path / "model").task == finished.task
@@ -180,7 +180,7 @@ class TestFinetuning:
     def test_it_learns_as_other_models_do(
         self, settings: tuple[str, ...], distilbert: Path, tmp_path: Path
     ) -> None:
-        started, *_, finished = finetune(run_of(distilbert, *settings), tmp_path / "model")
+        started, *_, finished = finetune_events(run_of(distilbert, *settings), tmp_path / "model")
         assert isinstance(started, Started)
         assert (started.weights is not None) == ("train.class_weights=balanced" in settings)
         assert evaluate(tmp_path / "model", DEV, sample=Sample(24)).report == finished.dev
@@ -188,14 +188,14 @@ class TestFinetuning:
         assert len(read_run(tmp_path / "model")["history"]) == (3 if "train.patience=2" in settings else 1)
 
     def test_the_run_says_where_it_began(self, distilbert: Path, tmp_path: Path) -> None:
-        list(finetune(run_of(distilbert), tmp_path / "model"))
+        list(finetune_events(run_of(distilbert), tmp_path / "model"))
         record = read_run(tmp_path / "model")
         assert record["config"]["model"]["folder"] == str(distilbert)
         assert record["data"]["train"]["rows"] == 24
 
     def test_rows_longer_than_the_encoder_reads_are_refused(self, distilbert: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"rows of 65 pieces do not fit: the encoder has {POSITIONS}"):
-            list(finetune(run_of(distilbert, "model.max_length=65"), tmp_path / "m"))
+            list(finetune_events(run_of(distilbert, "model.max_length=65"), tmp_path / "m"))
         assert list(tmp_path.iterdir()) == []
 
 
@@ -204,7 +204,7 @@ class TestKeptHead:
         self, judge: Path, tmp_path: Path
     ) -> None:
         config = run_of(judge, "train.lr=1e-12", keep_head=True, map_labels=NAMES)
-        started, *_, finished = finetune(config, tmp_path / "model")
+        started, *_, finished = finetune_events(config, tmp_path / "model")
         assert isinstance(started, Started)
         assert started.kept_classifier
         assert finished.task.labels == tuple(NAMES.values())
@@ -214,7 +214,7 @@ class TestKeptHead:
 
     def test_taken_as_it_is_it_gets_names_and_no_training(self, judge: Path, tmp_path: Path) -> None:
         config = run_of(judge, "train.epochs=0", dev=None, keep_head=True, map_labels=NAMES)
-        finished = list(finetune(config, tmp_path / "model"))[-1]
+        finished = list(finetune_events(config, tmp_path / "model"))[-1]
         assert (finished.best_epoch, finished.dev, finished.test) == (0, None, None)
         model, before = load_with_tokenizer(tmp_path / "model")[0], load_with_tokenizer(judge)[0]
         assert all(map(torch.equal, model.state_dict().values(), before.state_dict().values()))
@@ -251,21 +251,25 @@ class TestKeptHead:
     ) -> None:
         both = r"has the labels LABEL_0, LABEL_1, LABEL_2, and the data have negative, neutral, positive"
         with pytest.raises(ConfigError, match=both):
-            list(finetune(run_of(judge, keep_head=True), tmp_path / "model"))
+            list(finetune_events(run_of(judge, keep_head=True), tmp_path / "model"))
         half = {"LABEL_0": "negative", "LABEL_1": "neutral"}
         with pytest.raises(ConfigError, match=r"\(--map-labels LABEL_2=positive,…\)"):
-            list(finetune(run_of(judge, keep_head=True, map_labels=half), tmp_path / "model"))
+            list(finetune_events(run_of(judge, keep_head=True, map_labels=half), tmp_path / "model"))
         two = write_rows(tmp_path / "two.tsv", [("uno", "negative"), ("dos", "positive")] * 4)
         with pytest.raises(ConfigError, match="and the data have negative, positive: leave keep_head out"):
             list(
-                finetune(
+                finetune_events(
                     run_of(judge, f"data.train={two}", keep_head=True, map_labels=NAMES), tmp_path / "model"
                 )
             )
         with pytest.raises(ConfigError, match="good cannot be called otherwise: the labels are LABEL_0"):
-            list(finetune(run_of(judge, keep_head=True, map_labels={"good": "positive"}), tmp_path / "model"))
+            list(
+                finetune_events(
+                    run_of(judge, keep_head=True, map_labels={"good": "positive"}), tmp_path / "model"
+                )
+            )
         with pytest.raises(ConfigError, match="has no classifier to keep"):
-            list(finetune(run_of(distilbert, keep_head=True), tmp_path / "model"))
+            list(finetune_events(run_of(distilbert, keep_head=True), tmp_path / "model"))
         with pytest.raises(ConfigError, match="only with keep_head"):
             run_of(judge, map_labels=NAMES)
 
@@ -294,7 +298,7 @@ class TestKeptHead:
 class TestWithoutDev:
     def test_the_last_epoch_is_kept(self, distilbert: Path, tmp_path: Path) -> None:
         config = run_of(distilbert, "train.epochs=2", f"data.test={DEV}", dev=None)
-        finished = list(finetune(config, tmp_path / "model"))[-1]
+        finished = list(finetune_events(config, tmp_path / "model"))[-1]
         assert (finished.best_epoch, finished.dev) == (2, None)
         assert evaluate(tmp_path / "model", DEV, sample=Sample(24)).report == finished.test
         record = read_run(tmp_path / "model")
@@ -398,13 +402,13 @@ class TestPretraining:
         self, corpus: Path, pretrained: Path, tmp_path: Path
     ) -> None:
         config = pretraining(corpus, pretrained)
-        list(pretrain(config, tmp_path / "adapted"))
+        list(pretrain_events(config, tmp_path / "adapted"))
         steps = iter(range(100))
         parts = tmp_path / "parts"
         assert isinstance(
-            list(pretrain(config, parts, should_stop=lambda: next(steps) == 1))[-1], Interrupted
+            list(pretrain_events(config, parts, should_stop=lambda: next(steps) == 1))[-1], Interrupted
         )
-        list(pretrain(config, parts, resume=True))
+        list(pretrain_events(config, parts, resume=True))
         assert same_weights(tmp_path / "adapted", parts)
         assert not same_weights(tmp_path / "adapted", pretrained)
         theirs = library().AutoModelForMaskedLM.from_pretrained(tmp_path / "adapted").eval()
@@ -412,7 +416,7 @@ class TestPretraining:
         ids = torch.tensor([tokenizer.encode(texts()[0]).ids])
         with torch.inference_mode():
             assert (model.mlm_logits(model.encode(ids)) - theirs(input_ids=ids).logits).abs().max() < LIKE
-        finished = list(finetune(run_of(tmp_path / "adapted"), tmp_path / "tuned"))[-1]
+        finished = list(finetune_events(run_of(tmp_path / "adapted"), tmp_path / "tuned"))[-1]
         assert isinstance(finished, Finished)
 
 
@@ -481,7 +485,7 @@ class TestRefused:
     ) -> None:
         corpus = self.corpus_of(distilbert, tmp_path / "corpus")
         with pytest.raises(ConfigError, match=r"--set objective\.rop=false"):
-            list(pretrain(pretraining(corpus, distilbert, "objective.rop=true"), tmp_path / "model"))
+            list(pretrain_events(pretraining(corpus, distilbert, "objective.rop=true"), tmp_path / "model"))
 
     def test_a_classifier_fills_no_masks(self, judge: Path) -> None:
         with pytest.raises(ModelError, match="no masked-language head"):
@@ -492,13 +496,13 @@ class TestRefused:
     ) -> None:
         corpus = self.corpus_of(judge, tmp_path / "corpus")
         with pytest.raises(ModelError, match=f"--tokenizer {distilbert} --max-length {POSITIONS}$"):
-            list(pretrain(pretraining(corpus, distilbert), tmp_path / "model"))
+            list(pretrain_events(pretraining(corpus, distilbert), tmp_path / "model"))
 
     def test_a_fresh_encoder_needs_pieces_of_twil(self, distilbert: Path, tmp_path: Path) -> None:
         corpus = self.corpus_of(distilbert, tmp_path / "corpus")
         config = pretrain_config({}, {"data": {"corpus": corpus}, "model": {"init": "tiny"}})
         with pytest.raises(ModelError, match="tokenizer of another kind"):
-            list(pretrain(config, tmp_path / "model"))
+            list(pretrain_events(config, tmp_path / "model"))
 
 
 class TestAsking:

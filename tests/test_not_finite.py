@@ -17,12 +17,12 @@ from tuning import tiny_config
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.errors import ModelError
 from twil.predict.embedder import Embedder
-from twil.predict.files import predict_file
+from twil.predict.files import predict_events
 from twil.predict.predictor import Predictor
-from twil.predict.vectors import embed_file
+from twil.predict.vectors import embed_events
 from twil.task import Task
-from twil.train.finetune import finetune
-from twil.train.pretraining import pretrain
+from twil.train.finetune import finetune_events
+from twil.train.pretraining import pretrain_events
 
 MULTI = Task("multi-label", ("ira", "miedo"))
 NUMBER = Task("regression", ("grado",))
@@ -60,7 +60,7 @@ class TestLabels:
         bundle = write_bundle(tmp_path / "bundle", task, change=damage(value))
         rows = write_rows(tmp_path / "rows.tsv", [(text, "P") for text in TEXTS])
         with pytest.raises(ModelError, match="not finite"):
-            list(predict_file(rows, bundle, tmp_path / "out.tsv"))
+            list(predict_events(rows, bundle, tmp_path / "out.tsv"))
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bundle", "rows.tsv"]
 
 
@@ -81,7 +81,7 @@ class TestVectors:
     def test_a_file_of_them_is_no_output(self, bundle: Path, tmp_path: Path) -> None:
         rows = write_rows(tmp_path / "rows.tsv", [(text, "P") for text in TEXTS])
         with pytest.raises(ModelError, match="not finite"):
-            list(embed_file(rows, bundle, tmp_path / "out.npy"))
+            list(embed_events(rows, bundle, tmp_path / "out.npy"))
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bundle", "rows.tsv"]
 
 
@@ -110,7 +110,7 @@ class TestTraining:
         self, diverging: FinetuneConfig, tmp_path: Path
     ) -> None:
         with pytest.raises(ModelError, match=r"logits that are not finite for \d of \d rows.*learning rate"):
-            list(finetune(diverging, tmp_path / "model", device="cpu"))
+            list(finetune_events(diverging, tmp_path / "model", device="cpu"))
         assert not (tmp_path / "model").exists()
 
     def test_a_pretraining_whose_last_step_diverges_writes_no_model(
@@ -119,5 +119,5 @@ class TestTraining:
         corpus = make_corpus(examples, tokenizer_file, tmp_path / "corpus", dev=0.0)
         config = tiny_run(corpus, steps=1, lr=1e30, warmup=0, schedule="constant")
         with pytest.raises(ModelError, match=r"losses that are not finite.*lower learning rate"):
-            list(pretrain(config, tmp_path / "model"))
+            list(pretrain_events(config, tmp_path / "model"))
         assert not (tmp_path / "model").exists()

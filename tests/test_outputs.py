@@ -20,15 +20,15 @@ from twil.data.corpus import open_corpus
 from twil.data.corpus_building import build_corpus
 from twil.errors import TwilError
 from twil.export.bundle import export_onnx
-from twil.predict.files import predict_file
-from twil.predict.vectors import embed_file
+from twil.predict.files import predict_events
+from twil.predict.vectors import embed_events
 from twil.search.run import search
 from twil.text import vocabulary
 from twil.text.tokenizer import load_tokenizer
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 from twil.train.loop import Interrupted, StepDone
-from twil.train.pretraining import pretrain
-from twil.train.runs import finetune_runs
+from twil.train.pretraining import pretrain_events
+from twil.train.runs import finetune_runs_events
 
 ABSENT = Path("absent.tsv")
 """Every input of these calls: whoever comes to look for it has begun to work."""
@@ -56,16 +56,19 @@ def build_original(output: Path) -> None:
 
 CALLS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "build_corpus": ("corpus", lambda output: list(build_corpus([ABSENT], output, ABSENT))),
-    "pretrain": ("model", lambda output: list(pretrain(tiny_run(ABSENT), output))),
+    "pretrain": ("model", lambda output: list(pretrain_events(tiny_run(ABSENT), output))),
     "reserved_place": ("model", build_original),
-    "finetune": ("model", lambda output: list(finetune(finetuning(), output))),
-    "finetune --resume": ("model", lambda output: list(finetune(finetuning(), output, resume=True))),
-    "finetune --force": ("model", lambda output: list(finetune(finetuning(), output, overwrite=True))),
-    "finetune_runs": ("model", lambda output: list(finetune_runs(finetuning(), output, runs=2))),
+    "finetune": ("model", lambda output: list(finetune_events(finetuning(), output))),
+    "finetune --resume": ("model", lambda output: list(finetune_events(finetuning(), output, resume=True))),
+    "finetune --force": ("model", lambda output: list(finetune_events(finetuning(), output, overwrite=True))),
+    "finetune_runs_events": (
+        "model",
+        lambda output: list(finetune_runs_events(finetuning(), output, runs=2)),
+    ),
     "search": ("found", lambda output: list(search(searching(), output))),
     "export_onnx": ("bundle", lambda output: export_onnx(ABSENT, output)),
-    "predict_file": ("out.tsv", lambda output: list(predict_file(ABSENT, ABSENT, output))),
-    "embed_file": ("out.npy", lambda output: list(embed_file(ABSENT, ABSENT, output))),
+    "predict_events": ("out.tsv", lambda output: list(predict_events(ABSENT, ABSENT, output))),
+    "embed_events": ("out.npy", lambda output: list(embed_events(ABSENT, ABSENT, output))),
 }
 COMMANDS: dict[str, tuple[str, ...]] = {
     "tokenizer.json": ("vocab", "absent.tsv", "-o"),
@@ -148,7 +151,7 @@ def test_an_output_that_is_named_twice_is_told(command: tuple[str, ...]) -> None
 
 
 def test_the_root_of_the_system_is_no_output() -> None:
-    for call in (CALLS[name][1] for name in ("finetune", "finetune_runs", "pretrain", "search")):
+    for call in (CALLS[name][1] for name in ("finetune", "finetune_runs_events", "pretrain", "search")):
         with pytest.raises(TwilError, match="'/' is no name for an output"):
             call(Path("/"))
 
@@ -174,7 +177,10 @@ def test_a_model_that_appears_while_another_is_trained_stays_and_both_are_there(
 ) -> None:
     config = tiny_config(tmp_path, tokenizer_file, "train.epochs=1")
     for number, run in enumerate(
-        (lambda output: finetune(config, output), lambda output: finetune_runs(config, output, runs=1))
+        (
+            lambda output: finetune_events(config, output),
+            lambda output: finetune_runs_events(config, output, runs=1),
+        )
     ):
         output = tmp_path / f"model{number}"
         with pytest.raises(TwilError) as refused:
@@ -193,7 +199,7 @@ def test_a_corpus_that_appears_while_another_is_made_stays_and_so_does_an_encode
     run = tiny_run(tmp_path / "corpus-2", "train.steps=1")
     assert open_corpus(run.data.corpus).train is not None
     with pytest.raises(TwilError) as refused:
-        appear_at_once(pretrain(run, tmp_path / "model"), tmp_path / "model", StepDone)
+        appear_at_once(pretrain_events(run, tmp_path / "model"), tmp_path / "model", StepDone)
     check_kept(refused.value, tmp_path / "model", tmp_path / "model-2")
 
 
@@ -224,9 +230,12 @@ def test_who_stops_listening_at_the_last_event_does_not_keep_the_output(
     corpus = make_corpus(examples, tokenizer_file, tmp_path / "corpus")
     plan = search_plan(None, tiny_options(tmp_path, tokenizer_file), ("lr=1e-2,1e-3",), {})
     for name, run in (
-        ("finetune", lambda output, **more: finetune(config, output, **more)),
-        ("runs", lambda output, **more: finetune_runs(config, output, runs=2, **more)),
-        ("pretrain", lambda output, **more: pretrain(tiny_run(corpus, "train.steps=2"), output, **more)),
+        ("finetune", lambda output, **more: finetune_events(config, output, **more)),
+        ("runs", lambda output, **more: finetune_runs_events(config, output, runs=2, **more)),
+        (
+            "pretrain",
+            lambda output, **more: pretrain_events(tiny_run(corpus, "train.steps=2"), output, **more),
+        ),
         ("search", lambda output, **more: search(plan, output, **more)),
     ):
         output = tmp_path / name

@@ -18,7 +18,7 @@ from test_partial import interrupt_after, keep_at_once, write_rows
 from twil.data.shards import Shard
 from twil.errors import ConfigError, DataError
 from twil.predict.events import Progress, Started, Summary
-from twil.predict.files import predict_file
+from twil.predict.files import predict_events
 from twil.predict.partial import partial_folder
 from twil.predict.predictor import Predictor
 from twil.task import Task
@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def label(source: Any, models: Any, target: Path, **options: Any) -> tuple[Started, Summary]:
-    started, *_, last = predict_file(source, models, target, window_rows=50, provider="cpu", **options)
+    started, *_, last = predict_events(source, models, target, window_rows=50, provider="cpu", **options)
     assert isinstance(started, Started)
     assert isinstance(last, Summary)
     return started, last
@@ -124,12 +124,12 @@ def test_rows_are_counted_once_however_many_models_there_are(
 ) -> None:
     monkeypatch.setattr("twil.predict.windows.PROGRESS_SECONDS", 0.0)
     source = write_rows(tmp_path / "in.tsv", rows=120)
-    events = list(predict_file(source, list(models.values()), tmp_path / "out.tsv", window_rows=50))
+    events = list(predict_events(source, list(models.values()), tmp_path / "out.tsv", window_rows=50))
     counts = [event.rows for event in events if isinstance(event, Progress)]
     assert counts == sorted(counts)
     assert counts[-1] == 120
     label(source, models["short"], tmp_path / "short.tsv")
-    *_, alone = predict_file(source, models["short"], tmp_path / "short.tsv")
+    *_, alone = predict_events(source, models["short"], tmp_path / "short.tsv")
     assert isinstance(alone, Summary)
     summary = events[-1]
     assert isinstance(summary, Summary)
@@ -144,12 +144,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     source = write_rows(tmp_path / "in.tsv")
     predictors: Any = [Predictor(model, provider="cpu") for model in models.values()]
     label_all = {"window_rows": 50}
-    list(predict_file(source, predictors, tmp_path / "whole.tsv", **label_all))
+    list(predict_events(source, predictors, tmp_path / "whole.tsv", **label_all))
     interrupt_after(stop, source, predictors, tmp_path / "part.tsv")
     for others in (predictors[:2], predictors[::-1], predictors[0]):
         with pytest.raises(ConfigError, match=r"had other settings .*the model"):
-            list(predict_file(source, others, tmp_path / "part.tsv", resume=True, **label_all))
-    *_, summary = predict_file(source, predictors, tmp_path / "part.tsv", resume=True, **label_all)
+            list(predict_events(source, others, tmp_path / "part.tsv", resume=True, **label_all))
+    *_, summary = predict_events(source, predictors, tmp_path / "part.tsv", resume=True, **label_all)
     assert isinstance(summary, Summary)
     assert summary.continued >= 50 * stop
     assert (tmp_path / "part.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()

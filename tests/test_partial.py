@@ -22,7 +22,7 @@ from twil.data.shards import Shard
 from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.predict import partial
 from twil.predict.events import Started, Summary
-from twil.predict.files import predict_file
+from twil.predict.files import predict_events
 from twil.predict.inputs import Sources
 from twil.predict.partial import PartialRun, partial_folder
 from twil.predict.predictor import Predictor
@@ -59,7 +59,7 @@ def write_rows(path: Path, *, rows: int = ROWS, seed: int = 3) -> Path:
 
 
 def run(source: Sources, predictor: Predictor, target: Path, **options: Any) -> list[Any]:
-    return list(predict_file(source, predictor, target, window_rows=WINDOW, **options))
+    return list(predict_events(source, predictor, target, window_rows=WINDOW, **options))
 
 
 class Killed(BaseException):
@@ -322,7 +322,7 @@ def test_a_state_whose_removal_was_killed_is_still_one(
 
 def test_two_runs_of_one_output_do_not_meet(source: Path, predictor: Predictor, tmp_path: Path) -> None:
     target = tmp_path / "out.tsv"
-    first = predict_file(source, predictor, target, window_rows=WINDOW)
+    first = predict_events(source, predictor, target, window_rows=WINDOW)
     next(first)
     for options in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(TwilError, match=r"another process is writing .*out\.tsv"):
@@ -355,9 +355,9 @@ def test_a_run_from_a_pipe_goes_on_however_its_bytes_come(
     run(source, predictor, whole)
     program = (
         "import sys; from twil.predict import partial; "
-        "from twil.config.reading import Reading; from twil.predict.files import predict_file; "
+        "from twil.config.reading import Reading; from twil.predict.files import predict_events; "
         "partial.KEEP_SECONDS = 0.0; "
-        f"list(predict_file('-', {str(bundle)!r}, {str(target)!r}, window_rows={WINDOW}, provider='cpu', "
+        f"list(predict_events('-', {str(bundle)!r}, {str(target)!r}, window_rows={WINDOW}, provider='cpu', "
         "threads=2, reading=Reading('tsv'), resume=True))"
     )
     content = source.read_bytes()
@@ -412,7 +412,7 @@ def many(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """Give a table of so many rows that a process can be stopped among them, and its output."""
     folder = tmp_path_factory.mktemp("many")
     source = write_rows(folder / "in.tsv", rows=12_000)
-    list(predict_file(source, bundle, folder / "whole.tsv", window_rows=WINDOW, provider="cpu", threads=1))
+    list(predict_events(source, bundle, folder / "whole.tsv", window_rows=WINDOW, provider="cpu", threads=1))
     return source, folder / "whole.tsv"
 
 
@@ -422,8 +422,8 @@ from twil.cli import predict
 from twil.cli.main import main
 from twil.predict import files, partial
 partial.KEEP_SECONDS = 0.0
-predict_file = files.predict_file
-files.predict_file = lambda *a, **k: predict_file(*a, **k, window_rows=50)
+predict_events = files.predict_events
+files.predict_events = lambda *a, **k: predict_events(*a, **k, window_rows=50)
 main()
 """
 

@@ -12,7 +12,7 @@ from twil.cli.training import TrainingView
 from twil.config.training import finetune_config
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.data.pitfalls import find_pitfalls
-from twil.train.finetune import Started, finetune
+from twil.train.finetune import Started, finetune_events
 
 ROWS = {
     "train": [("hoy es lunes", "N"), ("por fin viernes", "P"), ("hoy es lunes", "N")],
@@ -56,7 +56,9 @@ def test_fine_tuning_says_so_when_it_starts(
 ) -> None:
     data = {"train": files["train"], "dev": files["test" if sound else "dev"]}
     model = {"init": "tiny", "tokenizer": tokenizer_file}
-    started = next(finetune(finetune_config(None, {"data": data, "model": model}, ()), tmp_path / "model"))
+    started = next(
+        finetune_events(finetune_config(None, {"data": data, "model": model}, ()), tmp_path / "model")
+    )
     assert isinstance(started, Started)
     TrainingView(Display(), resumable=False).follow([started])
     said = capsys.readouterr().err

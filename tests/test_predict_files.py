@@ -27,7 +27,7 @@ from twil.data.tables import TableWriter
 from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import partial, windows
 from twil.predict.events import Progress, Started, Summary
-from twil.predict.files import predict_file
+from twil.predict.files import predict_events
 from twil.predict.predictor import Predictor
 from twil.task import Task
 
@@ -60,7 +60,7 @@ def read_tsv(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def run(source: Any, model: Path | Predictor, target: Path | str, **options: object) -> Summary:
-    *_, last = predict_file(source, model, target, **options)  # type: ignore[arg-type]
+    *_, last = predict_events(source, model, target, **options)  # type: ignore[arg-type]
     assert isinstance(last, Summary)
     return last
 
@@ -229,7 +229,7 @@ class TestBeforeTheModelIsLoaded:
 
 def test_a_default_id_column_may_be_missing_and_that_is_told(predictor: Predictor, tmp_path: Path) -> None:
     source = write(tmp_path / "tweets.tsv", "TEXT\nhola\n")
-    started, *_ = predict_file(source, predictor, tmp_path / "out.tsv")
+    started, *_ = predict_events(source, predictor, tmp_path / "out.tsv")
     assert isinstance(started, Started)
     assert started.id_column is None
     assert read_tsv(tmp_path / "out.tsv")[0] == ["label", "NEG", "NEU", "POS"]
@@ -242,7 +242,7 @@ def test_the_default_id_column_is_found_in_any_case(
     predictor: Predictor, tmp_path: Path, names: str, expected: str | None
 ) -> None:
     source = write(tmp_path / "tweets.tsv", f"{names}\tTEXT\n{names}\thola\n")
-    started, *_ = predict_file(source, predictor, tmp_path / "out.tsv")
+    started, *_ = predict_events(source, predictor, tmp_path / "out.tsv")
     assert isinstance(started, Started)
     assert started.id_column == expected
     header, (row,) = read_tsv(tmp_path / "out.tsv")
@@ -522,7 +522,7 @@ def test_events_begin_with_the_setting_and_tell_the_progress(
 ) -> None:
     monkeypatch.setattr(windows, "PROGRESS_SECONDS", 0)
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 10)
-    started, *middle, last = predict_file(
+    started, *middle, last = predict_events(
         source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
     )
     columns = ("ID", "label", "NEG", "NEU", "POS")
@@ -538,7 +538,7 @@ def test_events_begin_with_the_setting_and_tell_the_progress(
 def test_progress_is_told_at_most_five_times_a_second(predictor: Predictor, tmp_path: Path) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 500)
     start = time.perf_counter()
-    events = list(predict_file(source, predictor, tmp_path / "out.tsv"))
+    events = list(predict_events(source, predictor, tmp_path / "out.tsv"))
     assert len(events) - 2 <= 5 * (time.perf_counter() - start)
 
 
@@ -548,7 +548,7 @@ def test_a_table_that_changes_while_it_is_read_leaves_no_output(
 ) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     for shard in (None, Shard(1, 3)):  # a part has an end of its own, in rows that were counted before
-        events = predict_file(source, predictor, tmp_path / "out.tsv", shard=shard, window_rows=20)
+        events = predict_events(source, predictor, tmp_path / "out.tsv", shard=shard, window_rows=20)
         assert isinstance(next(events), Started)
         before = source.read_bytes()
         change(source, how)
@@ -565,7 +565,7 @@ def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
     monkeypatch.setattr(windows, "PROGRESS_SECONDS", 0)
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     target = write(tmp_path / "out.tsv", "the old one\n")
-    events = predict_file(source, predictor, target, window_rows=20)
+    events = predict_events(source, predictor, target, window_rows=20)
     assert isinstance(next(events), Started)
     while not isinstance(event := next(events), Progress) or event.rows <= 100:
         pass
@@ -599,8 +599,8 @@ def test_faults_of_the_model_leave_no_output(bundle: Path, tmp_path: Path) -> No
 
 def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor: Predictor) -> None:
     program = (
-        "import sys; from twil.predict.files import predict_file\n"
-        f"*_, summary = predict_file('-', {str(bundle)!r}, '-', provider='cpu')\n"
+        "import sys; from twil.predict.files import predict_events\n"
+        f"*_, summary = predict_events('-', {str(bundle)!r}, '-', provider='cpu')\n"
         "print(summary.rows, 'torch' in sys.modules, file=sys.stderr)"
     )
     given = "ID\tTEXT\n" + "".join(f"{row}\t{text}\n" for row, text in enumerate(TWEETS))
@@ -616,10 +616,10 @@ def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor
 def test_rows_from_a_pipe_are_answered_before_more_come(predictor: Predictor) -> None:
     code = (
         "import sys\n"
-        "from twil.predict.files import predict_file\n"
+        "from twil.predict.files import predict_events\n"
         "from twil.config.reading import Reading\n"
         "formats = {'reading': Reading('tsv'), 'output_format': 'tsv'}\n"
-        "for event in predict_file('-', sys.argv[1], '-', **formats, window_rows=2):\n"
+        "for event in predict_events('-', sys.argv[1], '-', **formats, window_rows=2):\n"
         "    sys.stdout.flush()\n"
     )
     process = subprocess.Popen(
@@ -660,7 +660,7 @@ class TestSeveralFiles:
     def test_the_one_that_changes_before_its_turn_is_named(
         self, predictor: Predictor, paths: list[Path], tmp_path: Path
     ) -> None:
-        events = predict_file(paths, predictor, tmp_path / "out.tsv", window_rows=5)
+        events = predict_events(paths, predictor, tmp_path / "out.tsv", window_rows=5)
         next(events)
         change(paths[2], "appended")
         with pytest.raises(DataError, match=r"2\.tsv: changed while it was read"):
@@ -673,7 +673,7 @@ class TestSeveralFiles:
     def test_the_start_tells_how_many_they_are(
         self, predictor: Predictor, paths: list[Path], tmp_path: Path
     ) -> None:
-        started, *_ = predict_file(paths, predictor, tmp_path / "out.tsv")
+        started, *_ = predict_events(paths, predictor, tmp_path / "out.tsv")
         assert isinstance(started, Started)
         assert started.files == 3
 
@@ -823,8 +823,8 @@ def test_memory_does_not_grow_with_the_table(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the peak")
 def test_resident_memory_does_not_grow_with_the_table(bundle: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from twil.predict.files import predict_file\n"
-        "*_, summary = predict_file(sys.argv[1], sys.argv[2], sys.argv[3], provider='cpu', threads=1)\n"
+        "import sys; from pathlib import Path; from twil.predict.files import predict_events\n"
+        "*_, summary = predict_events(sys.argv[1], sys.argv[2], sys.argv[3], provider='cpu', threads=1)\n"
         # Not getrusage, whose peak begins with that of the process that started this one.
         "lines = Path('/proc/self/status').read_text().splitlines()\n"
         "print(summary.rows, *(line.split()[1] for line in lines if line.startswith('VmHWM')))"
@@ -856,7 +856,7 @@ def test_a_column_that_is_plainly_that_of_the_texts_is_taken_and_said(
 ) -> None:
     with TableWriter(tmp_path / f"t.{ending}", {"ID": str, name: str, "lang": str}) as writer:
         writer.write({"ID": ["a", "b", "c", "d"], name: TWEETS, "lang": ["es"] * 4})
-    started, *_ = predict_file(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv")
+    started, *_ = predict_events(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv")
     assert isinstance(started, Started)
     assert started.found_text == name
     run(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv", keep=[name])
@@ -891,7 +891,7 @@ def test_which_column_holds_the_texts_is_never_guessed(
 def test_the_usual_column_and_a_named_one_come_first(predictor: Predictor, tmp_path: Path) -> None:
     source = write(tmp_path / "t.tsv", "text\tTEXT\treview\n" + "".join(f"x\t{text}\ty\n" for text in TWEETS))
     for options in ({}, {"text": "TEXT"}):
-        started, *_ = predict_file(source, predictor, tmp_path / "out.tsv", **options)  # type: ignore[arg-type]
+        started, *_ = predict_events(source, predictor, tmp_path / "out.tsv", **options)  # type: ignore[arg-type]
         assert isinstance(started, Started)
         assert started.found_text is None
         assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, TWEETS)
@@ -934,7 +934,7 @@ def test_lines_from_a_pipe_without_a_header_are_texts(
 ) -> None:
     stream = io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode()))
     monkeypatch.setattr(sys, "stdin", stream)
-    started, *_ = predict_file("-", predictor, tmp_path / "out.tsv")
+    started, *_ = predict_events("-", predictor, tmp_path / "out.tsv")
     assert isinstance(started, Started)
     assert started.bare
     header, rows = read_tsv(tmp_path / "out.tsv")
@@ -989,9 +989,9 @@ def test_cells_that_a_spreadsheet_computes_are_told_or_made_text(
     cells = ["=HYPERLINK(1)", "@ana hola", "-1 punto", "+34 600", "-0,5 %", "hola =1", "-", ""]
     lines = "".join(f"{number}\t{cell}\tx\n" for number, cell in enumerate(cells))
     source = write(tmp_path / "in.tsv", f"ID\tnota\tTEXT\n{lines}")
-    *_, summary = predict_file(source, predictor, tmp_path / "out.csv", keep=["nota"])
+    *_, summary = predict_events(source, predictor, tmp_path / "out.csv", keep=["nota"])
     assert (summary.rows, summary.formulas) == (8, 4)
-    *_, summary = predict_file(source, predictor, tmp_path / "safe.csv", keep=["nota"], safe_cells=True)
+    *_, summary = predict_events(source, predictor, tmp_path / "safe.csv", keep=["nota"], safe_cells=True)
     assert summary.formulas == 0
     found, safe = (
         [row["nota"] for row in csv.DictReader((tmp_path / name).open(encoding="utf-8", newline=""))]
@@ -999,7 +999,7 @@ def test_cells_that_a_spreadsheet_computes_are_told_or_made_text(
     )
     assert found == cells
     assert safe == ["'=HYPERLINK(1)", "'@ana hola", "'-1 punto", "+34 600", "-0,5 %", "hola =1", "'-", ""]
-    *_, summary = predict_file(source, predictor, tmp_path / "out.tsv", keep=["nota"])
+    *_, summary = predict_events(source, predictor, tmp_path / "out.tsv", keep=["nota"])
     assert summary.formulas == 0
     with pytest.raises(ConfigError, match=r"--safe-cells would have no effect on .*out\.tsv"):
         run(source, predictor, tmp_path / "out.tsv", safe_cells=True)

@@ -48,7 +48,7 @@ from twil.text.tokenizer import encode, load_tokenizer, pieces_hash, save_tokeni
 from twil.train.classification import compute_logits, encode_rows
 from twil.train.cloze import fill_masks
 from twil.train.evaluate import evaluate
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 from twil.train.inspection import inspect_row
 from twil.train.intrinsic import score_pretrained
 from twil.train.probing import open_probe
@@ -378,7 +378,7 @@ def tuned_weights(model: Path, file: Path, folder: Path, preparation: str | None
         "model": {"folder": model, "preparation": preparation},
         "train": {"epochs": 1, "lr": 1e-3, "batch_tokens": 256},
     }
-    list(finetune(finetune_config(None, options), folder / "tuned", device="cpu", overwrite=True))
+    list(finetune_events(finetune_config(None, options), folder / "tuned", device="cpu", overwrite=True))
     return weights_hash(folder / "tuned")
 
 

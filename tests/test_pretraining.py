@@ -34,9 +34,9 @@ from twil.model.original import import_original
 from twil.train import checkpoint, denoising
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.denoising import Denoising
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 from twil.train.loop import Evaluated, Interrupted, Loss, StepDone
-from twil.train.pretraining import PretrainingFinished, PretrainingStarted, pretrain
+from twil.train.pretraining import PretrainingFinished, PretrainingStarted, pretrain_events
 from twil.train.run_log import read_log
 
 RUNNER = CliRunner()
@@ -78,7 +78,7 @@ def stop_after(config: PretrainConfig, folder: Path, step: int, *, kill: bool = 
     """Run until a step: then ask the run to stop, or drop it as SIGKILL would."""
     asked: list[bool] = []
     events = []
-    for event in pretrain(config, folder, should_stop=lambda: bool(asked)):
+    for event in pretrain_events(config, folder, should_stop=lambda: bool(asked)):
         events.append(event)
         if isinstance(event, StepDone) and event.step == step:
             if kill:
@@ -90,7 +90,7 @@ def stop_after(config: PretrainConfig, folder: Path, step: int, *, kill: bool = 
 def test_it_learns_and_says_so_in_events_folder_and_log(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    events = list(pretrain(config(epochs=6), tmp_path / "model"))
+    events = list(pretrain_events(config(epochs=6), tmp_path / "model"))
     started, finished = events[0], events[-1]
     assert isinstance(started, PretrainingStarted)
     assert isinstance(finished, PretrainingFinished)
@@ -118,7 +118,7 @@ def test_it_learns_and_says_so_in_events_folder_and_log(
 def test_counts_of_a_step_are_those_of_its_rows(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    events = list(pretrain(config(epochs=1), tmp_path / "model"))
+    events = list(pretrain_events(config(epochs=1), tmp_path / "model"))
     started, steps = events[0], of_kind(events, StepDone)
     assert sum(step.counts["rows"] for step in steps) == started.epoch_rows
     assert started.epoch_rows == 2 * started.pairs + started.texts
@@ -129,7 +129,7 @@ def test_counts_of_a_step_are_those_of_its_rows(
 def test_without_reply_order_each_pair_is_seen_once_and_there_is_no_head(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    events = list(pretrain(config("objective.rop=false", epochs=1), tmp_path / "model"))
+    events = list(pretrain_events(config("objective.rop=false", epochs=1), tmp_path / "model"))
     assert events[0].epoch_rows == events[0].pairs + events[0].texts
     assert all("rop_loss" not in event.metrics for event in of_kind(events, StepDone))
     assert twil.load(tmp_path / "model").config.rop is None
@@ -138,7 +138,7 @@ def test_without_reply_order_each_pair_is_seen_once_and_there_is_no_head(
 def test_steps_go_on_over_epochs_and_evaluations_come_when_asked(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    events = list(pretrain(config(steps=17, evaluate_steps=5), tmp_path / "model"))
+    events = list(pretrain_events(config(steps=17, evaluate_steps=5), tmp_path / "model"))
     epoch = max(event.step for event in of_kind(events, StepDone) if event.epoch == 1)
     assert 5 < epoch < 17
     wanted = sorted({5, 10, 15, epoch, 17} | ({2 * epoch} if 2 * epoch < 17 else set()))
@@ -149,7 +149,7 @@ def test_patience_ends_a_run_that_gets_no_better(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
     run = config(steps=30, evaluate_steps=2, patience=2, metric="mlm_accuracy", lr=1e-9)
-    evaluations = of_kind(list(pretrain(run, tmp_path / "model")), Evaluated)
+    evaluations = of_kind(list(pretrain_events(run, tmp_path / "model")), Evaluated)
     assert evaluations[-1].last
     assert evaluations[-1].step < 30
     assert [event.best for event in evaluations[-2:]] == [False, False]
@@ -176,7 +176,7 @@ def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
     config: Callable[..., PretrainConfig], tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
     run = config(*settings, epochs=2, checkpoint_steps=3)
-    whole = list(pretrain(run, tmp_path / "whole"))
+    whole = list(pretrain_events(run, tmp_path / "whole"))
     epoch = max(event.step for event in of_kind(whole, StepDone) if event.epoch == 1)
     stop = epoch + 2
     for way in ("asked to stop", "killed"):
@@ -184,7 +184,7 @@ def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
         assert isinstance(part[-1], StepDone if way == "killed" else Interrupted)
         assert not (tmp_path / way).exists()
         torch.manual_seed(12345)
-        rest = list(pretrain(run, tmp_path / way, resume=True))
+        rest = list(pretrain_events(run, tmp_path / way, resume=True))
         # Killed, it goes on from the last checkpoint: that of three steps, or of the epoch's end.
         resumed = stop if way == "asked to stop" else max(epoch, stop - stop % 3 if stop % 3 else stop - 3)
         assert rest[0].resumed == resumed, way
@@ -198,10 +198,10 @@ def test_a_stop_between_a_step_and_its_evaluation_is_made_up_for(
     config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
     run = config(steps=8, evaluate_steps=4)
-    whole = list(pretrain(run, tmp_path / "whole"))
+    whole = list(pretrain_events(run, tmp_path / "whole"))
     part = stop_after(run, tmp_path / "part", 4)
     assert not of_kind(part, Evaluated)
-    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    rest = list(pretrain_events(run, tmp_path / "part", resume=True))
     assert isinstance(rest[1], Evaluated)
     assert [event.metrics for event in of_kind(rest, Evaluated)] == [
         event.metrics for event in of_kind(whole, Evaluated)
@@ -216,12 +216,12 @@ def test_the_state_is_kept_before_an_evaluation_that_takes_long(
         raise Killed
 
     run = config(steps=8, evaluate_steps=4)
-    list(pretrain(run, tmp_path / "whole"))
+    list(pretrain_events(run, tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(Denoising, "evaluate", killed)
         with pytest.raises(Killed):
-            list(pretrain(run, tmp_path / "part"))
-    rest = list(pretrain(run, tmp_path / "part", resume=True))
+            list(pretrain_events(run, tmp_path / "part"))
+    rest = list(pretrain_events(run, tmp_path / "part", resume=True))
     assert rest[0].resumed == 4
     assert isinstance(rest[1], Evaluated)
     assert same(tmp_path / "whole", tmp_path / "part")
@@ -236,13 +236,13 @@ def test_patience_and_the_best_weights_survive_a_resume(
 
     monkeypatch.setattr(Denoising, "evaluate", norm)
     run = config(steps=20, evaluate_steps=2, patience=3, lr=0.5, clip=0.0)
-    whole = list(pretrain(run, tmp_path / "whole"))
+    whole = list(pretrain_events(run, tmp_path / "whole"))
     evaluations = of_kind(whole, Evaluated)
     assert evaluations[-1].last
     assert evaluations[-1].step < 20
     assert [event.best for event in evaluations] == [True, False, False, False]
     stop_after(run, tmp_path / "part", evaluations[-1].step - 1)
-    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    rest = list(pretrain_events(run, tmp_path / "part", resume=True))
     assert of_kind(rest, Evaluated)[-1].step == evaluations[-1].step
     assert rest[-1].step == whole[-1].step
     assert same(tmp_path / "whole", tmp_path / "part")
@@ -273,13 +273,13 @@ def test_a_run_killed_between_keeping_an_evaluation_and_logging_it_lacks_no_line
     evaluation: int,
 ) -> None:
     run = config(steps=8, evaluate_steps=4)
-    whole = list(pretrain(run, tmp_path / "whole"))
+    whole = list(pretrain_events(run, tmp_path / "whole"))
     with monkeypatch.context() as patch:
         kill_after_saving(patch, evaluation)
         with pytest.raises(Killed):
-            list(pretrain(run, tmp_path / "part"))
+            list(pretrain_events(run, tmp_path / "part"))
     assert timeless(tmp_path / "part.checkpoint")[-1]["event"] == "step"
-    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    rest = list(pretrain_events(run, tmp_path / "part", resume=True))
     assert rest[-1].metrics == whole[-1].metrics
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "part")
     assert same(tmp_path / "whole", tmp_path / "part")
@@ -297,9 +297,9 @@ def test_what_a_killed_write_of_the_log_leaves_is_no_obstacle(
         patch.setattr(Path, "replace", killed)
         patch.setattr(Path, "unlink", killed)
         with pytest.raises(Killed):
-            list(pretrain(config(), tmp_path / "model", resume=True))
+            list(pretrain_events(config(), tmp_path / "model", resume=True))
     (left,) = (tmp_path / "model.checkpoint").glob(f".*.{LOG}")
-    rest = list(pretrain(config(), tmp_path / "model", resume=True))
+    rest = list(pretrain_events(config(), tmp_path / "model", resume=True))
     assert rest[0].resumed == 2
     assert isinstance(rest[-1], PretrainingFinished)
     assert not left.exists()
@@ -309,7 +309,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(
     config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = config(steps=6, checkpoint_steps=2)
-    list(pretrain(run, tmp_path / "whole"))
+    list(pretrain_events(run, tmp_path / "whole"))
     kept = checkpoint.save_file
 
     def full(tensors: Any, path: Path) -> None:
@@ -320,11 +320,11 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
         with pytest.raises(TwilError, match=r"No space left on device .* --resume"):
-            list(pretrain(run, tmp_path / "part"))
+            list(pretrain_events(run, tmp_path / "part"))
     assert [path.name for path in (tmp_path / "part.checkpoint").glob("*checkpoint*")] == [
         "checkpoint-000001"
     ]
-    rest = list(pretrain(run, tmp_path / "part", resume=True))
+    rest = list(pretrain_events(run, tmp_path / "part", resume=True))
     assert rest[0].resumed == 2
     assert same(tmp_path / "whole", tmp_path / "part")
 
@@ -364,8 +364,8 @@ def test_what_killed_writes_left_goes_with_the_next_checkpoint(
     stop_after(config(), tmp_path / "model", 2)
     (left := tmp_path / "model.checkpoint" / ".checkpoint-000002-abcd").mkdir()
     (left / "weights.safetensors").write_bytes(b"half")
-    list(pretrain(config(steps=4), tmp_path / "other"))
-    events = pretrain(config(), tmp_path / "model", resume=True)
+    list(pretrain_events(config(steps=4), tmp_path / "other"))
+    events = pretrain_events(config(), tmp_path / "model", resume=True)
     next(event for event in events if isinstance(event, Evaluated))
     assert not left.exists()
 
@@ -384,17 +384,17 @@ def test_a_run_with_other_settings_or_another_corpus_is_not_continued(
 ) -> None:
     stop_after(config(), tmp_path / "model", 1)
     with pytest.raises(ConfigError, match=r"train\.batch_rows"):
-        list(pretrain(config(batch_rows=16), tmp_path / "model", resume=True))
+        list(pretrain_events(config(batch_rows=16), tmp_path / "model", resume=True))
     with pytest.raises(ConfigError, match=r"objective\.masking"):
-        list(pretrain(config("objective.masking.max_span=2"), tmp_path / "model", resume=True))
+        list(pretrain_events(config("objective.masking.max_span=2"), tmp_path / "model", resume=True))
     other = make_corpus(examples, tokenizer_file, tmp_path / "corpus", dev=0.3)
     with pytest.raises(ConfigError, match="the corpus"):
-        list(pretrain(tiny_run(other), tmp_path / "model", resume=True))
+        list(pretrain_events(tiny_run(other), tmp_path / "model", resume=True))
     with pytest.raises(ConfigError, match="--resume, or start anew with --force"):
-        list(pretrain(config(), tmp_path / "model"))
+        list(pretrain_events(config(), tmp_path / "model"))
     # Where checkpoints are written, and how often the log is, changes nothing that is learned.
     rest = list(
-        pretrain(config(log_steps=5, checkpoint_steps=7, steps=None), tmp_path / "model", resume=True)
+        pretrain_events(config(log_steps=5, checkpoint_steps=7, steps=None), tmp_path / "model", resume=True)
     )
     assert isinstance(rest[-1], PretrainingFinished)
 
@@ -407,12 +407,12 @@ def test_a_run_is_not_continued_from_other_weights(
         return pretrain_config(value, {}, ["train.steps=4", "train.batch_rows=32"])
 
     for name, seed in (("one", 1), ("other", 2)):
-        list(pretrain(config(steps=1, seed=seed), tmp_path / name))
+        list(pretrain_events(config(steps=1, seed=seed), tmp_path / name))
     stop_after(further(tmp_path / "one"), tmp_path / "model", 2)
     with pytest.raises(ConfigError, match="the weights it starts from"):
-        list(pretrain(further(tmp_path / "other"), tmp_path / "model", resume=True))
+        list(pretrain_events(further(tmp_path / "other"), tmp_path / "model", resume=True))
     (tmp_path / "one").rename(tmp_path / "moved")  # where they lie changes nothing
-    rest = list(pretrain(further(tmp_path / "moved"), tmp_path / "model", resume=True))
+    rest = list(pretrain_events(further(tmp_path / "moved"), tmp_path / "model", resume=True))
     assert rest[0].resumed == 2
 
 
@@ -422,7 +422,7 @@ def test_a_file_where_the_state_is_kept_is_left_alone(
     (tmp_path / "model.checkpoint").write_text("notas")
     for options in ({"resume": True}, {"overwrite": True}, {}):
         with pytest.raises(TwilError, match="it is a file: choose another output"):
-            list(pretrain(config(), tmp_path / "model", **options))
+            list(pretrain_events(config(), tmp_path / "model", **options))
     assert (tmp_path / "model.checkpoint").read_text() == "notas"
 
 
@@ -433,7 +433,7 @@ def test_what_else_lies_where_the_state_is_kept_is_never_removed(
     (tmp_path / "model.checkpoint" / "thesis.odt").touch()
     for options in ({"resume": True}, {"overwrite": True}, {}):
         with pytest.raises(TwilError, match=r"something else lies there \(thesis\.odt\)"):
-            list(pretrain(config(), tmp_path / "model", **options))
+            list(pretrain_events(config(), tmp_path / "model", **options))
     assert (tmp_path / "model.checkpoint" / "thesis.odt").exists()
 
 
@@ -460,7 +460,7 @@ def test_a_run_that_diverges_stops_before_the_update_and_names_step_and_batch(
     found = "the loss is nan" if where == "loss" else "the gradients' norm is nan"
     named = r"micro-batch \d+ of \d+" if where == "loss" else "the weights are those before it"
     with pytest.raises(ModelError, match=rf"{found} in epoch 1, step \d.*{named}"):
-        list(pretrain(config(steps=9, clip=0.0 if "without" in where else 1.0), tmp_path / "model"))
+        list(pretrain_events(config(steps=9, clip=0.0 if "without" in where else 1.0), tmp_path / "model"))
     now = seen[0].state_dict()
     assert all(torch.equal(now[name], value) for name, value in before[0].items())
     assert not (tmp_path / "model").exists()
@@ -469,13 +469,13 @@ def test_a_run_that_diverges_stops_before_the_update_and_names_step_and_batch(
 def test_a_pretrained_folder_is_trained_further(
     config: Callable[..., PretrainConfig], corpus: Path, tmp_path: Path
 ) -> None:
-    list(pretrain(config(epochs=3), tmp_path / "first"))
+    list(pretrain_events(config(epochs=3), tmp_path / "first"))
     value = {"data": {"corpus": corpus}, "model": {"folder": tmp_path / "first"}}
     run = pretrain_config(value, {}, ["train.steps=3", "train.batch_rows=32", "train.precision=fp32"])
-    events = list(pretrain(run, tmp_path / "second"))
+    events = list(pretrain_events(run, tmp_path / "second"))
     assert events[0].new_heads == ()
     begin, fresh = of_kind(events, StepDone)[0], config(epochs=3)
-    anew = of_kind(list(pretrain(fresh, tmp_path / "third")), StepDone)[0]
+    anew = of_kind(list(pretrain_events(fresh, tmp_path / "third")), StepDone)[0]
     assert begin.loss < anew.loss - 0.3
 
 
@@ -485,14 +485,14 @@ def test_a_tied_head_is_trained_saved_and_trained_further(
     tied = config("model.tie_word_embeddings=true", epochs=1)
     stopped = stop_after(tied, tmp_path / "stopped", 2)
     assert isinstance(stopped[-1], Interrupted)
-    list(pretrain(tied, tmp_path / "stopped", resume=True))
-    list(pretrain(tied, tmp_path / "whole"))
+    list(pretrain_events(tied, tmp_path / "stopped", resume=True))
+    list(pretrain_events(tied, tmp_path / "whole"))
     assert same(tmp_path / "stopped", tmp_path / "whole")
     model = twil.load(tmp_path / "whole")
     assert model.config.tie_word_embeddings
     assert "mlm.weight" not in model.state_dict()
     value = {"data": {"corpus": corpus}, "model": {"folder": tmp_path / "whole"}}
-    events = list(pretrain(pretrain_config(value, {}, ["train.steps=2"]), tmp_path / "further"))
+    events = list(pretrain_events(pretrain_config(value, {}, ["train.steps=2"]), tmp_path / "further"))
     assert events[0].new_heads == ()
     assert twil.load(tmp_path / "further").config.tie_word_embeddings
     with pytest.raises(ConfigError, match=r"brings its own shape: leave init, encoder and tie"):
@@ -504,7 +504,7 @@ def test_a_tied_head_on_factorised_embeddings_is_refused(
 ) -> None:
     run = config("model.tie_word_embeddings=true", "model.encoder.embedding_size=8", epochs=1)
     with pytest.raises(ConfigError, match="model: tie_word_embeddings: embeddings of 8 cannot be"):
-        list(pretrain(run, tmp_path / "model"))
+        list(pretrain_events(run, tmp_path / "model"))
     assert not list(tmp_path.iterdir())
 
 
@@ -522,24 +522,24 @@ def test_an_imported_original_is_trained_further_with_its_own_tokenizer(
         value = {"data": {"corpus": folder}, "model": {"folder": tmp_path / "original"}}
         return pretrain_config(value, {}, ["train.steps=2", "train.batch_rows=8"])
 
-    events = list(pretrain(run(own), tmp_path / "adapted"))
+    events = list(pretrain_events(run(own), tmp_path / "adapted"))
     assert isinstance(events[-1], PretrainingFinished)
     with pytest.raises(ModelError, match=r"another tokenizer .* twil corpus … --tokenizer"):
-        list(pretrain(run(corpus), tmp_path / "other"))
+        list(pretrain_events(run(corpus), tmp_path / "other"))
 
 
 def test_a_tuned_classifier_is_pretrained_further_without_its_classifier(
     config: Callable[..., PretrainConfig], corpus: Path, tmp_path: Path, examples: Path
 ) -> None:
-    list(pretrain(config(epochs=3), tmp_path / "first"))
+    list(pretrain_events(config(epochs=3), tmp_path / "first"))
     files = {"train": examples / "tweets_train.tsv", "dev": examples / "tweets_dev.tsv"}
     tuning = finetune_config(
         None, {"data": files, "model": {"folder": tmp_path / "first"}}, ["train.steps=1"]
     )
-    list(finetune(tuning, tmp_path / "tuned"))
+    list(finetune_events(tuning, tmp_path / "tuned"))
     value = {"data": {"corpus": corpus}, "model": {"folder": tmp_path / "tuned"}}
     run = pretrain_config(value, {}, ["train.steps=1", "train.batch_rows=32", "train.precision=fp32"])
-    events = list(pretrain(run, tmp_path / "second"))
+    events = list(pretrain_events(run, tmp_path / "second"))
     shape = twil.load(tmp_path / "second").config
     assert shape.mlm
     assert shape.rop is not None
@@ -560,12 +560,12 @@ def test_rows_that_are_longer_than_the_model_are_refused_with_a_way_out_that_the
     else:
         tokenizer = corpus / "tokenizer.json"
         few = make_corpus(examples, tokenizer, tmp_path / "few", max_length=40)
-        list(pretrain(tiny_run(few, short, steps=1), tmp_path / "start"))
+        list(pretrain_events(tiny_run(few, short, steps=1), tmp_path / "start"))
         run = pretrain_config({"data": {"corpus": corpus}, "model": {"folder": tmp_path / "start"}}, {})
     with pytest.raises(
         ConfigError, match=r"128 pieces, and the encoder 40 positions.*--max-length 40"
     ) as said:
-        list(pretrain(run, tmp_path / "model"))
+        list(pretrain_events(run, tmp_path / "model"))
     assert ("max_positions" in str(said.value)) == anew
 
 
@@ -574,9 +574,9 @@ def test_the_metrics_that_are_announced_are_those_that_are_measured(
 ) -> None:
     for number, setting in enumerate(("objective.rop=true", "objective.rop=false")):
         run = config(setting, steps=1)
-        (measured,) = of_kind(list(pretrain(run, tmp_path / f"{number}")), Evaluated)
+        (measured,) = of_kind(list(pretrain_events(run, tmp_path / f"{number}")), Evaluated)
         with pytest.raises(ConfigError, match="there is no metric 'bleu'") as said:
-            list(pretrain(config(setting, metric="bleu"), tmp_path / "never"))
+            list(pretrain_events(config(setting, metric="bleu"), tmp_path / "never"))
         assert set(str(said.value).partition("one of ")[2].split(", ")) == measured.metrics.keys()
         assert not (tmp_path / "never.checkpoint").exists()
 

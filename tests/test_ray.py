@@ -19,7 +19,7 @@ from locks import held
 from twil.errors import ConfigError, DataError, MissingExtraError, ModelError, TwilError
 from twil.predict import ray as engine
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress, Summary
-from twil.predict.files import predict_file
+from twil.predict.files import predict_events
 from twil.predict.parts import find_files, part_name
 from twil.predict.ray import _cause, predict_on_ray
 from twil.task import Task
@@ -74,7 +74,7 @@ def local(source: Path, model: Path, target: Path, **options: Any) -> pa.Table:
 
 
 def local_run(source: Path, model: Path, target: Path, **options: Any) -> tuple[Summary, pa.Table]:
-    *_, last = predict_file(source, model, target, provider="cpu", **options)
+    *_, last = predict_events(source, model, target, provider="cpu", **options)
     assert isinstance(last, Summary)
     return last, pq.read_table(target)
 

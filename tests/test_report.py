@@ -36,7 +36,7 @@ from twil.reports.run_charts import (
 from twil.reports.run_page import make_report
 from twil.scoring.calibration import reliability
 from twil.task import Task
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 from twil.train.series import Run, Series
 
 RUNNER = CliRunner()
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path) -> P
             "train": {"epochs": 2, "batch_tokens": 128, "lr": 1e-3, "log_steps": 1},
         },
     )
-    list(finetune(config, folder / "model"))
+    list(finetune_events(config, folder / "model"))
     return folder
 
 
@@ -274,7 +274,7 @@ class TestKinds:
             "train": {"epochs": 1, "lr": 1e-3},
             **options,
         }
-        list(finetune(finetune_config(None, settings), folder / "model"))
+        list(finetune_events(finetune_config(None, settings), folder / "model"))
         return folder / "model"
 
     def test_many_labels_a_row_with_what_was_tuned(self, tmp_path: Path, tokenizer_file: Path) -> None:

@@ -13,9 +13,9 @@ from tuning import same_weights, tiny_config, twil_command, write_sets
 
 from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.train.classification import Classification
-from twil.train.finetune import finetune
+from twil.train.finetune import finetune_events
 from twil.train.loop import Evaluated, Interrupted, StepDone, is_better
-from twil.train.runs import RunDone, SeriesFinished, finetune_runs, read_series
+from twil.train.runs import RunDone, SeriesFinished, finetune_runs_events, read_series
 from twil.train.series import Run as OneRun
 from twil.train.series import Series, Spread
 
@@ -33,11 +33,11 @@ def record(folder: Path) -> dict[str, Any]:
 
 def test_the_best_run_by_dev_is_kept_and_tells_of_all(tmp_path: Path, tokenizer_file: Path) -> None:
     config = tiny_config(tmp_path, tokenizer_file, "train.seed=5", test=True)
-    ended = finish(finetune_runs(config, tmp_path / "model", runs=3))
+    ended = finish(finetune_runs_events(config, tmp_path / "model", runs=3))
     alone = []
     for seed in (5, 6, 7):
         again = tiny_config(tmp_path, tokenizer_file, f"train.seed={seed}", test=True)
-        *_, last = finetune(again, tmp_path / f"alone-{seed}")
+        *_, last = finetune_events(again, tmp_path / f"alone-{seed}")
         alone.append(last)
     told = record(tmp_path / "model")["runs"]
     values = [one.dev.metrics["macro_f1"] for one in alone]  # type: ignore[union-attr]
@@ -56,9 +56,9 @@ def test_the_best_run_by_dev_is_kept_and_tells_of_all(tmp_path: Path, tokenizer_
 
 def test_all_runs_are_kept_where_they_are_asked_for(tmp_path: Path, tokenizer_file: Path) -> None:
     config = tiny_config(tmp_path, tokenizer_file, "train.epochs=1")
-    finish(finetune_runs(config, tmp_path / "model", runs=2, keep_runs=True))
+    finish(finetune_runs_events(config, tmp_path / "model", runs=2, keep_runs=True))
     assert record(tmp_path / "model.runs" / "seed-2")["config"]["train"]["seed"] == 2
-    finish(finetune_runs(config, tmp_path / "model", runs=1, overwrite=True))
+    finish(finetune_runs_events(config, tmp_path / "model", runs=1, overwrite=True))
     assert not (tmp_path / "model.runs").exists()
     assert record(tmp_path / "model")["runs"]["dev"]["macro_f1"]["sd"] is None
 
@@ -66,9 +66,9 @@ def test_all_runs_are_kept_where_they_are_asked_for(tmp_path: Path, tokenizer_fi
 @pytest.mark.parametrize("kill", [True, False])
 def test_an_interrupted_series_goes_on_where_it_was(tmp_path: Path, tokenizer_file: Path, kill: bool) -> None:
     config = tiny_config(tmp_path, tokenizer_file)
-    whole = finish(finetune_runs(config, tmp_path / "whole", runs=3))
+    whole = finish(finetune_runs_events(config, tmp_path / "whole", runs=3))
     asked: list[bool] = []
-    first = finetune_runs(config, tmp_path / "part", runs=3, should_stop=lambda: bool(asked))
+    first = finetune_runs_events(config, tmp_path / "part", runs=3, should_stop=lambda: bool(asked))
     runs_done = 0
     for event in first:
         runs_done += isinstance(event, RunDone)
@@ -81,30 +81,32 @@ def test_an_interrupted_series_goes_on_where_it_was(tmp_path: Path, tokenizer_fi
     first.close()
     assert not (tmp_path / "part").exists()
     (tmp_path / "part.runs" / ".seed-6.lock").touch()  # as a process leaves it that is killed
-    rest = list(finetune_runs(config, tmp_path / "part", runs=3, resume=True))
+    rest = list(finetune_runs_events(config, tmp_path / "part", runs=3, resume=True))
     assert [event.kept for event in rest if isinstance(event, RunDone)] == [True, False, False]
     steps = sum(isinstance(event, StepDone) for event in rest)
-    assert steps < sum(isinstance(event, StepDone) for event in finetune_runs(config, tmp_path / "x", runs=2))
+    assert steps < sum(
+        isinstance(event, StepDone) for event in finetune_runs_events(config, tmp_path / "x", runs=2)
+    )
     assert finish(rest).series == whole.series
     assert same_weights(tmp_path / "whole", tmp_path / "part")
 
 
 def test_a_series_of_other_settings_or_data_is_not_continued(tmp_path: Path, tokenizer_file: Path) -> None:
     config = tiny_config(tmp_path, tokenizer_file)
-    stopped = finetune_runs(config, tmp_path / "model", runs=2, should_stop=lambda: True)
+    stopped = finetune_runs_events(config, tmp_path / "model", runs=2, should_stop=lambda: True)
     assert isinstance(list(stopped)[-1], Interrupted)
     with pytest.raises(ConfigError, match="--resume, or start anew with --force"):
-        list(finetune_runs(config, tmp_path / "model", runs=2))
+        list(finetune_runs_events(config, tmp_path / "model", runs=2))
     other = tiny_config(tmp_path, tokenizer_file, "train.lr=1e-3")
     with pytest.raises(ConfigError, match=r"had other settings \(train\.lr\)"):
-        list(finetune_runs(other, tmp_path / "model", runs=2, resume=True))
+        list(finetune_runs_events(other, tmp_path / "model", runs=2, resume=True))
     with (tmp_path / "dev.tsv").open("a", encoding="utf-8") as dev:
         dev.write("x\tuno más\tP\n")
     with pytest.raises(ConfigError, match="the dev data"):
-        list(finetune_runs(config, tmp_path / "model", runs=2, resume=True))
+        list(finetune_runs_events(config, tmp_path / "model", runs=2, resume=True))
     (tmp_path / "model.runs" / "thesis.odt").touch()
     with pytest.raises(TwilError, match=r"something else lies there \(thesis\.odt\)"):
-        list(finetune_runs(config, tmp_path / "model", runs=2, overwrite=True))
+        list(finetune_runs_events(config, tmp_path / "model", runs=2, overwrite=True))
 
 
 def test_the_choice_of_the_best_run_does_not_look_at_the_test_set() -> None:
@@ -139,15 +141,15 @@ def test_a_fault_before_the_first_step_leaves_nothing(tmp_path: Path, tokenizer_
     config = tiny_config(tmp_path, tokenizer_file)
     with pytest.raises(ConfigError, match="positions"):
         list(
-            finetune_runs(
+            finetune_runs_events(
                 tiny_config(tmp_path, tokenizer_file, "model.max_length=99"), tmp_path / "m", runs=2
             )
         )
     (tmp_path / "dev.tsv").write_text("ID\tTEXT\tCLASS\n1\thola\tregular\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"dev\.tsv, line 2"):
-        list(finetune_runs(config, tmp_path / "m", runs=2))
+        list(finetune_runs_events(config, tmp_path / "m", runs=2))
     with pytest.raises(ConfigError, match="--runs 1 or more"):
-        list(finetune_runs(config, tmp_path / "m", runs=0))
+        list(finetune_runs_events(config, tmp_path / "m", runs=0))
     assert not list(tmp_path.glob("m*"))
 
 
@@ -192,13 +194,13 @@ def test_each_run_scores_the_test_set_once(
 
     monkeypatch.setattr(Classification, "logits", count)
     config = tiny_config(tmp_path, tokenizer_file, "train.epochs=2", test=True)
-    finish(finetune_runs(config, tmp_path / "model", runs=2))
+    finish(finetune_runs_events(config, tmp_path / "model", runs=2))
     assert scored.count("test") == 2
 
 
 def test_the_loss_can_decide_too(tmp_path: Path, tokenizer_file: Path) -> None:
     config = tiny_config(tmp_path, tokenizer_file, "train.metric=loss", test=True)
-    ended = finish(finetune_runs(config, tmp_path / "model", runs=2))
+    ended = finish(finetune_runs_events(config, tmp_path / "model", runs=2))
     losses = ended.series.value.values
     assert ended.series.best == losses.index(min(losses))
     history = record(tmp_path / "model")["history"]
@@ -210,4 +212,4 @@ def test_processes_of_torchrun_are_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="torchrun"):
-        list(finetune_runs(tiny_config(tmp_path, tokenizer_file), tmp_path / "model", runs=2))
+        list(finetune_runs_events(tiny_config(tmp_path, tokenizer_file), tmp_path / "model", runs=2))

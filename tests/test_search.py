@@ -33,7 +33,7 @@ from twil.search.events import (
 from twil.search.folder import SearchFolder
 from twil.search.run import search
 from twil.train.classification import Classification
-from twil.train.finetune import Finished, Started, finetune
+from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Evaluated, StepDone
 from twil.train.series import Run, Series
 
@@ -88,7 +88,7 @@ def test_a_grid_tries_every_combination_and_its_settings_make_the_winner_again(
         finished.best.series.value.values  # type: ignore[union-attr]
     )
     again = finetune_config(tmp_path / "search" / "best.toml", {})
-    *_, made = finetune(again, tmp_path / "again")
+    *_, made = finetune_events(again, tmp_path / "again")
     assert isinstance(made, Finished)
     assert same_weights(tmp_path / "again", tmp_path / "search" / "best")
     assert (made.dev, made.test) == (finished.dev, finished.test)

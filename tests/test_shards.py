@@ -21,7 +21,7 @@ from twil.data.tables import OnError
 from twil.errors import ConfigError, DataError
 from twil.predict.engine import OutputBatch
 from twil.predict.events import Summary
-from twil.predict.files import predict_file
+from twil.predict.files import predict_events
 from twil.predict.predictor import Predictor
 from twil.text.tokenizer import Encoded
 
@@ -115,7 +115,7 @@ def test_outputs_of_all_shards_one_after_another_are_that_of_the_tables_to_the_b
         paths[-1].write_text("\n".join(lines), encoding="utf-8")
 
     def run(target: Path, shard: Shard | None = None) -> tuple[Summary, list[str]]:
-        *_, summary = predict_file(paths, predictor, target, shard=shard, window_rows=5, on_error="mark")
+        *_, summary = predict_events(paths, predictor, target, shard=shard, window_rows=5, on_error="mark")
         assert isinstance(summary, Summary)
         return summary, target.read_text(encoding="utf-8").splitlines(keepends=True)
 
@@ -135,11 +135,11 @@ def test_outputs_of_all_shards_one_after_another_are_that_of_the_tables_to_the_b
 def test_predictions_of_all_shards_are_those_of_the_table(tmp_path: Path) -> None:
     path = write_table(tmp_path, "tsv")
     predictor = Predictor(write_bundle(tmp_path / "bundle"), provider="cpu")
-    list(predict_file(path, predictor, tmp_path / "whole.tsv"))
+    list(predict_events(path, predictor, tmp_path / "whole.tsv"))
     parts = []
     for number in (1, 2, 3):
         part = tmp_path / f"part-{number}.tsv"
-        *_, summary = predict_file(path, predictor, part, shard=Shard(number, 3))
+        *_, summary = predict_events(path, predictor, part, shard=Shard(number, 3))
         assert summary.rows == len(part.read_text(encoding="utf-8").splitlines()) - 1
         parts += part.read_text(encoding="utf-8").splitlines()[1:]
     assert parts == (tmp_path / "whole.tsv").read_text(encoding="utf-8").splitlines()[1:]
@@ -151,7 +151,7 @@ def test_more_shards_than_rows_leave_some_empty(tmp_path: Path) -> None:
     path.write_text("TEXT\nhola\n", encoding="utf-8")
     counts = []
     for number in (1, 2, 3):
-        *_, summary = predict_file(path, predictor, tmp_path / "out.tsv", shard=Shard(number, 3))
+        *_, summary = predict_events(path, predictor, tmp_path / "out.tsv", shard=Shard(number, 3))
         counts.append(summary.rows)
     assert sorted(counts) == [0, 0, 1]
 
@@ -159,4 +159,4 @@ def test_more_shards_than_rows_leave_some_empty(tmp_path: Path) -> None:
 def test_a_stream_has_no_shards(tmp_path: Path) -> None:
     predictor = Predictor(write_bundle(tmp_path / "bundle"), provider="cpu")
     with pytest.raises(ConfigError, match="name a file"):
-        list(predict_file("-", predictor, tmp_path / "out.tsv", shard=Shard(1, 2)))
+        list(predict_events("-", predictor, tmp_path / "out.tsv", shard=Shard(1, 2)))

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from twil.config.search import Plan, search_plan
-from twil.config.space import Choices, Range, make_dimension, split, whole_name
+from twil.config.settings import whole_name
+from twil.config.space import Choices, Range, make_dimension, split
 from twil.config.toml import format_toml
+from twil.config.training import FinetuneConfig
 from twil.errors import ConfigError
 
 OPTIONS: dict[str, Any] = {"data": {"train": "a.tsv", "dev": "b.tsv"}, "model": {"folder": "m"}}
@@ -47,11 +49,15 @@ def test_a_range_is_logarithmic_where_that_is_the_custom_or_it_says_so(
 
 
 def test_short_names_are_whole_ones_where_only_one_is_meant() -> None:
-    assert whole_name("lr") == "train.lr"
-    assert whole_name("pooling") == whole_name("classifier.pooling") == "model.classifier.pooling"
-    assert whole_name("train.epochs") == "train.epochs"
-    assert whole_name("input_dropout") == "model.input_dropout"  # that of a drawn encoder is model.encoder.…
-    assert whole_name("model.encoder.n_layers") == "model.encoder.n_layers"
+    names = {
+        "lr": "train.lr",
+        "pooling": "model.classifier.pooling",
+        "classifier.pooling": "model.classifier.pooling",
+        "train.epochs": "train.epochs",
+        "input_dropout": "model.input_dropout",  # that of a drawn encoder is model.encoder.…
+        "model.encoder.n_layers": "model.encoder.n_layers",
+    }
+    assert {name: whole_name(name, FinetuneConfig) for name in names} == names
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from twil.scoring import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
 from twil.train import losses
 from twil.train.evaluate import evaluate
-from twil.train.finetune import Finished, Started, finetune
+from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.losses import register_loss
 
 RUNNER = CliRunner()
@@ -138,7 +138,7 @@ def test_thresholds_and_temperature_tuned_on_dev_come_along_to_the_bundle(
     config: Any, tmp_path: Path
 ) -> None:
     run = config("decision.tune_threshold=f1", "decision.calibrate=temperature", "train.epochs=1")
-    *_, finished = finetune(run, tmp_path / "model")
+    *_, finished = finetune_events(run, tmp_path / "model")
     assert isinstance(finished, Finished)
     task = twil.load(tmp_path / "model").task
     assert task == finished.task
@@ -159,7 +159,7 @@ def test_thresholds_and_temperature_tuned_on_dev_come_along_to_the_bundle(
         None,
         {"data": run.data.model_dump(), "model": {"folder": tmp_path / "model"}, "train": {"epochs": 1}},
     )
-    started, *_ = finetune(again, tmp_path / "again")
+    started, *_ = finetune_events(again, tmp_path / "again")
     assert isinstance(started, Started)
     assert started.kept_classifier
     assert started.task == task.undecided
@@ -174,7 +174,9 @@ def _one_batch(predictor: Predictor) -> Any:
 def test_weights_of_labels_change_what_is_learnt_and_are_told(config: Any, tmp_path: Path) -> None:
     runs = {}
     for weights in ("none", "{N = 4.0}"):
-        started, *_, finished = finetune(config(f"train.class_weights={weights}"), tmp_path / weights[:2])
+        started, *_, finished = finetune_events(
+            config(f"train.class_weights={weights}"), tmp_path / weights[:2]
+        )
         assert isinstance(started, Started)
         runs[weights] = (started.weights, twil.load(finished.folder).state_dict()["classifier.output.bias"])
     assert runs["none"][0] is None
@@ -183,7 +185,7 @@ def test_weights_of_labels_change_what_is_learnt_and_are_told(config: Any, tmp_p
 
 
 def test_frozen_parts_end_as_they_began_and_the_rest_does_not(config: Any, tmp_path: Path) -> None:
-    list(finetune(config("train.epochs=1"), tmp_path / "first"))
+    list(finetune_events(config("train.epochs=1"), tmp_path / "first"))
     frozen = finetune_config(
         None,
         {
@@ -192,7 +194,7 @@ def test_frozen_parts_end_as_they_began_and_the_rest_does_not(config: Any, tmp_p
             "train": {"epochs": 1, "freeze": "embeddings,0", "lr": 1e-3},
         },
     )
-    started, *_ = finetune(frozen, tmp_path / "second")
+    started, *_ = finetune_events(frozen, tmp_path / "second")
     assert isinstance(started, Started)
     assert started.trainable < started.parameters
     before, after = (twil.load(tmp_path / name).state_dict() for name in ("first", "second"))
@@ -202,7 +204,7 @@ def test_frozen_parts_end_as_they_began_and_the_rest_does_not(config: Any, tmp_p
 
 def test_between_epochs_of_the_same_score_the_loss_decides(config: Any, tmp_path: Path) -> None:
     run = config("train.lr=1e-6", "train.epochs=3", "train.metric=accuracy")  # hardly a step away
-    *_, finished = finetune(run, tmp_path / "model")
+    *_, finished = finetune_events(run, tmp_path / "model")
     history = json.loads((tmp_path / "model" / "run.json").read_text())["history"]
     assert len({entry["dev_accuracy"] for entry in history}) == 1
     assert isinstance(finished, Finished)
@@ -223,7 +225,7 @@ def test_pooling_without_special_tokens_exports(pooling: str, config: Any, tmp_p
     run = config(
         f"model.classifier.pooling={pooling}", "model.classifier.special_tokens=false", "train.epochs=1"
     )
-    list(finetune(run, tmp_path / "model"))
+    list(finetune_events(run, tmp_path / "model"))
     assert export_onnx(tmp_path / "model", tmp_path / "bundle").manifest.parity["label_agreement"] == 1.0
     kept = twil.load(tmp_path / "model")
     assert kept.config.classifier is not None
@@ -245,7 +247,7 @@ def test_a_head_and_a_loss_of_ones_own_are_trained_loaded_and_exported(
         return nn.functional.multi_margin_loss(logits, targets, reduction="none")
 
     run = config("model.classifier.head=two_layers", "train.loss=hinge", "train.epochs=6")
-    *_, finished = finetune(run, tmp_path / "model")
+    *_, finished = finetune_events(run, tmp_path / "model")
     assert isinstance(finished, Finished)
     assert finished.dev.metrics["accuracy"] > 0.8
     assert "classifier.output.2.weight" in twil.load(tmp_path / "model").state_dict()

@@ -11,7 +11,7 @@ from tuning import same_weights, tiny_options, twil_command, write_sets
 
 from twil.config.training import FinetuneConfig, finetune_config, parse_finetune_config
 from twil.errors import ConfigError
-from twil.train.finetune import Finished, finetune
+from twil.train.finetune import Finished, finetune_events
 from twil.train.loop import Evaluated, Interrupted
 
 
@@ -30,7 +30,7 @@ def finish(events: Any) -> Finished:
 def test_the_last_epoch_is_kept_and_the_record_says_what_decided(
     tmp_path: Path, tokenizer_file: Path
 ) -> None:
-    events = list(finetune(config_without_dev(tmp_path, tokenizer_file), tmp_path / "model"))
+    events = list(finetune_events(config_without_dev(tmp_path, tokenizer_file), tmp_path / "model"))
     finished = finish(events)
     assert (finished.best_epoch, finished.dev, finished.metric) == (2, None, "auto")
     assert finished.test is not None
@@ -42,20 +42,22 @@ def test_the_last_epoch_is_kept_and_the_record_says_what_decided(
     parse_finetune_config(run["config"])  # what was recorded is a run of its own
     # Of the same run with dev, the last epoch is the best in this case: the weights are the same.
     with_dev = finetune_config(None, tiny_options(tmp_path, tokenizer_file), ["train.metric=loss"])
-    assert finish(finetune(with_dev, tmp_path / "chosen")).best_epoch == 2
+    assert finish(finetune_events(with_dev, tmp_path / "chosen")).best_epoch == 2
     assert same_weights(tmp_path / "model", tmp_path / "chosen")
 
 
 def test_a_run_without_dev_is_resumed_bit_for_bit(tmp_path: Path, tokenizer_file: Path) -> None:
     config = config_without_dev(tmp_path, tokenizer_file)
-    finish(finetune(config, tmp_path / "whole"))
+    finish(finetune_events(config, tmp_path / "whole"))
     asked: list[bool] = []
-    events = finetune(config, tmp_path / "part", should_stop=lambda: asked.append(True) or len(asked) == 4)
+    events = finetune_events(
+        config, tmp_path / "part", should_stop=lambda: asked.append(True) or len(asked) == 4
+    )
     assert isinstance(list(events)[-1], Interrupted)
     with_dev = finetune_config(None, tiny_options(tmp_path, tokenizer_file, test=True))
     with pytest.raises(ConfigError, match="the dev data"):
-        list(finetune(with_dev, tmp_path / "part", resume=True))
-    finish(finetune(config, tmp_path / "part", resume=True))
+        list(finetune_events(with_dev, tmp_path / "part", resume=True))
+    finish(finetune_events(config, tmp_path / "part", resume=True))
     assert same_weights(tmp_path / "whole", tmp_path / "part")
 
 
@@ -81,14 +83,14 @@ def test_several_runs_and_a_search_need_dev(tmp_path: Path, tokenizer_file: Path
 
 
 def test_a_kept_classifier_gets_the_names_of_the_data(tmp_path: Path, tokenizer_file: Path) -> None:
-    finish(finetune(config_without_dev(tmp_path, tokenizer_file), tmp_path / "first"))
+    finish(finetune_events(config_without_dev(tmp_path, tokenizer_file), tmp_path / "first"))
     rows = tmp_path / "train.tsv"
     rows.write_text(rows.read_text().replace("\tP", "\tbien").replace("\tN", "\tmal"))
     data, start = {"train": rows, "test": rows}, {"folder": tmp_path / "first", "keep_head": True}
     names = {"map_labels": {"P": "bien", "N": "mal"}}
     config = finetune_config(None, {"data": data, "model": start | names, "train": {"epochs": 0}})
-    finished = finish(finetune(config, tmp_path / "named"))
+    finished = finish(finetune_events(config, tmp_path / "named"))
     assert finished.task.labels == ("mal", "bien")  # in the order of the head: N, P
     assert same_weights(tmp_path / "first", tmp_path / "named")
     with pytest.raises(ConfigError, match=r"has the labels N, P, and the data have bien, mal.*N=bien"):
-        list(finetune(finetune_config(None, {"data": data, "model": start}), tmp_path / "other"))
+        list(finetune_events(finetune_config(None, {"data": data, "model": start}), tmp_path / "other"))

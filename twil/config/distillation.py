@@ -18,7 +18,7 @@ from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.losses import LossConfig
 from twil.config.model import PRESETS, Count, Pooling, Probability, Section, explain
 from twil.config.reading import AS_FOUND, Reading
-from twil.config.settings import put_together, read_toml
+from twil.config.settings import put_together, read_toml, whole_override
 from twil.config.training import ClassifierChoice, OriginConfig
 from twil.errors import ConfigError
 
@@ -162,7 +162,7 @@ def distill_config(
     Args:
         file: A TOML file with the sections `data`, `model`, `objective`, `optimiser` and `train`.
         options: Values by section and key; those that are None are left out.
-        overrides: Texts ``section.key=value``.
+        overrides: Texts ``section.key=value``; a section may be left out where one alone has the key.
         student: A preset's name, or a model folder or name; in place of the student that the file describes.
 
     Raises:
@@ -174,7 +174,7 @@ def distill_config(
         for key in ("init", "encoder", "folder"):
             value["model"].pop(key, None)
         value["model"]["init" if student in PRESETS else "folder"] = student
-    put_together(value, options, overrides)
+    put_together(value, options, [whole_override(override, DistillConfig) for override in overrides])
     if isinstance(value["model"], dict) and not value["model"].keys() & {"init", "encoder", "folder"}:
         value["model"] |= STUDENT
     try:

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.model import Count, ModelConfig, RopConfig, Section, explain
-from twil.config.settings import merge, overridden, put_together, read_toml
+from twil.config.settings import merge, overridden, put_together, read_toml, whole_override
 from twil.config.training import OriginConfig
 from twil.errors import ConfigError
 
@@ -139,7 +139,7 @@ def pretrain_config(
         value: The sections `data`, `model`, `objective`, `optimiser` and `train`, as `read_toml` gives them.
         options: Values by section and key; those that are None are left out. A model folder among them takes
             the place of the shape in `value`.
-        overrides: Texts ``section.key=value``.
+        overrides: Texts ``section.key=value``; a section may be left out where one alone has the key.
         source: The file that `value` comes from, for errors.
 
     Raises:
@@ -147,7 +147,7 @@ def pretrain_config(
     """
     merged: dict[str, Any] = {"data": {}, "model": {}}
     merge(merged, value)
-    overrides = list(overrides)
+    overrides = [whole_override(override, PretrainConfig) for override in overrides]
     folder = (options.get("model") or {}).get("folder")
     if isinstance(merged["model"], dict) and (folder or ("model", "folder") in map(overridden, overrides)):
         for key in ("init", "encoder", "tie_word_embeddings"):  # a model folder brings its own shape

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from twil.config.model import Section, explain
-from twil.config.settings import flatten, put_together, read_toml, set_value
-from twil.config.space import Choices, Dimension, Point, Range, Space, make_dimension, whole_name
+from twil.config.settings import flatten, put_together, read_toml, set_value, whole_name
+from twil.config.space import Choices, Dimension, Point, Range, Space, make_dimension
 from twil.config.training import FinetuneConfig, parse_finetune_config
 from twil.errors import ConfigError
 
@@ -103,7 +103,7 @@ def search_plan(
     dimensions: dict[str, Dimension] = {}
     names: set[str] = set()
     for given, values in [*flatten(config.space).items(), *map(_split_setting, settings)]:
-        name = whole_name(given)
+        name = whole_name(given, FinetuneConfig)
         names.add(name)
         dimensions.pop(name, None)
         made = make_dimension(name, values)

@@ -3,13 +3,80 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import BaseModel
+
+from twil.config.model import EncoderConfig
 from twil.errors import ConfigError
 
 _LOSS = ["train", "loss"]
+_ENCODER = "model.encoder."
+
+
+def whole_name(name: str, config: type[BaseModel]) -> str:
+    """Give the whole name of a setting, ``section.key``, whose last parts may be named alone.
+
+    Args:
+        name: Such as ``lr``.
+        config: The kind of run.
+
+    Raises:
+        ConfigError: There is no such setting, or there are several.
+    """
+    names = tuple(_setting_names(config, ""))
+    if name in names:
+        return name
+    if name.startswith(_ENCODER):  # its fields count only where a model is drawn anew
+        fields = ", ".join(field for field in EncoderConfig.model_fields if field != "vocab_size")
+        if name.removeprefix(_ENCODER).partition(".")[0] in EncoderConfig.model_fields:
+            return name
+        raise ConfigError(f"there is no setting '{name}'; in {_ENCODER[:-1]} there are {fields}")
+    found = [whole for whole in names if whole.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"'{name}' may be {' or '.join(found)}: write the whole name")
+    raise ConfigError(f"there is no setting '{name}'; there are {', '.join(names)}")
+
+
+def _setting_names(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Name every setting of a kind of run, in the order of its sections."""
+    for name, field in section.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner or prefix:
+            yield f"{prefix}{name}"
+        if inner:  # below the first level, a section is a setting, too: a plain text may stand for it
+            yield from _setting_names(inner[0], f"{prefix}{name}.")
+
+
+def whole_override(override: str, config: type[BaseModel]) -> str:
+    """Give a text ``key=value`` its section, where that is left out; any other as it is.
+
+    Raises:
+        ConfigError: There is no such setting, or there are several.
+    """
+    name, equals, value = override.partition("=")
+    short = name.strip()
+    return f"{whole_name(short, config)}={value}" if equals and short and "." not in short else override
+
+
+def with_settings(
+    options: Mapping[str, Any], settings: Mapping[str, Any] | None, config: type[BaseModel]
+) -> dict[str, Any]:
+    """Add settings that a program gives by whole or short names, or by section, to options.
+
+    Raises:
+        ConfigError: There is no setting of a short name, or there are several.
+    """
+    value: dict[str, Any] = {}
+    merge(value, options)
+    for name, new in flatten(settings or {}).items():
+        set_value(value, name if "." in name else whole_name(name, config), new)
+    return value
 
 
 def put_together(value: dict[str, Any], options: Mapping[str, Any], overrides: Iterable[str]) -> None:

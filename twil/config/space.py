@@ -7,20 +7,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
-from pydantic import BaseModel
-
-from twil.config.model import EncoderConfig
 from twil.config.settings import parse_value
 from twil.config.toml import format_value
-from twil.config.training import FinetuneConfig
 from twil.errors import ConfigError
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\.\.({_NUMBER})(?::(\w+))?\s*")
 _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
-_ENCODER = "model.encoder."
 
 LOG_SCALED = frozenset({"lr", "weight_decay", "eps", "layer_norm_eps", "initializer_range", "memory_rate"})
 """Settings whose ranges are drawn on a logarithmic scale unless they say otherwise."""
@@ -200,40 +195,3 @@ def _check_free(name: str) -> None:
     for held, reason in HELD.items():
         if name == held or (held.endswith(".") and name.startswith(held)):
             raise ConfigError(f"{name} can have one value only in a search: {reason}")
-
-
-def whole_name(name: str) -> str:
-    """Give the whole name of a setting, ``section.key``, whose last parts may be named alone.
-
-    Raises:
-        ConfigError: There is no such setting, or there are several.
-    """
-    names = setting_names()
-    if name in names:
-        return name
-    if name.startswith(_ENCODER):  # its fields count only where a model is drawn anew
-        fields = ", ".join(field for field in EncoderConfig.model_fields if field != "vocab_size")
-        if name.removeprefix(_ENCODER).partition(".")[0] in EncoderConfig.model_fields:
-            return name
-        raise ConfigError(f"there is no setting '{name}'; in {_ENCODER[:-1]} there are {fields}")
-    found = [whole for whole in names if whole.endswith(f".{name}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"'{name}' may be {' or '.join(found)}: write the whole name")
-    raise ConfigError(f"there is no setting '{name}'; there are {', '.join(names)}")
-
-
-def setting_names() -> tuple[str, ...]:
-    """Name every setting of a fine-tuning run, in the order of its sections."""
-    return tuple(_names(FinetuneConfig, ""))
-
-
-def _names(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        kinds = (field.annotation, *get_args(field.annotation))
-        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not inner or prefix:
-            yield f"{prefix}{name}"
-        if inner:  # below the first level, a section is a setting, too: a plain text may stand for it
-            yield from _names(inner[0], f"{prefix}{name}.")

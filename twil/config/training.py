@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, ValidationError, field_validator, mod
 
 from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.losses import ClassWeights, LossConfig
+from twil.config.memory_table import MemoryTable
 from twil.config.model import (
     ClassifierConfig,
     Count,
@@ -22,7 +23,7 @@ from twil.config.model import (
     preset,
 )
 from twil.config.reading import AS_FOUND, Reading
-from twil.config.settings import overridden, put_together, read_toml
+from twil.config.settings import overridden, put_together, read_toml, whole_override
 from twil.errors import ConfigError
 from twil.shipped import ENCODER, shipped_model
 from twil.task import Task, TaskKind
@@ -43,13 +44,13 @@ NEW_HEAD_RATE = 10.0
 class DataConfig(Section):
     """The labelled files and their columns."""
 
-    train: Path
-    dev: Path | float | None = None
+    train: Path | MemoryTable
+    dev: Path | MemoryTable | float | None = None
     """What decides the best epoch: a file, or a share of the rows of `train`, the same of each label; without
     it, the last one is kept."""
     dev_seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of the draw of that share."""
-    test: Path | None = None
+    test: Path | MemoryTable | None = None
     text: str | None = None
     """The column of the texts; when left out TEXT, else the only one of text, tweet, full_text, content and
     review."""
@@ -74,10 +75,15 @@ class DataConfig(Section):
     """Of a stance: the labels whose mean F1 counts; `STANCES` when left out."""
 
     @property
-    def files(self) -> dict[str, Path]:
-        """The files that are named, by what they are for."""
+    def tables(self) -> dict[str, Path | MemoryTable]:
+        """The labelled sets that are named, by what they are for."""
         named = {"train": self.train, "dev": self.dev, "test": self.test}
-        return {name: file for name, file in named.items() if isinstance(file, Path)}
+        return {name: table for name, table in named.items() if isinstance(table, Path | MemoryTable)}
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Those of them that are files."""
+        return {name: table for name, table in self.tables.items() if isinstance(table, Path)}
 
     @property
     def dev_share(self) -> float | None:
@@ -100,7 +106,7 @@ class DataConfig(Section):
 
     @field_validator("dev")
     @classmethod
-    def _check_dev(cls, dev: Path | float | None) -> Path | float | None:
+    def _check_dev(cls, dev: Path | MemoryTable | float | None) -> Path | MemoryTable | float | None:
         if isinstance(dev, float) and not 0 < dev < 1:
             raise ValueError(f"a share of {dev:g} is none: choose one between 0 and 1")
         return dev
@@ -334,7 +340,7 @@ def finetune_config(
         file: A TOML file with the sections `data`, `model`, `train`, `optimiser` and `decision`.
         options: Values by section and key; those that are None are left out. A model folder or a preset
             among them takes the place of the file's weights of the original.
-        overrides: Texts ``section.key=value``.
+        overrides: Texts ``section.key=value``; a section may be left out where one alone has the key.
         held: The sections, where the file is one of the original's and has been translated already.
 
     Raises:
@@ -343,7 +349,7 @@ def finetune_config(
     """
     given = held if held is not None else read_toml(file) if file else {}
     value: dict[str, Any] = {"data": {}, "model": {}, **copy.deepcopy(dict(given))}
-    overrides = list(overrides)
+    overrides = [whole_override(override, FinetuneConfig) for override in overrides]
     _replace_original(value, options, overrides)
     put_together(value, options, overrides)
     return parse_finetune_config(value, source=file)

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.distillation import DistillDataConfig
+from twil.config.memory_table import MemoryTable
 from twil.config.reading import AS_FOUND, Reading
 from twil.config.training import DataConfig
 from twil.data.formats import LABEL_COLUMN, LIKELY_LABELS, TEXT_COLUMN
+from twil.data.memory import content_hash
 from twil.data.rows import Rows, missing_column, only_column
 from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
@@ -75,6 +77,11 @@ class LabelledColumns:
         """Those of the texts: one, or two of pairs."""
         return [self.text] if self.text_pair is None else [self.text, self.text_pair]
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Those of the labels, once they are found."""
+        return self.choices or (() if self.label is None else (self.label,))
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -115,7 +122,7 @@ class LabelledSet:
         unit: What `lines` count, ``line`` or ``row``.
     """
 
-    file: InputFile
+    file: InputFile | MemoryTable
     columns: LabelledColumns
     texts: list[str]
     text_pairs: list[str] | None
@@ -130,15 +137,18 @@ class LabelledSet:
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
-        return Path(self.file.path)
+        """Where the file lies; of a table in memory its name."""
+        return Path(self.file.name if isinstance(self.file, MemoryTable) else self.file.path)
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the file's bytes in hexadecimal.
+        """Return the SHA-256 of the file's bytes in hexadecimal; of a table in memory, of the columns read.
 
         Raises:
             DataError: They are not those that the rows were read from.
         """
+        if isinstance(self.file, MemoryTable):
+            columns = [name for name in (*self.columns.texts, *self.columns.answers) if name is not None]
+            return content_hash(self.file, columns, dict.fromkeys(self.columns.answers, LABEL_SEPARATOR))
         with self.file.open() as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -243,12 +253,15 @@ class LabelledSet:
 
 
 def read_labelled(
-    path: str | Path, columns: LabelledColumns = COLUMNS, kind: TaskKind = "class", sample: Sample = WHOLE
+    path: str | Path | MemoryTable,
+    columns: LabelledColumns = COLUMNS,
+    kind: TaskKind = "class",
+    sample: Sample = WHOLE,
 ) -> LabelledSet:
     """Read a labelled file.
 
     Args:
-        path: A table of any format that `TableReader` reads.
+        path: A table that `TableReader` reads.
         columns: Where texts and answers stand.
         kind: Of the task: a row of a ``multi-label`` task may have no label.
         sample: Which of its rows are kept.
@@ -272,7 +285,7 @@ def read_labelled(
             if not label and kind != "multi-label":
                 raise DataError(
                     f"the row has no label in the column {table.columns.label}",
-                    file=path,
+                    file=table.reader.path,
                     line=number,
                     unit=table.reader.unit,
                 )
@@ -281,7 +294,7 @@ def read_labelled(
             labels.append(label)
             lines.append(number)
     if not texts:
-        raise DataError("the file has no rows: nothing can be learnt or measured", file=path)
+        raise DataError("the file has no rows: nothing can be learnt or measured", file=table.reader.path)
     numbers = {str(number): name for number, name in enumerate(columns.names)}
     if kind == "class" and not set(labels) & set(columns.names) and set(labels) <= numbers.keys():
         labels = [numbers[label] for label in labels]
@@ -355,7 +368,7 @@ class LabelledTable:
 
     def __init__(
         self,
-        file: str | Path | InputFile,
+        file: str | Path | InputFile | MemoryTable,
         columns: LabelledColumns,
         kind: TaskKind,
         *,

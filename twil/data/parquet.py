@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from twil.config.reading import AS_FOUND, Reading
 from twil.data.row_groups import RowGroups
-from twil.data.rows import BadRowError, Cells, Rows, join_items, named_columns
+from twil.data.rows import BadRowError, Cells, Rows, join_items, named_columns, whole_number
 from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
 from twil.errors import DataError, first_line
 
@@ -22,7 +22,6 @@ _NOT_TEXT = "bytes that are no text in UTF-8"
 _HELD_BYTES = 64 << 20  # of rows that are read together
 _FEW_ROWS = 256
 _DICTIONARY_BYTES, _INDEX_BYTES = 2 << 20, 4  # of what is stored as a dictionary, and a place in it
-_EXACT = 2**53  # whole numbers below stand in a float as they are
 
 
 class ParquetSource:
@@ -178,7 +177,12 @@ def _cast(column: Any, errors: dict[int, str]) -> list[str]:
         texts = column if pa.types.is_string(column.type) else column.cast(pa.string())
         cells = texts.to_pylist()
         if pa.types.is_floating(column.type):
-            return [_number(value, cell) for value, cell in zip(column.to_pylist(), cells, strict=True)]
+            values = column.to_pylist()
+            # pandas knows no other null than NaN among floats.
+            return [
+                "" if value is None or math.isnan(value) else whole_number(value) or cell
+                for value, cell in zip(values, cells, strict=True)
+            ]
     except (UnicodeDecodeError, pa.ArrowInvalid):
         cells = [_cast_cell(cell, index, errors) for index, cell in enumerate(column)]
     return ["" if cell is None else cell for cell in cells] if column.null_count or errors else cells
@@ -211,13 +215,6 @@ def _join(column: Any, between: str, errors: dict[int, str]) -> list[str]:
         except BadRowError as error:
             errors[index] = str(error)
     return cells
-
-
-def _number(value: float | None, cell: str) -> str:
-    """Write a number, whole ones without a point: ids are floats where one of them is absent."""
-    if value is None or math.isnan(value):  # pandas knows no other null among floats
-        return ""
-    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else cell
 
 
 def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:

@@ -20,6 +20,7 @@ _SHOWN_NAMES, _COMPARED_NAMES = 30, 1_000  # in a message, and with a name that 
 _SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
 QUOTED = "a quote opens a cell, and quotes in a TSV are text"
 """What may be behind a row of a TSV that has too few or too many cells."""
+_EXACT = 2**53  # whole numbers below stand in a float as they are
 _CURES = {
     NOT_UTF8: "correct the row, or name the file's encoding (--encoding latin-1, cp1252, …)",
     QUOTED: "where they enclose cells, --quoted reads them so",
@@ -79,6 +80,15 @@ def join_items(items: Sequence[str], between: str) -> str:
         if between in item:
             raise BadRowError(f"the item '{item}' of a list holds '{between}', which joins them")
     return between.join(items)
+
+
+def whole_number(value: float) -> str:
+    """Write a float that is a whole number without a point: ids are floats where one of them is absent.
+
+    Returns:
+        Nothing where it is none, or none that a float holds exactly.
+    """
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else ""
 
 
 class Source(Protocol):

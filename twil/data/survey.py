@@ -212,9 +212,10 @@ def _excerpts(
         wanted[overlap.name].update(line for line, _ in overlap.lines)
     for places in contradictions.first if contradictions else ():
         wanted[places[0].name].add(places[0].line)
-    return {
-        name: read_excerpts(
+    excerpts = {}
+    for name, table in tables.items():
+        assert isinstance(table.reader.file, InputFile)  # as it was opened
+        excerpts[name] = read_excerpts(
             table.reader.file, table.reader.columns[0], wanted[name], reading=table.columns.reading
         )
-        for name, table in tables.items()
-    }
+    return excerpts

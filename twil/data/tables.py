@@ -9,9 +9,20 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
+from twil.config.memory_table import MemoryTable
 from twil.config.reading import AS_FOUND, Reading
 from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, TableFormat, find_format, find_reading
-from twil.data.rows import Cells, Rows, check_once, missing_column, named_columns, with_cure, without_errors
+from twil.data.memory import MemorySource
+from twil.data.rows import (
+    Cells,
+    Rows,
+    Source,
+    check_once,
+    missing_column,
+    named_columns,
+    with_cure,
+    without_errors,
+)
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import LineSource, open_source
 from twil.data.streams import InputFile, open_output
@@ -31,7 +42,8 @@ class TableReader:
     What is missing in JSON and Parquet, null or the number NaN, is an empty cell; the word NaN is a text.
 
     Args:
-        path: The table, or ``-`` for standard input; an `InputFile` where it is read elsewhere, too.
+        path: The table, or ``-`` for standard input; an `InputFile` where it is read elsewhere, too; or a
+            table in memory.
         columns: The columns to read, in this order; all when left out. None among them stands for the column
             of the texts, `TEXT` or another name that `named_columns` knows. Names with commas between them
             are one column, whose cell is the first of theirs that is not empty.
@@ -47,7 +59,7 @@ class TableReader:
     Attributes:
         path: The table.
         file: It, as it was first found.
-        format: Its format, such as ``tsv``.
+        format: Its format, such as ``tsv``, or ``memory``.
         bare: Whether it is standard input whose first line cannot be a header, so that each line is a text.
         names: The columns found.
         columns: Those of them that are read.
@@ -64,7 +76,7 @@ class TableReader:
 
     def __init__(
         self,
-        path: str | Path | InputFile,
+        path: str | Path | InputFile | MemoryTable,
         columns: Sequence[str | None] | None = None,
         *,
         kept: Sequence[str] = (),
@@ -74,23 +86,28 @@ class TableReader:
         on_error: OnError = "fail",
         chunk_rows: int = 4096,
     ) -> None:
-        file = path if isinstance(path, InputFile) else InputFile(path)
-        self.file, self.path = file, file.path
-        form = find_reading(self.path, reading)
+        self.file = path if isinstance(path, InputFile | MemoryTable) else InputFile(path)
+        self.path = self.file.name if isinstance(self.file, MemoryTable) else self.file.path
         needed = None if columns is None else (*columns, *kept)
         # Whoever names a column, or says how the table is read, knows what its first line is.
         untold = not reading.is_told and list(columns or ()) == [None]
         may_be_bare = untold and str(self.path) == STANDARD_STREAM
-        self._source = open_source(
-            file,
-            form,
-            None if needed is None else (*needed, *optional),
-            may_lack=[name for name in (*kept, *optional) if columns is not None and name not in columns],
-            joined=joined,
-            bare=may_be_bare,
-        )
-        self.bare = may_be_bare and isinstance(self._source, LineSource)
-        self.format = "txt" if self.bare else form.kind
+        self.bare = False
+        if isinstance(self.file, MemoryTable):
+            self._source: Source = MemorySource(self.file, joined)
+            self.format = "memory"
+        else:
+            form = find_reading(self.path, reading)
+            self._source = open_source(
+                self.file,
+                form,
+                None if needed is None else (*needed, *optional),
+                may_lack=[name for name in (*kept, *optional) if columns is not None and name not in columns],
+                joined=joined,
+                bare=may_be_bare,
+            )
+            self.bare = may_be_bare and isinstance(self._source, LineSource)
+            self.format = "txt" if self.bare else form.kind
         self.names = self._source.names
         self.hint = self._source.hint
         self.unit = self._source.unit

@@ -80,9 +80,9 @@ def cache_folder() -> Path:
     return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "twil"  # noqa: PTH117
 
 
-def bundle_of(model: str | Path | None, kind: Kind) -> Path:
+def bundle_of(model: str | Path | None, kind: Kind | None, preparation: str | None = None) -> Path:
     """Return the bundle that a model is run from, as `prepared` does, without a word on the way."""
-    steps = prepared(model, kind)
+    steps = prepared(model, kind, preparation)
     while True:
         try:
             next(steps)

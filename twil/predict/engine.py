@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
+from twil.data.memory import find_columns
 from twil.errors import ConfigError, ModelError
 from twil.machine import usable_threads
 from twil.predict.bundle import MANIFEST, Bundle
 from twil.predict.providers import ProviderChoice
 from twil.predict.session import Session
-from twil.predict.texts import Text, Texts, check_texts, column_texts, find_columns, item_texts
+from twil.predict.texts import Text, Texts, check_texts, column_texts, item_texts
 from twil.text.preparation import find_preparation
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 

@@ -41,7 +41,7 @@ Model: TypeAlias = str | Path | Predictor
 """What a `Predictor` is made of, or one."""
 
 
-def predict_file(
+def predict_events(
     source: Sources,
     model: Model | Sequence[Model],
     target: str | Path,

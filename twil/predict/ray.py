@@ -67,7 +67,7 @@ def predict_on_ray(
     """Predict every row of some tables on a Ray cluster, and tell on the way how far it is.
 
     Joins the cluster that this process is in, that of ``RAY_ADDRESS``, or the one of this machine; where
-    there is none, the machine alone is it. Every row is predicted as `predict_file` does, with the same
+    there is none, the machine alone is it. Every row is predicted as `predict_events` does, with the same
     columns; those of a part are in their order, and sorted by name the parts are.
 
     Args:

@@ -57,7 +57,7 @@ class VectorSummary(Summary):
     ids: Path | None
 
 
-def embed_file(
+def embed_events(
     source: Sources,
     model: str | Path | Embedder,
     target: str | Path,
@@ -83,7 +83,7 @@ def embed_file(
     the vector as a list of fixed size in `vector`; or the pieces in `pieces` and a vector for each in
     `vectors`. Where a column of the input has one of these names, the one that is made begins with
     `predicted_`. The output appears under its name once it is complete. What an interrupted run keeps, and
-    how several tables and shards are read, is as in `predict_file`; the vectors lie in ``TARGET.partial`` a
+    how several tables and shards are read, is as in `predict_events`; the vectors lie in ``TARGET.partial`` a
     second time while a long run is under way.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.config.memory_table import MemoryTable
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
@@ -52,8 +53,8 @@ class Answering:
 Event = Answering | Comparison
 
 
-def compare(
-    file: str | Path,
+def compare_events(
+    file: str | Path | MemoryTable,
     models: Mapping[str, Path] | Sequence[str | Path],
     *,
     columns: LabelledColumns = COLUMNS,
@@ -71,7 +72,7 @@ def compare(
     Intervals and tests are of samples of the rows, the same samples for all models.
 
     Args:
-        file: The labelled texts.
+        file: The labelled texts, or a table of them in memory.
         models: Model folders and bundles by name; or as `name_models` takes them.
         columns: Where texts and answers stand.
         sample: Which rows are taken.
@@ -113,7 +114,7 @@ def compare(
     found = resample(targets, answers, task, metrics=measured, samples=resamples, seed=seed)
     places = sort_entries(entries, found.values[metric], order, higher=higher_is_better(metric))
     yield Comparison(
-        file=Path(file),
+        file=labelled.path,
         rows=len(labelled),
         task=task,
         metric=metric,

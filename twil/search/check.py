@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twil.config.search import Plan
 from twil.config.training import FinetuneConfig
-from twil.train.finetune import Started, finetune, read_sets
+from twil.train.finetune import Started, finetune_events, read_sets
 from twil.train.fingerprint import fingerprint, fingerprint_start
 from twil.train.runs import check_decided
 
@@ -33,7 +33,7 @@ def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
     with tempfile.TemporaryDirectory() as nowhere:
         for config in configs:
             # The first one reads the test set, too, whose labels must be known when it is scored.
-            events = finetune(
+            events = finetune_events(
                 without_test(config) if started else config, Path(nowhere) / "model", device=device
             )
             first = next(iter(events))

@@ -16,7 +16,7 @@ from twil.config.training import FinetuneConfig
 from twil.errors import ConfigError, ModelError, TwilError
 from twil.model.folder import RUN
 from twil.train.loop import Interrupted
-from twil.train.runs import SeriesEvent, SeriesFinished, finetune_runs, read_finished, read_series
+from twil.train.runs import SeriesEvent, SeriesFinished, finetune_runs_events, read_finished, read_series
 
 Answer = Literal["go on", "end", "stop"]
 
@@ -117,7 +117,7 @@ def work(
         if (folder / RUN).is_file():  # the search was killed before it had noted the end of this trial
             yield SeriesFinished(read_series(folder), read_finished(folder))
             return
-        yield from finetune_runs(
+        yield from finetune_runs_events(
             assignment.config,
             folder,
             runs=assignment.runs,

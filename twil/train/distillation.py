@@ -122,7 +122,7 @@ class DistillationFinished:
 DistillEvent: TypeAlias = Asked | DistillationStarted | LoopEvent | DistillationFinished
 
 
-def distill(
+def distill_events(
     config: DistillConfig,
     teacher: Path,
     output: str | Path,

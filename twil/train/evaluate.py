@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from twil.config.memory_table import MemoryTable
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
 from twil.scoring.metrics import Report, score_logits
 from twil.task import NO_NAMES, TaskKind
@@ -36,7 +37,7 @@ class Evaluation:
 
 def evaluate(
     path: str | Path,
-    file: str | Path,
+    file: str | Path | MemoryTable,
     *,
     columns: LabelledColumns = COLUMNS,
     sample: Sample = WHOLE,
@@ -50,7 +51,7 @@ def evaluate(
 
     Args:
         path: A model folder or a bundle.
-        file: The labelled texts.
+        file: The labelled texts, or a table of them in memory.
         columns: Where they and their answers stand.
         sample: Which rows are taken.
         map_labels: What the model's labels are called in the file.

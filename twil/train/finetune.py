@@ -115,7 +115,7 @@ LabelledSets: TypeAlias = dict[str, LabelledSet]  # train, perhaps dev and test
 FileRecords: TypeAlias = dict[str, dict[str, Any]]  # name, SHA-256 and rows of each
 
 
-def finetune(
+def finetune_events(
     config: FinetuneConfig,
     output: str | Path,
     *,
@@ -354,7 +354,7 @@ def read_sets(data: DataConfig) -> LabelledSets:
         if str(file) == "-" or (file.exists() and not file.is_file()):
             raise DataError("training data must be a regular file, whose hash is recorded", file=file)
     columns, sample = LabelledColumns.of(data), Sample(data.limit, data.shuffle_seed)
-    sets = {name: read_labelled(file, columns, data.kind, sample) for name, file in data.files.items()}
+    sets = {name: read_labelled(table, columns, data.kind, sample) for name, table in data.tables.items()}
     if data.dev_share is not None:
         sets["train"], sets["dev"] = hold_out(sets["train"], data.dev_share, data.kind, data.dev_seed)
     return {name: sets[name] for name in ("train", "dev", "test") if name in sets}

@@ -92,7 +92,7 @@ class PretrainingFinished:
 PretrainEvent: TypeAlias = PretrainingStarted | LoopEvent | PretrainingFinished
 
 
-def pretrain(
+def pretrain_events(
     config: PretrainConfig,
     output: str | Path,
     *,

@@ -22,7 +22,7 @@ from twil.scoring.metrics import Report, metrics_of
 from twil.storage import reserved_folder, write_json
 from twil.train.decisions import Decision
 from twil.train.distributed import check_alone
-from twil.train.finetune import Finished, Started, finetune, read_sets
+from twil.train.finetune import Finished, Started, finetune_events, read_sets
 from twil.train.fingerprint import fingerprint, read_fingerprint
 from twil.train.loop import Interrupted, LoopEvent
 from twil.train.series import Run, Series
@@ -87,7 +87,7 @@ class SeriesFinished:
 SeriesEvent: TypeAlias = RunStarted | Started | LoopEvent | RunDone | SeriesFinished
 
 
-def finetune_runs(
+def finetune_runs_events(
     config: FinetuneConfig,
     output: str | Path,
     *,
@@ -159,7 +159,7 @@ def _train(
             kept = (folder / RUN).is_file()
             yield RunStarted(run, len(seeds), seed)
             if not kept:
-                for event in finetune(
+                for event in finetune_events(
                     with_seed(config, seed), folder, resume=True, device=device, should_stop=should_stop
                 ):
                     if isinstance(event, Interrupted):

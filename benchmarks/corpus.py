@@ -23,10 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 from twil.data.pairs import PairReader
-from twil.machine import available_cpus, cpu_name
 from twil.text.tokenizer import load_tokenizer, max_length
-from twil.version import __version__
 
 MAPPED_BYTES = 9
 """Of each id, while conversations are found."""

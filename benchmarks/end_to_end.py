@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 from twil.data.tables import TableReader
-from twil.machine import available_cpus, cpu_name
-from twil.version import __version__
 
 SETTINGS = [
     *("--pooling", "avg", "--epochs", "12", "--set", "model.classifier.dropout=0.3"),

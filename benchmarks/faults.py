@@ -28,8 +28,8 @@ from mutations import KINDS, judge, made_beside, run_cases, write_whole
 from processes import FORKS, TwilProcess
 from training_runs import table
 
-from twil.machine import available_cpus, cpu_name
-from twil.version import __version__
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 
 CHUNK = 100
 SHARES = {"tables": 0.4, "bundles": 0.2, "folders": 0.2, "settings": 0.2}

@@ -32,12 +32,12 @@ from finetuning_peers import BATCH_ROWS, COMPARED
 from peer_processes import ask, make_environments, python_of, ratio, run, serving, versions
 from training_runs import table
 
+from twil.core.machine import available_cpus, cpu_flags, cpu_name
+from twil.core.version import __version__
 from twil.data.labelled import read_labelled
-from twil.machine import available_cpus, cpu_flags, cpu_name
 from twil.model.folder import load_with_tokenizer
 from twil.text.tokenizer import encode, load_tokenizer
 from twil.train.classification import compute_logits, encode_set
-from twil.version import __version__
 
 PEERS = Path(__file__).with_name("finetuning_peers.py")
 TASK = "umsab_spanish"

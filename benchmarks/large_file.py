@@ -25,14 +25,14 @@ import numpy as np
 import torch
 
 from twil.config.model import ClassifierConfig, ModelConfig, preset
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.task import Task
+from twil.core.version import __version__
 from twil.export.bundle import export_onnx
-from twil.machine import available_cpus, cpu_name
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.task import Task
 from twil.text.tokenizer import save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary
-from twil.version import __version__
 
 mpl.use("Agg")
 from matplotlib import pyplot

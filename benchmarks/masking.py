@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.pretraining import MaskingConfig
+from twil.core.machine import cpu_name
+from twil.core.version import __version__
 from twil.data.masking import FIRST_ID, mask
-from twil.machine import cpu_name
 from twil.text.tokenizer import CLS_ID, SEP_ID
-from twil.version import __version__
 
 VOCAB_SIZE = 30_000
 BATCHES = (32, 256, 2048)

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from twil.config.loop import OptimiserConfig
 from twil.config.model import MemoryConfig
-from twil.machine import cpu_name
+from twil.core.machine import cpu_name
+from twil.core.version import __version__
 from twil.model.encoder import initialize
 from twil.model.memory import ProductKeyMemory
 from twil.train.optimisers import make_optimiser
-from twil.version import __version__
 
 HIDDEN = 768
 CONFIG = MemoryConfig(layers=(0,), n_heads=4, n_keys=256, knn=32)

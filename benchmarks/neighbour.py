@@ -23,8 +23,8 @@ from pathlib import Path
 from peer_processes import ratio, run
 from training_runs import table
 
-from twil.machine import available_cpus, cpu_name
-from twil.version import __version__
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 
 COUNTING = "while True: pass"
 WAYS = {

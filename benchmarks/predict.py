@@ -32,9 +32,9 @@ import numpy as np
 from labelling_peers import MAX_LENGTH, read_labels, read_rows
 from peer_processes import ask, make_environments, python_of, ratio, run, serving, versions
 
-from twil.machine import available_cpus, cpu_name
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 from twil.text.tokenizer import encode, load_tokenizer
-from twil.version import __version__
 
 PEERS = Path(__file__).with_name("labelling_peers.py")
 TASK = "cic_es"

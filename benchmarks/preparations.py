@@ -24,11 +24,11 @@ from peer_processes import make_environments, python_of, run, versions
 from tokenizers import Tokenizer, normalizers
 from training_runs import table
 
-from twil.machine import available_cpus, cpu_name
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 from twil.text.preparation import NONE, PREPARATIONS, put_preparation
 from twil.text.tokenizer import encode
 from twil.text.vocabulary import texts_of, train_vocabulary
-from twil.version import __version__
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = {

@@ -46,16 +46,16 @@ from sklearn.pipeline import make_union
 from training_runs import drawn_anew, read_json, resume, table
 
 from twil.config.training import FinetuneConfig, finetune_config
+from twil.core.machine import available_cpus, cpu_name, keep_freed_memory
+from twil.core.task import Task
+from twil.core.version import __version__
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
-from twil.machine import available_cpus, cpu_name, keep_freed_memory
 from twil.predict.intervals import Interval, percentile_interval
 from twil.scoring.metrics import main_metric, score_logits
 from twil.scoring.resampling import resample
 from twil.shipped import ENCODER, shipped_model
-from twil.task import Task
 from twil.train.classifiers import open_classifier
 from twil.train.decisions import decide
-from twil.version import __version__
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"

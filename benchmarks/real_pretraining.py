@@ -26,13 +26,13 @@ from typing import Any
 from training_runs import drawn_anew, read_json, resume, spread, table, twil
 
 from twil.config.loop import LOG
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.storage import atomic_folder, write_json
+from twil.core.version import __version__
 from twil.data.cleaning import fold
 from twil.data.pairs import PairReader
-from twil.machine import available_cpus, cpu_name
-from twil.storage import atomic_folder, write_json
 from twil.train.curves import read_curves
 from twil.train.run_log import read_log
-from twil.version import __version__
 
 HERE = Path(__file__).parent
 CONFIG, FURTHER = HERE / "real_pretraining.toml", HERE / "real_adaptation.toml"

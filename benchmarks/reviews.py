@@ -33,8 +33,8 @@ from reviews_peers import LABEL, LABELS, LONGEST, TEXT, read_reviews
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from training_runs import table
 
-from twil.machine import available_cpus, cpu_name
-from twil.version import __version__
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 
 PEERS = Path(__file__).with_name("reviews_peers.py")
 TASK = "imdb_en"

@@ -30,13 +30,13 @@ from predict import time_process, write_texts
 from training_runs import table
 
 from twil.config.model import ClassifierConfig, ModelConfig, preset
-from twil.machine import available_cpus, cpu_name
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.version import __version__
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import open_bundle
 from twil.predict.names import model_path
 from twil.text.tokenizer import load_tokenizer
-from twil.version import __version__
 
 PEERS = Path(__file__).with_name("labelling_peers.py")
 ENVIRONMENTS = {"peers": ("torch==2.13.0", "transformers==5.24.0")}

@@ -11,7 +11,7 @@ import typer
 
 from twil.cli.console import PROVIDERS, Display, format_seconds, split_names
 from twil.cli.rows import follow_export
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 def command(
@@ -41,14 +41,14 @@ def command(
 ) -> None:
     """Measure latency, throughput and memory of bundles, in turn, on batches of random pieces."""
     from twil.cli.timings import show_progress, show_report
+    from twil.core.errors import require
+    from twil.core.storage import reserved_files, write_json
     from twil.drawing import check_ending
-    from twil.errors import require
     from twil.predict.benchmark import Contestant, benchmark
     from twil.predict.cache import prepared
     from twil.predict.chart import PURPOSE, draw_report
     from twil.predict.names import model_path
     from twil.predict.report import BenchmarkOptions, Report
-    from twil.storage import reserved_files, write_json
     from twil.train.measured import MODULE
 
     outputs = [path for path in (json_file, plot) if path]

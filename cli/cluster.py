@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twil.cli.console import Display, format_seconds
 from twil.cli.rows import announce_default, show_found_text, show_notes
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from twil.predict.events import ClusterSummary

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 
 from twil.cli.visible import visible
-from twil.errors import ConfigError, DataWarning, ModelWarning
+from twil.core.errors import ConfigError, DataWarning, ModelWarning
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.progress import Progress
@@ -109,7 +109,11 @@ def prepare_torch(threads: int | None) -> None:
     next one sleeps: as a rule it spins, which is faster alone, and several times slower beside other work.
     What the environment says of either already stays.
     """
-    from twil.machine import available_cpus, busy_cpus, usable_threads  # here, as --help needs none of it
+    from twil.core.machine import (  # here, as --help needs none of it
+        available_cpus,
+        busy_cpus,
+        usable_threads,
+    )
 
     environment = os.environ
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -10,7 +10,7 @@ import typer
 from twil.cli.console import Display, show_json
 from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,9 +43,9 @@ def command(
     """Look at files before training: repeats, overlaps, labels, lengths."""
     from twil.cli.overview import show_overview
     from twil.cli.pitfalls import show_notes
+    from twil.core.task import TaskKind
     from twil.data.overview import Overview, OverviewOptions
     from twil.data.survey import survey
-    from twil.task import TaskKind
 
     if task not in (known := (*get_args(TaskKind), "stance")):
         raise ConfigError(f"there is no task '{task}': choose one of {', '.join(known)}")
@@ -75,9 +75,9 @@ def command(
 
 
 def _find_tokenizer(named: Path | None, tokenizer: Path | None) -> Path | Tokenizer | None:
+    from twil.core.storage import read_json
     from twil.predict.bundle import TOKENIZER, is_bundle
     from twil.predict.names import model_path
-    from twil.storage import read_json
 
     if named is None:
         return tokenizer

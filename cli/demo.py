@@ -84,7 +84,7 @@ def command(
 @contextmanager
 def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Make the folder, and take it away again where the work does not end well."""
-    from twil.storage import reserved_folder
+    from twil.core.storage import reserved_folder
 
     # Without the mark, a folder with these names in it is somebody's work.
     own = (*FILES, *(f".{name}.lock" for name in FILES), MARK) if (path / MARK).exists() else ()

@@ -10,7 +10,7 @@ import typer
 from twil.cli.console import Display, continue_later, prepare_torch, show, speaks, tell_weights
 from twil.cli.reading import LABEL_OPTION, LabelSeparator, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 @reads_tables

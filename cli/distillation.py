@@ -18,10 +18,11 @@ from twil.cli.console import Display, format_bytes, format_seconds, make_table
 from twil.cli.rows import follow_export
 from twil.cli.run_view import RunView
 from twil.config.distillation import DistillConfig
+from twil.core.errors import ConfigError
+from twil.core.machine import peak_memory
+from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
-from twil.errors import ConfigError
 from twil.export.bundle import export_onnx
-from twil.machine import peak_memory
 from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
 from twil.predict.cache import prepared
 from twil.predict.engine import Engine
@@ -29,7 +30,6 @@ from twil.predict.names import model_path
 from twil.predict.predictor import Predictor
 from twil.scoring.metrics import main_metric, metrics_of, score_logits
 from twil.scoring.names import name_metric
-from twil.task import Task
 from twil.text.vocabulary import texts_of
 from twil.train.distillation import DistillationFinished, DistillationStarted
 from twil.train.loop import Evaluated, Interrupted, StepDone

@@ -11,7 +11,7 @@ import typer
 from twil.cli.console import Display, format_seconds, read_names, show, show_json
 from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 PRETRAINED = "--mlm, --rop or --pll"
 

@@ -10,7 +10,7 @@ import typer
 from twil.cli.console import Display, read_names
 from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 @reads_tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from twil.errors import TwilError, first_line, missing_extra
+from twil.core.errors import TwilError, first_line, missing_extra
 
 _OUT_OF_MEMORY = (
     "out of memory",

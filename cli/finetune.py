@@ -27,7 +27,7 @@ from twil.cli.reading import (
     reads_tables,
 )
 from twil.config.reading import AS_FOUND, Reading
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 @reads_tables

@@ -19,10 +19,10 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Import weights of the original TWilBERT."""
+    from twil.core.storage import reserved_folder, sha256
     from twil.model.folder import FILES, save
     from twil.model.original import import_original
     from twil.model.text_model import parameter_count
-    from twil.storage import reserved_folder, sha256
 
     with reserved_folder(output, overwrite=force, own=FILES), Display(quiet=quiet) as display:
         imported = import_original(weights, config, vocab)

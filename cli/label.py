@@ -10,14 +10,14 @@ import typer
 
 from twil.cli.console import PROVIDERS, Display, make_table, show
 from twil.cli.rows import announce_default, follow_export, start_quickly
-from twil.errors import ConfigError, DataError
+from twil.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from twil.core.task import Task
     from twil.data.rows import Cells
     from twil.predict.predictor import Prediction
-    from twil.task import Task
 
 STANDARD_INPUT = "-"
 BAR = 24  # characters of a probability of one

@@ -14,7 +14,7 @@ import typer
 from twil.cli.faults import explained
 from twil.cli.streams import drop_output, open_streams
 from twil.cli.visible import visible
-from twil.version import __version__
+from twil.core.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 DEBUG = "--debug"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import Display, make_table, show, show_json
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from twil.predict.cache import CachedModel

@@ -11,7 +11,7 @@ from typing import Any
 from twil.cli.console import Display
 from twil.config.original.finetuning import read_original_finetuning
 from twil.config.training import FinetuneConfig, finetune_config
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.shipped import ENCODER
 
 ENDING = ".json"

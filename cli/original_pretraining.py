@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from twil.cli.console import Display
 from twil.config.original.pretraining import OriginalPretraining, read_original_pretraining
 from twil.config.pretraining import PretrainConfig, pretrain_config, read_pretrain_config
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 def read_run(

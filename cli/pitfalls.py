@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twil.cli.console import Display, format_bytes, format_seconds
-from twil.task import LABEL_SEPARATOR
+from twil.core.task import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
     from twil.data.overview import FileOverview, Overview

@@ -21,8 +21,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Draw the curves of a run: loss, accuracies, learning rate, throughput."""
+    from twil.core.storage import reserved_files
     from twil.drawing import check_ending
-    from twil.storage import reserved_files
     from twil.train.curves import draw_curves, read_curves
 
     check_ending(output)

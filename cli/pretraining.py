@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twil.cli.console import format_bytes
 from twil.cli.run_view import RunView
-from twil.machine import peak_memory
+from twil.core.machine import peak_memory
 from twil.train.loop import Evaluated, StepDone
 from twil.train.pretraining import PretrainingFinished, PretrainingStarted
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 def command(
@@ -34,10 +34,10 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
+    from twil.core.storage import reserved_files
     from twil.page.document import write_page
     from twil.reports.examination import examine
     from twil.reports.run_page import make_report
-    from twil.storage import reserved_files
 
     folder = run if run.name else run.absolute()
     target = output or folder.with_name(f"{folder.name}.html")

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from twil.cli.console import Display, make_table
 from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
 from twil.cli.run_view import RunView
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.scoring.names import name_metric
 from twil.train.finetune import Finished, Started
 from twil.train.loop import Evaluated, Interrupted, StepDone

@@ -38,8 +38,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
 ) -> None:
     """Learn a vocabulary from texts and write a tokenizer."""
+    from twil.core.storage import reserved_files
     from twil.predict.inputs import check_target
-    from twil.storage import reserved_files
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
 

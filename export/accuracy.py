@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from twil.core.task import Task
 from twil.data.labelled import LabelledSet
 from twil.export.guard import Items, Limits, Values
 from twil.predict.intervals import LEVEL, Interval, percentile_interval
 from twil.scoring.metrics import main_metric
 from twil.scoring.names import name_metric
 from twil.scoring.resampling import resample
-from twil.task import Task
 
 SURE = 0.1
 """How far the probability of a sure answer is from that of another class, or from its threshold."""

@@ -12,7 +12,9 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, require
+from twil.core.errors import ConfigError, require
+from twil.core.storage import atomic_folder, reserved_folder, sha256
+from twil.core.task import NO_NAMES
 from twil.export.card import CARD, write_card
 from twil.export.first_alone import first_alone
 from twil.export.graph import OPSET, WEIGHTS, write_graph
@@ -32,8 +34,6 @@ from twil.model.hub.model import HubModel
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
-from twil.storage import atomic_folder, reserved_folder, sha256
-from twil.task import NO_NAMES
 from twil.text.preparation import find_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import max_length, save_tokenizer, set_max_length

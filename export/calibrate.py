@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import require
+from twil.core.machine import usable_threads
 from twil.data.batching import Batch
-from twil.errors import require
-from twil.machine import usable_threads
 from twil.predict.bundle import INPUTS
 from twil.predict.runtime import import_runtime, open_graph
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
+from twil.core.markdown import code, markdown_table, plain
 from twil.export.int8 import read_verdict
 from twil.export.text_in import TEXT_GRAPH
-from twil.markdown import code, markdown_table, plain
 from twil.predict.bundle import Manifest
 
 CARD = "MODEL_CARD.md"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.model.hub.model import HubModel
 
 _KEYS_AND_VALUES = frozenset({"key", "k_lin", "k_proj", "value", "v_lin", "v_proj"})

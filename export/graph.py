@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, ExportError, TwilError, first_line, require
+from twil.core.errors import ConfigError, ExportError, TwilError, first_line, require
+from twil.core.task import Task
+from twil.core.version import __version__
 from twil.export.optimise import DOMAIN, is_fused
 from twil.model.heads import pool
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.text_model import TextModel
 from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
-from twil.task import Task
-from twil.version import __version__
 
 OPSET = 17
 """LayerNormalization is one operator from here on; 20 makes one of GELU too, and ran no faster."""
@@ -35,7 +35,7 @@ SINGLE_FILE_LIMIT = 2_000_000_000
 """Bytes of weights up to which a graph is one file; protobuf ends at 2 GiB."""
 WEIGHTS = "model.onnx.data"
 
-VERSION_KEY = "twil.version"
+VERSION_KEY = "twil.core.version"
 
 
 RowPooling = Pooling | SentenceVectors

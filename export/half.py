@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twil.errors import ExportError, first_line, require
+from twil.core.errors import ExportError, first_line, require
 
 
 def write_fp16(graph: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
 from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph, RowPooling
 from twil.model.text_model import TextModel
 from twil.predict.bundle import Kind

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.export.optimise import ATTENTION, GELU, HUB_ATTENTION, FusedGelu, attend_fused
 from twil.model.hub.library import import_transformers
 from twil.model.hub.model import HubModel

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import ExportError
 from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
-from twil.errors import ExportError
 from twil.export.accuracy import Accuracy
 from twil.export.calibrate import Seen, observe, round_tokens
 from twil.export.closeness import Closeness

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from twil.core.errors import ConfigError, DataError
+from twil.core.storage import sha256
+from twil.core.task import Task
 from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError
 from twil.export.accuracy import AnswerGuard
 from twil.export.closeness import VectorGuard
 from twil.export.guard import Guard, Items, Limits
 from twil.predict.bundle import Kind
-from twil.storage import sha256
-from twil.task import Task
 
 CALIBRATION_ROWS = 512
 """Texts that ranges are found on, drawn from the first `READ_ROWS` of a file."""

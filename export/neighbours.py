@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from twil.errors import ExportError
+from twil.core.errors import ExportError
 from twil.export.graph import ModelGraph
 from twil.export.probes import SEED
 from twil.predict.bundle import SEQUENCE

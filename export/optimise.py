@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from twil.errors import require
+from twil.core.errors import require
 from twil.model.attention import DotProductAttention
 from twil.model.twilbert import TWilBERT
 from twil.predict.runtime import import_runtime, open_graph

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from twil.core.errors import ConfigError
 from twil.data.labelled import COLUMNS, LabelledColumns
-from twil.errors import ConfigError
 from twil.export.guard import Limits
 from twil.export.int8_data import Int8Options
 

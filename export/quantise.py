@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import require
+from twil.core.errors import require
 from twil.export.calibrate import LARGEST, SMALLEST_STEP, Range, largest_steps
 
 TABLE_ROWS = 1000

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from twil.core.errors import ExportError, first_line, require
 from twil.data.batching import Batch, Int64Array, pad_batch
-from twil.errors import ExportError, first_line, require
 from twil.export.probes import TEXTS as EVERYDAY
 from twil.export.text_in import TEXTS, TextFront
 from twil.predict.bundle import INPUTS, Bundle

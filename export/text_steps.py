@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tokenizers import Regex
 from tokenizers.normalizers import Replace
 
-from twil.errors import ExportError
+from twil.core.errors import ExportError
 from twil.text.normalization import NOT_WITHIN_A_RUN
 from twil.text.tokenizer import MASK
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from twil.core.errors import ExportError, ModelError, first_line, require
 from twil.data.batching import Batch
-from twil.errors import ExportError, ModelError, first_line, require
 from twil.export.graph import ModelGraph
 from twil.export.optimise import DOMAIN, FUSED
 from twil.export.probes import SEED, probe_batches, shape_of
@@ -164,7 +164,7 @@ def _compare(session: Session, batch: Batch, reference: list[NDArray[np.float32]
     found = run_exported(session, batch)
     expected = dict(zip(manifest.outputs, reference, strict=True))
     if manifest.task:
-        # What a probability is, twil.task decides; the module in torch was only written to say the same.
+        # What a probability is, twil.core.task decides; the module in torch was only written to say the same.
         expected["probabilities"] = manifest.task.probabilities(expected["logits"])
     differences = {name: _row_differences(name, found[name], expected[name]) for name in expected}
     same_labels: list[bool] = []

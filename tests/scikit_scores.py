@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as sk
 
+from twil.core.task import Task
 from twil.scoring.metrics import ranks_of
 from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
-from twil.task import Task
 
 
 def scikit_scores(targets: NDArray[Any], answers: NDArray[Any], task: Task) -> dict[str, float]:

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from twil.cli.benchmark import command
 from twil.cli.main import guard
+from twil.core.errors import ConfigError, MissingExtraError, ModelError, ProviderError
+from twil.core.machine import peak_memory
+from twil.core.storage import write_json
 from twil.data.batching import Batch
-from twil.errors import ConfigError, MissingExtraError, ModelError, ProviderError
-from twil.machine import peak_memory
 from twil.predict import benchmark as benchmark_module
 from twil.predict import nvidia
 from twil.predict.benchmark import (
@@ -36,7 +37,6 @@ from twil.predict.intervals import Latencies
 from twil.predict.report import BenchmarkOptions, Configuration, Measurement, Report
 from twil.predict.timing import SETTLE_SECONDS, Facts, Shape, Subject, Timer, random_batch
 from twil.predict.worker import Opening, Worker, answers
-from twil.storage import write_json
 
 RUNNER = CliRunner()
 APP = typer.Typer()

@@ -27,10 +27,10 @@ from twil.config.pretraining import pretrain_config
 from twil.config.reading import Reading
 from twil.config.search import search_plan
 from twil.config.training import finetune_config
+from twil.core.errors import ConfigError, DataError, ModelError, TwilError
+from twil.core.machine import available_cpus
 from twil.data.table_sets import TableSet
 from twil.data.tables import TableReader
-from twil.errors import ConfigError, DataError, ModelError, TwilError
-from twil.machine import available_cpus
 from twil.predict.bundle import open_bundle
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
@@ -140,7 +140,7 @@ MEASURE = """
 import resource, sys
 from twil.config.reading import Reading
 from twil.data.table_sets import TableSet
-from twil.errors import DataError
+from twil.core.errors import DataError
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from bundles import POLARITY, write_bundle
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
+from twil.core.task import Task
 from twil.predict.bundle import CHECKSUM, MANIFEST, TASK_KEY, open_bundle
 from twil.predict.session import Session
-from twil.task import Task
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from bundles import write_bundle
 from test_cli import Run, fails, run
 
-from twil.errors import MissingExtraError, ModelError, TwilError
+from twil.core.errors import MissingExtraError, ModelError, TwilError
 from twil.predict import cache
 from twil.predict.bundle import open_bundle
 from twil.predict.cache import bundle_of, cache_folder, cached_models, prepared

@@ -9,8 +9,8 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from twil.config.training import finetune_config
-from twil.errors import ConfigError
-from twil.task import Task
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.train.class_weights import class_weights, label_counts
 
 STANCE = Task("class", ("AGAINST", "FAVOR", "NONE"))

@@ -24,8 +24,8 @@ from tuning import twil_command
 from twil.cli.console import Display, make_table, show
 from twil.cli.main import guard, main
 from twil.cli.visible import visible
-from twil.errors import TwilError
-from twil.task import Task
+from twil.core.errors import TwilError
+from twil.core.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original"
 COMMANDS = (

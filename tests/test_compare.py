@@ -21,8 +21,9 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from twil.cli.main import make_app
+from twil.core.errors import ConfigError, DataError, ModelError
+from twil.core.task import Task
 from twil.data.labelled import LabelledColumns
-from twil.errors import ConfigError, DataError, ModelError
 from twil.predict.architecture import ARCHITECTURE_KEY, Architecture
 from twil.predict.bundle import open_bundle
 from twil.predict.names import name_models
@@ -33,7 +34,6 @@ from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_files import to_markdown, write_comparison
 from twil.reports.comparison_page import make_comparison_page
 from twil.reports.comparison_tables import speed_grid
-from twil.task import Task
 from twil.train.classifiers import Answered, Classifier, open_classifier
 from twil.train.evaluate import evaluate
 

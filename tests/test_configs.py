@@ -15,7 +15,7 @@ from twil.config.model import ModelConfig
 from twil.config.original.pretraining import read_original_pretraining
 from twil.config.original.weights import read_original
 from twil.config.pretraining import PretrainConfig, pretrain_config, read_pretrain_config
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.model.text_model import parameter_count
 from twil.model.twilbert import TWilBERT
 

@@ -18,16 +18,16 @@ from typer.testing import CliRunner
 
 from twil.cli import corpus as corpus_command
 from twil.cli.main import guard
+from twil.core.errors import ConfigError, DataError, ModelError, TwilError
+from twil.core.hashing import hash_texts
 from twil.data import corpus_building, grouping
 from twil.data.cleaning import find_fault, fold
 from twil.data.corpus import Corpus, open_corpus
 from twil.data.corpus_building import CorpusOptions, Event, Summary, build_corpus
 from twil.data.corpus_rows import encoded_rows
 from twil.data.grouping import hold_out, mark_repeats
-from twil.data.hashing import hash_texts
 from twil.data.pieces import PieceStore, PieceWriter, piece_type
 from twil.data.spool import DiskArray
-from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.text.tokenizer import OWN_SPECIAL, SEP, original_tokenizer, save_tokenizer
 
 Pair = tuple[str, str, str, str]

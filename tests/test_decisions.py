@@ -12,8 +12,8 @@ from sklearn.metrics import f1_score
 from twil.cli.console import Display
 from twil.cli.training import show_decision
 from twil.config.training import DecisionConfig
-from twil.errors import ConfigError
-from twil.task import Task
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.train.decisions import Decision, check_decision, decide, find_temperature, find_thresholds
 
 CLASS = Task("class", ("a", "b", "c"))

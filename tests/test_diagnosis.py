@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from bundles import write_bundle
 
-from twil import errors
-from twil.errors import ProviderError
+from twil.core import errors
+from twil.core.errors import ProviderError
 from twil.predict import diagnosis, providers, runtime
 from twil.predict.bundle import open_bundle
 from twil.predict.diagnosis import diagnose

@@ -25,16 +25,16 @@ from twil import shipped
 from twil.cli.console import Display
 from twil.cli.distillation import shown_metric, teacher_bundle
 from twil.config.distillation import DistillConfig, ImitationConfig, distill_config
+from twil.core.errors import BusyError, ConfigError, DataError, ModelError, ModelWarning, TwilError
+from twil.core.machine import peak_memory
+from twil.core.storage import sole_writer
+from twil.core.task import Task
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
-from twil.errors import BusyError, ConfigError, DataError, ModelError, ModelWarning, TwilError
-from twil.machine import peak_memory
 from twil.model.folder import load_with_tokenizer
 from twil.predict.embedder import Embedder
 from twil.predict.engine import OutputBatch
 from twil.predict.predictor import Predictor
-from twil.storage import sole_writer
-from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
@@ -416,7 +416,7 @@ def test_a_store_whose_beginning_was_killed_begins_again(
 ) -> None:
     store = TeacherStore(tmp_path / "answers", 1)
     with monkeypatch.context() as patched:
-        patched.setattr("twil.storage.shutil.rmtree", lambda *_, **__: None)  # nothing is put away
+        patched.setattr("twil.core.storage.shutil.rmtree", lambda *_, **__: None)  # nothing is put away
         patched.setattr(teacher_store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             store.begin({"teacher": "a"}, cure="")

@@ -23,7 +23,7 @@ from tuning import tiny_options, twil_command, write_sets
 
 import twil
 from twil.config.training import finetune_config
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.model.folder import describe, hub_origin, load_with_tokenizer
 from twil.model.hub import download as module
 from twil.train.finetune import finetune_events

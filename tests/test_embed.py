@@ -22,9 +22,9 @@ from conftest import CHANGES, change
 from onnx import numpy_helper
 
 from twil.config.reading import Reading
+from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.data import row_groups, streams
 from twil.data.shards import Shard
-from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.predict import partial, windows
 from twil.predict import vectors as vectors_module
 from twil.predict.embedder import Embedder, Tokens

@@ -20,8 +20,10 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig, preset
+from twil.core.errors import ConfigError, ExportError, MissingExtraError, ModelError, TwilError
+from twil.core.storage import sha256
+from twil.core.task import Task
 from twil.data.batching import Batch, pad_batch
-from twil.errors import ConfigError, ExportError, MissingExtraError, ModelError, TwilError
 from twil.export import graph as graph_module
 from twil.export import heads as heads_module
 from twil.export import verify as verify_module
@@ -34,8 +36,6 @@ from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import CLASSIFIER_OUTPUTS, GRAPH, INPUTS, MANIFEST, TOKENIZER, Bundle, open_bundle
 from twil.predict.session import Session
-from twil.storage import sha256
-from twil.task import Task
 from twil.text.tokenizer import load_tokenizer
 
 POLARITY = Task("class", ("P", "NONE", "N"))
@@ -586,8 +586,8 @@ def test_the_same_model_gives_the_same_graph_and_no_paths(exported: Path, tmp_pa
 def test_the_graph_itself_names_its_labels(exported: Path) -> None:
     graph = onnx.load(exported / "bundle" / GRAPH)
     metadata = {item.key: item.value for item in graph.metadata_props}
-    assert Task.from_dict(json.loads(metadata["twil.task"])) == POLARITY
-    assert metadata["twil.version"] == open_bundle(exported / "bundle").manifest.versions["twil"]
+    assert Task.from_dict(json.loads(metadata["twil.core.task"])) == POLARITY
+    assert metadata["twil.core.version"] == open_bundle(exported / "bundle").manifest.versions["twil"]
 
 
 def test_export_says_nothing_by_itself(exported: Path, tmp_path: Path) -> None:

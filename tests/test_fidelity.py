@@ -116,7 +116,7 @@ def test_classifier_heads_give_the_probabilities_of_the_original(pooling: str) -
 
 
 def test_multi_label_head_gives_the_sigmoids_of_the_original() -> None:
-    from twil.task import Task
+    from twil.core.task import Task
 
     expected = np.load(HERE / "base_like" / "finetune_heads.npz")
     model = load(HERE / "base_like")

@@ -20,11 +20,11 @@ import twil
 from twil import shipped
 from twil.config.loop import OptimiserConfig, Precision
 from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
-from twil.errors import ConfigError, DataError, ModelError, ModelWarning, TwilError
+from twil.core.errors import ConfigError, DataError, ModelError, ModelWarning, TwilError
+from twil.core.task import Task
 from twil.model.classifier import make_classifier
 from twil.model.folder import load_with_tokenizer
 from twil.scoring.metrics import score_logits
-from twil.task import Task
 from twil.text.tokenizer import max_length
 from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder

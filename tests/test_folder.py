@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 
 import twil
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, RopConfig, preset
-from twil.errors import ConfigError, ModelError, TwilError
+from twil.core.errors import ConfigError, ModelError, TwilError
+from twil.core.task import Task
 from twil.model.folder import load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT
-from twil.task import Task
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, ModelConfig, preset
-from twil.errors import ConfigError, ExportError
+from twil.core.errors import ConfigError, ExportError
+from twil.core.task import Task
 from twil.export import reduced
 from twil.export.bundle import export_onnx
 from twil.export.card import CARD
@@ -22,7 +23,6 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, Kind, open_bundle
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
-from twil.task import Task
 from twil.text.tokenizer import load_tokenizer
 
 TEXTS = ["me encanta este barrio 😍", "", "qué horror de lunes " * 60, "abren a las nueve"]

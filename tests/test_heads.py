@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig
+from twil.core.errors import ConfigError, ModelError, TwilError
+from twil.core.task import Task
 from twil.data.batching import Batch, pad_batch
-from twil.errors import ConfigError, ModelError, TwilError
 from twil.export.bundle import export_onnx
 from twil.export.int8_data import Int8Options
 from twil.model import folder as model_folders
@@ -27,7 +28,6 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import GRAPH, INPUTS, TASK_KEY, open_bundle
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
-from twil.task import Task
 
 TASKS = {
     "class": Task("class", ("P", "NONE", "N")),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hub_models import FAMILIES, POSITIONS, library, make_hub_folder, make_kin_folder, texts, their_logits
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.model.folder import describe, load_with_tokenizer, save
 from twil.text.special import find_special
 from twil.text.tokenizer import encode, max_length

@@ -25,7 +25,7 @@ from hub_models import (
 )
 from tuning import twil_command
 
-from twil.errors import ConfigError, ExportError
+from twil.core.errors import ConfigError, ExportError
 from twil.export.bundle import WHOLE_LAYER, export_onnx
 from twil.export.first_alone import first_alone
 from twil.export.guard import Limits
@@ -171,8 +171,8 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestOneFamily:
     def test_pairs_are_answered_as_by_the_library(self, judge: Path, tmp_path: Path) -> None:
+        from twil.core.task import Task
         from twil.model.folder import save
-        from twil.task import Task
 
         model, tokenizer = load_with_tokenizer(judge)
         model.set_task(Task("class", ("no", "sí"), pair=True))

@@ -31,8 +31,9 @@ from tokenizers import Tokenizer
 from tuning import twil_command
 
 from twil.config.model import EncoderConfig, ModelConfig
+from twil.core.errors import DataError, ModelError, ModelWarning
+from twil.core.task import Task
 from twil.data.tables import TableReader
-from twil.errors import DataError, ModelError, ModelWarning
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.hub.description import HubDescription
@@ -41,7 +42,6 @@ from twil.model.hub.sentence import read_modules
 from twil.model.twilbert import TWilBERT
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
-from twil.task import Task
 from twil.text.tokenizer import encode, load_tokenizer, max_length
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 import twil.hub
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig
-from twil.errors import MissingExtraError, ModelError, TwilError
+from twil.core.errors import MissingExtraError, ModelError, TwilError
+from twil.core.task import Task
 from twil.model.folder import TOKENIZER, describe, load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT
-from twil.task import Task
 from twil.text.cloze import encode_masked
 from twil.text.tokenizer import SPECIAL, encode, load_tokenizer, max_length, original_tokenizer
 from twil.train.classification import compute_logits, encode_rows

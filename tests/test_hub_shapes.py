@@ -15,7 +15,7 @@ from hub_models import LAYERS, POSITIONS, library, make_hub_folder, make_kin_fol
 from safetensors.torch import load_file
 from tuning import twil_command, write_sets
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, save
 from twil.text.tokenizer import encode, max_length
 from twil.train.classification import compute_logits, encode_rows

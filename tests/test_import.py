@@ -14,7 +14,7 @@ from keras_files import finetuned, read_layers, write_layers
 
 from twil.cli import import_original as import_command
 from twil.config.original.weights import read_original
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
 from twil.model import folder as model_folders
 from twil.model.original import import_original
 

@@ -19,7 +19,7 @@ from twil.cli import fill_mask as fill_command
 from twil.cli import inspect_model as inspect_command
 from twil.cli.main import guard
 from twil.config.model import EncoderConfig, ModelConfig, RopConfig
-from twil.errors import ConfigError, DataError
+from twil.core.errors import ConfigError, DataError
 from twil.model.folder import save
 from twil.model.original import import_original
 from twil.model.twilbert import TWilBERT

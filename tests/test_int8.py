@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from twil.cli.export import command
 from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
+from twil.core.errors import ConfigError, DataError, ExportError
+from twil.core.task import Task
 from twil.data.batching import pad_batch
 from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
-from twil.errors import ConfigError, DataError, ExportError
 from twil.export.accuracy import Accuracy, AnswerGuard
 from twil.export.bundle import export_onnx
 from twil.export.calibrate import LEVELS, Range, observe, round_tokens
@@ -40,7 +41,6 @@ from twil.predict.bundle import GRAPH, INPUTS, MANIFEST, Bundle, open_bundle
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
-from twil.task import Task
 from twil.text.tokenizer import load_tokenizer
 
 RUNNER = CliRunner()

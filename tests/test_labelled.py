@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import CHANGES, change, write_cells
 
+from twil.core.errors import ConfigError, DataError
+from twil.core.task import Task, TaskKind
 from twil.data import labelled
 from twil.data.labelled import LabelledColumns, check_covered, find_labels, read_labelled
-from twil.errors import ConfigError, DataError
-from twil.task import Task, TaskKind
 
 EMOTIONS = ("alegría", "ira", "miedo")
 

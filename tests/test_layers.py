@@ -8,9 +8,9 @@ import pytest
 
 from twil.config.loop import OptimiserConfig
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.model.twilbert import TWilBERT
-from twil.task import Task
 from twil.train.layers import freeze, head_rates, layer_rates
 from twil.train.optimisers import make_optimiser, set_lr
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from twil.config.losses import ORIGINAL_LOSSES, LossConfig
 from twil.config.training import finetune_config
-from twil.errors import ConfigError
-from twil.task import Task, TaskKind
+from twil.core.errors import ConfigError
+from twil.core.task import Task, TaskKind
 from twil.train import losses, soft_metrics, standard_losses
 from twil.train.losses import LossFunction, make_loss, register_loss
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from twil import machine
 from twil.cli import console
+from twil.core import machine
 
 PROGRAM = """
 import mmap, resource, sys
 import numpy as np
-from twil.machine import keep_freed_memory
+from twil.core.machine import keep_freed_memory
 
 if sys.argv[1] == "keep" and not keep_freed_memory():
     raise SystemExit("not told")

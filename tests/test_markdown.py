@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from twil.markdown import code, markdown_table, plain
+from twil.core.markdown import code, markdown_table, plain
 
 NASTY = [
     "<script>alert(1)</script>",

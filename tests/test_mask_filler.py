@@ -12,7 +12,7 @@ from bundles import make_tokenizer
 from tokenizers import Tokenizer
 
 from twil.config.model import EncoderConfig, ModelConfig
-from twil.errors import ConfigError, DataError
+from twil.core.errors import ConfigError, DataError
 from twil.export.bundle import export_onnx
 from twil.model.folder import save
 from twil.model.twilbert import TWilBERT

@@ -16,11 +16,11 @@ import pytest
 from tests.tuning import tiny_options
 from twil.config.memory_table import MemoryTable
 from twil.config.training import finetune_config
+from twil.core.errors import DataError
+from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, read_labelled
 from twil.data.memory import take_table
 from twil.data.tables import TableReader
-from twil.errors import DataError
-from twil.task import Task
 from twil.train.finetune import describe_sets, read_sets
 
 TEXTS = ["qué alegría de martes", "vaya día más gris", "me quedo en casa"]

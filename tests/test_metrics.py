@@ -9,7 +9,8 @@ import pytest
 from scikit_scores import scikit_scores
 from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef
 
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
+from twil.core.task import Task
 from twil.scoring import metrics
 from twil.scoring.metrics import (
     check_metric,
@@ -19,7 +20,6 @@ from twil.scoring.metrics import (
     register_metric,
     score_logits,
 )
-from twil.task import Task
 
 ORIGINAL = Path(__file__).parent / "data" / "original" / "losses" / "metrics.npz"
 STANCE = Task("class", ("AGAINST", "NEUTRAL", "FAVOR"), scored=("AGAINST", "FAVOR"))

@@ -17,13 +17,13 @@ from twil.config.model import (
     RopConfig,
     preset,
 )
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
+from twil.core.task import Task
 from twil.model.attention import SelfAttention
 from twil.model.heads import pool
 from twil.model.memory import ProductKeyMemory
 from twil.model.text_model import parameter_count
 from twil.model.twilbert import TWilBERT, with_heads
-from twil.task import Task
 
 MEMORY = MemoryConfig(layers=(1,), n_heads=2, n_keys=5, key_size=6, knn=3)
 SHAPES = {

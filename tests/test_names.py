@@ -17,12 +17,12 @@ from bundles import POLARITY, write_bundle
 from test_cli import Run, fails, run
 
 from twil import shipped
-from twil.errors import ModelError, ModelWarning
+from twil.core.errors import ModelError, ModelWarning
+from twil.core.task import Task
 from twil.predict import catalogue, names
 from twil.predict.embedder import Embedder
 from twil.predict.names import find_model
 from twil.predict.predictor import Predictor
-from twil.task import Task
 
 __all__ = ["run"]  # the fixture
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from twil.config.loop import OptimiserConfig, Schedule, noam_peak
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.model.memory import ProductKeyMemory
 from twil.model.original import import_original, keras_order
 from twil.model.twilbert import TWilBERT

@@ -20,11 +20,11 @@ from twil.cli.main import make_app
 from twil.config.losses import ORIGINAL_LOSSES
 from twil.config.original.finetuning import read_original_finetuning
 from twil.config.training import FinetuneConfig, finetune_config
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.model.classifier import make_classifier
 from twil.model.folder import load_with_tokenizer
 from twil.model.original import import_original
-from twil.task import Task
 from twil.train.layers import freeze
 
 CASE = Path(__file__).parent / "data" / "original" / "base_like"

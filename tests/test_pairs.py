@@ -10,8 +10,8 @@ import pytest
 from conftest import write_cells
 
 from twil.config.reading import Reading
+from twil.core.errors import ConfigError, DataError
 from twil.data.pairs import PairColumns, PairReader, PairRows, read_pairs
-from twil.errors import ConfigError, DataError
 
 ROWS = [
     ("11", "¿Quién viene mañana al partido?", "12", "@ana Yo voy con mi hermano, seguro"),

@@ -15,13 +15,13 @@ from bundles import POLARITY, write_bundle
 from test_cli import Run, fails, run
 from test_partial import interrupt_after, keep_at_once, write_rows
 
+from twil.core.errors import ConfigError, DataError
+from twil.core.task import Task
 from twil.data.shards import Shard
-from twil.errors import ConfigError, DataError
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_events
 from twil.predict.partial import partial_folder
 from twil.predict.predictor import Predictor
-from twil.task import Task
 
 __all__ = ["keep_at_once", "run"]  # fixtures
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from twil.cli.main import guard
 from twil.cli.plot import command
 from twil.config.loop import LOG
-from twil.errors import ConfigError, DataError, MissingExtraError
+from twil.core.errors import ConfigError, DataError, MissingExtraError
 from twil.train.curves import Curves, draw_curves, read_curves, running_mean
 
 RUNNER = CliRunner()

@@ -21,15 +21,15 @@ from bundles import POLARITY, write_bundle
 from conftest import CHANGES, change, write_cells
 
 from twil.config.reading import Reading
+from twil.core.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
+from twil.core.task import Task
 from twil.data import streams
 from twil.data.shards import Shard
 from twil.data.tables import TableWriter
-from twil.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.predict import partial, windows
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_events
 from twil.predict.predictor import Predictor
-from twil.task import Task
 
 TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "qué horror de lunes, otra vez llueve y no hay metro", "sí"]
 

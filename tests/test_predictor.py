@@ -14,11 +14,11 @@ from bundles import POLARITY, expected_logits, make_tokenizer, write_bundle, wri
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twil.core.errors import ModelError, ProviderError
+from twil.core.task import Task
 from twil.data.batching import Batch
-from twil.errors import ModelError, ProviderError
 from twil.predict import engine as engine_module
 from twil.predict.predictor import Prediction, Predictor
-from twil.task import Task
 from twil.text.tokenizer import encode, save_tokenizer
 
 TWEETS = [
@@ -49,7 +49,7 @@ def test_logits_are_those_computed_row_by_row(predictor: Predictor) -> None:
 def test_batches_side_by_side_give_what_they_give_one_by_one(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twil.machine.available_cpus", lambda: 4)
+    monkeypatch.setattr("twil.core.machine.available_cpus", lambda: 4)
     texts = [f"{text} {number}" for number in range(40) for text in TWEETS]
     beside = Predictor(predictor.bundle.folder, provider="cpu", threads=3, batch_tokens=64, side_by_side=True)
     assert (predictor.workers, beside.workers, beside.session.threads) == (1, 3, 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from twil.data.prefetch import prefetched
+from twil.core.prefetch import prefetched
 
 
 def numbers(stop: int, made: list[int], *, broken: int | None = None) -> Iterator[int]:

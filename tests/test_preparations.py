@@ -24,18 +24,18 @@ from tuning import twil_command
 import twil
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.training import finetune_config
+from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, ModelWarning
+from twil.core.storage import write_json
 from twil.data.corpus import open_corpus
 from twil.data.corpus_building import CorpusOptions, build_corpus
 from twil.data.labelled import read_labelled
 from twil.data.lengths import LengthTally, PieceCounter
-from twil.errors import ConfigError, DataError, MissingExtraError, ModelError, ModelWarning
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save, weights_hash
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import FORMAT, MANIFEST, PREPARED_FORMAT, open_bundle
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
-from twil.storage import write_json
 from twil.text.cloze import encode_masked
 from twil.text.preparation import (
     NONE,
@@ -382,7 +382,7 @@ def tuned_weights(model: Path, file: Path, folder: Path, preparation: str | None
     return weights_hash(folder / "tuned")
 
 
-@pytest.mark.filterwarnings("ignore::twil.errors.ModelWarning")
+@pytest.mark.filterwarnings("ignore::twil.core.errors.ModelWarning")
 class TestFolders:
     """A model whose texts are prepared says of them what the same weights say of texts prepared before."""
 

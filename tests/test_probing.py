@@ -19,12 +19,12 @@ from twil.cli import evaluate as evaluate_command
 from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig, RopConfig
 from twil.config.pretraining import MaskingConfig
+from twil.core.errors import ConfigError, DataError, ModelError, TwilError
+from twil.core.task import Task
 from twil.data.masking import mask
-from twil.errors import ConfigError, DataError, ModelError, TwilError
 from twil.model.folder import save
 from twil.model.original import import_original
 from twil.model.twilbert import TWilBERT
-from twil.task import Task
 from twil.train.intrinsic import IntrinsicScores, Objective, Progress, score_pretrained
 from twil.train.probing import (
     Probe,

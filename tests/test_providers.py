@@ -17,8 +17,8 @@ from bundles import write_bundle
 from tuning import twil_command
 
 from twil.cli.console import PROVIDERS
+from twil.core.errors import MissingExtraError, ProviderError
 from twil.data.batching import pad_batch
-from twil.errors import MissingExtraError, ProviderError
 from twil.predict import providers
 from twil.predict.bundle import open_bundle
 from twil.predict.diagnosis import diagnose

@@ -16,13 +16,13 @@ import pytest
 from bundles import POLARITY, write_bundle
 from locks import held
 
-from twil.errors import ConfigError, DataError, MissingExtraError, ModelError, TwilError
+from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, TwilError
+from twil.core.task import Task
 from twil.predict import ray as engine
 from twil.predict.events import ClusterStarted, ClusterSummary, Progress, Summary
 from twil.predict.files import predict_events
 from twil.predict.parts import find_files, part_name
 from twil.predict.ray import _cause, predict_on_ray
-from twil.task import Task
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 

@@ -18,12 +18,12 @@ import pytest
 from test_cli import Run, fails, run
 
 from twil.config.reading import Reading
+from twil.core.errors import ConfigError, DataError, DataWarning
+from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
 from twil.data.repeats import key_texts
 from twil.data.splitting import hold_out
 from twil.data.tables import TableReader, TableWriter
-from twil.errors import ConfigError, DataError, DataWarning
-from twil.task import Task
 
 __all__ = ["run"]  # the fixture
 

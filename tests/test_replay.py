@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 from bundles import write_bundle
 
+from twil.core.errors import ProviderError
 from twil.data.batching import Batch, pad_batch
-from twil.errors import ProviderError
 from twil.predict import replay
 from twil.predict.bundle import INPUTS, Manifest, open_bundle
 from twil.predict.replay import CHECKED_RUNS, MAX_GRAPHS, Replay, rounded_shape

@@ -24,7 +24,8 @@ from twil.cli.main import guard
 from twil.cli.report import command
 from twil.config.loop import LOG
 from twil.config.training import finetune_config
-from twil.errors import ConfigError, DataError, ModelError
+from twil.core.errors import ConfigError, DataError, ModelError
+from twil.core.task import Task
 from twil.page.document import write_page
 from twil.reports.examination import Examination, examine, row_losses
 from twil.reports.run_charts import (
@@ -35,7 +36,6 @@ from twil.reports.run_charts import (
 )
 from twil.reports.run_page import make_report
 from twil.scoring.calibration import reliability
-from twil.task import Task
 from twil.train.finetune import finetune_events
 from twil.train.series import Run, Series
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.train import run_log
 from twil.train.loop import Evaluated, StepDone
 from twil.train.run_log import RunLog, read_log

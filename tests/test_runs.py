@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tuning import same_weights, tiny_config, twil_command, write_sets
 
-from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.train.classification import Classification
 from twil.train.finetune import finetune_events
 from twil.train.loop import Evaluated, Interrupted, StepDone, is_better

@@ -18,7 +18,7 @@ from tuning import same_weights, tiny_options, twil_command
 
 from twil.config.search import Plan, search_plan
 from twil.config.training import finetune_config
-from twil.errors import ConfigError, DataError, ModelError, TwilError
+from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.search import run as searching
 from twil.search import study
 from twil.search.events import (

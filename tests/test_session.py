@@ -16,8 +16,8 @@ from bundles import POLARITY, make_graph, write_bundle
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
+from twil.core.errors import MissingExtraError, ModelError, ProviderError
 from twil.data.batching import Batch, pad_batch
-from twil.errors import MissingExtraError, ModelError, ProviderError
 from twil.predict import providers
 from twil.predict import runtime as runtime_module
 from twil.predict.bundle import open_bundle
@@ -150,7 +150,7 @@ def test_threads_come_from_the_affinity_and_not_from_the_host(
         assert open_session(folder, provider="cpu").threads == 1
     finally:
         os.sched_setaffinity(0, allowed)
-    monkeypatch.setattr("twil.machine.available_cpus", lambda: 4)
+    monkeypatch.setattr("twil.core.machine.available_cpus", lambda: 4)
     session = open_session(folder, provider="cpu", threads=3)
     assert session.threads == 3
     assert session._graph.get_session_options().intra_op_num_threads == 3

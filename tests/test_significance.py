@@ -12,13 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from scikit_scores import scikit_scores
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.predict.intervals import percentile_interval
 from twil.scoring.metrics import metric_names, metrics_of, score_logits
 from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.resampling import draw, group_rows, make_scorer, resample
 from twil.scoring.significance import EXACT_BELOW, holm, mcnemar, paired_bootstrap
-from twil.task import Task
 
 POLARITY = Task("class", ("N", "NEU", "P"))
 STANCE = Task("class", ("AGAINST", "FAVOR", "NONE"), scored=("AGAINST", "FAVOR"))

@@ -13,7 +13,7 @@ from twil.config.settings import whole_name
 from twil.config.space import Choices, Range, make_dimension, split
 from twil.config.toml import format_toml
 from twil.config.training import FinetuneConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 OPTIONS: dict[str, Any] = {"data": {"train": "a.tsv", "dev": "b.tsv"}, "model": {"folder": "m"}}
 

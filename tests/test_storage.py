@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from locks import held
 
-from twil.errors import TwilError
-from twil.interruption import check_state
-from twil.storage import (
+from twil.core.errors import TwilError
+from twil.core.interruption import check_state
+from twil.core.storage import (
     atomic_file,
     atomic_folder,
     check_vacant,
@@ -289,7 +289,7 @@ def test_whoever_ends_lets_go_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_process_lets_go_and_what_it_left_is_removed(tmp_path: Path) -> None:
     output = tmp_path / "model"
-    program = "import sys, twil.storage as s\nwith s.sole_writer(sys.argv[1]): print(); sys.stdin.read()"
+    program = "import sys, twil.core.storage as s\nwith s.sole_writer(sys.argv[1]): print(); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-uc", program, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -317,7 +317,7 @@ def test_a_lock_that_is_removed_just_when_it_is_taken_is_none(
         flock(descriptor, operation)
 
     with monkeypatch.context() as patch, ExitStack() as stack:
-        patch.setattr("twil.storage.fcntl.flock", late)
+        patch.setattr("twil.core.storage.fcntl.flock", late)
         if not taken:
             stack.enter_context(pytest.raises(TwilError, match="another process is writing"))
         stack.enter_context(sole_writer(tmp_path / "model"))
@@ -333,7 +333,7 @@ def test_a_file_system_without_locks_keeps_nobody_out(
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("twil.storage.fcntl.flock", refuse)
+    monkeypatch.setattr("twil.core.storage.fcntl.flock", refuse)
     with reserved_folder(tmp_path / "model"), reserved_folder(tmp_path / "model"):
         pass
     assert list(tmp_path.iterdir()) == []

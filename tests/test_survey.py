@@ -15,6 +15,7 @@ from conftest import CHANGES, change, write_cells, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twil.core.errors import ConfigError, DataError, ModelError
 from twil.data import survey as survey_module
 from twil.data.answers import split_answer
 from twil.data.cleaning import fold
@@ -22,7 +23,6 @@ from twil.data.labelled import LabelledColumns
 from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
 from twil.data.repeats import KeyBuffer, TextKeys, count_empty, count_repeats, find_overlaps, key_texts
 from twil.data.survey import name_files, survey
-from twil.errors import ConfigError, DataError, ModelError
 from twil.text.tokenizer import UNK_ID, save_tokenizer
 
 TEXTS = st.lists(

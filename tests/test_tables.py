@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twil.config.reading import Reading
+from twil.core.errors import ConfigError, DataError, TwilError
 from twil.data import streams
 from twil.data.tables import TableReader, TableWriter
-from twil.errors import ConfigError, DataError, TwilError
 
 FORMATS = [
     "tsv",

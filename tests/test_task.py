@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from twil.errors import ConfigError
-from twil.task import Task
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 
 CLASS = Task("class", ("no", "sí", "quizá"))
 MULTI = Task("multi-label", ("ira", "alegría", "miedo"))

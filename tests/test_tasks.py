@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import twil
 from twil.cli.main import make_app
 from twil.config.training import FinetuneConfig, finetune_config
+from twil.core.errors import ConfigError
 from twil.data.labelled import LabelledColumns
-from twil.errors import ConfigError
 from twil.export.bundle import export_onnx
 from twil.model import heads
 from twil.model.heads import content_mask, register_head

@@ -23,8 +23,9 @@ from typer.testing import CliRunner
 
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
+from twil.core.errors import ConfigError, ExportError
+from twil.core.task import Task
 from twil.data.batching import pad_batch
-from twil.errors import ConfigError, ExportError
 from twil.export import graph as graph_module
 from twil.export import text_pieces
 from twil.export.bundle import export_onnx
@@ -37,7 +38,6 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import INPUTS, TOKENIZER, Bundle, Manifest, open_bundle
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
-from twil.task import Task
 from twil.text.normalization import MENTION
 from twil.text.tokenizer import PAD_ID, encode, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pytest
 from bundles import HIDDEN, POLARITY, write_bundle
 
-from twil.errors import DataError
+from twil.core.errors import DataError
+from twil.core.task import Task
 from twil.predict import engine as engine_module
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
-from twil.task import Task
 
 TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "", "qué horror de lunes, otra vez llueve", "sí"]
 IDS = [10**17 + row for row in range(len(TWEETS))]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from twil.errors import ConfigError, DataError, ModelError
+from twil.core.errors import ConfigError, DataError, ModelError
 from twil.text.tokenizer import (
     CLS_ID,
     MASK_ID,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
-from twil.errors import ConfigError, DataError, MissingExtraError
+from twil.core.errors import ConfigError, DataError, MissingExtraError
 from twil.text.normalization import tweet_normalizer
 from twil.text.tokenizer import MASK_ID, SPECIAL, UNK_ID, encode, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import PieceModel, TrainedVocabulary, texts_of, train_vocabulary

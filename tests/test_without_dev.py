@@ -10,7 +10,7 @@ import pytest
 from tuning import same_weights, tiny_options, twil_command, write_sets
 
 from twil.config.training import FinetuneConfig, finetune_config, parse_finetune_config
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.train.finetune import Finished, finetune_events
 from twil.train.loop import Evaluated, Interrupted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twil.version import __version__ as __version__
+from twil.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from twil.model.folder import load as load
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return Embedder
     if name == "load":
-        from twil.errors import require
+        from twil.core.errors import require
 
         require("torch", purpose="twil.load")
         from twil.model.folder import load

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from twil.errors import ConfigError, require
-from twil.storage import atomic_file
+from twil.core.errors import ConfigError, require
+from twil.core.storage import atomic_file
 
 ENDINGS = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

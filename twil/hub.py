@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twil.errors import require
+from twil.core.errors import require
 
 
 def register() -> None:

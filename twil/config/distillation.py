@@ -20,7 +20,7 @@ from twil.config.model import PRESETS, Count, Pooling, Probability, Section, exp
 from twil.config.reading import AS_FOUND, Reading
 from twil.config.settings import put_together, read_toml, whole_override
 from twil.config.training import ClassifierChoice, OriginConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 STUDENT: dict[str, Any] = {"init": "small", "encoder": {"embedding_size": 128}}
 """What is drawn where no student is named: 4 layers of 256 on factorised embeddings."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from twil.errors import ConfigError
-from twil.task import Task
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(gt=0, le=10**9)]

@@ -13,7 +13,7 @@ from twil.config.loop import LoopConfig, OptimiserConfig
 from twil.config.model import Count, ModelConfig, RopConfig, Section, explain
 from twil.config.settings import merge, overridden, put_together, read_toml, whole_override
 from twil.config.training import OriginConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PEAK_LR = 1e-3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 _WORDS = {"tab": "\t", "\\t": "\t"}
 """How a delimiter that is not easily typed is called."""

@@ -14,7 +14,7 @@ from twil.config.model import Section, explain
 from twil.config.settings import flatten, put_together, read_toml, set_value, whole_name
 from twil.config.space import Choices, Dimension, Point, Range, Space, make_dimension
 from twil.config.training import FinetuneConfig, parse_finetune_config
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 Sampler = Literal["grid", "random", "tpe"]
 MOST_TRIALS = 100_000

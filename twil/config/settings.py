@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from twil.config.model import EncoderConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 _LOSS = ["train", "loss"]
 _ENCODER = "model.encoder."

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from twil.config.settings import parse_value
 from twil.config.toml import format_value
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\.\.({_NUMBER})(?::(\w+))?\s*")

@@ -24,9 +24,9 @@ from twil.config.model import (
 )
 from twil.config.reading import AS_FOUND, Reading
 from twil.config.settings import overridden, put_together, read_toml, whole_override
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
+from twil.core.task import Task, TaskKind
 from twil.shipped import ENCODER, shipped_model
-from twil.task import Task, TaskKind
 
 TaskName = Literal["class", "multi-label", "regression", "stance"]
 STANCES = ("AGAINST", "FAVOR")

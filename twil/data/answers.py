@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import DataError
+from twil.core.task import LABEL_SEPARATOR, TaskKind
 from twil.data.labelled import are_bits, has_decimal_comma, parse_number, split_labels
 from twil.data.repeats import NO_LABEL
-from twil.errors import DataError
-from twil.task import LABEL_SEPARATOR, TaskKind
 
 QUANTILES = (5, 25, 50, 75, 95)
 """In per cent, of the values of a regression."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from twil.core.errors import DataError, ModelError
+from twil.core.storage import sha256
 from twil.data.pieces import PieceStore
-from twil.errors import DataError, ModelError
-from twil.storage import sha256
 from twil.text.tokenizer import load_tokenizer
 
 __all__ = ["Corpus", "Part", "PieceStore", "open_corpus"]

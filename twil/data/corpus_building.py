@@ -19,19 +19,20 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError, DataError
+from twil.core.machine import peak_memory
+from twil.core.pace import Paced
+from twil.core.storage import atomic_folder, reserved_folder, sha256, write_json
+from twil.core.version import __version__
 from twil.data.cleaning import find_fault
 from twil.data.corpus import FILES, FORMAT, KINDS, MANIFEST_FILE, PARTS, TOKENIZER_FILE, part_file
 from twil.data.corpus_rows import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
 from twil.data.grouping import HeldOut, hold_out, mark_repeats
 from twil.data.identifiers import RowKeys, row_keys
-from twil.data.pace import Paced
 from twil.data.pairs import PairColumns, PairReader, PairRows
 from twil.data.pieces import PieceType, PieceWriter, piece_type
 from twil.data.spool import RUN_ROWS
 from twil.data.tables import OnError
-from twil.errors import ConfigError, DataError
-from twil.machine import peak_memory
-from twil.storage import atomic_folder, reserved_folder, sha256, write_json
 from twil.text.special import find_special
 from twil.text.tokenizer import (
     Encodings,
@@ -41,7 +42,6 @@ from twil.text.tokenizer import (
     save_tokenizer,
     set_max_length,
 )
-from twil.version import __version__
 
 RULES = {
     "bad": "could not be read",

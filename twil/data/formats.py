@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from twil.config.reading import AS_FOUND, Reading
-from twil.errors import ConfigError, DataError
+from twil.core.errors import ConfigError, DataError
 
 Kind = Literal["tsv", "csv", "jsonl", "json", "parquet", "txt"]
 Compression = Literal["gzip", "zstd"]

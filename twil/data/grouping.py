@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.hashing import scramble
+from twil.core.errors import DataError
+from twil.core.hashing import scramble
 from twil.data.spool import RUN_ROWS, DiskArray
-from twil.errors import DataError
 
 PARTITION_KEYS = 1 << 18
 _MOST_PARTITIONS = 128  # files open at a time; some systems allow a process 256

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twil.core.hashing import UInt64Array, combine, hash_texts, scramble
 from twil.data.cleaning import fold
-from twil.data.hashing import UInt64Array, combine, hash_texts, scramble
 from twil.data.pairs import PairRows
 
 _TEXT_SALT = 1  # a text that reads like an id is none

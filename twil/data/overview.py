@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 from tokenizers import Tokenizer
 
+from twil.core.errors import ConfigError
+from twil.core.pace import Paced
+from twil.core.task import TaskKind
 from twil.data.answers import Values
 from twil.data.labelled import COLUMNS, LabelledColumns
 from twil.data.lengths import Lengths, Unit
-from twil.data.pace import Paced
 from twil.data.repeats import Contradictions, Overlap
-from twil.errors import ConfigError
-from twil.task import TaskKind
 
 
 @dataclass(frozen=True)

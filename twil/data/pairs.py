@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError, DataError
 from twil.data.formats import DELIMITED, TEXT_COLUMN, find_reading
 from twil.data.rows import listed_names
 from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
-from twil.errors import ConfigError, DataError
 
 CHUNK_ROWS = 8192
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import DataError, first_line
 from twil.data.row_groups import RowGroups
 from twil.data.rows import BadRowError, Cells, Rows, join_items, named_columns, whole_number
 from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
-from twil.errors import DataError, first_line
 
 _NOT_TEXT = "bytes that are no text in UTF-8"
 _HELD_BYTES = 64 << 20  # of rows that are read together

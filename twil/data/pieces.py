@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from twil.core.errors import DataError, first_line
 from twil.data.batching import Int64Array
-from twil.errors import DataError, first_line
 
 PieceArray = NDArray[Any]  # uint16 or int32
 PieceType = type[np.uint16] | type[np.int32]

@@ -14,8 +14,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.hashing import UInt64Array, combine, hash_texts
 from twil.data.cleaning import fold
-from twil.data.hashing import UInt64Array, combine, hash_texts
 
 NO_LABEL = -1
 """The code of a row without a label."""

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
+from twil.core.errors import DataError
 from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN
 from twil.data.streams import NOT_UTF8
-from twil.errors import DataError
 
 Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

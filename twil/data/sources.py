@@ -14,6 +14,7 @@ from io import StringIO
 from itertools import islice
 from typing import Any
 
+from twil.core.errors import DataError
 from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
 from twil.data.rows import QUOTED, BadRowError, Rows, Source, join_items, with_cure
 from twil.data.streams import (
@@ -24,7 +25,6 @@ from twil.data.streams import (
     plain_text,
     text_blocks,
 )
-from twil.errors import DataError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')

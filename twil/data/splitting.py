@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import DataError
+from twil.core.task import TaskKind
 from twil.data.labelled import LabelledSet, parse_number
 from twil.data.repeats import key_texts
-from twil.errors import DataError
-from twil.task import TaskKind
 
 
 def hold_out(

@@ -11,6 +11,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import ConfigError, DataError
+from twil.core.machine import peak_memory
 from twil.data.answers import AnswerTally, find_variants
 from twil.data.excerpts import read_excerpts
 from twil.data.formats import LABEL_COLUMN
@@ -29,8 +31,6 @@ from twil.data.repeats import (
     key_texts,
 )
 from twil.data.streams import InputFile
-from twil.errors import ConfigError, DataError
-from twil.machine import peak_memory
 
 _PROGRESS_SECONDS = 0.2
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError, DataError
 from twil.data.rows import Rows, named_columns, with_cure, without_errors
 from twil.data.streams import InputFile
 from twil.data.tables import OnError, TableReader
-from twil.errors import ConfigError, DataError
 
 _SHOWN_ERRORS = 5
 _WINDOW_CHARACTERS = 16 << 20

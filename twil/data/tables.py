@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from twil.config.memory_table import MemoryTable
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError, DataError
 from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, TableFormat, find_format, find_reading
 from twil.data.memory import MemorySource
 from twil.data.rows import (
@@ -26,7 +27,6 @@ from twil.data.rows import (
 from twil.data.sinks import Sink, make_sink
 from twil.data.sources import LineSource, open_source
 from twil.data.streams import InputFile, open_output
-from twil.errors import ConfigError, DataError
 
 __all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter", "without_errors"]
 

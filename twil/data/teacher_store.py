@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import ConfigError, ModelError
-from twil.machine import allow_open_files
-from twil.storage import atomic_folder, read_json, sha256, write_json
+from twil.core.errors import ConfigError, ModelError
+from twil.core.machine import allow_open_files
+from twil.core.storage import atomic_folder, read_json, sha256, write_json
 
 PART_ROWS = 4096
 SETTINGS, CHECKS = "store.json", "part.json"

@@ -9,13 +9,13 @@ from tokenizers import Tokenizer
 
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.config.training import StartConfig
-from twil.errors import ConfigError, ModelWarning
+from twil.core.errors import ConfigError, ModelWarning
+from twil.core.task import Task
 from twil.model.folder import Description, describe, load_described
 from twil.model.hub.description import HubDescription
 from twil.model.original import import_original
 from twil.model.text_model import TextModel
 from twil.model.twilbert import TWilBERT, keeps_classifier, with_heads
-from twil.task import Task
 from twil.text.tokenizer import check_own, load_tokenizer, max_length, set_max_length
 
 

@@ -26,7 +26,10 @@ from tokenizers import Tokenizer
 
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
+from twil.core.storage import LFS_POINTER, atomic_folder, is_lfs_pointer, read_json, sha256, write_json
+from twil.core.task import Task
+from twil.core.version import __version__
 from twil.model.hub.description import CONFIG, HubDescription
 from twil.model.hub.download import BESIDE_WEIGHTS, download, is_hub_name
 from twil.model.hub.model import HubModel
@@ -38,11 +41,8 @@ from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_w
 from twil.model.weights import check_finite, weights_files
 from twil.predict.bundle import is_bundle
 from twil.shipped import shipped_model, shipped_names
-from twil.storage import LFS_POINTER, atomic_folder, is_lfs_pointer, read_json, sha256, write_json
-from twil.task import Task
 from twil.text.preparation import NONE, check_name, find_preparation
 from twil.text.tokenizer import check_own, load_tokenizer, pieces_hash, save_tokenizer
-from twil.version import __version__
 
 WEIGHTS, RUN = "model.safetensors", "run.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER, SETTINGS, RUN, LOG)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.model import ClassifierConfig, Pooling, RopConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.model.encoder import gelu
 from twil.text.tokenizer import CLS_ID, SEP_ID
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.original.tasks import BITS
 from twil.config.original.weights import OriginalConfig, read_original
-from twil.errors import ConfigError, ModelError, require
+from twil.core.errors import ConfigError, ModelError, require
 from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import original_tokenizer, set_max_length
 

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from twil.config.model import Pooling
-from twil.errors import ModelError
+from twil.core.errors import ModelError
+from twil.core.task import Task
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.packing import Packing
 from twil.predict.architecture import Architecture
-from twil.task import Task
 
 
 class TextModel(nn.Module, ABC):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from twil.config.model import ModelConfig, Pooling
-from twil.errors import ModelError
+from twil.core.errors import ModelError
+from twil.core.task import Task
 from twil.model.encoder import Encoder, initialize
 from twil.model.heads import ClassifierHead, RopHead, TiedMlmHead
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel, parameter_count
 from twil.predict.architecture import Architecture
-from twil.task import Task
 
 MODEL_TYPE = "twilbert"
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from twil.config.model import ModelConfig
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.model.twilbert import TWilBERT
 from twil.model.weights import check_finite, read_tensors
 

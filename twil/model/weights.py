@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from twil.errors import ModelError, first_line
-from twil.storage import LFS_POINTER, is_lfs_pointer
+from twil.core.errors import ModelError, first_line
+from twil.core.storage import LFS_POINTER, is_lfs_pointer
 
 
 def weights_files(folder: Path) -> list[Path]:

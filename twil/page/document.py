@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+from twil.core.storage import atomic_file
+from twil.core.version import __version__
 from twil.page.chart import Chart
 from twil.page.elements import Child, Element
 from twil.page.tables import Cell, written
-from twil.storage import atomic_file
-from twil.version import __version__
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may load for a page: nothing but the style in it."""

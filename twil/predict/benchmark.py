@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
-from twil.errors import ConfigError, ProviderError
+from twil.core.errors import ConfigError, ProviderError
 from twil.predict.intervals import Latencies
 from twil.predict.measured import MODULE as BUNDLES
 from twil.predict.providers import ProviderChoice

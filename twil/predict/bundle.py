@@ -15,16 +15,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from twil.errors import ConfigError, ModelError
-from twil.storage import LFS_POINTER, is_lfs_pointer, sha256, write_json
-from twil.task import Task
+from twil.core.errors import ConfigError, ModelError
+from twil.core.storage import LFS_POINTER, is_lfs_pointer, sha256, write_json
+from twil.core.task import Task
 
 FORMAT, PREPARED_FORMAT = 1, 2
 """Of bundles that take texts as they are, and of those that name a preparation. A twil that knows of no
 preparations refuses the latter: it would give other labels."""
 CHECKSUM = "manifest_sha256"
 """The field of the manifest with the SHA-256 of its other fields."""
-TASK_KEY = "twil.task"
+TASK_KEY = "twil.core.task"
 """Where a graph's metadata hold its task as JSON."""
 MANIFEST, GRAPH, TOKENIZER = "bundle.json", "model.onnx", "tokenizer.json"
 

@@ -21,12 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twil.errors import BusyError, MissingExtraError, ModelError, TwilError, first_line
+from twil.core.errors import BusyError, MissingExtraError, ModelError, TwilError, first_line
+from twil.core.storage import atomic_folder, read_json, sha256, sole_writer, write_json
+from twil.core.version import __version__
 from twil.predict.bundle import Kind, is_bundle, open_bundle
 from twil.predict.events import Preparing
 from twil.predict.names import FoundModel, find_model
-from twil.storage import atomic_folder, read_json, sha256, sole_writer, write_json
-from twil.version import __version__
 
 CACHE_VARIABLE = "TWIL_CACHE"
 """The variable of the environment that names another folder for the cache."""

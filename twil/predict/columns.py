@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.task import Decoded, Task
 from twil.data.rows import Cells, Rows
-from twil.task import Decoded, Task
 
 LABEL_COLUMN = "label"
 VALUE_COLUMN = "value"

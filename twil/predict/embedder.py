@@ -9,8 +9,8 @@ from typing import NamedTuple, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import ModelError
 from twil.data.batching import pad_batch
-from twil.errors import ModelError
 from twil.predict.bundle import POOLED, TOKENS, Bundle, opening_bundle
 from twil.predict.cache import bundle_of
 from twil.predict.engine import Engine, EngineOptions, OutputBatch

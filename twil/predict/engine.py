@@ -11,10 +11,10 @@ from typing import NamedTuple, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import ConfigError, ModelError
+from twil.core.machine import usable_threads
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.data.memory import find_columns
-from twil.errors import ConfigError, ModelError
-from twil.machine import usable_threads
 from twil.predict.bundle import MANIFEST, Bundle
 from twil.predict.providers import ProviderChoice
 from twil.predict.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from twil.data.pace import Paced
+from twil.core.pace import Paced
 from twil.predict.providers import Provider
 
 

@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 
 # Per protobuf message of ONNX: the fields through which a tensor can be reached, and what they hold.
 TENSOR_PATHS: dict[str, dict[int, str]] = {

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TypeAlias, Unpack
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError
+from twil.core.storage import check_parent
 from twil.data.formats import find_format
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
 from twil.data.tables import OnError, TableWriter, check_safe
-from twil.errors import ConfigError
 from twil.predict.cache import prepared
 from twil.predict.columns import output_cells, output_columns
 from twil.predict.engine import WINDOW_ROWS, EngineOptions
@@ -35,7 +36,6 @@ from twil.predict.predictor import Predictor
 from twil.predict.texts import check_texts
 from twil.predict.windows import announced, cancelled_pool
 from twil.predict.work import Work
-from twil.storage import check_parent
 
 Model: TypeAlias = str | Path | Predictor
 """What a `Predictor` is made of, or one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.cache import bundle_of
 from twil.predict.engine import Engine, EngineOptions

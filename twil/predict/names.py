@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from twil.errors import ConfigError, ModelError, ModelWarning
+from twil.core.errors import ConfigError, ModelError, ModelWarning
 from twil.shipped import shipped_model, shipped_names
 
 DEFAULT = "sentiment"

@@ -21,13 +21,13 @@ from typing import Self
 
 import numpy as np
 
-from twil.errors import ConfigError, ModelError, TwilError, first_line
-from twil.interruption import check_same_settings, check_state, check_vacant_state
+from twil.core.errors import ConfigError, ModelError, TwilError, first_line
+from twil.core.interruption import check_same_settings, check_state, check_vacant_state
+from twil.core.storage import atomic_file, remove_leftovers, sole_writer, write_json
+from twil.core.version import __version__
 from twil.predict.answers import Answers
 from twil.predict.engine import Engine
 from twil.predict.texts import Text
-from twil.storage import atomic_file, remove_leftovers, sole_writer, write_json
-from twil.version import __version__
 
 KEEP_SECONDS = 10.0
 """How much work a killed run loses; one that takes less leaves no trace."""

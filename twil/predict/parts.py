@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.fs
 
+from twil.core.errors import DataError, TwilError, first_line
+from twil.core.storage import atomic_folder, reserved_folder
 from twil.data.formats import find_format
 from twil.data.streams import is_stream
-from twil.errors import DataError, TwilError, first_line
-from twil.storage import atomic_folder, reserved_folder
 
 DONE = "_SUCCESS"
 """The file that is written last to a folder that cannot be moved into its place."""

@@ -10,14 +10,14 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.errors import ModelError
+from twil.core.task import LABEL_SEPARATOR, Task
 from twil.data.memory import DataFrame, find_columns
-from twil.errors import ModelError
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.cache import bundle_of
 from twil.predict.columns import output_columns, predicted_cells
 from twil.predict.engine import Engine, EngineOptions, OutputBatch
 from twil.predict.texts import Text, Texts, check_texts
-from twil.task import LABEL_SEPARATOR, Task
 from twil.text.tokenizer import MASK, Encoded
 
 

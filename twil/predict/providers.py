@@ -15,7 +15,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from twil.errors import MissingExtraError, first_line, require
+from twil.core.errors import MissingExtraError, first_line, require
 from twil.predict.bundle import INPUTS
 from twil.predict.nvidia import count_devices
 from twil.predict.runtime import Place, open_graph

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import ProviderError, first_line
+from twil.core.errors import ProviderError, first_line
 from twil.predict.bundle import BATCH, INPUTS, Manifest
 
 MAX_GRAPHS = 64

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twil.errors import ConfigError
-from twil.machine import available_cpus, cpu_flags, cpu_name
+from twil.core.errors import ConfigError
+from twil.core.machine import available_cpus, cpu_flags, cpu_name
+from twil.core.version import __version__
 from twil.predict.intervals import LEVEL, PERCENTILES, SAMPLES, Interval, Latencies
 from twil.predict.timing import Facts, Shape
-from twil.version import __version__
 
 FORMAT = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from twil.errors import MissingExtraError, ProviderError, first_line, require
+from twil.core.errors import MissingExtraError, ProviderError, first_line, require
 
 CPU = "CPUExecutionProvider"
 _SKIP_NORM = "SkipLayerNormFusion"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from twil.core.errors import DataError
 from twil.data.memory import DataFrame, describe, is_file, is_missing, iterate, no_column, plain
 from twil.data.rows import missing_column, named_columns
-from twil.errors import DataError
 from twil.predict.bundle import Bundle
 from twil.text.tokenizer import half_character
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError, DataError
+from twil.core.storage import check_vacant_file
 from twil.data.shards import Shard
 from twil.data.streams import is_stream
 from twil.data.tables import OnError
 from twil.data.vectors import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
-from twil.errors import ConfigError, DataError
 from twil.predict.bundle import POOLED, TOKENS
 from twil.predict.cache import prepared
 from twil.predict.columns import ERROR_COLUMN, error_cells, free_name
@@ -36,7 +37,6 @@ from twil.predict.inputs import (
 from twil.predict.partial import PartialRun, run_settings
 from twil.predict.windows import Window, announced, cancelled_pool
 from twil.predict.work import Work
-from twil.storage import check_vacant_file
 
 VECTOR_COLUMN, PIECES_COLUMN, VECTORS_COLUMN = "vector", "pieces", "vectors"
 ENDINGS = (".npy", ".parquet")

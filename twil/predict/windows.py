@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.prefetch import prefetched
+from twil.core.machine import peak_memory
+from twil.core.prefetch import prefetched
 from twil.data.rows import Rows
 from twil.data.table_sets import TableSet
 from twil.data.tables import OnError
-from twil.machine import peak_memory
 from twil.predict.answers import Answers
 from twil.predict.engine import Engine, OutputBatch
 from twil.predict.events import Progress, Started

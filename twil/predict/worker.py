@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from twil.errors import ConfigError, ModelError, ProviderError, TwilError
-from twil.machine import peak_memory
+from twil.core.errors import ConfigError, ModelError, ProviderError, TwilError
+from twil.core.machine import peak_memory
 from twil.predict.timing import Facts, Shape, Subject, Timer
 
 _ERRORS: dict[str, type[TwilError]] = {

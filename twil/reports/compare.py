@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.memory_table import MemoryTable
+from twil.core.errors import ConfigError, ModelError
+from twil.core.task import NO_NAMES, Task
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
-from twil.errors import ConfigError, ModelError
 from twil.predict.intervals import percentile_interval
 from twil.predict.names import model_path, name_models
 from twil.reports.comparison import Comparison, Entry
@@ -25,7 +26,6 @@ from twil.scoring.metrics import higher_is_better, main_metric, score_logits
 from twil.scoring.model_pairs import compare_pairs
 from twil.scoring.names import OF_LABEL
 from twil.scoring.resampling import check_comparable, comparable_metrics, resample
-from twil.task import NO_NAMES, Task
 from twil.train.classifiers import open_classifier, read_task, training_seconds
 
 RESAMPLES = 10_000

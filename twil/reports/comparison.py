@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twil.machine import available_cpus, cpu_name
+from twil.core.machine import available_cpus, cpu_name
+from twil.core.task import Task
+from twil.core.version import __version__
 from twil.predict.architecture import Architecture
 from twil.predict.intervals import LEVEL, Interval
 from twil.scoring.metrics import Report, higher_is_better
 from twil.scoring.model_pairs import Pair
 from twil.scoring.significance import ALPHA
-from twil.task import Task
-from twil.version import __version__
 
 FORMAT = 1
 

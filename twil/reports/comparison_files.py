@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twil.core.errors import ConfigError
+from twil.core.markdown import markdown_table, plain
+from twil.core.storage import atomic_file, reserved_files, write_json
 from twil.data.tables import TableWriter
-from twil.errors import ConfigError
-from twil.markdown import markdown_table, plain
 from twil.page.document import write_page
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_page import make_comparison_page
 from twil.reports.comparison_tables import comparison_grids, explain_tests
-from twil.storage import atomic_file, reserved_files, write_json
 
 _DOCUMENTS = (".html", ".md", ".json")
 _TABLES = (".tsv", ".csv")

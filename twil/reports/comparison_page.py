@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twil.machine import cpu_name
+from twil.core.machine import cpu_name
 from twil.page.bars import Interval as NamedInterval
 from twil.page.bars import interval_chart
 from twil.page.document import facts, figure, figures, make_page, paragraph, section

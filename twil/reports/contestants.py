@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from twil.errors import ConfigError
-from twil.task import Task
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 
 
 def own_names(task: Task, names: Mapping[str, str]) -> dict[str, str]:

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.reading import Reading
+from twil.core.errors import ModelError
+from twil.core.task import Task
 from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.data.splitting import hold_out
-from twil.errors import ModelError
 from twil.model.folder import RUN, load_with_tokenizer
 from twil.reports.run_record import RunRecord, Source, find_source
 from twil.scoring.calibration import Reliability, reliability
 from twil.scoring.metrics import Report, score_logits
-from twil.task import Task
 from twil.text.tokenizer import max_length
 from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import choose_device

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twil.config.model import explain
-from twil.errors import ConfigError, DataError, ModelError
+from twil.core.errors import ConfigError, DataError, ModelError
+from twil.core.storage import sha256
 from twil.model.folder import RUN, read_run
-from twil.storage import sha256
 from twil.train.series import Series
 
 SPLITS = ("dev", "test", "train")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.core.task import Task
 from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
-from twil.task import Task
 
 Float64Array = NDArray[np.float64]
 

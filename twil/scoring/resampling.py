@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.scoring.label_scores import LabelScorer, label_metrics
 from twil.scoring.names import OF_LABEL
 from twil.scoring.value_scores import ValueScorer
-from twil.task import Task
 
 Float64Array = NDArray[np.float64]
 

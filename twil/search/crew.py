@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
 from twil.config.training import FinetuneConfig
-from twil.errors import ConfigError, ModelError, TwilError
+from twil.core.errors import ConfigError, ModelError, TwilError
 from twil.model.folder import RUN
 from twil.train.loop import Interrupted
 from twil.train.runs import SeriesEvent, SeriesFinished, finetune_runs_events, read_finished, read_series

@@ -13,10 +13,10 @@ from typing import Any
 
 from twil.config.toml import format_toml
 from twil.config.training import FinetuneConfig
-from twil.errors import ConfigError
-from twil.interruption import check_state
+from twil.core.errors import ConfigError
+from twil.core.interruption import check_state
+from twil.core.storage import atomic_file, check_parent, write_json
 from twil.model.folder import copy
-from twil.storage import atomic_file, check_parent, write_json
 
 JOURNAL, TRIALS = "study.journal", "trials"
 TSV, JSON, SETTINGS, BEST = "results.tsv", "results.json", "best.toml", "best"

@@ -21,7 +21,7 @@ from typing import Self
 
 import torch
 
-from twil.errors import DataWarning, ModelWarning
+from twil.core.errors import DataWarning, ModelWarning
 from twil.search.crew import LAST, Answer, Assignment, Ended, Lost, Message, work
 from twil.train.loop import StepDone
 

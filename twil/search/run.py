@@ -16,9 +16,10 @@ from typing import Any
 from twil.config.search import Plan
 from twil.config.space import Point
 from twil.config.training import FinetuneConfig
+from twil.core.errors import ConfigError, ModelError, TwilError, require
+from twil.core.interruption import check_same_settings
+from twil.core.storage import sole_writer
 from twil.data.labelled import LabelledColumns, Sample
-from twil.errors import ConfigError, ModelError, TwilError, require
-from twil.interruption import check_same_settings
 from twil.model.folder import read_run, versions
 from twil.scoring.metrics import Report
 from twil.search.check import check_plan, without_test
@@ -37,7 +38,6 @@ from twil.search.folder import SearchFolder
 from twil.search.processes import Processes
 from twil.search.study import Study, quiet
 from twil.search.trials import TrialResult, best_of, table
-from twil.storage import sole_writer
 from twil.train.distributed import check_alone
 from twil.train.evaluate import evaluate
 from twil.train.finetune import Started, describe_sets, read_sets

@@ -20,7 +20,7 @@ import numpy as np
 from twil.config.loop import LOWER_IS_BETTER
 from twil.config.search import Plan
 from twil.config.space import Choices, Dimension, Point, Value
-from twil.errors import ModelError, first_line, require
+from twil.core.errors import ModelError, first_line, require
 from twil.search.trials import TrialResult
 from twil.train.series import Series
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.text.special import find_special
 from twil.text.tokenizer import MASK, SPECIAL, UNK, UNK_ID, frame
 from twil.text.vocabulary import NEVER, SPECIAL_CHARACTERS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from html.entities import name2codepoint
 
-from twil.errors import require
+from twil.core.errors import require
 from twil.text.emoji_names import PURPOSE, load_emoji
 
 # What a search may look ahead is bounded, so that its time grows with the text and not with the square of it.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from twil.core.errors import ConfigError, DataError, ModelError
 from twil.data.batching import Int64Array
-from twil.errors import ConfigError, DataError, ModelError
 from twil.text.preparation import prepare
 from twil.text.special import SpecialPieces, find_special
 from twil.text.tokenizer import MASK, encode, max_length

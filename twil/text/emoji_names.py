@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from twil.errors import ConfigError, require
+from twil.core.errors import ConfigError, require
 
 EMOJI_VERSION = "2.16.0"
 """Names change with versions: texts are prepared alike only under the same one."""

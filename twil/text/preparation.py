@@ -17,7 +17,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers
 
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
 
 NONE = "none"
 """Chosen where texts are to stay as they are."""

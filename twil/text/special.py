@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 
 PADS, UNKNOWNS, MASKS = ("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[MASK]", "<mask>")
 """How tokenizers call the piece that fills rows up, the one for what they do not know, and the mask."""

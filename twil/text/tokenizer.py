@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from twil.errors import ConfigError, DataError, ModelError, first_line
-from twil.machine import usable_threads
-from twil.storage import LFS_POINTER, atomic_file, is_lfs_pointer
+from twil.core.errors import ConfigError, DataError, ModelError, first_line
+from twil.core.machine import usable_threads
+from twil.core.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
 from twil.text.preparation import find_preparation, prepare
 from twil.text.special import SpecialPieces, find_special

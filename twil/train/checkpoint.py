@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from twil.config.loop import LOG
-from twil.errors import ConfigError, ModelError, TwilError, first_line
-from twil.interruption import check_state, check_vacant_state
+from twil.core.errors import ConfigError, ModelError, TwilError, first_line
+from twil.core.interruption import check_state, check_vacant_state
+from twil.core.storage import atomic_folder, reserved_folder
 from twil.model.folder import FILES
 from twil.model.folder import WEIGHTS as MODEL
-from twil.storage import atomic_folder, reserved_folder
 
 WEIGHTS, BEST, MEAN, STATE = "weights.safetensors", "best.safetensors", "mean.safetensors", "state.pt"
 _NAME = re.compile(r"checkpoint-(\d{6})")

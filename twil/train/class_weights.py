@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.losses import ClassWeights
-from twil.errors import ConfigError
-from twil.task import Task
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 
 
 def label_counts(targets: NDArray[Any], task: Task) -> NDArray[np.int64]:

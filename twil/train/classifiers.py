@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import ConfigError, ModelError, ModelWarning
+from twil.core.errors import ConfigError, ModelError, ModelWarning
+from twil.core.task import NO_NAMES, Task, TaskKind
 from twil.predict.architecture import Architecture
 from twil.predict.bundle import is_bundle, open_bundle
 from twil.predict.external import external_files
 from twil.predict.predictor import Predictor, classifier_task
-from twil.task import NO_NAMES, Task, TaskKind
 
 WARM_UP_ROWS = 32
 """The first rows are answered once before the time of all is taken."""

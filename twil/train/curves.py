@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from twil.config.loop import LOG
+from twil.core.errors import DataError
 from twil.drawing import COLOURS, check_ending, draw_legend, figure_file
-from twil.errors import DataError
 
 
 @dataclass

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.config.training import DecisionConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
+from twil.core.task import Task
 from twil.scoring.calibration import expected_calibration_error
 from twil.scoring.metrics import main_metric, score_logits
-from twil.task import Task
 
 _TEMPERATURES = (0.05, 20.0)
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twil.config.pretraining import PretrainLoopConfig
+from twil.core.errors import ModelError
 from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, Steps, frame_texts, micro_batches
-from twil.errors import ModelError
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel
 from twil.text.tokenizer import PAD_ID

@@ -11,8 +11,8 @@ from twil.config.distillation import DistillConfig
 from twil.config.loop import Precision
 from twil.config.pretraining import PretrainConfig
 from twil.config.training import FinetuneConfig
-from twil.errors import ConfigError
-from twil.machine import cpu_flags
+from twil.core.errors import ConfigError
+from twil.core.machine import cpu_flags
 
 Arithmetic = Literal["fp32", "bf16", "fp16"]
 AnyConfig = TypeVar("AnyConfig", FinetuneConfig, PretrainConfig, DistillConfig)

@@ -28,10 +28,12 @@ from twil.config.distillation import (
 from twil.config.loop import LOG, Precision, name_settings
 from twil.config.model import ModelConfig
 from twil.config.training import StartConfig
+from twil.core.errors import ConfigError, DataError, ModelWarning
+from twil.core.machine import peak_memory
+from twil.core.storage import sole_writer
+from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, read_labelled
 from twil.data.teacher_store import SETTINGS, TeacherStore
-from twil.errors import ConfigError, DataError, ModelWarning
-from twil.machine import peak_memory
 from twil.model.classifier import make_classifier
 from twil.model.folder import describe, hub_origin, load_with_tokenizer, save, weights_hash
 from twil.model.text_model import TextModel, parameter_count
@@ -39,8 +41,6 @@ from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
 from twil.predict.names import model_path
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
-from twil.storage import sole_writer
-from twil.task import Task
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from twil.errors import ConfigError, TwilError
+from twil.core.errors import ConfigError, TwilError
 
 _PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be writing a checkpoint
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from twil.config.memory_table import MemoryTable
+from twil.core.task import NO_NAMES, TaskKind
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
 from twil.scoring.metrics import Report, score_logits
-from twil.task import NO_NAMES, TaskKind
 from twil.train.classifiers import open_classifier
 
 

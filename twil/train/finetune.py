@@ -14,16 +14,16 @@ import torch
 
 from twil.config.loop import LOG, Precision, name_settings
 from twil.config.training import DataConfig, FinetuneConfig
+from twil.core.errors import DataError
+from twil.core.storage import sha256
+from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_covered, find_labels, read_labelled
 from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.data.splitting import hold_out
-from twil.errors import DataError
 from twil.model.classifier import make_classifier
 from twil.model.folder import hub_origin, save, weights_hash
 from twil.model.text_model import parameter_count
 from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
-from twil.storage import sha256
-from twil.task import Task
 from twil.text.tokenizer import max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.class_weights import label_counts

@@ -9,9 +9,9 @@ from typing import Any
 from twil.config.loop import UPKEEP
 from twil.config.settings import flatten
 from twil.config.training import FinetuneConfig, StartConfig
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
+from twil.core.storage import sha256
 from twil.model.folder import describe, weights_hash
-from twil.storage import sha256
 from twil.text.tokenizer import load_tokenizer
 from twil.train.finetune import LabelledSets
 

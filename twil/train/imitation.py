@@ -21,15 +21,15 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from twil.config.distillation import STUDENT_POOLING, DistillLoopConfig, ImitationConfig
+from twil.core.errors import ModelError
+from twil.core.task import Task
 from twil.data.batching import length_batches, pad_batch
 from twil.data.permutation import Permutation
 from twil.data.samples import ranges
 from twil.data.teacher_store import TeacherStore
-from twil.errors import ModelError
 from twil.model.heads import pool
 from twil.model.text_model import TextModel
 from twil.scoring.metrics import metrics_of, score_logits
-from twil.task import Task
 from twil.text.special import find_special
 from twil.text.tokenizer import encode
 from twil.train.classification import EncodedSet, compute_logits

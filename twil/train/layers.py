@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 from twil.model.text_model import TextModel
 
 EMBEDDINGS = "embeddings"

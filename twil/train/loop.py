@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from twil.config.loop import LOWER_IS_BETTER, LoopConfig
-from twil.data.prefetch import prefetched
-from twil.errors import ConfigError, ModelError
-from twil.interruption import check_same_settings
-from twil.machine import keep_freed_memory
+from twil.core.errors import ConfigError, ModelError
+from twil.core.interruption import check_same_settings
+from twil.core.machine import keep_freed_memory
+from twil.core.prefetch import prefetched
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
 from twil.train.devices import autocast
 from twil.train.distributed import World

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twil.config.losses import ORIGINAL_LOSSES, LossConfig
-from twil.errors import ConfigError
-from twil.task import Task, TaskKind
+from twil.core.errors import ConfigError
+from twil.core.task import Task, TaskKind
 from twil.train import soft_metrics, standard_losses
 
 Compute: TypeAlias = Callable[..., Tensor]

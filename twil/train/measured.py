@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twil.core.errors import ProviderError, require
+from twil.core.machine import usable_threads
 from twil.data.batching import Batch
-from twil.errors import ProviderError, require
-from twil.machine import usable_threads
 from twil.predict.timing import Facts, Subject
 from twil.predict.worker import Opening, serve
 

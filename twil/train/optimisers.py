@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from twil.config.loop import OptimiserConfig
-from twil.errors import ConfigError, first_line
+from twil.core.errors import ConfigError, first_line
 from twil.model.memory import ProductKeyMemory
 
 

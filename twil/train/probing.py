@@ -16,9 +16,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from twil.config.pretraining import MaskingConfig
+from twil.core.errors import ConfigError, ModelError
 from twil.data.batching import Int64Array, length_batches, pad_batch
 from twil.data.masking import mask
-from twil.errors import ConfigError, ModelError
 from twil.model.folder import load_with_tokenizer
 from twil.model.text_model import TextModel
 from twil.text.cloze import TopPieces, check_count, rank_pieces, spell

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from twil.errors import ModelError
-from twil.storage import atomic_file
+from twil.core.errors import ModelError
+from twil.core.storage import atomic_file
 from twil.train.loop import Evaluated, StepDone
 
 

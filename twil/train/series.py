@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.train.loop import is_better
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from twil.errors import require
+from twil.core.errors import require
 from twil.train.loop import Evaluated, StepDone
 from twil.train.pretraining import PretrainingStarted
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from twil.config.model import ModelConfig, explain
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 T = TypeVar("T")
 Checked = TypeVar("Checked", bound=BaseModel)

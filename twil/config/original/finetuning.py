@@ -39,7 +39,7 @@ from twil.config.original.optimisers import (
 )
 from twil.config.original.tasks import OriginalTask, read_loss, read_task
 from twil.config.original.weights import weight_notes
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 DROPOUT = 0.15
 """The dropout of the classifier where the file has none."""

@@ -13,7 +13,7 @@ from twil.config.original.files import Strict
 from twil.config.original.freezing import Layers
 from twil.config.original.model import MODEL_SETTINGS
 from twil.config.original.tasks import TaskSection
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 ROW_PIECES = 32
 """Pieces of a usual tweet, special ones included; batches of so many rows become batches of pieces."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from twil.config.original.files import Strict
 from twil.config.original.model import memory_of
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 _EMBEDDINGS = 3  # of tokens, positions and segments, which come before the layers
 _PART = "embeddings"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 MODEL_SETTINGS = frozenset(
     {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twil.config.loop import Schedule
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

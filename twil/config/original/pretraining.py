@@ -33,7 +33,7 @@ from twil.config.original.optimisers import (
     keras_note,
 )
 from twil.config.pretraining import MaskingConfig
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pydantic import Field
 from twil.config.losses import ORIGINAL_LOSSES
 from twil.config.original.files import Strict
 from twil.config.training import TaskName
-from twil.errors import ConfigError
-from twil.task import TaskKind, label_values
+from twil.core.errors import ConfigError
+from twil.core.task import TaskKind, label_values
 
 BITS = ("0", "1")
 """The categories of several labels that are given by zeros and ones, in which the labels have no names."""

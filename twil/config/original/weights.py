@@ -18,7 +18,7 @@ from twil.config.original.model import (
     text_length,
 )
 from twil.config.original.tasks import STANCE, order_categories, stance_labels
-from twil.task import Task, TaskKind
+from twil.core.task import Task, TaskKind
 
 # TWilBERT: a query batch norm that is never saved, and that divides by √(1 + ε) when predicting.
 UNTRAINED_NORM_EPSILON = 1e-3

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from twil.config.model import ClassifierConfig, explain
-from twil.errors import ConfigError, ModelError
+from twil.core.errors import ConfigError, ModelError
+from twil.core.task import Task, TaskKind
 from twil.model.hub.sentence import SentenceModules
-from twil.task import Task, TaskKind
 
 CONFIG = "config.json"
 OWN = "twil"

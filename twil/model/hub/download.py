@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from twil.errors import MissingExtraError, ModelError, first_line
+from twil.core.errors import MissingExtraError, ModelError, first_line
 from twil.model.hub.library import check_installed
 from twil.model.hub.sentence import module_folders
 

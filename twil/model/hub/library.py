@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from twil.errors import require
+from twil.core.errors import require
 
 
 def import_transformers() -> Any:

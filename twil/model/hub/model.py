@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from twil.config.model import Pooling
-from twil.errors import ConfigError, ModelError, first_line
+from twil.core.errors import ConfigError, ModelError, first_line
+from twil.core.task import Task
 from twil.model.heads import ClassifierHead
 from twil.model.hub.library import import_transformers
 from twil.model.hub.sentence import SentenceModules, SentenceVectors
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel, parameter_count
 from twil.predict.architecture import Architecture
-from twil.task import Task
 
 HubHead = Literal["classifier", "mlm", "none"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from twil.errors import ModelError, first_line
+from twil.core.errors import ModelError, first_line
+from twil.core.storage import write_json
 from twil.model.hub.library import hushed
 from twil.model.hub.sentence import SentenceModules
-from twil.storage import write_json
 from twil.text.special import find_special
 from twil.text.tokenizer import check_pieces, truncation_side, try_tokenizer
 

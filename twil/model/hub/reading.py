@@ -17,7 +17,8 @@ from torch import Tensor
 
 from twil.config.model import ClassifierConfig, Pooling
 from twil.config.training import ClassifierChoice
-from twil.errors import ConfigError, ModelError, ModelWarning, first_line
+from twil.core.errors import ConfigError, ModelError, ModelWarning, first_line
+from twil.core.task import Task
 from twil.model.heads import LIBRARY, ClassifierHead
 from twil.model.hub.description import HubDescription
 from twil.model.hub.library import hushed
@@ -25,7 +26,6 @@ from twil.model.hub.model import HubHead, HubModel
 from twil.model.hub.pieces import TOKENIZER, read_pieces
 from twil.model.hub.sentence import MODULES
 from twil.model.weights import check_finite, folder_tensors, unread
-from twil.task import Task
 from twil.text.preparation import NONE, find_preparation, put_preparation, usual_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import load_tokenizer, max_length, set_max_length

@@ -21,10 +21,10 @@ from tokenizers import Tokenizer, normalizers
 from torch import Tensor, nn
 
 from twil.config.model import Pooling
-from twil.errors import ModelError
+from twil.core.errors import ModelError
+from twil.core.storage import read_json
 from twil.model.heads import pool
 from twil.model.weights import check_finite, folder_tensors
-from twil.storage import read_json
 
 MODULES = "modules.json"
 _PROMPTS = "config_sentence_transformers.json"

@@ -9,11 +9,11 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from twil.config.model import ModelConfig
+from twil.core.task import Task
 from twil.model.hub.description import CLASSIFIER, CONFIG, HubDescription, under_names
 from twil.model.hub.reading import ask
 from twil.model.twilbert import MODEL_TYPE
 from twil.model.twilbert_folder import FORMAT, read_shape
-from twil.task import Task
 
 
 class TwilbertConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is not typed

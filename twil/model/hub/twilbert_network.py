@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
 
 from twil.config.model import ClassifierConfig, ModelConfig
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.model.encoder import Encoder, draw_memory, initialize
 from twil.model.heads import ClassifierHead
 from twil.model.hub.twilbert_config import TwilbertConfig

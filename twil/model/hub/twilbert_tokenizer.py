@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from twil.errors import ModelError
+from twil.core.errors import ModelError
 from twil.model.hub.pieces import TOKENIZER
 from twil.text.tokenizer import CLS, MASK, PAD, SEP, SPECIAL, UNK, check_own, load_tokenizer, max_length
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.errors import ConfigError
+from twil.core.errors import ConfigError
 
 TaskKind = Literal["class", "multi-label", "regression"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twil.errors import ConfigError, TwilError
+from twil.core.errors import ConfigError, TwilError
 
 
 def check_state(root: Path, own: Sequence[re.Pattern[str]]) -> None:

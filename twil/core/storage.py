@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twil.errors import BusyError, ModelError, NoRoomError, TwilError
+from twil.core.errors import BusyError, ModelError, NoRoomError, TwilError
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""What every room stands on, and what knows nothing of texts or models: errors, files, the machine."""

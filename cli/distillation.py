@@ -28,8 +28,8 @@ from twil.predict.cache import prepared
 from twil.predict.engine import Engine
 from twil.predict.names import model_path
 from twil.predict.predictor import Predictor
-from twil.scoring.metrics import main_metric, metrics_of, score_logits
-from twil.scoring.names import name_metric
+from twil.scores.metrics import main_metric, metrics_of, score_logits
+from twil.scores.names import name_metric
 from twil.text.vocabulary import texts_of
 from twil.train.distillation import DistillationFinished, DistillationStarted
 from twil.train.loop import Evaluated, Interrupted, StepDone

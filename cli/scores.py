@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from twil.cli.console import make_table
-from twil.scoring.names import AVERAGES, name_metric
+from twil.scores.names import AVERAGES, name_metric
 
 if TYPE_CHECKING:  # imported where it is needed: NumPy takes its time
-    from twil.scoring.metrics import Report
+    from twil.scores.metrics import Report
 
 
 def report_tables(report: Report, title: str) -> list[RenderableType]:

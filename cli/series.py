@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from twil.cli.console import format_spread, make_table, show
 from twil.cli.training import TrainingView
-from twil.scoring.names import name_metric
+from twil.scores.names import name_metric
 from twil.train.finetune import Started
 from twil.train.runs import RunDone, RunStarted, SeriesEvent, SeriesFinished
 from twil.train.series import Series

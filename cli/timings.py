@@ -9,8 +9,8 @@ from twil.cli.console import Display, format_bytes, format_seconds, make_table, 
 
 if TYPE_CHECKING:
     from twil.predict.benchmark import Contestant, Progress, Started
-    from twil.predict.intervals import Interval
     from twil.predict.report import Configuration, Report
+    from twil.scores.intervals import Interval
 
 
 def show_progress(display: Display, event: Started | Progress, contestants: Sequence[Contestant]) -> None:
@@ -34,8 +34,8 @@ def show_progress(display: Display, event: Started | Progress, contestants: Sequ
 
 def show_report(report: Report) -> None:
     """Print a report on stdout."""
-    from twil.predict.intervals import LEVEL
     from twil.predict.timing import SETTLE_SECONDS
+    from twil.scores.intervals import LEVEL
 
     options = report.options
     conditions = {

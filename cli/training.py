@@ -10,7 +10,7 @@ from twil.cli.console import Display, make_table
 from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
 from twil.cli.run_view import RunView
 from twil.core.errors import ConfigError
-from twil.scoring.names import name_metric
+from twil.scores.names import name_metric
 from twil.train.finetune import Finished, Started
 from twil.train.loop import Evaluated, Interrupted, StepDone
 

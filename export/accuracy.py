@@ -18,10 +18,10 @@ from scipy.stats import binomtest
 from twil.core.task import Task
 from twil.data.labelled import LabelledSet
 from twil.export.guard import Items, Limits, Values
-from twil.predict.intervals import LEVEL, Interval, percentile_interval
-from twil.scoring.metrics import main_metric
-from twil.scoring.names import name_metric
-from twil.scoring.resampling import resample
+from twil.scores.intervals import LEVEL, Interval, percentile_interval
+from twil.scores.metrics import main_metric
+from twil.scores.names import name_metric
+from twil.scores.resampling import resample
 
 SURE = 0.1
 """How far the probability of a sure answer is from that of another class, or from its threshold."""

@@ -11,8 +11,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as sk
 
 from twil.core.task import Task
-from twil.scoring.metrics import ranks_of
-from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
+from twil.scores.metrics import ranks_of
+from twil.scores.names import AVERAGES, OF_LABEL, SCORES
 
 
 def scikit_scores(targets: NDArray[Any], answers: NDArray[Any], task: Task) -> dict[str, float]:

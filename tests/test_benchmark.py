@@ -33,10 +33,10 @@ from twil.predict.benchmark import (
     turn_order,
 )
 from twil.predict.chart import draw_report
-from twil.predict.intervals import Latencies
 from twil.predict.report import BenchmarkOptions, Configuration, Measurement, Report
 from twil.predict.timing import SETTLE_SECONDS, Facts, Shape, Subject, Timer, random_batch
 from twil.predict.worker import Opening, Worker, answers
+from twil.scores.intervals import Latencies
 
 RUNNER = CliRunner()
 APP = typer.Typer()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from twil.scoring.calibration import BINS, expected_calibration_error, reliability
+from twil.scores.calibration import BINS, expected_calibration_error, reliability
 
 
 def of_two(confidences: list[float]) -> np.ndarray:

@@ -24,7 +24,7 @@ from twil.core.errors import ConfigError, DataError, ModelError, ModelWarning, T
 from twil.core.task import Task
 from twil.model.classifier import make_classifier
 from twil.model.folder import load_with_tokenizer
-from twil.scoring.metrics import score_logits
+from twil.scores.metrics import score_logits
 from twil.text.tokenizer import max_length
 from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder

@@ -22,7 +22,7 @@ from twil.data.corpus_building import CorpusOptions, build_corpus
 from twil.data.labelled import LabelledColumns, Sample, read_labelled
 from twil.data.samples import NOT_MASKED, Samples
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save
-from twil.scoring.metrics import score_logits
+from twil.scores.metrics import score_logits
 from twil.text.special import find_special
 from twil.train.classification import compute_logits, encode_rows
 from twil.train.cloze import fill_masks

@@ -11,8 +11,8 @@ from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef
 
 from twil.core.errors import ConfigError, ModelError
 from twil.core.task import Task
-from twil.scoring import metrics
-from twil.scoring.metrics import (
+from twil.scores import metrics
+from twil.scores.metrics import (
     check_metric,
     main_metric,
     metric_names,

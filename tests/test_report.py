@@ -35,7 +35,7 @@ from twil.reports.run_charts import (
     together_chart,
 )
 from twil.reports.run_page import make_report
-from twil.scoring.calibration import reliability
+from twil.scores.calibration import reliability
 from twil.train.finetune import finetune_events
 from twil.train.series import Run, Series
 

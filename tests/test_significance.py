@@ -14,11 +14,11 @@ from scikit_scores import scikit_scores
 
 from twil.core.errors import ConfigError
 from twil.core.task import Task
-from twil.predict.intervals import percentile_interval
-from twil.scoring.metrics import metric_names, metrics_of, score_logits
-from twil.scoring.model_pairs import compare_pairs
-from twil.scoring.resampling import draw, group_rows, make_scorer, resample
-from twil.scoring.significance import EXACT_BELOW, holm, mcnemar, paired_bootstrap
+from twil.scores.intervals import percentile_interval
+from twil.scores.metrics import metric_names, metrics_of, score_logits
+from twil.scores.model_pairs import compare_pairs
+from twil.scores.resampling import draw, group_rows, make_scorer, resample
+from twil.scores.significance import EXACT_BELOW, holm, mcnemar, paired_bootstrap
 
 POLARITY = Task("class", ("N", "NEU", "P"))
 STANCE = Task("class", ("AGAINST", "FAVOR", "NONE"), scored=("AGAINST", "FAVOR"))

@@ -23,7 +23,7 @@ from twil.export.bundle import export_onnx
 from twil.model import heads
 from twil.model.heads import content_mask, register_head
 from twil.predict.predictor import Predictor
-from twil.scoring import metrics
+from twil.scores import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
 from twil.train import losses
 from twil.train.evaluate import evaluate

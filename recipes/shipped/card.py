@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from twil.core.storage import atomic_folder
 from twil.core.task import Task
 from twil.data.labelled import LabelledSet, read_labelled
-from twil.predict.intervals import percentile_interval
-from twil.scoring.resampling import resample
+from twil.scores.intervals import percentile_interval
+from twil.scores.resampling import resample
 from twil.train.classifiers import open_classifier, read_task
 
 CARD = "MODEL_CARD.md"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from twil.drawing import COLOURS, draw_legend, figure_file
-from twil.predict.intervals import LEVEL
 from twil.predict.report import Measurement, Report
+from twil.scores.intervals import LEVEL
 
 PURPOSE = "drawing a benchmark"
 MARKERS = "osD^vPX"

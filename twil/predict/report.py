@@ -12,8 +12,8 @@ from typing import Any
 from twil.core.errors import ConfigError
 from twil.core.machine import available_cpus, cpu_flags, cpu_name
 from twil.core.version import __version__
-from twil.predict.intervals import LEVEL, PERCENTILES, SAMPLES, Interval, Latencies
 from twil.predict.timing import Facts, Shape
+from twil.scores.intervals import LEVEL, PERCENTILES, SAMPLES, Interval, Latencies
 
 FORMAT = 1
 

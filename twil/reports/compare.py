@@ -17,15 +17,15 @@ from twil.config.memory_table import MemoryTable
 from twil.core.errors import ConfigError, ModelError
 from twil.core.task import NO_NAMES, Task
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
-from twil.predict.intervals import percentile_interval
 from twil.predict.names import model_path, name_models
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_tables import shown_metrics
 from twil.reports.contestants import check_used, common_task, own_names
-from twil.scoring.metrics import higher_is_better, main_metric, score_logits
-from twil.scoring.model_pairs import compare_pairs
-from twil.scoring.names import OF_LABEL
-from twil.scoring.resampling import check_comparable, comparable_metrics, resample
+from twil.scores.intervals import percentile_interval
+from twil.scores.metrics import higher_is_better, main_metric, score_logits
+from twil.scores.model_pairs import compare_pairs
+from twil.scores.names import OF_LABEL
+from twil.scores.resampling import check_comparable, comparable_metrics, resample
 from twil.train.classifiers import open_classifier, read_task, training_seconds
 
 RESAMPLES = 10_000

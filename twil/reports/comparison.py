@@ -12,10 +12,10 @@ from twil.core.machine import available_cpus, cpu_name
 from twil.core.task import Task
 from twil.core.version import __version__
 from twil.predict.architecture import Architecture
-from twil.predict.intervals import LEVEL, Interval
-from twil.scoring.metrics import Report, higher_is_better
-from twil.scoring.model_pairs import Pair
-from twil.scoring.significance import ALPHA
+from twil.scores.intervals import LEVEL, Interval
+from twil.scores.metrics import Report, higher_is_better
+from twil.scores.model_pairs import Pair
+from twil.scores.significance import ALPHA
 
 FORMAT = 1
 

@@ -10,7 +10,6 @@ from twil.page.bars import interval_chart
 from twil.page.document import facts, figure, figures, make_page, paragraph, section
 from twil.page.elements import Element
 from twil.page.tables import Cell, table
-from twil.predict.intervals import LEVEL
 from twil.reports.comparison import Comparison
 from twil.reports.comparison_tables import (
     MARK,
@@ -25,6 +24,7 @@ from twil.reports.comparison_tables import (
     shown_metrics,
     speed_grid,
 )
+from twil.scores.intervals import LEVEL
 
 MOST_PAIRS = 15
 """Of more pairs, only those with the first model are drawn; the tables have all."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from twil.core.task import Task, TaskKind
-from twil.predict.intervals import LEVEL, Interval
 from twil.reports.comparison import Comparison
-from twil.scoring.model_pairs import PValue
-from twil.scoring.names import OF_LABEL, SCORES, name_metric
-from twil.scoring.resampling import comparable_metrics
-from twil.scoring.significance import ALPHA
+from twil.scores.intervals import LEVEL, Interval
+from twil.scores.model_pairs import PValue
+from twil.scores.names import OF_LABEL, SCORES, name_metric
+from twil.scores.resampling import comparable_metrics
+from twil.scores.significance import ALPHA
 
 SHOWN: dict[TaskKind, tuple[str, ...]] = {
     "class": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),

@@ -19,8 +19,8 @@ from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read
 from twil.data.splitting import hold_out
 from twil.model.folder import RUN, load_with_tokenizer
 from twil.reports.run_record import RunRecord, Source, find_source
-from twil.scoring.calibration import Reliability, reliability
-from twil.scoring.metrics import Report, score_logits
+from twil.scores.calibration import Reliability, reliability
+from twil.scores.metrics import Report, score_logits
 from twil.text.tokenizer import max_length
 from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import choose_device

@@ -20,9 +20,9 @@ from twil.page.numbers import format_number
 from twil.page.tables import Cell, table
 from twil.reports.examination import Examination
 from twil.reports.run_record import RunRecord
-from twil.scoring.calibration import Reliability
-from twil.scoring.metrics import main_metric
-from twil.scoring.names import name_metric
+from twil.scores.calibration import Reliability
+from twil.scores.metrics import main_metric
+from twil.scores.names import name_metric
 from twil.train.curves import Curves, Series, read_curves
 
 SCORES = ("accuracy", "macro_f1", "micro_f1", "jaccard", "mcc", "stance_f1", "pearson", "spearman")

@@ -26,8 +26,8 @@ from twil.page.tables import Cell, table
 from twil.reports.examination import Examination
 from twil.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
 from twil.reports.run_record import Source
-from twil.scoring.metrics import main_metric
-from twil.scoring.names import AVERAGES, name_metric
+from twil.scores.metrics import main_metric
+from twil.scores.names import AVERAGES, name_metric
 
 UNITS = {
     "class": "cross-entropy in nats",

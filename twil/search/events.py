@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from twil.config.search import Plan
 from twil.config.space import Point
-from twil.scoring.metrics import Report
+from twil.scores.metrics import Report
 from twil.search.trials import TrialResult
 from twil.train.finetune import Started
 from twil.train.runs import SeriesEvent

@@ -21,7 +21,7 @@ from twil.core.interruption import check_same_settings
 from twil.core.storage import sole_writer
 from twil.data.labelled import LabelledColumns, Sample
 from twil.model.folder import read_run, versions
-from twil.scoring.metrics import Report
+from twil.scores.metrics import Report
 from twil.search.check import check_plan, without_test
 from twil.search.crew import Assignment, Crew, Ended, Failed, Here, Lost, Message
 from twil.search.events import (

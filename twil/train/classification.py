@@ -19,7 +19,7 @@ from twil.core.task import Task
 from twil.data.batching import length_batches, pad_rows, shuffled_batches
 from twil.data.labelled import LabelledSet
 from twil.model.text_model import TextModel
-from twil.scoring.metrics import Report, check_finite, metrics_of, score_logits
+from twil.scores.metrics import Report, check_finite, metrics_of, score_logits
 from twil.text.special import find_special
 from twil.text.tokenizer import PAD_ID, encode
 from twil.train.class_weights import class_weights

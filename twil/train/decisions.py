@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from twil.config.training import DecisionConfig
 from twil.core.errors import ConfigError
 from twil.core.task import Task
-from twil.scoring.calibration import expected_calibration_error
-from twil.scoring.metrics import main_metric, score_logits
+from twil.scores.calibration import expected_calibration_error
+from twil.scores.metrics import main_metric, score_logits
 
 _TEMPERATURES = (0.05, 20.0)
 

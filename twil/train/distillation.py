@@ -40,7 +40,7 @@ from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
 from twil.predict.bundle import is_bundle
 from twil.predict.names import model_path
-from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
+from twil.scores.metrics import Report, check_metric, main_metric, score_logits
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of

@@ -10,7 +10,7 @@ from typing import Any
 from twil.config.memory_table import MemoryTable
 from twil.core.task import NO_NAMES, TaskKind
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
-from twil.scoring.metrics import Report, score_logits
+from twil.scores.metrics import Report, score_logits
 from twil.train.classifiers import open_classifier
 
 

@@ -23,7 +23,7 @@ from twil.data.splitting import hold_out
 from twil.model.classifier import make_classifier
 from twil.model.folder import hub_origin, save, weights_hash
 from twil.model.text_model import parameter_count
-from twil.scoring.metrics import Report, check_metric, main_metric, score_logits
+from twil.scores.metrics import Report, check_metric, main_metric, score_logits
 from twil.text.tokenizer import max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.class_weights import label_counts

@@ -29,7 +29,7 @@ from twil.data.samples import ranges
 from twil.data.teacher_store import TeacherStore
 from twil.model.heads import pool
 from twil.model.text_model import TextModel
-from twil.scoring.metrics import metrics_of, score_logits
+from twil.scores.metrics import metrics_of, score_logits
 from twil.text.special import find_special
 from twil.text.tokenizer import encode
 from twil.train.classification import EncodedSet, compute_logits

@@ -19,7 +19,7 @@ from twil.core.errors import ConfigError, ModelError
 from twil.core.interruption import check_same_settings, check_state, check_vacant_state
 from twil.core.storage import reserved_folder, write_json
 from twil.model.folder import FILES, RUN, copy, describe, read_run
-from twil.scoring.metrics import Report, metrics_of
+from twil.scores.metrics import Report, metrics_of
 from twil.train.decisions import Decision
 from twil.train.distributed import check_alone
 from twil.train.finetune import Finished, Started, finetune_events, read_sets

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from twil.config.loop import LOWER_IS_BETTER
 from twil.core.errors import ConfigError, ModelError
 from twil.core.task import Task, label_values
-from twil.scoring.label_scores import count_answers, label_metrics, sum_counts, sum_rows
-from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
-from twil.scoring.value_scores import ValueScorer
+from twil.scores.label_scores import count_answers, label_metrics, sum_counts, sum_rows
+from twil.scores.names import AVERAGES, OF_LABEL, SCORES
+from twil.scores.value_scores import ValueScorer
 
 _LABEL_METRICS = ("accuracy", *(f"{average}_{score}" for average in AVERAGES for score in SCORES), "jaccard")
 _CORRELATIONS = ("pearson", "spearman")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.predict.intervals import Interval, percentile_interval
-from twil.scoring.resampling import Resampled
-from twil.scoring.significance import ALPHA, holm, mcnemar, paired_bootstrap
+from twil.scores.intervals import Interval, percentile_interval
+from twil.scores.resampling import Resampled
+from twil.scores.significance import ALPHA, holm, mcnemar, paired_bootstrap
 
 
 @dataclass(frozen=True)

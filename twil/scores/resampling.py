@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from twil.core.errors import ConfigError
 from twil.core.task import Task
-from twil.scoring.label_scores import LabelScorer, label_metrics
-from twil.scoring.names import OF_LABEL
-from twil.scoring.value_scores import ValueScorer
+from twil.scores.label_scores import LabelScorer, label_metrics
+from twil.scores.names import OF_LABEL
+from twil.scores.value_scores import ValueScorer
 
 Float64Array = NDArray[np.float64]
 

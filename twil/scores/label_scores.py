@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.task import Task
-from twil.scoring.names import AVERAGES, OF_LABEL, SCORES
+from twil.scores.names import AVERAGES, OF_LABEL, SCORES
 
 Float64Array = NDArray[np.float64]
 

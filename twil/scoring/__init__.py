@@ -1,1 +1,0 @@
-"""What classifiers are worth: metrics, their names, and whether probabilities mean what they say."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.version import __version__
-from twil.data.tables import TableReader
+from twil.data.tables.tables import TableReader
 
 SETTINGS = [
     *("--pooling", "avg", "--epochs", "12", "--set", "model.classifier.dropout=0.3"),

@@ -101,7 +101,7 @@ def _work_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _lay_out_predictions(source: Path, predictions: Path) -> RenderableType:
-    from twil.data.tables import TableReader
+    from twil.data.tables.tables import TableReader
 
     texts = next(iter(TableReader(source, ["TEXT"]))).columns["TEXT"]
     reader = TableReader(predictions)

@@ -59,7 +59,7 @@ def command(
     """Give every row of a file, or of several in their order, its vector."""
     start_quickly(threads)
 
-    from twil.data.shards import Shard
+    from twil.data.tables.table_sets import Shard
     from twil.predict.vectors import VectorSummary, embed_events
 
     with Display(quiet=quiet) as display:

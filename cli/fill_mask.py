@@ -65,7 +65,7 @@ def _fill(name: str, texts: list[str], top_k: int, device: str, batch_tokens: in
 
 def _read_lines() -> list[str]:
     from twil.config.reading import Reading
-    from twil.data.tables import TEXT_COLUMN, TableReader
+    from twil.data.tables.tables import TEXT_COLUMN, TableReader
 
     table = TableReader(STANDARD_INPUT, reading=Reading("txt"))
     return [text for rows in table for text in rows.columns[TEXT_COLUMN]]

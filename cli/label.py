@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from twil.core.task import Task
-    from twil.data.rows import Cells
+    from twil.data.tables.rows import Cells
     from twil.predict.predictor import Prediction
 
 STANDARD_INPUT = "-"
@@ -82,7 +82,7 @@ def command(
 
 def _write_table(texts: list[str], predicted: Predictions, tasks: dict[str, Task]) -> int:
     """Write the columns of `twil predict` behind the texts; count the cells that TSV cannot hold."""
-    from twil.data.tables import TEXT_COLUMN, TableWriter
+    from twil.data.tables.tables import TEXT_COLUMN, TableWriter
     from twil.predict.columns import output_columns
 
     columns = output_columns(tasks if len(tasks) > 1 else next(iter(tasks.values())), [TEXT_COLUMN])

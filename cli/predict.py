@@ -105,7 +105,7 @@ def command(
         return
     start_quickly(threads)
 
-    from twil.data.shards import Shard
+    from twil.data.tables.table_sets import Shard
     from twil.predict.files import predict_events
 
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:

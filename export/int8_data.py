@@ -11,7 +11,7 @@ from twil.core.errors import ConfigError, DataError
 from twil.core.storage import sha256
 from twil.core.task import Task
 from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
-from twil.data.tables import TableReader
+from twil.data.tables.tables import TableReader
 from twil.export.accuracy import AnswerGuard
 from twil.export.closeness import VectorGuard
 from twil.export.guard import Guard, Items, Limits

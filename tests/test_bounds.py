@@ -29,8 +29,8 @@ from twil.config.search import search_plan
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.core.machine import available_cpus
-from twil.data.table_sets import TableSet
-from twil.data.tables import TableReader
+from twil.data.tables.table_sets import TableSet
+from twil.data.tables.tables import TableReader
 from twil.predict.bundle import open_bundle
 from twil.predict.predictor import Predictor
 from twil.predict.session import Session
@@ -139,7 +139,7 @@ def test_where_a_row_that_is_too_long_cannot_be_passed_the_table_is_refused(tmp_
 MEASURE = """
 import resource, sys
 from twil.config.reading import Reading
-from twil.data.table_sets import TableSet
+from twil.data.tables.table_sets import TableSet
 from twil.core.errors import DataError
 
 def peak():
@@ -205,7 +205,7 @@ def test_of_a_million_columns_a_message_names_a_few(tmp_path: Path) -> None:
 def test_windows_of_long_rows_have_fewer_and_the_same_whatever_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twil.data.table_sets._WINDOW_CHARACTERS", 100)
+    monkeypatch.setattr("twil.data.tables.table_sets._WINDOW_CHARACTERS", 100)
     texts = [str(row % 7) * (60 if row % 10 == 0 else 5) for row in range(100)]
     (tmp_path / "t.tsv").write_text("TEXT\n" + "\n".join(texts) + "\n", encoding="utf-8")
     tables = TableSet([tmp_path / "t.tsv"], ["TEXT"])

@@ -23,8 +23,9 @@ from onnx import numpy_helper
 
 from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
-from twil.data import row_groups, streams
-from twil.data.shards import Shard
+from twil.data.tables import parquet as row_groups
+from twil.data.tables import streams
+from twil.data.tables.table_sets import Shard
 from twil.predict import partial, windows
 from twil.predict import vectors as vectors_module
 from twil.predict.embedder import Embedder, Tokens

@@ -33,7 +33,7 @@ from tuning import twil_command
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.core.errors import DataError, ModelError, ModelWarning
 from twil.core.task import Task
-from twil.data.tables import TableReader
+from twil.data.tables.tables import TableReader
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.hub.description import HubDescription

@@ -19,8 +19,8 @@ from twil.config.training import finetune_config
 from twil.core.errors import DataError
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, read_labelled
-from twil.data.memory import take_table
-from twil.data.tables import TableReader
+from twil.data.tables.memory import take_table
+from twil.data.tables.tables import TableReader
 from twil.train.finetune import describe_sets, read_sets
 
 TEXTS = ["qué alegría de martes", "vaya día más gris", "me quedo en casa"]

@@ -17,7 +17,7 @@ from test_partial import interrupt_after, keep_at_once, write_rows
 
 from twil.core.errors import ConfigError, DataError
 from twil.core.task import Task
-from twil.data.shards import Shard
+from twil.data.tables.table_sets import Shard
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_events
 from twil.predict.partial import partial_folder

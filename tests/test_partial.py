@@ -19,7 +19,7 @@ from bundles import write_bundle
 from conftest import change
 
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
-from twil.data.shards import Shard
+from twil.data.tables.table_sets import Shard
 from twil.predict import partial
 from twil.predict.events import Started, Summary
 from twil.predict.files import predict_events

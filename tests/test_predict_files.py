@@ -23,9 +23,9 @@ from conftest import CHANGES, change, write_cells
 from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError, ModelError, ProviderError, TwilError
 from twil.core.task import Task
-from twil.data import streams
-from twil.data.shards import Shard
-from twil.data.tables import TableWriter
+from twil.data.tables import streams
+from twil.data.tables.table_sets import Shard
+from twil.data.tables.tables import TableWriter
 from twil.predict import partial, windows
 from twil.predict.events import Progress, Started, Summary
 from twil.predict.files import predict_events

@@ -23,7 +23,7 @@ from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
 from twil.data.repeats import key_texts
 from twil.data.splitting import hold_out
-from twil.data.tables import TableReader, TableWriter
+from twil.data.tables.tables import TableReader, TableWriter
 
 __all__ = ["run"]  # the fixture
 
@@ -195,9 +195,9 @@ def test_an_array_is_read_row_by_row_wherever_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"TEXT": text, "n": [1, {"m": "]},"}]} for text in TEXTS * 3]
-    monkeypatch.setattr("twil.data.streams._HEAD_BYTES", 200)
+    monkeypatch.setattr("twil.data.tables.streams._HEAD_BYTES", 200)
     for indent, size in itertools.product((None, 2), (1, 2, 7, 64, 1 << 20)):
-        monkeypatch.setattr("twil.data.streams.BLOCK_BYTES", size)
+        monkeypatch.setattr("twil.data.tables.streams.BLOCK_BYTES", size)
         path = save(tmp_path / "t.json", json.dumps(rows, ensure_ascii=False, indent=indent))
         assert column(path) == TEXTS * 3
     table = TableReader(path, ["TEXT"])

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from twil.core.errors import ConfigError, DataError
-from twil.data.shards import Shard
-from twil.data.table_sets import TableSet
-from twil.data.tables import OnError
+from twil.data.tables.table_sets import Shard, TableSet
+from twil.data.tables.tables import OnError
 from twil.predict.engine import OutputBatch
 from twil.predict.events import Summary
 from twil.predict.files import predict_events

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError, TwilError
-from twil.data import streams
-from twil.data.tables import TableReader, TableWriter
+from twil.data.tables import streams
+from twil.data.tables.tables import TableReader, TableWriter
 
 FORMATS = [
     "tsv",
@@ -550,7 +550,7 @@ def test_blank_lines_alone_are_no_jsonl(tmp_path: Path) -> None:
 def test_standard_input_is_read_once_and_without_seeking(tmp_path: Path) -> None:
     script = (
         "from twil.config.reading import Reading\n"
-        "from twil.data.tables import TableReader, TableWriter\n"
+        "from twil.data.tables.tables import TableReader, TableWriter\n"
         "import sys\n"
         "reader = TableReader('-', ['T'], reading=Reading(sys.argv[1]))\n"
         "with TableWriter('-', {'T': str}, format=sys.argv[1]) as writer:\n"
@@ -602,7 +602,7 @@ def test_rows_of_a_pipe_come_before_it_ends(tmp_path: Path) -> None:
 def test_a_closed_pipe_is_not_hidden(form: str) -> None:
     script = (
         "import os, sys\n"
-        "from twil.data.tables import TableWriter\n"
+        "from twil.data.tables.tables import TableWriter\n"
         "try:\n"
         "    with TableWriter('-', {'T': str}, format=sys.argv[1]) as writer:\n"
         "        for _ in range(100): writer.write({'T': [os.urandom(50).hex() for _ in range(5000)]})\n"

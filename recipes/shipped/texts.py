@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from twil.data.tables import TableReader, TableWriter
+from twil.data.tables.tables import TableReader, TableWriter
 
 ALLOWED = ("emo50k", "sadit_news", "train:xlime_es")
 """Sources of `tweets_unlabelled_es`: Apache-2.0, Apache-2.0, MIT."""

@@ -32,7 +32,7 @@ from twil.data.identifiers import RowKeys, row_keys
 from twil.data.pairs import PairColumns, PairReader, PairRows
 from twil.data.pieces import PieceType, PieceWriter, piece_type
 from twil.data.spool import RUN_ROWS
-from twil.data.tables import OnError
+from twil.data.tables.tables import OnError
 from twil.text.special import find_special
 from twil.text.tokenizer import (
     Encodings,

@@ -21,11 +21,11 @@ from twil.config.reading import AS_FOUND, Reading
 from twil.config.training import DataConfig
 from twil.core.errors import ConfigError, DataError, DataWarning
 from twil.core.task import LABEL_SEPARATOR, Task, TaskKind
-from twil.data.formats import LABEL_COLUMN, LIKELY_LABELS, TEXT_COLUMN
-from twil.data.memory import content_hash
-from twil.data.rows import Rows, missing_column, only_column
-from twil.data.streams import InputFile
-from twil.data.tables import OnError, TableReader
+from twil.data.tables.formats import LABEL_COLUMN, LIKELY_LABELS, TEXT_COLUMN
+from twil.data.tables.memory import content_hash
+from twil.data.tables.rows import Rows, missing_column, only_column
+from twil.data.tables.streams import InputFile
+from twil.data.tables.tables import OnError, TableReader
 
 VALUE = "value"
 """The name of what a regression gives, where the user has no other."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
-from twil.data.formats import DELIMITED, TEXT_COLUMN, find_reading
-from twil.data.rows import listed_names
-from twil.data.streams import InputFile
-from twil.data.tables import OnError, TableReader
+from twil.data.tables.formats import DELIMITED, TEXT_COLUMN, find_reading
+from twil.data.tables.rows import listed_names
+from twil.data.tables.streams import InputFile
+from twil.data.tables.tables import OnError, TableReader
 
 CHUNK_ROWS = 8192
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from twil.core.errors import ConfigError, DataError
 from twil.core.machine import peak_memory
 from twil.data.answers import AnswerTally, find_variants
-from twil.data.excerpts import read_excerpts
-from twil.data.formats import LABEL_COLUMN
 from twil.data.labelled import LabelledRows, LabelledTable
 from twil.data.lengths import LengthTally, PieceCounter
 from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
@@ -30,7 +28,9 @@ from twil.data.repeats import (
     find_overlaps,
     key_texts,
 )
-from twil.data.streams import InputFile
+from twil.data.tables.excerpts import read_excerpts
+from twil.data.tables.formats import LABEL_COLUMN
+from twil.data.tables.streams import InputFile
 
 _PROGRESS_SECONDS = 0.2
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from twil.core.errors import DataError, MissingExtraError, TwilError
-from twil.data.rows import Cells, Rows
-from twil.data.tables import OnError, TableWriter, without_errors
+from twil.data.tables.rows import Cells, Rows
+from twil.data.tables.tables import OnError, TableWriter, without_errors
 from twil.predict.columns import good_rows, output_cells, output_columns
 from twil.predict.engine import WINDOW_ROWS
 from twil.predict.inputs import chosen_texts, open_tables

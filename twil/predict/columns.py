@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.task import Decoded, Task
-from twil.data.rows import Cells, Rows
+from twil.data.tables.rows import Cells, Rows
 
 LABEL_COLUMN = "label"
 VALUE_COLUMN = "value"

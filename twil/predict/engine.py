@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from twil.core.errors import ConfigError, ModelError
 from twil.core.machine import usable_threads
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
-from twil.data.memory import find_columns
+from twil.data.tables.memory import find_columns
 from twil.predict.bundle import MANIFEST, Bundle
 from twil.predict.providers import ProviderChoice
 from twil.predict.session import Session

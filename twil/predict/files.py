@@ -10,10 +10,10 @@ from typing import TypeAlias, Unpack
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 from twil.core.storage import check_parent
-from twil.data.formats import find_format
-from twil.data.shards import Shard
-from twil.data.streams import is_stream
-from twil.data.tables import OnError, TableWriter, check_safe
+from twil.data.tables.formats import find_format
+from twil.data.tables.streams import is_stream
+from twil.data.tables.table_sets import Shard
+from twil.data.tables.tables import OnError, TableWriter, check_safe
 from twil.predict.cache import prepared
 from twil.predict.columns import output_cells, output_columns
 from twil.predict.engine import WINDOW_ROWS, EngineOptions

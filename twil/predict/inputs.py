@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias, get_args
 
 from twil.core.errors import ConfigError, DataError
-from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN
-from twil.data.rows import Rows, named_columns
-from twil.data.shards import Shard
-from twil.data.streams import is_stream
-from twil.data.table_sets import TableSet
-from twil.data.tables import OnError
+from twil.data.tables.formats import STANDARD_STREAM, TEXT_COLUMN
+from twil.data.tables.rows import Rows, named_columns
+from twil.data.tables.streams import is_stream
+from twil.data.tables.table_sets import Shard, TableSet
+from twil.data.tables.tables import OnError
 from twil.predict.texts import Text
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")

@@ -18,8 +18,8 @@ import pyarrow.fs
 
 from twil.core.errors import DataError, TwilError, first_line
 from twil.core.storage import atomic_folder, reserved_folder
-from twil.data.formats import find_format
-from twil.data.streams import is_stream
+from twil.data.tables.formats import find_format
+from twil.data.tables.streams import is_stream
 
 DONE = "_SUCCESS"
 """The file that is written last to a folder that cannot be moved into its place."""

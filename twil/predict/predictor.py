@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from twil.core.errors import ModelError
 from twil.core.task import LABEL_SEPARATOR, Task
-from twil.data.memory import DataFrame, find_columns
+from twil.data.tables.memory import DataFrame, find_columns
 from twil.predict.bundle import Bundle, opening_bundle
 from twil.predict.cache import bundle_of
 from twil.predict.columns import output_columns, predicted_cells

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError, first_line, require
-from twil.data.tables import OnError
+from twil.data.tables.tables import OnError
 from twil.predict.blocks import BlockPredictor, Job, read_blocks, write_part
 from twil.predict.bundle import MANIFEST, Bundle, open_bundle
 from twil.predict.cache import prepared

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
 from twil.core.storage import check_vacant_file
-from twil.data.shards import Shard
-from twil.data.streams import is_stream
-from twil.data.tables import OnError
-from twil.data.vectors import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
+from twil.data.tables.streams import is_stream
+from twil.data.tables.table_sets import Shard
+from twil.data.tables.tables import OnError
+from twil.data.tables.vector_writers import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
 from twil.predict.bundle import POOLED, TOKENS
 from twil.predict.cache import prepared
 from twil.predict.columns import ERROR_COLUMN, error_cells, free_name

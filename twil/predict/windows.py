@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from twil.core.machine import peak_memory
 from twil.core.prefetch import prefetched
-from twil.data.rows import Rows
-from twil.data.table_sets import TableSet
-from twil.data.tables import OnError
+from twil.data.tables.rows import Rows
+from twil.data.tables.table_sets import TableSet
+from twil.data.tables.tables import OnError
 from twil.predict.answers import Answers
 from twil.predict.engine import Engine, OutputBatch
 from twil.predict.events import Progress, Started

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.data.table_sets import TableSet, TableWindow
+from twil.data.tables.table_sets import TableSet, TableWindow
 from twil.predict.answers import Answers
 from twil.predict.columns import good_rows
 from twil.predict.engine import OutputBatch

@@ -9,7 +9,7 @@ from pathlib import Path
 from twil.core.errors import ConfigError
 from twil.core.markdown import markdown_table, plain
 from twil.core.storage import atomic_file, reserved_files, write_json
-from twil.data.tables import TableWriter
+from twil.data.tables.tables import TableWriter
 from twil.page.document import write_page
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_page import make_comparison_page

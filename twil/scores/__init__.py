@@ -1,1 +1,1 @@
-"""How good answers are, and how sure that is: metrics, intervals, tests between models. A metric goes into `metrics`."""
+"""How good predictions are, and how sure that is. A metric goes into `metrics`."""

@@ -21,8 +21,8 @@ from tokenizers.normalizers import Normalizer
 
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError, first_line, require
-from twil.data.rows import listed_names
-from twil.data.tables import TableReader
+from twil.data.tables.rows import listed_names
+from twil.data.tables.tables import TableReader
 from twil.text.normalization import URL, USER, tweet_normalizer
 from twil.text.tokenizer import CLS, CLS_ID, MASK, PAD, PAD_ID, SEP, SEP_ID, SPECIAL, UNK, UNK_ID, frame
 

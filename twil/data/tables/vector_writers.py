@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from twil.data.row_groups import RowGroups
-from twil.data.streams import open_output
-from twil.data.tables import TableWriter
+from twil.data.tables.parquet import RowGroups
+from twil.data.tables.streams import open_output
+from twil.data.tables.tables import TableWriter
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import DataError, first_line
-from twil.data.row_groups import RowGroups
-from twil.data.rows import BadRowError, Cells, Rows, join_items, named_columns, whole_number
-from twil.data.streams import BLOCK_BYTES, InputFile, copy_stream
+from twil.data.tables.rows import BadRowError, Cells, Rows, join_items, named_columns, whole_number
+from twil.data.tables.streams import BLOCK_BYTES, InputFile, copy_stream
 
 _NOT_TEXT = "bytes that are no text in UTF-8"
 _HELD_BYTES = 64 << 20  # of rows that are read together
@@ -223,3 +222,49 @@ def _cast_cell(cell: Any, index: int, errors: dict[int, str]) -> str | None:
     except (UnicodeDecodeError, pa.ArrowInvalid):
         errors[index] = _NOT_TEXT
         return None
+
+
+_GROUP_ROWS = 1 << 16
+_GROUP_BYTES = 1 << 26
+
+
+class RowGroups:
+    """Record batches gathered into row groups of 65,536 rows, or of fewer rows where these are large.
+
+    Args:
+        file: What the bytes are written to.
+        schema: Of Arrow.
+        dictionary: The columns whose cells are worth a dictionary; all when left out.
+    """
+
+    def __init__(self, file: Any, schema: Any, *, dictionary: Sequence[str] | None = None) -> None:
+        self.schema = schema
+        use = True if dictionary is None else list(dictionary)
+        self._writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=use)
+        self._batches: list[Any] = []
+        self._rows = self._bytes = 0
+
+    def append(self, arrays: Sequence[Any]) -> None:
+        """Append rows, an array a column."""
+        batch = pa.record_batch(arrays, schema=self.schema)
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self._write_group()
+
+    def finish(self) -> None:
+        """Write the last row group and the footer."""
+        self._write_group()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Keep the footer from being written when the writer is disposed of."""
+        self._writer.is_open = False
+
+    def _write_group(self) -> None:
+        if self._rows:
+            table = pa.Table.from_batches(self._batches, self.schema)
+            self._writer.write_table(table, row_group_size=self._rows)
+        self._batches = []
+        self._rows = self._bytes = 0

@@ -17,7 +17,7 @@ from typing import IO, Any
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import DataError, first_line
 from twil.core.storage import LFS_POINTER, atomic_file, is_device, is_lfs_pointer
-from twil.data.formats import STANDARD_STREAM, Compression, is_utf8
+from twil.data.tables.formats import STANDARD_STREAM, Compression, is_utf8
 
 BLOCK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 20  # of a file whose lines mean nothing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from twil.config.reading import AS_FOUND, Reading
-from twil.data.streams import InputFile
-from twil.data.tables import TableReader
+from twil.data.tables.streams import InputFile
+from twil.data.tables.tables import TableReader
 
 _SHOWN = 80  # characters of a text
 

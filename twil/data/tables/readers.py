@@ -1,6 +1,6 @@
 """The rows of a table, format by format: every source streams and marks its bad rows.
 
-What to do about bad rows is not decided here but in `twil.data.tables`.
+What to do about bad rows is not decided here but in `twil.data.tables.tables`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import islice
 from typing import Any
 
 from twil.core.errors import DataError
-from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
-from twil.data.rows import QUOTED, BadRowError, Rows, Source, join_items, with_cure
-from twil.data.streams import (
+from twil.data.tables.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
+from twil.data.tables.rows import QUOTED, BadRowError, Rows, Source, join_items, with_cure
+from twil.data.tables.streams import (
     BOM,
     ByteBlocks,
     InputFile,
@@ -61,7 +61,9 @@ def open_source(
         DataError: It cannot be read, or is not of this format.
     """
     if form.kind == "parquet":
-        from twil.data.parquet import ParquetSource  # Arrow takes long to import, and most tables are text
+        from twil.data.tables.parquet import (
+            ParquetSource,  # Arrow takes long to import, and most tables are text
+        )
 
         return ParquetSource(file, columns, joined, form.reading)
     blocks = ByteBlocks(file, form.compression, form.reading, by_line=form.kind != "json")

@@ -12,9 +12,10 @@ from typing import Literal, Self
 from twil.config.memory_table import MemoryTable
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
-from twil.data.formats import STANDARD_STREAM, TEXT_COLUMN, TableFormat, find_format, find_reading
-from twil.data.memory import MemorySource
-from twil.data.rows import (
+from twil.data.tables.formats import STANDARD_STREAM, TEXT_COLUMN, TableFormat, find_format, find_reading
+from twil.data.tables.memory import MemorySource
+from twil.data.tables.readers import LineSource, open_source
+from twil.data.tables.rows import (
     Cells,
     Rows,
     Source,
@@ -24,9 +25,8 @@ from twil.data.rows import (
     with_cure,
     without_errors,
 )
-from twil.data.sinks import Sink, make_sink
-from twil.data.sources import LineSource, open_source
-from twil.data.streams import InputFile, open_output
+from twil.data.tables.streams import InputFile, open_output
+from twil.data.tables.writers import Sink, make_sink
 
 __all__ = ["TEXT_COLUMN", "Cells", "OnError", "Rows", "TableReader", "TableWriter", "without_errors"]
 

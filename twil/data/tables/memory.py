@@ -18,8 +18,8 @@ import numpy as np
 
 from twil.config.memory_table import MemoryTable
 from twil.core.errors import DataError
-from twil.data.formats import LABEL_COLUMN, TEXT_COLUMN
-from twil.data.rows import BadRowError, Rows, distinct_names, join_items, whole_number
+from twil.data.tables.formats import LABEL_COLUMN, TEXT_COLUMN
+from twil.data.tables.rows import BadRowError, Rows, distinct_names, join_items, whole_number
 
 _WRITTEN = int | Decimal | date | datetime | time | UUID
 """What becomes a text as Python writes it."""

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from twil.data.formats import Kind
-from twil.data.rows import Cells
+from twil.data.tables.formats import Kind
+from twil.data.tables.rows import Cells
 
 _DIGITS = 6
 _BREAKS = re.compile("\r\n|[\t\r\n]")
@@ -53,7 +53,9 @@ def make_sink(kind: Kind, file: Any, columns: Mapping[str, type], *, safe: bool 
         safe: Write ``'`` before what a spreadsheet takes for a formula, in a CSV.
     """
     if kind == "parquet":
-        from twil.data.parquet import ParquetSink  # Arrow takes long to import, and most tables are text
+        from twil.data.tables.parquet import (
+            ParquetSink,  # Arrow takes long to import, and most tables are text
+        )
 
         return ParquetSink(file, columns)
     encode = {"tsv": _encode_tsv, "txt": _encode_tsv, "csv": _encode_csv, "jsonl": _encode_json}[kind]

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from twil.core.errors import DataError
-from twil.data.formats import LIKELY_COLUMNS, TEXT_COLUMN
-from twil.data.streams import NOT_UTF8
+from twil.data.tables.formats import LIKELY_COLUMNS, TEXT_COLUMN
+from twil.data.tables.streams import NOT_UTF8
 
 Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""

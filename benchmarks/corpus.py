@@ -25,7 +25,7 @@ from typing import Any
 
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.version import __version__
-from twil.data.pairs import PairReader
+from twil.data.corpus.pairs import PairReader
 from twil.text.tokenizer import load_tokenizer, max_length
 
 MAPPED_BYTES = 9

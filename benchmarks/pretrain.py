@@ -41,8 +41,8 @@ import torch
 from twil.config.model import PRESETS, EncoderConfig
 from twil.core.machine import available_cpus, cpu_flags, cpu_name
 from twil.core.version import __version__
-from twil.data.corpus import open_corpus
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
+from twil.data.corpus.corpus import open_corpus
 from twil.data.samples import frame_pairs
 from twil.text.tokenizer import SPECIAL, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary

@@ -29,8 +29,8 @@ from twil.config.loop import LOG
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.storage import atomic_folder, write_json
 from twil.core.version import __version__
-from twil.data.cleaning import fold
-from twil.data.pairs import PairReader
+from twil.data.corpus.cleaning import fold
+from twil.data.corpus.pairs import PairReader
 from twil.train.curves import read_curves
 from twil.train.run_log import read_log
 

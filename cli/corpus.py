@@ -16,7 +16,7 @@ from twil.config.reading import AS_FOUND, Reading
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from twil.data.corpus_building import Progress, Summary
+    from twil.data.corpus.build import Progress, Summary
 
 
 @reads_tables
@@ -68,8 +68,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Clean and encode texts once, for pretraining."""
-    from twil.data.corpus_building import CorpusOptions, build_corpus
-    from twil.data.pairs import PairColumns
+    from twil.data.corpus.build import CorpusOptions, build_corpus
+    from twil.data.corpus.pairs import PairColumns
 
     options = CorpusOptions(
         columns=PairColumns(first_id, first, second_id, second),
@@ -101,7 +101,7 @@ def _find_pieces(source: Path) -> Path | Callable[[], Tokenizer]:
 
 def follow(events: Iterable[Progress | Summary], display: Display) -> None:
     """Draw the making of a corpus; its summary is a result, on stdout."""
-    from twil.data.corpus_building import Summary
+    from twil.data.corpus.build import Summary
 
     for event in events:
         if isinstance(event, Summary):
@@ -112,7 +112,7 @@ def follow(events: Iterable[Progress | Summary], display: Display) -> None:
 
 def show_summary(display: Display, summary: Summary) -> None:
     """Say what became of every row, on stdout, and how long it took."""
-    from twil.data.corpus_building import RULES
+    from twil.data.corpus.build import RULES
 
     rules = summary.info["rules"]
     lines = {"read": "read", **{rule: f"left out: {why}" for rule, why in RULES.items()}, "kept": "kept"}

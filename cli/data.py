@@ -44,8 +44,8 @@ def command(
     from twil.cli.overview import show_overview
     from twil.cli.pitfalls import show_notes
     from twil.core.task import TaskKind
-    from twil.data.overview import Overview, OverviewOptions
-    from twil.data.survey import survey
+    from twil.data.survey.overview import Overview, OverviewOptions
+    from twil.data.survey.survey import survey
 
     if task not in (known := (*get_args(TaskKind), "stance")):
         raise ConfigError(f"there is no task '{task}': choose one of {', '.join(known)}")

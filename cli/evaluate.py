@@ -97,7 +97,7 @@ def command(
         path = model_path(model)
         if objectives:
             from twil.cli.intrinsic import follow, masking_config, show_scores
-            from twil.data.pairs import PairColumns
+            from twil.data.corpus.pairs import PairColumns
             from twil.train.intrinsic import score_pretrained
 
             scores = follow(

@@ -34,7 +34,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Mask pieces of one row, and show what the model makes of it."""
-    from twil.data.pairs import PairColumns
+    from twil.data.corpus.pairs import PairColumns
     from twil.train.inspection import inspect_row
     from twil.train.probing import open_probe
 

@@ -56,7 +56,7 @@ def _make_corpus(
     original: OriginalPretraining, target: Path, display: Display, reserved: AbstractContextManager[None]
 ) -> None:
     from twil.cli.corpus import follow
-    from twil.data.corpus_building import CorpusOptions, build_corpus
+    from twil.data.corpus.build import CorpusOptions, build_corpus
     from twil.text.tokenizer import original_tokenizer, save_tokenizer
 
     tokenizer = original_tokenizer(original.vocab_file, max_length=original.max_length)
@@ -82,7 +82,7 @@ def _check_corpus(path: Path, original: OriginalPretraining, tokenizer: Tokenize
         ConfigError: It was.
         DataError: It is none, or is damaged.
     """
-    from twil.data.corpus import TOKENIZER_FILE, read_manifest
+    from twil.data.corpus.corpus import TOKENIZER_FILE, read_manifest
     from twil.text.tokenizer import load_tokenizer
 
     files = [file["name"] for file in read_manifest(path).get("files", [])]

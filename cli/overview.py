@@ -14,8 +14,8 @@ from twil.cli.pitfalls import NEARLY
 from twil.cli.visible import visible
 
 if TYPE_CHECKING:
-    from twil.data.overview import FileOverview, Overview
-    from twil.data.repeats import Contradictions
+    from twil.data.survey.overview import FileOverview, Overview
+    from twil.data.survey.repeats import Contradictions
 
 _BAR = 20  # characters of the most frequent label
 _MOST_LABELS = 30  # that are shown

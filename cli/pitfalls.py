@@ -10,8 +10,8 @@ from twil.cli.console import Display, format_bytes, format_seconds
 from twil.core.task import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
-    from twil.data.overview import FileOverview, Overview
-    from twil.data.repeats import Overlap
+    from twil.data.survey.overview import FileOverview, Overview
+    from twil.data.survey.repeats import Overlap
 
 NEARLY = "but for links, mentions, punctuation, blanks and case"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twil.config.pretraining import PretrainConfig, pretrain_config
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 16,

@@ -20,14 +20,15 @@ from twil.cli import corpus as corpus_command
 from twil.cli.main import guard
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.core.hashing import hash_texts
-from twil.data import corpus_building, grouping
-from twil.data.cleaning import find_fault, fold
-from twil.data.corpus import Corpus, open_corpus
-from twil.data.corpus_building import CorpusOptions, Event, Summary, build_corpus
-from twil.data.corpus_rows import encoded_rows
-from twil.data.grouping import hold_out, mark_repeats
-from twil.data.pieces import PieceStore, PieceWriter, piece_type
-from twil.data.spool import DiskArray
+from twil.data.corpus import build as corpus_building
+from twil.data.corpus import grouping
+from twil.data.corpus.build import CorpusOptions, Event, Summary, build_corpus
+from twil.data.corpus.cleaning import find_fault, fold
+from twil.data.corpus.corpus import Corpus, open_corpus
+from twil.data.corpus.disk_array import DiskArray
+from twil.data.corpus.grouping import hold_out, mark_repeats
+from twil.data.corpus.row_spool import encoded_rows
+from twil.data.corpus.token_store import PieceStore, PieceWriter, piece_type
 from twil.text.tokenizer import OWN_SPECIAL, SEP, original_tokenizer, save_tokenizer
 
 Pair = tuple[str, str, str, str]

@@ -14,7 +14,7 @@ from corpora import SHAPE, make_corpus, tiny_run
 from twil.config.loop import OptimiserConfig
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig, RopConfig
 from twil.config.pretraining import MaskingConfig, PretrainLoopConfig
-from twil.data.corpus import Part, open_corpus
+from twil.data.corpus.corpus import Part, open_corpus
 from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, frame_texts
 from twil.model.twilbert import TWilBERT
 from twil.train import denoising

@@ -23,7 +23,7 @@ from tuning import twil_command
 import twil
 from twil.config.loop import LOG
 from twil.core.errors import ConfigError, TwilError
-from twil.data.corpus import open_corpus
+from twil.data.corpus.corpus import open_corpus
 from twil.data.samples import Samples
 from twil.train.denoising import Denoising
 from twil.train.distributed import World, join_world

@@ -12,7 +12,7 @@ from bundles import write_bundle
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.pretraining import pretrain_config
 from twil.config.training import finetune_config
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.export.bundle import export_onnx
 from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT

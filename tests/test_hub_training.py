@@ -17,8 +17,8 @@ from tuning import same_weights, twil_command
 from twil.config.pretraining import pretrain_config
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.core.errors import ConfigError, ModelError
-from twil.data.corpus import open_corpus
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
+from twil.data.corpus.corpus import open_corpus
 from twil.data.labelled import LabelledColumns, Sample, read_labelled
 from twil.data.samples import NOT_MASKED, Samples
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex
 from tokenizers.normalizers import Replace
 
-from twil.data.cleaning import find_fault, fold
+from twil.data.corpus.cleaning import find_fault, fold
 from twil.text import normalization
 from twil.text.normalization import original_normalizer, tweet_normalizer
 

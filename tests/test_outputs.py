@@ -17,8 +17,8 @@ import twil
 from twil.config.search import search_plan
 from twil.config.training import finetune_config
 from twil.core.errors import TwilError
-from twil.data.corpus import open_corpus
-from twil.data.corpus_building import build_corpus
+from twil.data.corpus.build import build_corpus
+from twil.data.corpus.corpus import open_corpus
 from twil.export.bundle import export_onnx
 from twil.predict.files import predict_events
 from twil.predict.vectors import embed_events

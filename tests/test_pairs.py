@@ -11,7 +11,7 @@ from conftest import write_cells
 
 from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError
-from twil.data.pairs import PairColumns, PairReader, PairRows, read_pairs
+from twil.data.corpus.pairs import PairColumns, PairReader, PairRows, read_pairs
 
 ROWS = [
     ("11", "¿Quién viene mañana al partido?", "12", "@ana Yo voy con mi hermano, seguro"),

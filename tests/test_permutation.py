@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twil.data.permutation import Permutation
+from twil.data.samples import Permutation
 
 PAIRS_OF_THE_ORIGINAL = 94_000_000 * 2  # in both orders
 

@@ -11,7 +11,7 @@ from twil.cli.console import Display
 from twil.cli.training import TrainingView
 from twil.config.training import finetune_config
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
-from twil.data.pitfalls import find_pitfalls
+from twil.data.survey.repeats import find_pitfalls
 from twil.train.finetune import Started, finetune_events
 
 ROWS = {

@@ -26,10 +26,10 @@ from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, ModelWarning
 from twil.core.storage import write_json
-from twil.data.corpus import open_corpus
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
+from twil.data.corpus.corpus import open_corpus
 from twil.data.labelled import read_labelled
-from twil.data.lengths import LengthTally, PieceCounter
+from twil.data.survey.lengths import LengthTally, PieceCounter
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save, weights_hash
 from twil.model.twilbert import TWilBERT

@@ -28,7 +28,7 @@ from twil.config.loop import LOG
 from twil.config.pretraining import PretrainConfig, pretrain_config
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, ModelError, TwilError
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.model.folder import save
 from twil.model.original import import_original
 from twil.train import checkpoint, denoising

@@ -21,8 +21,8 @@ from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError, DataWarning
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
-from twil.data.repeats import key_texts
 from twil.data.splitting import hold_out
+from twil.data.survey.repeats import key_texts
 from twil.data.tables.tables import TableReader, TableWriter
 
 __all__ = ["run"]  # the fixture

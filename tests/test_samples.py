@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from twil.config.pretraining import MaskingConfig
-from twil.data.corpus import Corpus, Part, open_corpus
-from twil.data.corpus_building import CorpusOptions, build_corpus
+from twil.data.corpus.build import CorpusOptions, build_corpus
+from twil.data.corpus.corpus import Corpus, Part, open_corpus
 from twil.data.samples import (
     NO_ORDER,
     NOT_MASKED,

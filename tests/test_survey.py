@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twil.core.errors import ConfigError, DataError, ModelError
-from twil.data import survey as survey_module
-from twil.data.answers import split_answer
-from twil.data.cleaning import fold
+from twil.data.corpus.cleaning import fold
 from twil.data.labelled import LabelledColumns
-from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
-from twil.data.repeats import KeyBuffer, TextKeys, count_empty, count_repeats, find_overlaps, key_texts
-from twil.data.survey import name_files, survey
+from twil.data.survey import survey as survey_module
+from twil.data.survey.label_counts import split_answer
+from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, Progress
+from twil.data.survey.repeats import KeyBuffer, TextKeys, count_empty, count_repeats, find_overlaps, key_texts
+from twil.data.survey.survey import name_files, survey
 from twil.text.tokenizer import UNK_ID, save_tokenizer
 
 TEXTS = st.lists(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from twil.core.errors import DataError
 from twil.core.task import TaskKind
 from twil.data.labelled import LabelledSet, parse_number
-from twil.data.repeats import key_texts
+from twil.data.survey.repeats import key_texts
 
 
 def hold_out(

@@ -18,8 +18,8 @@ from twil.core.errors import DataError
 from twil.core.storage import sha256
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_covered, find_labels, read_labelled
-from twil.data.pitfalls import Pitfalls, find_pitfalls
 from twil.data.splitting import hold_out
+from twil.data.survey.repeats import Pitfalls, find_pitfalls
 from twil.model.classifier import make_classifier
 from twil.model.folder import hub_origin, save, weights_hash
 from twil.model.text_model import parameter_count

@@ -24,8 +24,7 @@ from twil.config.distillation import STUDENT_POOLING, DistillLoopConfig, Imitati
 from twil.core.errors import ModelError
 from twil.core.task import Task
 from twil.data.batching import length_batches, pad_batch
-from twil.data.permutation import Permutation
-from twil.data.samples import ranges
+from twil.data.samples import Permutation, ranges
 from twil.data.teacher_store import TeacherStore
 from twil.model.heads import pool
 from twil.model.text_model import TextModel

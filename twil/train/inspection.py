@@ -12,7 +12,7 @@ import numpy as np
 from twil.config.pretraining import MaskingConfig
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
-from twil.data.pairs import PairColumns, PairReader
+from twil.data.corpus.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
 from twil.train.intrinsic import numbered_rows
 from twil.train.probing import (

@@ -23,7 +23,7 @@ from twil.config.pretraining import MaskingConfig
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
 from twil.data.batching import Int64Array
-from twil.data.pairs import PairColumns, PairReader
+from twil.data.corpus.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
 from twil.train.probing import (
     BATCH_TOKENS,

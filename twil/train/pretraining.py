@@ -17,7 +17,7 @@ from twil.config.loop import LOG, Precision, name_settings, noam_peak
 from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
 from twil.core.errors import ConfigError, ModelError
 from twil.core.machine import peak_memory
-from twil.data.corpus import Corpus, open_corpus
+from twil.data.corpus.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
 from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_hash
 from twil.model.hub.model import HubModel, draw_mlm

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
-from twil.data.repeats import key_texts
+from twil.data.survey.repeats import key_texts
 from twil.data.teacher_store import PART_ROWS, Taught, TeacherStore
 from twil.predict.bundle import POOLED, TOKENIZER, TOKENS, Bundle, open_bundle
 from twil.predict.engine import Engine

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.hashing import UInt64Array, combine, hash_texts
-from twil.data.cleaning import fold
+from twil.data.corpus.cleaning import fold
+from twil.data.labelled import LabelledSet
 
 NO_LABEL = -1
 """The code of a row without a label."""
@@ -232,3 +233,34 @@ def _hash_folded(texts: Sequence[str], hashed: UInt64Array) -> UInt64Array:
 
 def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
     return np.fromiter(values, np.bool_)
+
+
+@dataclass(frozen=True)
+class Pitfalls:
+    """What to know of some sets before a score of theirs is believed.
+
+    Attributes:
+        overlaps: Sets that share texts.
+        constant: Sets whose rows all have the same answer, and that answer.
+    """
+
+    overlaps: tuple[Overlap, ...]
+    constant: dict[str, str]
+
+
+def find_pitfalls(sets: Mapping[str, LabelledSet]) -> Pitfalls:
+    """Look for texts that sets share, and for sets with one label.
+
+    Args:
+        sets: By name, the one to train on first.
+    """
+    keys = {
+        name: key_texts(labelled.texts, labelled.text_pairs, labelled.lines)
+        for name, labelled in sets.items()
+    }
+    return Pitfalls(
+        overlaps=tuple(overlap for overlap in find_overlaps(keys) if overlap.near),
+        constant={
+            name: labelled.labels[0] for name, labelled in sets.items() if len(set(labelled.labels)) == 1
+        },
+    )

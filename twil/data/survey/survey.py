@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from twil.core.errors import ConfigError, DataError
 from twil.core.machine import peak_memory
-from twil.data.answers import AnswerTally, find_variants
 from twil.data.labelled import LabelledRows, LabelledTable
-from twil.data.lengths import LengthTally, PieceCounter
-from twil.data.overview import FileOverview, Overview, OverviewOptions, Progress
-from twil.data.repeats import (
+from twil.data.survey.label_counts import AnswerTally, find_variants
+from twil.data.survey.lengths import LengthTally, PieceCounter
+from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, Progress
+from twil.data.survey.repeats import (
     Contradictions,
     KeyBuffer,
     Overlap,

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from twil.core.errors import ConfigError
 from twil.core.pace import Paced
 from twil.core.task import TaskKind
-from twil.data.answers import Values
 from twil.data.labelled import COLUMNS, LabelledColumns
-from twil.data.lengths import Lengths, Unit
-from twil.data.repeats import Contradictions, Overlap
+from twil.data.survey.label_counts import Values
+from twil.data.survey.lengths import Lengths, Unit
+from twil.data.survey.repeats import Contradictions, Overlap
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from twil.core.errors import DataError
 from twil.core.task import LABEL_SEPARATOR, TaskKind
 from twil.data.labelled import are_bits, has_decimal_comma, parse_number, split_labels
-from twil.data.repeats import NO_LABEL
+from twil.data.survey.repeats import NO_LABEL
 
 QUANTILES = (5, 25, 50, 75, 95)
 """In per cent, of the values of a regression."""

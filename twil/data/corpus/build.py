@@ -24,14 +24,13 @@ from twil.core.machine import peak_memory
 from twil.core.pace import Paced
 from twil.core.storage import atomic_folder, reserved_folder, sha256, write_json
 from twil.core.version import __version__
-from twil.data.cleaning import find_fault
-from twil.data.corpus import FILES, FORMAT, KINDS, MANIFEST_FILE, PARTS, TOKENIZER_FILE, part_file
-from twil.data.corpus_rows import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
-from twil.data.grouping import HeldOut, hold_out, mark_repeats
-from twil.data.identifiers import RowKeys, row_keys
-from twil.data.pairs import PairColumns, PairReader, PairRows
-from twil.data.pieces import PieceType, PieceWriter, piece_type
-from twil.data.spool import RUN_ROWS
+from twil.data.corpus.cleaning import find_fault
+from twil.data.corpus.corpus import FILES, FORMAT, KINDS, MANIFEST_FILE, PARTS, TOKENIZER_FILE, part_file
+from twil.data.corpus.disk_array import RUN_ROWS
+from twil.data.corpus.grouping import HeldOut, RowKeys, hold_out, mark_repeats, row_keys
+from twil.data.corpus.pairs import PairColumns, PairReader, PairRows
+from twil.data.corpus.row_spool import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
+from twil.data.corpus.token_store import PieceType, PieceWriter, piece_type
 from twil.data.tables.tables import OnError
 from twil.text.special import find_special
 from twil.text.tokenizer import (

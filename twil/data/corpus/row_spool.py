@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from twil.data.identifiers import RowKeys
-from twil.data.pieces import PieceArray, PieceType
-from twil.data.spool import DiskArray, DiskReader
+from twil.data.corpus.disk_array import DiskArray, DiskReader
+from twil.data.corpus.grouping import RowKeys
+from twil.data.corpus.token_store import PieceArray, PieceType
 from twil.text.special import SpecialPieces
 
 

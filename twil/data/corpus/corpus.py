@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from twil.core.errors import DataError, ModelError
 from twil.core.storage import sha256
-from twil.data.pieces import PieceStore
+from twil.data.corpus.token_store import PieceStore
 from twil.text.tokenizer import load_tokenizer
 
 __all__ = ["Corpus", "Part", "PieceStore", "open_corpus"]

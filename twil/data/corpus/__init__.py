@@ -1,0 +1,1 @@
+"""The corpus of a pretraining run: pairs and texts, cleaned, encoded once and held out by conversation."""

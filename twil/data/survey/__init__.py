@@ -1,0 +1,1 @@
+"""What is to be known of tables before anything is learned from them: repeats, labels, lengths."""

@@ -29,13 +29,13 @@ from peer_processes import ask, make_environments, python_of, ratio, serving, ve
 from predict import time_process, write_texts
 from training_runs import table
 
+from twil.bundle.bundle import open_bundle
+from twil.bundle.names import model_path
 from twil.config.model import ClassifierConfig, ModelConfig, preset
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.version import __version__
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import open_bundle
-from twil.predict.names import model_path
 from twil.text.tokenizer import load_tokenizer
 
 PEERS = Path(__file__).with_name("labelling_peers.py")

@@ -40,14 +40,14 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
     """Measure latency, throughput and memory of bundles, in turn, on batches of random pieces."""
+    from twil.bundle.cache import prepared
+    from twil.bundle.names import model_path
     from twil.cli.timings import show_progress, show_report
     from twil.core.errors import require
     from twil.core.storage import reserved_files, write_json
     from twil.drawing import check_ending
     from twil.predict.benchmark import Contestant, benchmark
-    from twil.predict.cache import prepared
     from twil.predict.chart import PURPOSE, draw_report
-    from twil.predict.names import model_path
     from twil.predict.report import BenchmarkOptions, Report
     from twil.train.measured import MODULE
 

@@ -75,9 +75,9 @@ def command(
 
 
 def _find_tokenizer(named: Path | None, tokenizer: Path | None) -> Path | Tokenizer | None:
+    from twil.bundle.bundle import TOKENIZER, is_bundle
+    from twil.bundle.names import model_path
     from twil.core.storage import read_json
-    from twil.predict.bundle import TOKENIZER, is_bundle
-    from twil.predict.names import model_path
 
     if named is None:
         return tokenizer

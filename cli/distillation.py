@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
+from twil.bundle.bundle import POOLED, Kind, is_bundle, open_bundle
+from twil.bundle.cache import prepared
+from twil.bundle.names import model_path
 from twil.cli.console import Display, format_bytes, format_seconds, make_table
 from twil.cli.rows import follow_export
 from twil.cli.run_view import RunView
@@ -23,10 +26,7 @@ from twil.core.machine import peak_memory
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.export.bundle import export_onnx
-from twil.predict.bundle import POOLED, Kind, is_bundle, open_bundle
-from twil.predict.cache import prepared
 from twil.predict.engine import Engine
-from twil.predict.names import model_path
 from twil.predict.predictor import Predictor
 from twil.scores.metrics import main_metric, metrics_of, score_logits
 from twil.scores.names import name_metric

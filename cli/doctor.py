@@ -14,7 +14,7 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     """Check this installation and this machine."""
     from dataclasses import asdict
 
-    from twil.predict.diagnosis import diagnose
+    from twil.bundle.diagnosis import diagnose
 
     found = diagnose()
     if as_json:

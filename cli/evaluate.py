@@ -91,7 +91,7 @@ def command(
     if masking == "token":
         _refuse({"--max-span": max_span}, "--masking span")
 
-    from twil.predict.names import model_path
+    from twil.bundle.names import model_path
 
     with Display(quiet=quiet) as display:
         path = model_path(model)

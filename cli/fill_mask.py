@@ -47,8 +47,8 @@ def command(
 
 
 def _fill(name: str, texts: list[str], top_k: int, device: str, batch_tokens: int) -> list[FilledText]:
-    from twil.predict.bundle import is_bundle
-    from twil.predict.names import model_path
+    from twil.bundle.bundle import is_bundle
+    from twil.bundle.names import model_path
 
     model = model_path(name)
     if is_bundle(model):

@@ -52,8 +52,8 @@ def command(
         )
     start_quickly(threads)
 
-    from twil.predict.cache import prepared
-    from twil.predict.names import name_models
+    from twil.bundle.cache import prepared
+    from twil.bundle.names import name_models
     from twil.predict.predictor import Predictor
 
     predicted: Predictions = {}

@@ -10,8 +10,8 @@ from twil.cli.console import Display, make_table, show, show_json
 from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from twil.predict.cache import CachedModel
-    from twil.predict.catalogue import PublishedModel, ShippedModel
+    from twil.bundle.cache import CachedModel
+    from twil.bundle.catalogue import PublishedModel, ShippedModel
 
 REMOVE = "remove"
 
@@ -35,8 +35,8 @@ def command(
     if everything:
         raise ConfigError("--all would have no effect: only with twil models remove")
 
-    from twil.predict.cache import cache_folder, cached_models
-    from twil.predict.catalogue import PUBLISHED, shipped_models
+    from twil.bundle.cache import cache_folder, cached_models
+    from twil.bundle.catalogue import PUBLISHED, shipped_models
 
     shipped, cached = shipped_models(), cached_models()
     if as_json:
@@ -54,7 +54,7 @@ def command(
 
 
 def _remove(display: Display, names: list[str], *, everything: bool) -> None:
-    from twil.predict.cache import cached_names, remove_cached
+    from twil.bundle.cache import cached_names, remove_cached
 
     if everything == bool(names):
         raise ConfigError("say what to remove: names that twil models lists, or --all")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def announce_default(display: Display) -> str:
     """Say which model is taken, as none is named, and return its name."""
-    from twil.predict.names import describe_default, find_model
+    from twil.bundle.names import describe_default, find_model
 
     found = find_model(None)
     display.warn(f"no --model: {found.name}, {describe_default(found)}")

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer
 
+from twil.bundle.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.config.model import Pooling
 from twil.core.errors import ConfigError, require
 from twil.core.storage import atomic_folder, reserved_folder, sha256
@@ -33,7 +34,6 @@ from twil.model import folder as model_folders
 from twil.model.hub.model import HubModel
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import GRAPH, MANIFEST, OUTPUTS, TOKENIZER, Bundle, Kind, Manifest, open_bundle
 from twil.text.preparation import find_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import max_length, save_tokenizer, set_max_length

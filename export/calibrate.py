@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import INPUTS
+from twil.bundle.runtime import import_runtime, open_graph
 from twil.core.errors import require
 from twil.core.machine import usable_threads
 from twil.data.batching import Batch
-from twil.predict.bundle import INPUTS
-from twil.predict.runtime import import_runtime, open_graph
 
 LEVELS = 255
 """Steps of an unsigned number of 8 bits."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from twil.bundle.bundle import Manifest
 from twil.core.errors import ModelError
 from twil.core.markdown import code, markdown_table, plain
 from twil.export.int8 import read_verdict
 from twil.export.text_in import TEXT_GRAPH
-from twil.predict.bundle import Manifest
 
 CARD = "MODEL_CARD.md"
 MEASURES = ("precision", "recall", "f1")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from twil.bundle.bundle import POOLED
 from twil.export.guard import Items, Limits, Values
-from twil.predict.bundle import POOLED
 
 _SHORTEST = 1e-12  # a vector of nothing but zeros has no angle
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
 from twil.config.model import Pooling
 from twil.core.errors import ConfigError, ExportError, TwilError, first_line, require
 from twil.core.task import Task
@@ -24,7 +25,6 @@ from twil.export.optimise import DOMAIN, is_fused
 from twil.model.heads import pool
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.text_model import TextModel
-from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY
 
 OPSET = 17
 """LayerNormalization is one operator from here on; 20 makes one of GELU too, and ran no faster."""

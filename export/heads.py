@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
+from twil.bundle.bundle import Kind
 from twil.config.model import Pooling
 from twil.core.errors import ConfigError, ModelError
 from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph, RowPooling
 from twil.model.text_model import TextModel
-from twil.predict.bundle import Kind
 
 ENCODER_POOLING: Pooling = "avg"
 """How rows become vectors, where neither the user nor the model's folder says so."""

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import Bundle
+from twil.bundle.session import Session
 from twil.core.errors import ExportError
 from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
 from twil.export.accuracy import Accuracy
@@ -20,8 +22,6 @@ from twil.export.closeness import Closeness
 from twil.export.guard import Values, Verdict
 from twil.export.int8_data import Int8Data
 from twil.export.quantise import FloatGraph, Way
-from twil.predict.bundle import Bundle
-from twil.predict.session import Session
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from twil.bundle.bundle import Kind
 from twil.core.errors import ConfigError, DataError
 from twil.core.storage import sha256
 from twil.core.task import Task
@@ -15,7 +16,6 @@ from twil.data.tables.tables import TableReader
 from twil.export.accuracy import AnswerGuard
 from twil.export.closeness import VectorGuard
 from twil.export.guard import Guard, Items, Limits
-from twil.predict.bundle import Kind
 
 CALIBRATION_ROWS = 512
 """Texts that ranges are found on, drawn from the first `READ_ROWS` of a file."""

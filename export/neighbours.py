@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from twil.bundle.bundle import SEQUENCE
 from twil.core.errors import ExportError
 from twil.export.graph import ModelGraph
 from twil.export.probes import SEED
-from twil.predict.bundle import SEQUENCE
 
 _LENGTHS = (24, 5, 11, 1)
 """Of the rows that are tried; all but the first are padded beside it."""

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from twil.bundle.runtime import import_runtime, open_graph
 from twil.core.errors import require
 from twil.model.attention import DotProductAttention
 from twil.model.twilbert import TWilBERT
-from twil.predict.runtime import import_runtime, open_graph
 
 DOMAIN = "com.microsoft"
 ATTENTION, GELU = "MultiHeadAttention", "FastGelu"

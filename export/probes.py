@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from twil.bundle.bundle import Bundle
 from twil.data.batching import Batch, pad_batch
-from twil.predict.bundle import Bundle
 from twil.text.tokenizer import encode, load_tokenizer
 
 SEED = 20

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from twil.bundle.bundle import INPUTS, SEQUENCE, Bundle
 from twil.data.batching import Batch
 from twil.export.probes import SEED, probe_batches
 from twil.export.verify import check_repeatable, check_structure, open_exported, rejected, run_exported
-from twil.predict.bundle import INPUTS, SEQUENCE, Bundle
 
 ROUNDING = 0.02
 """The largest difference that a batch may make to a row in int8, as a part of its largest value where that is

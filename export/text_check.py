@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from twil.bundle.bundle import INPUTS, Bundle
+from twil.bundle.runtime import import_runtime, open_graph
+from twil.bundle.session import Session
 from twil.core.errors import ExportError, first_line, require
 from twil.data.batching import Batch, Int64Array, pad_batch
 from twil.export.probes import TEXTS as EVERYDAY
 from twil.export.text_in import TEXTS, TextFront
-from twil.predict.bundle import INPUTS, Bundle
-from twil.predict.runtime import import_runtime, open_graph
-from twil.predict.session import Session
 from twil.text.tokenizer import encode, load_tokenizer
 
 TOLERANCE = 1e-5

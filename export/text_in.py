@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.core.errors import ConfigError, require
 from twil.core.task import Task
 from twil.export.text_pieces import sentencepiece_model
 from twil.export.text_steps import replacements
 from twil.model.hub.model import HubModel
 from twil.model.text_model import TextModel
-from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
 
 TEXT_GRAPH = "model.text.onnx"

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, Bundle
+from twil.bundle.session import Session
 from twil.core.errors import ExportError, ModelError, first_line, require
 from twil.data.batching import Batch
 from twil.export.graph import ModelGraph
 from twil.export.optimise import DOMAIN, FUSED
 from twil.export.probes import SEED, probe_batches, shape_of
 from twil.model.memory import ProductKeyMemory
-from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, Bundle
-from twil.predict.session import Session
 
 TOLERANCE = 1e-4
 """The largest difference that float32 arithmetic in another order may make."""

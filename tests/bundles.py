@@ -15,9 +15,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from twil.bundle.bundle import GRAPH, INPUTS, TOKENIZER, Manifest
 from twil.core.storage import sha256
 from twil.core.task import Task
-from twil.predict.bundle import GRAPH, INPUTS, TOKENIZER, Manifest
 from twil.text.preparation import NONE, PREPARATIONS, put_preparation
 from twil.text.tokenizer import PAD_ID, SPECIAL, UNK, frame, save_tokenizer
 

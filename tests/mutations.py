@@ -24,10 +24,10 @@ import pandas as pd
 import pyarrow as pa
 from bundles import write_bundle
 
+from twil.bundle.bundle import CHECKSUM
 from twil.cli.main import main
 from twil.config.training import finetune_config
 from twil.core.storage import sha256
-from twil.predict.bundle import CHECKSUM
 from twil.text.tokenizer import save_tokenizer
 from twil.text.vocabulary import train_vocabulary
 from twil.train.finetune import finetune_events

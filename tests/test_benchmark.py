@@ -16,6 +16,7 @@ import typer
 from bundles import PIECES, make_tokenizer, write_bundle
 from typer.testing import CliRunner
 
+from twil.bundle import providers as nvidia
 from twil.cli.benchmark import command
 from twil.cli.main import guard
 from twil.core.errors import ConfigError, MissingExtraError, ModelError, ProviderError
@@ -23,7 +24,6 @@ from twil.core.machine import peak_memory
 from twil.core.storage import write_json
 from twil.data.batching import Batch
 from twil.predict import benchmark as benchmark_module
-from twil.predict import nvidia
 from twil.predict.benchmark import (
     Contestant,
     Progress,

@@ -21,6 +21,8 @@ from bundles import write_bundle
 from test_cli import Run, fails, run
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from twil.bundle.bundle import open_bundle
+from twil.bundle.session import Session
 from twil.cli.faults import explained
 from twil.cli.streams import Unfailing
 from twil.config.pretraining import pretrain_config
@@ -31,9 +33,7 @@ from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.core.machine import available_cpus
 from twil.data.tables.table_sets import TableSet
 from twil.data.tables.tables import TableReader
-from twil.predict.bundle import open_bundle
 from twil.predict.predictor import Predictor
-from twil.predict.session import Session
 from twil.text.tokenizer import check_pieces, cut_texts, encode, frame, load_tokenizer, set_max_length
 from twil.text.vocabulary import train_vocabulary
 

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from bundles import POLARITY, write_bundle
 
+from twil.bundle.bundle import CHECKSUM, MANIFEST, TASK_KEY, open_bundle
+from twil.bundle.session import Session
 from twil.core.errors import ModelError
 from twil.core.task import Task
-from twil.predict.bundle import CHECKSUM, MANIFEST, TASK_KEY, open_bundle
-from twil.predict.session import Session
 
 
 @pytest.fixture

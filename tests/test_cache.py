@@ -16,10 +16,10 @@ import pytest
 from bundles import write_bundle
 from test_cli import Run, fails, run
 
+from twil.bundle import cache
+from twil.bundle.bundle import open_bundle
+from twil.bundle.cache import bundle_of, cache_folder, cached_models, prepared
 from twil.core.errors import MissingExtraError, ModelError, TwilError
-from twil.predict import cache
-from twil.predict.bundle import open_bundle
-from twil.predict.cache import bundle_of, cache_folder, cached_models, prepared
 from twil.predict.predictor import Predictor
 
 __all__ = ["run"]  # the fixture

@@ -226,7 +226,7 @@ def test_doctor_names_versions_extras_and_providers(run: Run) -> None:
 
 
 def test_doctor_calls_two_runtimes_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from twil.predict import diagnosis
+    from twil.bundle import diagnosis
 
     monkeypatch.setattr(diagnosis.metadata, "version", lambda _: "1.0")
     code, _, err = run("doctor")

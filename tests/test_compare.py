@@ -20,15 +20,15 @@ from conftest import write_rows
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from twil.bundle.architecture import ARCHITECTURE_KEY, Architecture
+from twil.bundle.bundle import open_bundle
+from twil.bundle.names import name_models
+from twil.bundle.session import Session
 from twil.cli.main import make_app
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns
-from twil.predict.architecture import ARCHITECTURE_KEY, Architecture
-from twil.predict.bundle import open_bundle
-from twil.predict.names import name_models
 from twil.predict.predictor import Predictor
-from twil.predict.session import Session
 from twil.reports.compare import Answering, compare_events
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_files import to_markdown, write_comparison

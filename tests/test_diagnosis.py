@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 from bundles import write_bundle
 
+from twil.bundle import diagnosis, providers, runtime
+from twil.bundle.bundle import open_bundle
+from twil.bundle.diagnosis import diagnose
+from twil.bundle.session import Session
 from twil.core import errors
 from twil.core.errors import ProviderError
-from twil.predict import diagnosis, providers, runtime
-from twil.predict.bundle import open_bundle
-from twil.predict.diagnosis import diagnose
-from twil.predict.session import Session
 
 CUDA, CPU = providers.CUDA, runtime.CPU
 

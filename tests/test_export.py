@@ -19,6 +19,8 @@ from bundles import PIECES, make_tokenizer
 from onnx import numpy_helper
 from torch import Tensor
 
+from twil.bundle.bundle import CLASSIFIER_OUTPUTS, GRAPH, INPUTS, MANIFEST, TOKENIZER, Bundle, open_bundle
+from twil.bundle.session import Session
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig, preset
 from twil.core.errors import ConfigError, ExportError, MissingExtraError, ModelError, TwilError
 from twil.core.storage import sha256
@@ -34,8 +36,6 @@ from twil.export.probes import TEXTS
 from twil.export.verify import check_structure, tied_rows, verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import CLASSIFIER_OUTPUTS, GRAPH, INPUTS, MANIFEST, TOKENIZER, Bundle, open_bundle
-from twil.predict.session import Session
 from twil.text.tokenizer import load_tokenizer
 
 POLARITY = Task("class", ("P", "NONE", "N"))

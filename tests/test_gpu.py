@@ -9,6 +9,7 @@ import pytest
 import torch
 from bundles import write_bundle
 
+from twil.bundle.providers import Provider
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.pretraining import pretrain_config
 from twil.config.training import finetune_config
@@ -17,7 +18,6 @@ from twil.export.bundle import export_onnx
 from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT
 from twil.predict.predictor import Predictor
-from twil.predict.providers import Provider
 from twil.train.finetune import Finished, finetune_events
 from twil.train.loop import StepDone
 from twil.train.pretraining import PretrainingFinished, pretrain_events

@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from twil.bundle.bundle import GRAPH, Kind, open_bundle
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, ModelConfig, preset
 from twil.core.errors import ConfigError, ExportError
@@ -20,7 +21,6 @@ from twil.export.card import CARD
 from twil.export.int8_data import Int8Options
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import GRAPH, Kind, open_bundle
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
 from twil.text.tokenizer import load_tokenizer

@@ -15,6 +15,8 @@ from bundles import PIECES, make_tokenizer, write_bundle
 from torch import Tensor
 from typer.testing import CliRunner
 
+from twil.bundle.bundle import GRAPH, INPUTS, TASK_KEY, open_bundle
+from twil.bundle.session import Session
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig
 from twil.core.errors import ConfigError, ModelError, TwilError
@@ -25,9 +27,7 @@ from twil.export.int8_data import Int8Options
 from twil.model import folder as model_folders
 from twil.model.heads import pool
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import GRAPH, INPUTS, TASK_KEY, open_bundle
 from twil.predict.predictor import Predictor
-from twil.predict.session import Session
 
 TASKS = {
     "class": Task("class", ("P", "NONE", "N")),

@@ -17,6 +17,8 @@ import typer
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from twil.bundle.bundle import GRAPH, INPUTS, MANIFEST, Bundle, open_bundle
+from twil.bundle.session import Session
 from twil.cli.export import command
 from twil.cli.main import guard
 from twil.config.model import ClassifierConfig, MemoryConfig, ModelConfig, preset
@@ -37,10 +39,8 @@ from twil.export.quantise import FloatGraph, Way
 from twil.export.reduced import check_int8
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import GRAPH, INPUTS, MANIFEST, Bundle, open_bundle
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
-from twil.predict.session import Session
 from twil.text.tokenizer import load_tokenizer
 
 RUNNER = CliRunner()

@@ -17,11 +17,11 @@ from bundles import POLARITY, write_bundle
 from test_cli import Run, fails, run
 
 from twil import shipped
+from twil.bundle import catalogue, names
+from twil.bundle.names import find_model
 from twil.core.errors import ModelError, ModelWarning
 from twil.core.task import Task
-from twil.predict import catalogue, names
 from twil.predict.embedder import Embedder
-from twil.predict.names import find_model
 from twil.predict.predictor import Predictor
 
 __all__ = ["run"]  # the fixture

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, normalizers
 from tuning import twil_command
 
 import twil
+from twil.bundle.bundle import FORMAT, MANIFEST, PREPARED_FORMAT, open_bundle
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, ModelWarning
@@ -33,7 +34,6 @@ from twil.data.survey.lengths import LengthTally, PieceCounter
 from twil.export.bundle import export_onnx
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save, weights_hash
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import FORMAT, MANIFEST, PREPARED_FORMAT, open_bundle
 from twil.predict.embedder import Embedder
 from twil.predict.predictor import Predictor
 from twil.text.cloze import encode_masked

@@ -16,16 +16,16 @@ import pytest
 from bundles import write_bundle
 from tuning import twil_command
 
+from twil.bundle import providers
+from twil.bundle.bundle import open_bundle
+from twil.bundle.diagnosis import diagnose
+from twil.bundle.providers import CUDA, OPENVINO, TENSORRT, Provider, ProviderChoice, Wish
+from twil.bundle.runtime import Place
+from twil.bundle.session import Session
 from twil.cli.console import PROVIDERS
 from twil.core.errors import MissingExtraError, ProviderError
 from twil.data.batching import pad_batch
-from twil.predict import providers
-from twil.predict.bundle import open_bundle
-from twil.predict.diagnosis import diagnose
 from twil.predict.predictor import Predictor
-from twil.predict.providers import CUDA, OPENVINO, TENSORRT, Provider, ProviderChoice, Wish
-from twil.predict.runtime import Place
-from twil.predict.session import Session
 
 TEXTS = [
     "qué frío hace hoy",

@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from bundles import write_bundle
 
+from twil.bundle import replay
+from twil.bundle.bundle import INPUTS, Manifest, open_bundle
+from twil.bundle.replay import CHECKED_RUNS, MAX_GRAPHS, Replay, rounded_shape
 from twil.core.errors import ProviderError
 from twil.data.batching import Batch, pad_batch
-from twil.predict import replay
-from twil.predict.bundle import INPUTS, Manifest, open_bundle
-from twil.predict.replay import CHECKED_RUNS, MAX_GRAPHS, Replay, rounded_shape
 
 
 class Recorded:

@@ -16,13 +16,13 @@ from bundles import POLARITY, make_graph, write_bundle
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
+from twil.bundle import providers
+from twil.bundle import runtime as runtime_module
+from twil.bundle.bundle import open_bundle
+from twil.bundle.external import TENSOR_PATHS, external_files
+from twil.bundle.session import Session
 from twil.core.errors import MissingExtraError, ModelError, ProviderError
 from twil.data.batching import Batch, pad_batch
-from twil.predict import providers
-from twil.predict import runtime as runtime_module
-from twil.predict.bundle import open_bundle
-from twil.predict.external import TENSOR_PATHS, external_files
-from twil.predict.session import Session
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 BATCH = pad_batch([[3, 7, 8, 4], [3, 9, 4]])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_cli import Run, run
 
-from twil.predict.names import card_facts
+from twil.bundle.names import card_facts
 from twil.predict.predictor import Predictor
 from twil.shipped import ENCODER, FOLDER, shipped_names
 

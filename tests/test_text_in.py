@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
+from twil.bundle.bundle import INPUTS, TOKENIZER, Bundle, Manifest, open_bundle
+from twil.bundle.session import Session
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.core.errors import ConfigError, ExportError
@@ -35,9 +37,7 @@ from twil.export.text_in import TEXT_GRAPH, TEXTS, TextFront
 from twil.export.text_steps import replacements
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import INPUTS, TOKENIZER, Bundle, Manifest, open_bundle
 from twil.predict.predictor import Predictor
-from twil.predict.session import Session
 from twil.text.normalization import MENTION
 from twil.text.tokenizer import PAD_ID, encode, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary

@@ -24,6 +24,7 @@ import tokenizers
 import torch
 from tokenizers import Tokenizer
 
+from twil.bundle.bundle import is_bundle
 from twil.config.loop import LOG
 from twil.config.model import ModelConfig
 from twil.core.errors import ConfigError, ModelError
@@ -39,7 +40,6 @@ from twil.model.text_model import TextModel
 from twil.model.twilbert import MODEL_TYPE, TWilBERT
 from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_weights
 from twil.model.weights import check_finite, weights_files
-from twil.predict.bundle import is_bundle
 from twil.shipped import shipped_model, shipped_names
 from twil.text.preparation import NONE, check_name, find_preparation
 from twil.text.tokenizer import check_own, load_tokenizer, pieces_hash, save_tokenizer

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from twil.bundle.architecture import Architecture
 from twil.config.model import Pooling
 from twil.core.errors import ModelError
 from twil.core.task import Task
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.packing import Packing
-from twil.predict.architecture import Architecture
 
 
 class TextModel(nn.Module, ABC):

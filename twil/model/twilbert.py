@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from twil.bundle.architecture import Architecture
 from twil.config.model import ModelConfig, Pooling
 from twil.core.errors import ModelError
 from twil.core.task import Task
@@ -16,7 +17,6 @@ from twil.model.encoder import Encoder, initialize
 from twil.model.heads import ClassifierHead, RopHead, TiedMlmHead
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel, parameter_count
-from twil.predict.architecture import Architecture
 
 MODEL_TYPE = "twilbert"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
+from twil.bundle.providers import ProviderChoice
 from twil.core.errors import ConfigError, ProviderError
 from twil.predict.measured import MODULE as BUNDLES
-from twil.predict.providers import ProviderChoice
 from twil.predict.report import BenchmarkOptions, Configuration, Measurement, Report
 from twil.predict.timing import Facts, Shape
 from twil.predict.worker import Opening, Worker

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from twil.bundle.providers import ProviderChoice
 from twil.core.errors import DataError, MissingExtraError, TwilError
 from twil.data.tables.rows import Cells, Rows
 from twil.data.tables.tables import OnError, TableWriter, without_errors
@@ -20,7 +21,6 @@ from twil.predict.engine import WINDOW_ROWS
 from twil.predict.inputs import chosen_texts, open_tables
 from twil.predict.parts import Output, local_copy, part_name
 from twil.predict.predictor import Predictor
-from twil.predict.providers import ProviderChoice
 from twil.predict.texts import Text
 from twil.text.tokenizer import bound_threads
 

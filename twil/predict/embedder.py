@@ -9,10 +9,10 @@ from typing import NamedTuple, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import POOLED, TOKENS, Bundle, opening_bundle
+from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
 from twil.data.batching import pad_batch
-from twil.predict.bundle import POOLED, TOKENS, Bundle, opening_bundle
-from twil.predict.cache import bundle_of
 from twil.predict.engine import Engine, EngineOptions, OutputBatch
 from twil.predict.texts import Texts
 from twil.text.tokenizer import Encoded

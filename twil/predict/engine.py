@@ -11,13 +11,13 @@ from typing import NamedTuple, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import MANIFEST, Bundle
+from twil.bundle.providers import ProviderChoice
+from twil.bundle.session import Session
 from twil.core.errors import ConfigError, ModelError
 from twil.core.machine import usable_threads
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.data.tables.memory import find_columns
-from twil.predict.bundle import MANIFEST, Bundle
-from twil.predict.providers import ProviderChoice
-from twil.predict.session import Session
 from twil.predict.texts import Text, Texts, check_texts, column_texts, item_texts
 from twil.text.preparation import find_preparation
 from twil.text.tokenizer import Encoded, encode, load_tokenizer

@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from twil.bundle.cache import Preparing
+from twil.bundle.providers import Provider
 from twil.core.pace import Paced
-from twil.predict.providers import Provider
-
-
-@dataclass(frozen=True)
-class Preparing:
-    """A model that is no bundle is made one, which takes time.
-
-    Attributes:
-        said: What is done, in a sentence.
-    """
-
-    said: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
+from twil.bundle.cache import prepared
+from twil.bundle.names import name_models
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 from twil.core.storage import check_parent
@@ -14,7 +16,6 @@ from twil.data.tables.formats import find_format
 from twil.data.tables.streams import is_stream
 from twil.data.tables.table_sets import Shard
 from twil.data.tables.tables import OnError, TableWriter, check_safe
-from twil.predict.cache import prepared
 from twil.predict.columns import output_cells, output_columns
 from twil.predict.engine import WINDOW_ROWS, EngineOptions
 from twil.predict.events import Event, Summary
@@ -29,7 +30,6 @@ from twil.predict.inputs import (
     repeated_columns,
     shard_rows,
 )
-from twil.predict.names import name_models
 from twil.predict.panel import Panel
 from twil.predict.partial import PartialRun
 from twil.predict.predictor import Predictor

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from twil.bundle.bundle import Bundle, opening_bundle
+from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
-from twil.predict.bundle import Bundle, opening_bundle
-from twil.predict.cache import bundle_of
 from twil.predict.engine import Engine, EngineOptions
 from twil.predict.texts import Texts
 from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces

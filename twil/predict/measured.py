@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from twil.predict.bundle import open_bundle
-from twil.predict.nvidia import device_name
-from twil.predict.providers import ON_NVIDIA
-from twil.predict.session import Session
+from twil.bundle.bundle import open_bundle
+from twil.bundle.providers import ON_NVIDIA, device_name
+from twil.bundle.session import Session
 from twil.predict.timing import Facts, Subject
 from twil.predict.worker import Opening, serve
 from twil.text.tokenizer import load_tokenizer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.predict.bundle import TOKENIZER
+from twil.bundle.bundle import TOKENIZER
 from twil.predict.columns import Tasks
 from twil.predict.engine import OutputBatch
 from twil.predict.partial import run_settings

@@ -10,11 +10,11 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import Bundle, opening_bundle
+from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
 from twil.core.task import LABEL_SEPARATOR, Task
 from twil.data.tables.memory import DataFrame, find_columns
-from twil.predict.bundle import Bundle, opening_bundle
-from twil.predict.cache import bundle_of
 from twil.predict.columns import output_columns, predicted_cells
 from twil.predict.engine import Engine, EngineOptions, OutputBatch
 from twil.predict.texts import Text, Texts, check_texts

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from twil.bundle.bundle import MANIFEST, Bundle, open_bundle
+from twil.bundle.cache import prepared
+from twil.bundle.providers import ON_NVIDIA, ProviderChoice
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError, first_line, require
 from twil.data.tables.tables import OnError
 from twil.predict.blocks import BlockPredictor, Job, read_blocks, write_part
-from twil.predict.bundle import MANIFEST, Bundle, open_bundle
-from twil.predict.cache import prepared
 from twil.predict.columns import output_columns
 from twil.predict.engine import BATCH_TOKENS
 from twil.predict.events import ClusterStarted, ClusterSummary, Preparing, Progress
@@ -38,7 +39,6 @@ from twil.predict.parts import (
     reserved_output,
 )
 from twil.predict.predictor import classifier_task
-from twil.predict.providers import ON_NVIDIA, ProviderChoice
 from twil.predict.texts import check_texts
 
 BLOCK_BYTES = 2 << 20

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from twil.bundle.bundle import Bundle
 from twil.core.errors import DataError
 from twil.data.tables.memory import DataFrame, describe, is_file, is_missing, iterate, no_column, plain
 from twil.data.tables.rows import missing_column, named_columns
-from twil.predict.bundle import Bundle
 from twil.text.tokenizer import half_character
 
 Text = str | tuple[str, str]

@@ -10,6 +10,8 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import POOLED, TOKENS
+from twil.bundle.cache import prepared
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
 from twil.core.storage import check_vacant_file
@@ -17,8 +19,6 @@ from twil.data.tables.streams import is_stream
 from twil.data.tables.table_sets import Shard
 from twil.data.tables.tables import OnError
 from twil.data.tables.vector_writers import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
-from twil.predict.bundle import POOLED, TOKENS
-from twil.predict.cache import prepared
 from twil.predict.columns import ERROR_COLUMN, error_cells, free_name
 from twil.predict.embedder import Embedder
 from twil.predict.engine import WINDOW_ROWS, EngineOptions

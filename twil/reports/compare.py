@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.names import model_path, name_models
 from twil.config.memory_table import MemoryTable
 from twil.core.errors import ConfigError, ModelError
 from twil.core.task import NO_NAMES, Task
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
-from twil.predict.names import model_path, name_models
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_tables import shown_metrics
 from twil.reports.contestants import check_used, common_task, own_names

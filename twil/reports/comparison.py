@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from twil.bundle.architecture import Architecture
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.task import Task
 from twil.core.version import __version__
-from twil.predict.architecture import Architecture
 from twil.scores.intervals import LEVEL, Interval
 from twil.scores.metrics import Report, higher_is_better
 from twil.scores.model_pairs import Pair

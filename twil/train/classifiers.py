@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.architecture import Architecture
+from twil.bundle.bundle import is_bundle, open_bundle
+from twil.bundle.external import external_files
 from twil.core.errors import ConfigError, ModelError, ModelWarning
 from twil.core.task import NO_NAMES, Task, TaskKind
-from twil.predict.architecture import Architecture
-from twil.predict.bundle import is_bundle, open_bundle
-from twil.predict.external import external_files
 from twil.predict.predictor import Predictor, classifier_task
 
 WARM_UP_ROWS = 32

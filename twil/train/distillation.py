@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from twil.bundle.bundle import is_bundle
+from twil.bundle.names import model_path
 from twil.config.distillation import (
     FRESH_STUDENT_LR,
     STUDENT_LR,
@@ -38,8 +40,6 @@ from twil.model.classifier import make_classifier
 from twil.model.folder import describe, hub_origin, load_with_tokenizer, save, weights_hash
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
-from twil.predict.bundle import is_bundle
-from twil.predict.names import model_path
 from twil.scores.metrics import Report, check_metric, main_metric, score_logits
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length

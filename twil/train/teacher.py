@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import POOLED, TOKENIZER, TOKENS, Bundle, open_bundle
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
 from twil.data.survey.repeats import key_texts
 from twil.data.teacher_store import PART_ROWS, Taught, TeacherStore
-from twil.predict.bundle import POOLED, TOKENIZER, TOKENS, Bundle, open_bundle
 from twil.predict.engine import Engine
 from twil.text.tokenizer import Encoded
 from twil.text.vocabulary import texts_of

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from twil.bundle.architecture import Architecture
 from twil.config.model import Pooling
 from twil.core.errors import ConfigError, ModelError, first_line
 from twil.core.task import Task
@@ -21,7 +22,6 @@ from twil.model.hub.library import import_transformers
 from twil.model.hub.sentence import SentenceModules, SentenceVectors
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel, parameter_count
-from twil.predict.architecture import Architecture
 
 HubHead = Literal["classifier", "mlm", "none"]
 

@@ -9,16 +9,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.architecture import Architecture
+from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
+from twil.bundle.external import external_files
+from twil.bundle.providers import ON_NVIDIA, Obstacle, Provider, ProviderChoice, Wish, open_on
+from twil.bundle.replay import Replay
+from twil.bundle.runtime import import_runtime, open_graph
 from twil.core.errors import ConfigError, ModelError, ProviderError, TwilError, first_line
 from twil.core.machine import usable_threads
 from twil.core.task import Task
 from twil.data.batching import Batch
-from twil.predict.architecture import Architecture
-from twil.predict.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
-from twil.predict.external import external_files
-from twil.predict.providers import ON_NVIDIA, Obstacle, Provider, ProviderChoice, Wish, open_on
-from twil.predict.replay import Replay
-from twil.predict.runtime import import_runtime, open_graph
 
 
 class Session:

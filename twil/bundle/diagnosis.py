@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
 
+from twil.bundle.providers import CUDA, OPENVINO, TENSORRT, Obstacle, Wish, has_openvino, open_on
+from twil.bundle.runtime import CPU, import_runtime, open_graph
 from twil.core.errors import TwilError
 from twil.core.machine import available_cpus, cpu_flags, cpu_name
 from twil.core.version import __version__
-from twil.predict.providers import CUDA, OPENVINO, TENSORRT, Obstacle, Wish, has_openvino, open_on
-from twil.predict.runtime import CPU, import_runtime, open_graph
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cpu": ("onnxruntime",),

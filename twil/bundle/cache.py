@@ -21,12 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from twil.bundle.bundle import Kind, is_bundle, open_bundle
+from twil.bundle.names import FoundModel, find_model
 from twil.core.errors import BusyError, MissingExtraError, ModelError, TwilError, first_line
 from twil.core.storage import atomic_folder, read_json, sha256, sole_writer, write_json
 from twil.core.version import __version__
-from twil.predict.bundle import Kind, is_bundle, open_bundle
-from twil.predict.events import Preparing
-from twil.predict.names import FoundModel, find_model
 
 CACHE_VARIABLE = "TWIL_CACHE"
 """The variable of the environment that names another folder for the cache."""
@@ -41,6 +40,17 @@ _ENTRY = re.compile(r"\.?([\w-][\w.-]*-[0-9a-f]{16})(-(?:\d+-)?.{8})?")
 _ERROR = "twil: error: "
 _PATIENCE = 5.0  # seconds, for the export to put its files away where it is not wanted any more
 _POLL = 0.2  # seconds, between two looks at what another process exports
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """A model that is no bundle is made one, which takes time.
+
+    Attributes:
+        said: What is done, in a sentence.
+    """
+
+    said: str
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib.util
 import io
 import json
+import platform
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,10 +17,9 @@ from threading import Lock
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
+from twil.bundle.bundle import INPUTS
+from twil.bundle.runtime import Place, open_graph
 from twil.core.errors import MissingExtraError, first_line, require
-from twil.predict.bundle import INPUTS
-from twil.predict.nvidia import count_devices
-from twil.predict.runtime import Place, open_graph
 
 Provider = Literal["cpu", "cuda", "cuda-graphs", "tensorrt", "openvino"]
 ProviderChoice = Literal["auto", "cpu", "cuda", "cuda-graphs", "tensorrt", "openvino"]
@@ -206,3 +207,26 @@ def _quiet() -> Iterator[io.StringIO]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:
         warnings.simplefilter("ignore")
         yield said
+
+
+def device_name() -> str:
+    """Name the first device that NVIDIA's driver shows to this process; empty where there is none."""
+    driver, handle, name = _load_driver(), ctypes.c_int(0), ctypes.create_string_buffer(256)
+    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(handle), 0) != 0:
+        return ""
+    return name.value.decode() if driver.cuDeviceGetName(name, len(name), handle) == 0 else ""
+
+
+def count_devices() -> int:
+    """Count the devices that NVIDIA's driver shows to this process."""
+    driver, count = _load_driver(), ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def _load_driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+    except OSError:
+        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from twil.predict.bundle import is_bundle, open_bundle
-from twil.predict.names import card_facts
+from twil.bundle.bundle import is_bundle, open_bundle
+from twil.bundle.names import card_facts
 from twil.shipped import shipped_model, shipped_names
 from twil.text.preparation import usual_preparation
 

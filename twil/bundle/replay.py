@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twil.bundle.bundle import BATCH, INPUTS, Manifest
 from twil.core.errors import ProviderError, first_line
-from twil.predict.bundle import BATCH, INPUTS, Manifest
 
 MAX_GRAPHS = 64
 CHECKED_RUNS = 2

@@ -112,7 +112,7 @@ def label_large_file(bundle: Path, file: Path, work: Path) -> LabellingResult:
     target = work / "large.tsv"
     _, stderr, seconds = run("predict", file, "--model", bundle, "-o", target)
     check = (
-        "import sys; from twil.predict.files import predict_events; "
+        "import sys; from twil.inference.predict_file import predict_events; "
         f"list(predict_events({str(work / 'few.tsv')!r}, {str(bundle)!r}, '/dev/null', "
         "output_format='tsv')); "
         "print('torch' in sys.modules)"

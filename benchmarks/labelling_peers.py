@@ -241,7 +241,7 @@ def torch_way(model: Path) -> Label:
 
 def twil_way(bundle: Path) -> Label:
     """The predictor of twil as `twil predict` has it."""
-    from twil.predict.predictor import Predictor
+    from twil.inference.predictor import Predictor
 
     predictor = Predictor(bundle, provider="cpu", side_by_side=True)
     return lambda texts: [said.label for said in predictor(texts)]
@@ -249,7 +249,7 @@ def twil_way(bundle: Path) -> Label:
 
 def twil_alone_way(bundle: Path) -> Label:
     """The predictor as it is for single texts: all threads on one."""
-    from twil.predict.predictor import Predictor
+    from twil.inference.predictor import Predictor
 
     predictor = Predictor(bundle, provider="cpu")
     return lambda texts: [predictor(text).label for text in texts]

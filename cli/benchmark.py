@@ -46,10 +46,10 @@ def command(
     from twil.core.errors import require
     from twil.core.storage import reserved_files, write_json
     from twil.drawing import check_ending
-    from twil.predict.benchmark import Contestant, benchmark
-    from twil.predict.chart import PURPOSE, draw_report
-    from twil.predict.report import BenchmarkOptions, Report
-    from twil.train.measured import MODULE
+    from twil.evaluation.benchmark.benchmark import Contestant, benchmark
+    from twil.evaluation.benchmark.chart import PURPOSE, draw_report
+    from twil.evaluation.benchmark.report import BenchmarkOptions, Report
+    from twil.evaluation.benchmark.torch_process import MODULE
 
     outputs = [path for path in (json_file, plot) if path]
     if plot:

@@ -10,7 +10,7 @@ from twil.cli.rows import announce_default, show_found_text, show_notes
 from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from twil.predict.events import ClusterSummary
+    from twil.inference.events import ClusterSummary
 
 
 def label_on_cluster(
@@ -38,8 +38,8 @@ def label_on_cluster(
             "--engine local"
         )
 
-    from twil.predict.events import ClusterStarted, ClusterSummary, Preparing
-    from twil.predict.ray import predict_on_ray
+    from twil.inference.cluster.ray import predict_on_ray
+    from twil.inference.events import ClusterStarted, ClusterSummary, Preparing
 
     with Display(quiet=quiet) as display:
         model = models[0] if models else announce_default(display)

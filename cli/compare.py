@@ -60,7 +60,7 @@ def command(
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.bundle.names import name_models
     from twil.data.labelled import Sample
-    from twil.predict.inputs import check_target
+    from twil.inference.inputs import check_target
     from twil.reports.compare import compare_events
     from twil.reports.comparison import Comparison
     from twil.reports.comparison_files import reserved_outputs, write_comparison

@@ -33,8 +33,8 @@ def command(
     from twil.cli.training import TrainingView
     from twil.config.training import finetune_config
     from twil.export.bundle import export_onnx
-    from twil.predict.events import Summary
-    from twil.predict.files import predict_events
+    from twil.inference.events import Summary
+    from twil.inference.predict_file import predict_events
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
     from twil.train.finetune import finetune_events

@@ -26,8 +26,8 @@ from twil.core.machine import peak_memory
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.export.bundle import export_onnx
-from twil.predict.engine import Engine
-from twil.predict.predictor import Predictor
+from twil.inference.engine import Engine
+from twil.inference.predictor import Predictor
 from twil.scores.metrics import main_metric, metrics_of, score_logits
 from twil.scores.names import name_metric
 from twil.text.vocabulary import texts_of

@@ -60,7 +60,7 @@ def command(
     start_quickly(threads)
 
     from twil.data.tables.table_sets import Shard
-    from twil.predict.vectors import VectorSummary, embed_events
+    from twil.inference.embed_file import VectorSummary, embed_events
 
     with Display(quiet=quiet) as display:
         events = embed_events(

@@ -52,7 +52,7 @@ def _fill(name: str, texts: list[str], top_k: int, device: str, batch_tokens: in
 
     model = model_path(name)
     if is_bundle(model):
-        from twil.predict.fill_mask import MaskFiller
+        from twil.inference.fill_mask import MaskFiller
 
         with MaskFiller(model, provider=device, batch_tokens=batch_tokens) as filler:  # type: ignore[arg-type]  # checked there
             return filler.fill(texts, top_k=top_k)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from twil.core.task import Task
     from twil.data.tables.rows import Cells
-    from twil.predict.predictor import Prediction
+    from twil.inference.predictor import Prediction
 
 STANDARD_INPUT = "-"
 BAR = 24  # characters of a probability of one
@@ -54,7 +54,7 @@ def command(
 
     from twil.bundle.cache import prepared
     from twil.bundle.names import name_models
-    from twil.predict.predictor import Predictor
+    from twil.inference.predictor import Predictor
 
     predicted: Predictions = {}
     tasks: dict[str, Task] = {}
@@ -83,7 +83,7 @@ def command(
 def _write_table(texts: list[str], predicted: Predictions, tasks: dict[str, Task]) -> int:
     """Write the columns of `twil predict` behind the texts; count the cells that TSV cannot hold."""
     from twil.data.tables.tables import TEXT_COLUMN, TableWriter
-    from twil.predict.columns import output_columns
+    from twil.inference.columns import output_columns
 
     columns = output_columns(tasks if len(tasks) > 1 else next(iter(tasks.values())), [TEXT_COLUMN])
     cells: list[Cells] = [texts]

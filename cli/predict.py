@@ -106,7 +106,7 @@ def command(
     start_quickly(threads)
 
     from twil.data.tables.table_sets import Shard
-    from twil.predict.files import predict_events
+    from twil.inference.predict_file import predict_events
 
     with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
         events = predict_events(

@@ -13,7 +13,7 @@ from twil.shipped import name_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from twil.predict.events import ClusterSummary, Event, Preparing, Started, Summary
+    from twil.inference.events import ClusterSummary, Event, Preparing, Started, Summary
 
 
 def announce_default(display: Display) -> str:
@@ -61,7 +61,7 @@ def follow(
         resume: An interrupted run was to be continued.
         made: What each row is given.
     """
-    from twil.predict.events import Preparing, Started, Summary
+    from twil.inference.events import Preparing, Started, Summary
 
     summary = None
     with _telling_what_is_kept(display, output):
@@ -144,7 +144,7 @@ def show_notes(display: Display, summary: Summary | ClusterSummary, *, made: str
 @contextmanager
 def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
     """Where the work ends early, say how to go on from what is kept of it."""
-    from twil.predict.partial import partial_folder
+    from twil.inference.resume import partial_folder
 
     folder = partial_folder(output)
     before = folder.exists()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from twil.cli.console import Display, format_bytes, format_seconds, make_table, show
 
 if TYPE_CHECKING:
-    from twil.predict.benchmark import Contestant, Progress, Started
-    from twil.predict.report import Configuration, Report
+    from twil.evaluation.benchmark.benchmark import Contestant, Progress, Started
+    from twil.evaluation.benchmark.report import Configuration, Report
     from twil.scores.intervals import Interval
 
 
 def show_progress(display: Display, event: Started | Progress, contestants: Sequence[Contestant]) -> None:
     """Say where models run and what is left out, then how far the work is."""
-    from twil.predict.benchmark import Started, make_names
+    from twil.evaluation.benchmark.benchmark import Started, make_names
 
     if isinstance(event, Started):
         for name, facts in zip(make_names(contestants, event.facts), event.facts, strict=True):
@@ -34,7 +34,7 @@ def show_progress(display: Display, event: Started | Progress, contestants: Sequ
 
 def show_report(report: Report) -> None:
     """Print a report on stdout."""
-    from twil.predict.timing import SETTLE_SECONDS
+    from twil.evaluation.benchmark.timing import SETTLE_SECONDS
     from twil.scores.intervals import LEVEL
 
     options = report.options

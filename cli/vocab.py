@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Learn a vocabulary from texts and write a tokenizer."""
     from twil.core.storage import reserved_files
-    from twil.predict.inputs import check_target
+    from twil.inference.inputs import check_target
     from twil.text.tokenizer import save_tokenizer
     from twil.text.vocabulary import texts_of, train_vocabulary
 

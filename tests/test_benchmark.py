@@ -23,8 +23,8 @@ from twil.core.errors import ConfigError, MissingExtraError, ModelError, Provide
 from twil.core.machine import peak_memory
 from twil.core.storage import write_json
 from twil.data.batching import Batch
-from twil.predict import benchmark as benchmark_module
-from twil.predict.benchmark import (
+from twil.evaluation.benchmark import benchmark as benchmark_module
+from twil.evaluation.benchmark.benchmark import (
     Contestant,
     Progress,
     Started,
@@ -32,10 +32,10 @@ from twil.predict.benchmark import (
     make_names,
     turn_order,
 )
-from twil.predict.chart import draw_report
-from twil.predict.report import BenchmarkOptions, Configuration, Measurement, Report
-from twil.predict.timing import SETTLE_SECONDS, Facts, Shape, Subject, Timer, random_batch
-from twil.predict.worker import Opening, Worker, answers
+from twil.evaluation.benchmark.chart import draw_report
+from twil.evaluation.benchmark.report import BenchmarkOptions, Configuration, Measurement, Report
+from twil.evaluation.benchmark.timing import SETTLE_SECONDS, Facts, Shape, Subject, Timer, random_batch
+from twil.evaluation.benchmark.worker import Opening, Worker, answers
 from twil.scores.intervals import Latencies
 
 RUNNER = CliRunner()
@@ -344,15 +344,15 @@ class TestProcess:
                 worker.time(Shape(2, 4), 1)
 
     def test_a_process_that_does_not_start_says_its_last_words(self) -> None:
-        worker = Worker("twil.predict.ninguno", Opening("x", "cpu", 1, 0))
+        worker = Worker("twil.inference.ninguno", Opening("x", "cpu", 1, 0))
         with worker, pytest.raises(ModelError, match=r"exit code 1: .*ninguno"):
             worker.facts()
 
     def test_what_libraries_print_is_no_answer(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         program = (
             "import os\n"
-            "from twil.predict.measured import open_measured\n"
-            "from twil.predict.worker import serve\n"
+            "from twil.evaluation.benchmark.bundle_process import open_measured\n"
+            "from twil.evaluation.benchmark.worker import serve\n"
             "def open_noisily(opening):\n"
             "    print('loading'); os.write(1, b'a word of a library\\n')\n"
             "    return open_measured(opening)\n"
@@ -366,7 +366,8 @@ class TestProcess:
 
 
 def test_who_asks_for_a_model_in_torch_imports_none() -> None:
-    program = "import sys, twil.train.measured, twil.predict.chart; sys.exit('torch' in sys.modules)"
+    modules = "twil.evaluation.benchmark.torch_process, twil.evaluation.benchmark.chart"
+    program = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -33,7 +33,7 @@ from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.core.machine import available_cpus
 from twil.data.tables.table_sets import TableSet
 from twil.data.tables.tables import TableReader
-from twil.predict.predictor import Predictor
+from twil.inference.predictor import Predictor
 from twil.text.tokenizer import check_pieces, cut_texts, encode, frame, load_tokenizer, set_max_length
 from twil.text.vocabulary import train_vocabulary
 

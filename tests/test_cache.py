@@ -20,7 +20,7 @@ from twil.bundle import cache
 from twil.bundle.bundle import open_bundle
 from twil.bundle.cache import bundle_of, cache_folder, cached_models, prepared
 from twil.core.errors import MissingExtraError, ModelError, TwilError
-from twil.predict.predictor import Predictor
+from twil.inference.predictor import Predictor
 
 __all__ = ["run"]  # the fixture
 

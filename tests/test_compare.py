@@ -28,7 +28,7 @@ from twil.cli.main import make_app
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns
-from twil.predict.predictor import Predictor
+from twil.inference.predictor import Predictor
 from twil.reports.compare import Answering, compare_events
 from twil.reports.comparison import Comparison, Entry
 from twil.reports.comparison_files import to_markdown, write_comparison

@@ -31,10 +31,10 @@ from twil.core.storage import sole_writer
 from twil.core.task import Task
 from twil.data import teacher_store
 from twil.data.teacher_store import Taught, TeacherStore
+from twil.inference.embedder import Embedder
+from twil.inference.engine import OutputBatch
+from twil.inference.predictor import Predictor
 from twil.model.folder import load_with_tokenizer
-from twil.predict.embedder import Embedder
-from twil.predict.engine import OutputBatch
-from twil.predict.predictor import Predictor
 from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special

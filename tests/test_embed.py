@@ -26,12 +26,13 @@ from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.data.tables import parquet as row_groups
 from twil.data.tables import streams
 from twil.data.tables.table_sets import Shard
-from twil.predict import partial, windows
-from twil.predict import vectors as vectors_module
-from twil.predict.embedder import Embedder, Tokens
-from twil.predict.events import Progress, Started
-from twil.predict.partial import PartialRun, partial_folder
-from twil.predict.vectors import VectorSummary, embed_events
+from twil.inference import embed_file as vectors_module
+from twil.inference import pipeline as windows
+from twil.inference import resume as partial
+from twil.inference.embed_file import VectorSummary, embed_events
+from twil.inference.embedder import Embedder, Tokens
+from twil.inference.events import Progress, Started
+from twil.inference.resume import PartialRun, partial_folder
 from twil.text.tokenizer import encode
 
 TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "qué horror de lunes, otra vez llueve y no hay metro", "sí"]
@@ -531,7 +532,8 @@ class TestInterruptedRuns:
 
 PROGRAM = """
 from twil.cli.main import main
-from twil.predict import partial, vectors
+from twil.inference import resume as partial
+from twil.inference import embed_file as vectors
 partial.KEEP_SECONDS = 0.0
 embed_events = vectors.embed_events
 vectors.embed_events = lambda *a, **k: embed_events(*a, **k, window_rows=50)

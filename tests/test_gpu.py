@@ -15,9 +15,9 @@ from twil.config.pretraining import pretrain_config
 from twil.config.training import finetune_config
 from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.export.bundle import export_onnx
+from twil.inference.predictor import Predictor
 from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT
-from twil.predict.predictor import Predictor
 from twil.train.finetune import Finished, finetune_events
 from twil.train.loop import StepDone
 from twil.train.pretraining import PretrainingFinished, pretrain_events

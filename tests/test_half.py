@@ -19,10 +19,10 @@ from twil.export import reduced
 from twil.export.bundle import export_onnx
 from twil.export.card import CARD
 from twil.export.int8_data import Int8Options
+from twil.inference.embedder import Embedder
+from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.embedder import Embedder
-from twil.predict.predictor import Predictor
 from twil.text.tokenizer import load_tokenizer
 
 TEXTS = ["me encanta este barrio 😍", "", "qué horror de lunes " * 60, "abren a las nueve"]

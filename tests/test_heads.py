@@ -24,10 +24,10 @@ from twil.core.task import Task
 from twil.data.batching import Batch, pad_batch
 from twil.export.bundle import export_onnx
 from twil.export.int8_data import Int8Options
+from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
 from twil.model.heads import pool
 from twil.model.twilbert import TWilBERT
-from twil.predict.predictor import Predictor
 
 TASKS = {
     "class": Task("class", ("P", "NONE", "N")),

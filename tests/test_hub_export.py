@@ -31,10 +31,10 @@ from twil.export.first_alone import first_alone
 from twil.export.guard import Limits
 from twil.export.hub_fusion import fuse_hub
 from twil.export.int8_data import Int8Options
+from twil.inference.embedder import Embedder
+from twil.inference.fill_mask import MaskFiller
+from twil.inference.predictor import Predictor
 from twil.model.folder import load_with_tokenizer
-from twil.predict.embedder import Embedder
-from twil.predict.fill_mask import MaskFiller
-from twil.predict.predictor import Predictor
 from twil.train.cloze import fill_masks
 from twil.train.probing import open_probe
 

@@ -35,13 +35,13 @@ from twil.core.errors import DataError, ModelError, ModelWarning
 from twil.core.task import Task
 from twil.data.tables.tables import TableReader
 from twil.export.bundle import export_onnx
+from twil.inference.embedder import Embedder
+from twil.inference.predictor import Predictor
 from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.hub.description import HubDescription
 from twil.model.hub.reading import make_hub_classifier
 from twil.model.hub.sentence import read_modules
 from twil.model.twilbert import TWilBERT
-from twil.predict.embedder import Embedder
-from twil.predict.predictor import Predictor
 from twil.text.tokenizer import encode, load_tokenizer, max_length
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")

@@ -37,10 +37,10 @@ from twil.export.int8_data import Int8Options
 from twil.export.precision import choose_arithmetic
 from twil.export.quantise import FloatGraph, Way
 from twil.export.reduced import check_int8
+from twil.inference.embedder import Embedder
+from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.embedder import Embedder
-from twil.predict.predictor import Predictor
 from twil.text.tokenizer import load_tokenizer
 
 RUNNER = CliRunner()

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.core.errors import ConfigError, DataError
 from twil.export.bundle import export_onnx
+from twil.inference.fill_mask import MaskFiller
 from twil.model.folder import save
 from twil.model.twilbert import TWilBERT
-from twil.predict.fill_mask import MaskFiller
 from twil.text.cloze import rank_pieces
 from twil.train.cloze import fill_masks
 from twil.train.probing import Probe, open_probe

@@ -21,8 +21,8 @@ from twil.bundle import catalogue, names
 from twil.bundle.names import find_model
 from twil.core.errors import ModelError, ModelWarning
 from twil.core.task import Task
-from twil.predict.embedder import Embedder
-from twil.predict.predictor import Predictor
+from twil.inference.embedder import Embedder
+from twil.inference.predictor import Predictor
 
 __all__ = ["run"]  # the fixture
 

@@ -17,10 +17,10 @@ from tuning import tiny_config
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.core.errors import ModelError
 from twil.core.task import Task
-from twil.predict.embedder import Embedder
-from twil.predict.files import predict_events
-from twil.predict.predictor import Predictor
-from twil.predict.vectors import embed_events
+from twil.inference.embed_file import embed_events
+from twil.inference.embedder import Embedder
+from twil.inference.predict_file import predict_events
+from twil.inference.predictor import Predictor
 from twil.train.finetune import finetune_events
 from twil.train.pretraining import pretrain_events
 

@@ -20,8 +20,8 @@ from twil.core.errors import TwilError
 from twil.data.corpus.build import build_corpus
 from twil.data.corpus.corpus import open_corpus
 from twil.export.bundle import export_onnx
-from twil.predict.files import predict_events
-from twil.predict.vectors import embed_events
+from twil.inference.embed_file import embed_events
+from twil.inference.predict_file import predict_events
 from twil.search.run import search
 from twil.text import vocabulary
 from twil.text.tokenizer import load_tokenizer

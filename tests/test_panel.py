@@ -18,10 +18,10 @@ from test_partial import interrupt_after, keep_at_once, write_rows
 from twil.core.errors import ConfigError, DataError
 from twil.core.task import Task
 from twil.data.tables.table_sets import Shard
-from twil.predict.events import Progress, Started, Summary
-from twil.predict.files import predict_events
-from twil.predict.partial import partial_folder
-from twil.predict.predictor import Predictor
+from twil.inference.events import Progress, Started, Summary
+from twil.inference.predict_file import predict_events
+from twil.inference.predictor import Predictor
+from twil.inference.resume import partial_folder
 
 __all__ = ["keep_at_once", "run"]  # fixtures
 
@@ -122,7 +122,7 @@ def test_texts_become_ids_once_where_tokenizers_are_the_same(
 def test_rows_are_counted_once_however_many_models_there_are(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twil.predict.windows.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("twil.inference.pipeline.PROGRESS_SECONDS", 0.0)
     source = write_rows(tmp_path / "in.tsv", rows=120)
     events = list(predict_events(source, list(models.values()), tmp_path / "out.tsv", window_rows=50))
     counts = [event.rows for event in events if isinstance(event, Progress)]

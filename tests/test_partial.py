@@ -20,12 +20,12 @@ from conftest import change
 
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.data.tables.table_sets import Shard
-from twil.predict import partial
-from twil.predict.events import Started, Summary
-from twil.predict.files import predict_events
-from twil.predict.inputs import Sources
-from twil.predict.partial import PartialRun, partial_folder
-from twil.predict.predictor import Predictor
+from twil.inference import resume as partial
+from twil.inference.events import Started, Summary
+from twil.inference.inputs import Sources
+from twil.inference.predict_file import predict_events
+from twil.inference.predictor import Predictor
+from twil.inference.resume import PartialRun, partial_folder
 
 ROWS, WINDOW = 1000, 50
 
@@ -354,8 +354,8 @@ def test_a_run_from_a_pipe_goes_on_however_its_bytes_come(
     whole, target = tmp_path / "whole.tsv", tmp_path / "out.tsv"
     run(source, predictor, whole)
     program = (
-        "import sys; from twil.predict import partial; "
-        "from twil.config.reading import Reading; from twil.predict.files import predict_events; "
+        "import sys; from twil.inference import partial; "
+        "from twil.config.reading import Reading; from twil.inference.predict_file import predict_events; "
         "partial.KEEP_SECONDS = 0.0; "
         f"list(predict_events('-', {str(bundle)!r}, {str(target)!r}, window_rows={WINDOW}, provider='cpu', "
         "threads=2, reading=Reading('tsv'), resume=True))"
@@ -420,7 +420,8 @@ PROGRAM = """
 import sys
 from twil.cli import predict
 from twil.cli.main import main
-from twil.predict import files, partial
+from twil.inference import predict_file as files
+from twil.inference import resume as partial
 partial.KEEP_SECONDS = 0.0
 predict_events = files.predict_events
 files.predict_events = lambda *a, **k: predict_events(*a, **k, window_rows=50)

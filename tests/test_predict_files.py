@@ -26,10 +26,11 @@ from twil.core.task import Task
 from twil.data.tables import streams
 from twil.data.tables.table_sets import Shard
 from twil.data.tables.tables import TableWriter
-from twil.predict import partial, windows
-from twil.predict.events import Progress, Started, Summary
-from twil.predict.files import predict_events
-from twil.predict.predictor import Predictor
+from twil.inference import pipeline as windows
+from twil.inference import resume as partial
+from twil.inference.events import Progress, Started, Summary
+from twil.inference.predict_file import predict_events
+from twil.inference.predictor import Predictor
 
 TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "qué horror de lunes, otra vez llueve y no hay metro", "sí"]
 
@@ -599,7 +600,7 @@ def test_faults_of_the_model_leave_no_output(bundle: Path, tmp_path: Path) -> No
 
 def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor: Predictor) -> None:
     program = (
-        "import sys; from twil.predict.files import predict_events\n"
+        "import sys; from twil.inference.predict_file import predict_events\n"
         f"*_, summary = predict_events('-', {str(bundle)!r}, '-', provider='cpu')\n"
         "print(summary.rows, 'torch' in sys.modules, file=sys.stderr)"
     )
@@ -616,7 +617,7 @@ def test_standard_input_to_standard_output_without_torch(bundle: Path, predictor
 def test_rows_from_a_pipe_are_answered_before_more_come(predictor: Predictor) -> None:
     code = (
         "import sys\n"
-        "from twil.predict.files import predict_events\n"
+        "from twil.inference.predict_file import predict_events\n"
         "from twil.config.reading import Reading\n"
         "formats = {'reading': Reading('tsv'), 'output_format': 'tsv'}\n"
         "for event in predict_events('-', sys.argv[1], '-', **formats, window_rows=2):\n"
@@ -823,7 +824,7 @@ def test_memory_does_not_grow_with_the_table(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell the peak")
 def test_resident_memory_does_not_grow_with_the_table(bundle: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from twil.predict.files import predict_events\n"
+        "import sys; from pathlib import Path; from twil.inference.predict_file import predict_events\n"
         "*_, summary = predict_events(sys.argv[1], sys.argv[2], sys.argv[3], provider='cpu', threads=1)\n"
         # Not getrusage, whose peak begins with that of the process that started this one.
         "lines = Path('/proc/self/status').read_text().splitlines()\n"

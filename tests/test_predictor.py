@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from twil.core.errors import ModelError, ProviderError
 from twil.core.task import Task
 from twil.data.batching import Batch
-from twil.predict import engine as engine_module
-from twil.predict.predictor import Prediction, Predictor
+from twil.inference import engine as engine_module
+from twil.inference.predictor import Prediction, Predictor
 from twil.text.tokenizer import encode, save_tokenizer
 
 TWEETS = [

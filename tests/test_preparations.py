@@ -32,10 +32,10 @@ from twil.data.corpus.corpus import open_corpus
 from twil.data.labelled import read_labelled
 from twil.data.survey.lengths import LengthTally, PieceCounter
 from twil.export.bundle import export_onnx
+from twil.inference.embedder import Embedder
+from twil.inference.predictor import Predictor
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save, weights_hash
 from twil.model.twilbert import TWilBERT
-from twil.predict.embedder import Embedder
-from twil.predict.predictor import Predictor
 from twil.text.cloze import encode_masked
 from twil.text.preparation import (
     NONE,

@@ -25,7 +25,7 @@ from twil.bundle.session import Session
 from twil.cli.console import PROVIDERS
 from twil.core.errors import MissingExtraError, ProviderError
 from twil.data.batching import pad_batch
-from twil.predict.predictor import Predictor
+from twil.inference.predictor import Predictor
 
 TEXTS = [
     "qué frío hace hoy",

@@ -18,11 +18,11 @@ from locks import held
 
 from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, TwilError
 from twil.core.task import Task
-from twil.predict import ray as engine
-from twil.predict.events import ClusterStarted, ClusterSummary, Progress, Summary
-from twil.predict.files import predict_events
-from twil.predict.parts import find_files, part_name
-from twil.predict.ray import _cause, predict_on_ray
+from twil.inference.cluster import ray as engine
+from twil.inference.cluster.parts import find_files, part_name
+from twil.inference.cluster.ray import _cause, predict_on_ray
+from twil.inference.events import ClusterStarted, ClusterSummary, Progress, Summary
+from twil.inference.predict_file import predict_events
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from twil.core.errors import ConfigError, DataError
 from twil.data.tables.table_sets import Shard, TableSet
 from twil.data.tables.tables import OnError
-from twil.predict.engine import OutputBatch
-from twil.predict.events import Summary
-from twil.predict.files import predict_events
-from twil.predict.predictor import Predictor
+from twil.inference.engine import OutputBatch
+from twil.inference.events import Summary
+from twil.inference.predict_file import predict_events
+from twil.inference.predictor import Predictor
 from twil.text.tokenizer import Encoded
 
 ROWS = [(str(number), f"otro martes más, y van {number}") for number in range(23)]

@@ -13,7 +13,7 @@ import pytest
 from test_cli import Run, run
 
 from twil.bundle.names import card_facts
-from twil.predict.predictor import Predictor
+from twil.inference.predictor import Predictor
 from twil.shipped import ENCODER, FOLDER, shipped_names
 
 __all__ = ["run"]  # the fixture

@@ -20,9 +20,9 @@ from twil.config.training import FinetuneConfig, finetune_config
 from twil.core.errors import ConfigError
 from twil.data.labelled import LabelledColumns
 from twil.export.bundle import export_onnx
+from twil.inference.predictor import Predictor
 from twil.model import heads
 from twil.model.heads import content_mask, register_head
-from twil.predict.predictor import Predictor
 from twil.scores import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
 from twil.train import losses

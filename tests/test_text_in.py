@@ -35,9 +35,9 @@ from twil.export.int8_data import Int8Options
 from twil.export.text_check import ODD_TEXTS, check_text_graph
 from twil.export.text_in import TEXT_GRAPH, TEXTS, TextFront
 from twil.export.text_steps import replacements
+from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
-from twil.predict.predictor import Predictor
 from twil.text.normalization import MENTION
 from twil.text.tokenizer import PAD_ID, encode, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import texts_of, train_vocabulary

@@ -18,9 +18,9 @@ from bundles import HIDDEN, POLARITY, write_bundle
 
 from twil.core.errors import DataError
 from twil.core.task import Task
-from twil.predict import engine as engine_module
-from twil.predict.embedder import Embedder
-from twil.predict.predictor import Predictor
+from twil.inference import engine as engine_module
+from twil.inference.embedder import Embedder
+from twil.inference.predictor import Predictor
 
 TWEETS = ["¡Qué partidazo! 😀", "ni fu ni fa", "", "qué horror de lunes, otra vez llueve", "sí"]
 IDS = [10**17 + row for row in range(len(TWEETS))]

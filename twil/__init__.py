@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from twil.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from twil.inference.embedder import Embedder as Embedder
+    from twil.inference.predictor import Predictor as Predictor
     from twil.model.folder import load as load
-    from twil.predict.embedder import Embedder as Embedder
-    from twil.predict.predictor import Predictor as Predictor
 
 __all__ = ["Embedder", "Predictor", "__version__", "load"]
 
@@ -17,11 +17,11 @@ __all__ = ["Embedder", "Predictor", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     # Loaded on first use: a serving machine has no torch, and `twil --help` waits for nothing.
     if name == "Predictor":
-        from twil.predict.predictor import Predictor
+        from twil.inference.predictor import Predictor
 
         return Predictor
     if name == "Embedder":
-        from twil.predict.embedder import Embedder
+        from twil.inference.embedder import Embedder
 
         return Embedder
     if name == "load":

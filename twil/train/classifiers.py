@@ -19,7 +19,7 @@ from twil.bundle.bundle import is_bundle, open_bundle
 from twil.bundle.external import external_files
 from twil.core.errors import ConfigError, ModelError, ModelWarning
 from twil.core.task import NO_NAMES, Task, TaskKind
-from twil.predict.predictor import Predictor, classifier_task
+from twil.inference.predictor import Predictor, classifier_task
 
 WARM_UP_ROWS = 32
 """The first rows are answered once before the time of all is taken."""

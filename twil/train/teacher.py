@@ -20,7 +20,7 @@ from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
 from twil.data.survey.repeats import key_texts
 from twil.data.teacher_store import PART_ROWS, Taught, TeacherStore
-from twil.predict.engine import Engine
+from twil.inference.engine import Engine
 from twil.text.tokenizer import Encoded
 from twil.text.vocabulary import texts_of
 

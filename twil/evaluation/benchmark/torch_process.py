@@ -7,10 +7,10 @@ from pathlib import Path
 from twil.core.errors import ProviderError, require
 from twil.core.machine import usable_threads
 from twil.data.batching import Batch
-from twil.predict.timing import Facts, Subject
-from twil.predict.worker import Opening, serve
+from twil.evaluation.benchmark.timing import Facts, Subject
+from twil.evaluation.benchmark.worker import Opening, serve
 
-MODULE = "twil.train.measured"
+MODULE = "twil.evaluation.benchmark.torch_process"
 
 
 def open_measured(opening: Opening) -> Subject:

@@ -8,8 +8,8 @@ from typing import Unpack
 from twil.bundle.bundle import Bundle, opening_bundle
 from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
-from twil.predict.engine import Engine, EngineOptions
-from twil.predict.texts import Texts
+from twil.inference.engine import Engine, EngineOptions
+from twil.inference.texts import Texts
 from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces
 from twil.text.tokenizer import Encoded
 

@@ -24,12 +24,8 @@ from twil.bundle.cache import prepared
 from twil.bundle.providers import ON_NVIDIA, ProviderChoice
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError, first_line, require
 from twil.data.tables.tables import OnError
-from twil.predict.blocks import BlockPredictor, Job, read_blocks, write_part
-from twil.predict.columns import output_columns
-from twil.predict.engine import BATCH_TOKENS
-from twil.predict.events import ClusterStarted, ClusterSummary, Preparing, Progress
-from twil.predict.inputs import Sources, check_on_error, found_text, open_tables, source_paths
-from twil.predict.parts import (
+from twil.inference.cluster.blocks import BlockPredictor, Job, read_blocks, write_part
+from twil.inference.cluster.parts import (
     Output,
     check_apart,
     find_files,
@@ -38,8 +34,12 @@ from twil.predict.parts import (
     part_name,
     reserved_output,
 )
-from twil.predict.predictor import classifier_task
-from twil.predict.texts import check_texts
+from twil.inference.columns import output_columns
+from twil.inference.engine import BATCH_TOKENS
+from twil.inference.events import ClusterStarted, ClusterSummary, Preparing, Progress
+from twil.inference.inputs import Sources, check_on_error, found_text, open_tables, source_paths
+from twil.inference.predictor import classifier_task
+from twil.inference.texts import check_texts
 
 BLOCK_BYTES = 2 << 20
 """About how much text is predicted at a time, and written as a part: some ten thousand tweets."""

@@ -13,8 +13,8 @@ from twil.bundle.bundle import POOLED, TOKENS, Bundle, opening_bundle
 from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
 from twil.data.batching import pad_batch
-from twil.predict.engine import Engine, EngineOptions, OutputBatch
-from twil.predict.texts import Texts
+from twil.inference.engine import Engine, EngineOptions, OutputBatch
+from twil.inference.texts import Texts
 from twil.text.tokenizer import Encoded
 
 Vectors = NDArray[np.float32]

@@ -15,19 +15,20 @@ import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twil.core.errors import ConfigError, ModelError, TwilError, first_line
 from twil.core.interruption import check_same_settings, check_state, check_vacant_state
 from twil.core.storage import atomic_file, remove_leftovers, sole_writer, write_json
 from twil.core.version import __version__
-from twil.predict.answers import Answers
-from twil.predict.engine import Engine
-from twil.predict.texts import Text
+from twil.inference.engine import Engine
+from twil.inference.texts import Text
 
 KEEP_SECONDS = 10.0
 """How much work a killed run loses; one that takes less leaves no trace."""
@@ -254,3 +255,26 @@ def partial_folder(target: str | Path) -> Path:
 def _digest(texts: Sequence[Text]) -> bytes:
     """Return 16 bytes that stand for the texts of a window, wherever their table lies."""
     return hashlib.blake2b(repr(texts).encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is known of some rows once they were computed.
+
+    Attributes:
+        values: The logits of a row, its vector, or a vector for each of its pieces, row after row; float32
+            ``(rows or pieces, D)``.
+        truncated: Whether the text was longer than the model reads; bool ``(rows,)``.
+        empty: Whether the text held nothing to read; bool ``(rows,)``.
+        repeated: Whether the row has the pieces of an earlier one, and its values; bool ``(rows,)``.
+    """
+
+    values: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
+    repeated: NDArray[np.bool_]
+
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return len(self.truncated)

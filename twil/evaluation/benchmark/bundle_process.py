@@ -5,11 +5,11 @@ from __future__ import annotations
 from twil.bundle.bundle import open_bundle
 from twil.bundle.providers import ON_NVIDIA, device_name
 from twil.bundle.session import Session
-from twil.predict.timing import Facts, Subject
-from twil.predict.worker import Opening, serve
+from twil.evaluation.benchmark.timing import Facts, Subject
+from twil.evaluation.benchmark.worker import Opening, serve
 from twil.text.tokenizer import load_tokenizer
 
-MODULE = "twil.predict.measured"
+MODULE = "twil.evaluation.benchmark.bundle_process"
 
 
 def open_measured(opening: Opening) -> Subject:

@@ -18,7 +18,7 @@ from twil.core.errors import ConfigError, ModelError
 from twil.core.machine import usable_threads
 from twil.data.batching import Int64Array, length_batches, pad_batch, pad_rows
 from twil.data.tables.memory import find_columns
-from twil.predict.texts import Text, Texts, check_texts, column_texts, item_texts
+from twil.inference.texts import Text, Texts, check_texts, column_texts, item_texts
 from twil.text.preparation import find_preparation
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 

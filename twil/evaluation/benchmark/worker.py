@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from twil.core.errors import ConfigError, ModelError, ProviderError, TwilError
 from twil.core.machine import peak_memory
-from twil.predict.timing import Facts, Shape, Subject, Timer
+from twil.evaluation.benchmark.timing import Facts, Shape, Subject, Timer
 
 _ERRORS: dict[str, type[TwilError]] = {
     error.__name__: error for error in (ConfigError, ModelError, ProviderError)

@@ -12,7 +12,7 @@ from typing import Any
 from twil.core.errors import ConfigError
 from twil.core.machine import available_cpus, cpu_flags, cpu_name
 from twil.core.version import __version__
-from twil.predict.timing import Facts, Shape
+from twil.evaluation.benchmark.timing import Facts, Shape
 from twil.scores.intervals import LEVEL, PERCENTILES, SAMPLES, Interval, Latencies
 
 FORMAT = 1

@@ -16,12 +16,12 @@ from twil.bundle.providers import ProviderChoice
 from twil.core.errors import DataError, MissingExtraError, TwilError
 from twil.data.tables.rows import Cells, Rows
 from twil.data.tables.tables import OnError, TableWriter, without_errors
-from twil.predict.columns import good_rows, output_cells, output_columns
-from twil.predict.engine import WINDOW_ROWS
-from twil.predict.inputs import chosen_texts, open_tables
-from twil.predict.parts import Output, local_copy, part_name
-from twil.predict.predictor import Predictor
-from twil.predict.texts import Text
+from twil.inference.cluster.parts import Output, local_copy, part_name
+from twil.inference.columns import good_rows, output_cells, output_columns
+from twil.inference.engine import WINDOW_ROWS
+from twil.inference.inputs import chosen_texts, open_tables
+from twil.inference.predictor import Predictor
+from twil.inference.texts import Text
 from twil.text.tokenizer import bound_threads
 
 _FILE, _NUMBER, _ERROR = "file", "number", "error"

@@ -16,10 +16,10 @@ from twil.data.tables.formats import find_format
 from twil.data.tables.streams import is_stream
 from twil.data.tables.table_sets import Shard
 from twil.data.tables.tables import OnError, TableWriter, check_safe
-from twil.predict.columns import output_cells, output_columns
-from twil.predict.engine import WINDOW_ROWS, EngineOptions
-from twil.predict.events import Event, Summary
-from twil.predict.inputs import (
+from twil.inference.columns import output_cells, output_columns
+from twil.inference.engine import WINDOW_ROWS, EngineOptions
+from twil.inference.events import Event, Summary
+from twil.inference.inputs import (
     Sources,
     check_on_error,
     check_shard,
@@ -30,12 +30,11 @@ from twil.predict.inputs import (
     repeated_columns,
     shard_rows,
 )
-from twil.predict.panel import Panel
-from twil.predict.partial import PartialRun
-from twil.predict.predictor import Predictor
-from twil.predict.texts import check_texts
-from twil.predict.windows import announced, cancelled_pool
-from twil.predict.work import Work
+from twil.inference.panel import Panel
+from twil.inference.pipeline import Work, announced, cancelled_pool
+from twil.inference.predictor import Predictor
+from twil.inference.resume import PartialRun
+from twil.inference.texts import check_texts
 
 Model: TypeAlias = str | Path | Predictor
 """What a `Predictor` is made of, or one."""

@@ -15,9 +15,9 @@ from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
 from twil.core.task import LABEL_SEPARATOR, Task
 from twil.data.tables.memory import DataFrame, find_columns
-from twil.predict.columns import output_columns, predicted_cells
-from twil.predict.engine import Engine, EngineOptions, OutputBatch
-from twil.predict.texts import Text, Texts, check_texts
+from twil.inference.columns import output_columns, predicted_cells
+from twil.inference.engine import Engine, EngineOptions, OutputBatch
+from twil.inference.texts import Text, Texts, check_texts
 from twil.text.tokenizer import MASK, Encoded
 
 

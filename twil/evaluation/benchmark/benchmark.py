@@ -12,10 +12,10 @@ from typing import get_args
 
 from twil.bundle.providers import ProviderChoice
 from twil.core.errors import ConfigError, ProviderError
-from twil.predict.measured import MODULE as BUNDLES
-from twil.predict.report import BenchmarkOptions, Configuration, Measurement, Report
-from twil.predict.timing import Facts, Shape
-from twil.predict.worker import Opening, Worker
+from twil.evaluation.benchmark.bundle_process import MODULE as BUNDLES
+from twil.evaluation.benchmark.report import BenchmarkOptions, Configuration, Measurement, Report
+from twil.evaluation.benchmark.timing import Facts, Shape
+from twil.evaluation.benchmark.worker import Opening, Worker
 from twil.scores.intervals import Latencies
 
 

@@ -15,7 +15,7 @@ from twil.data.tables.rows import Rows, named_columns
 from twil.data.tables.streams import is_stream
 from twil.data.tables.table_sets import Shard, TableSet
 from twil.data.tables.tables import OnError
-from twil.predict.texts import Text
+from twil.inference.texts import Text
 
 ID_COLUMNS = ("ID", "id", "Id", "iD")
 """The columns that name the rows where no other is asked for: the first of them that the tables have."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.bundle.bundle import TOKENIZER
-from twil.predict.columns import Tasks
-from twil.predict.engine import OutputBatch
-from twil.predict.partial import run_settings
-from twil.predict.predictor import Predictor
-from twil.predict.texts import Text
+from twil.inference.columns import Tasks
+from twil.inference.engine import OutputBatch
+from twil.inference.predictor import Predictor
+from twil.inference.resume import run_settings
+from twil.inference.texts import Text
 from twil.text.tokenizer import Encoded
 
 

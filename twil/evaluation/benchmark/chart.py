@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twil.drawing import COLOURS, draw_legend, figure_file
-from twil.predict.report import Measurement, Report
+from twil.evaluation.benchmark.report import Measurement, Report
 from twil.scores.intervals import LEVEL
 
 PURPOSE = "drawing a benchmark"

@@ -19,11 +19,11 @@ from twil.data.tables.streams import is_stream
 from twil.data.tables.table_sets import Shard
 from twil.data.tables.tables import OnError
 from twil.data.tables.vector_writers import ArrayWriter, RowVectors, VectorTableWriter, VectorWriter
-from twil.predict.columns import ERROR_COLUMN, error_cells, free_name
-from twil.predict.embedder import Embedder
-from twil.predict.engine import WINDOW_ROWS, EngineOptions
-from twil.predict.events import Preparing, Progress, Started, Summary
-from twil.predict.inputs import (
+from twil.inference.columns import ERROR_COLUMN, error_cells, free_name
+from twil.inference.embedder import Embedder
+from twil.inference.engine import WINDOW_ROWS, EngineOptions
+from twil.inference.events import Preparing, Progress, Started, Summary
+from twil.inference.inputs import (
     Sources,
     check_on_error,
     check_shard,
@@ -34,9 +34,8 @@ from twil.predict.inputs import (
     repeated_columns,
     shard_rows,
 )
-from twil.predict.partial import PartialRun, run_settings
-from twil.predict.windows import Window, announced, cancelled_pool
-from twil.predict.work import Work
+from twil.inference.pipeline import Window, Work, announced, cancelled_pool
+from twil.inference.resume import PartialRun, run_settings
 
 VECTOR_COLUMN, PIECES_COLUMN, VECTORS_COLUMN = "vector", "pieces", "vectors"
 ENDINGS = (".npy", ".parquet")

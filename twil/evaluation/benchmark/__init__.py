@@ -1,0 +1,1 @@
+"""How fast models are on this machine, each in a process of its own."""

@@ -1,0 +1,1 @@
+"""The same pipeline on the machines of a Ray cluster."""

@@ -1,1 +1,0 @@
-"""Prediction from a bundle with ONNX Runtime, without torch."""

@@ -50,11 +50,11 @@ from twil.core.machine import available_cpus, cpu_name, keep_freed_memory
 from twil.core.task import Task
 from twil.core.version import __version__
 from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_labelled
+from twil.evaluation.classifiers import open_classifier
 from twil.scores.intervals import Interval, percentile_interval
 from twil.scores.metrics import main_metric, score_logits
 from twil.scores.resampling import resample
 from twil.shipped import ENCODER, shipped_model
-from twil.train.classifiers import open_classifier
 from twil.train.decisions import decide
 
 HERE = Path(__file__).parent

@@ -31,7 +31,7 @@ from twil.core.storage import atomic_folder, write_json
 from twil.core.version import __version__
 from twil.data.corpus.cleaning import fold
 from twil.data.corpus.pairs import PairReader
-from twil.train.curves import read_curves
+from twil.evaluation.reports.curves import read_curves
 from twil.train.run_log import read_log
 
 HERE = Path(__file__).parent

@@ -148,7 +148,7 @@ def train_twil(reading: Reading) -> None:
 
 def evaluate_twil(reading: Reading) -> None:
     """Answer as `twil evaluate` does, a model folder or a bundle, all rows at a time."""
-    from twil.train.classifiers import open_classifier
+    from twil.evaluation.classifiers import open_classifier
 
     rows = [row[TEXT] for row in read_reviews(reading.test)]
     with open_classifier(reading.model, batch_tokens=reading.batch_tokens) as classifier:

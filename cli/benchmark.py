@@ -45,11 +45,11 @@ def command(
     from twil.cli.timings import show_progress, show_report
     from twil.core.errors import require
     from twil.core.storage import reserved_files, write_json
-    from twil.drawing import check_ending
     from twil.evaluation.benchmark.benchmark import Contestant, benchmark
     from twil.evaluation.benchmark.chart import PURPOSE, draw_report
     from twil.evaluation.benchmark.report import BenchmarkOptions, Report
     from twil.evaluation.benchmark.torch_process import MODULE
+    from twil.evaluation.pages.figure import check_ending
 
     outputs = [path for path in (json_file, plot) if path]
     if plot:

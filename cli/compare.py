@@ -60,11 +60,11 @@ def command(
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.bundle.names import name_models
     from twil.data.labelled import Sample
+    from twil.evaluation.compare import compare_events
+    from twil.evaluation.comparison import Comparison
+    from twil.evaluation.reports.comparison_files import reserved_outputs, write_comparison
+    from twil.evaluation.reports.comparison_tables import comparison_grids, explain_tests
     from twil.inference.inputs import check_target
-    from twil.reports.compare import compare_events
-    from twil.reports.comparison import Comparison
-    from twil.reports.comparison_files import reserved_outputs, write_comparison
-    from twil.reports.comparison_tables import comparison_grids, explain_tests
 
     for path in output or ():
         check_target(file, path)

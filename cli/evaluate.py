@@ -98,7 +98,7 @@ def command(
         if objectives:
             from twil.cli.intrinsic import follow, masking_config, show_scores
             from twil.data.corpus.pairs import PairColumns
-            from twil.train.intrinsic import score_pretrained
+            from twil.evaluation.pretrained.intrinsic import score_pretrained
 
             scores = follow(
                 score_pretrained(
@@ -118,7 +118,7 @@ def command(
         else:
             from twil.cli.scores import report_tables
             from twil.data.labelled import Sample
-            from twil.train.evaluate import evaluate
+            from twil.evaluation.evaluate import evaluate
 
             display.update(f"evaluating {model} on {file}")
             result = evaluate(

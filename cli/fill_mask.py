@@ -56,8 +56,7 @@ def _fill(name: str, texts: list[str], top_k: int, device: str, batch_tokens: in
 
         with MaskFiller(model, provider=device, batch_tokens=batch_tokens) as filler:  # type: ignore[arg-type]  # checked there
             return filler.fill(texts, top_k=top_k)
-    from twil.train.cloze import fill_masks
-    from twil.train.probing import open_probe
+    from twil.evaluation.pretrained.probing import fill_masks, open_probe
 
     probe = open_probe(model, mlm=True, device=device, batch_tokens=batch_tokens)
     return fill_masks(probe, texts, top_k=top_k)

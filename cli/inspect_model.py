@@ -15,7 +15,7 @@ from twil.cli.visible import visible
 from twil.config.reading import AS_FOUND, Reading
 
 if TYPE_CHECKING:
-    from twil.train.inspection import Guess, Inspection, Verdict
+    from twil.evaluation.pretrained.inspection import Guess, Inspection, Verdict
 
 RIGHT, WRONG = "green", "red"
 
@@ -35,8 +35,8 @@ def command(
 ) -> None:
     """Mask pieces of one row, and show what the model makes of it."""
     from twil.data.corpus.pairs import PairColumns
-    from twil.train.inspection import inspect_row
-    from twil.train.probing import open_probe
+    from twil.evaluation.pretrained.inspection import inspect_row
+    from twil.evaluation.pretrained.probing import open_probe
 
     with Display(quiet=quiet) as display:
         display.update(f"loading {model}")

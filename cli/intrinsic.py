@@ -13,7 +13,7 @@ from twil.cli.console import Display, format_seconds, make_table, show
 from twil.config.model import explain
 from twil.config.pretraining import MaskingConfig
 from twil.core.errors import ConfigError
-from twil.train.intrinsic import IntrinsicScores, MlmScores, PllScores, Progress, RopScores
+from twil.evaluation.pretrained.intrinsic import IntrinsicScores, MlmScores, PllScores, Progress, RopScores
 
 UNIGRAM = "pieces by how often they stand elsewhere in the file"
 

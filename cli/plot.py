@@ -22,8 +22,8 @@ def command(
 ) -> None:
     """Draw the curves of a run: loss, accuracies, learning rate, throughput."""
     from twil.core.storage import reserved_files
-    from twil.drawing import check_ending
-    from twil.train.curves import draw_curves, read_curves
+    from twil.evaluation.pages.figure import check_ending
+    from twil.evaluation.reports.curves import draw_curves, read_curves
 
     check_ending(output)
     with reserved_files(output, overwrite=force), Display(quiet=quiet) as display:

@@ -35,9 +35,9 @@ def command(
 ) -> None:
     """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
     from twil.core.storage import reserved_files
-    from twil.page.document import write_page
-    from twil.reports.examination import examine
-    from twil.reports.run_page import make_report
+    from twil.evaluation.pages.document import write_page
+    from twil.evaluation.reports.examination import examine
+    from twil.evaluation.reports.run_page import make_report
 
     folder = run if run.name else run.absolute()
     target = output or folder.with_name(f"{folder.name}.html")

@@ -28,14 +28,14 @@ from twil.cli.main import make_app
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns
+from twil.evaluation.classifiers import Answered, Classifier, open_classifier
+from twil.evaluation.compare import Answering, compare_events
+from twil.evaluation.comparison import Comparison, Entry
+from twil.evaluation.evaluate import evaluate
+from twil.evaluation.reports.comparison_files import to_markdown, write_comparison
+from twil.evaluation.reports.comparison_page import make_comparison_page
+from twil.evaluation.reports.comparison_tables import speed_grid
 from twil.inference.predictor import Predictor
-from twil.reports.compare import Answering, compare_events
-from twil.reports.comparison import Comparison, Entry
-from twil.reports.comparison_files import to_markdown, write_comparison
-from twil.reports.comparison_page import make_comparison_page
-from twil.reports.comparison_tables import speed_grid
-from twil.train.classifiers import Answered, Classifier, open_classifier
-from twil.train.evaluate import evaluate
 
 STARTS = ("qué alegría", "menudo desastre", "ni frío ni calor", "otra vez lunes", "por fin vacaciones")
 ENDS = ("en el barrio", "con mis primas", "esperando el bus", "y sin café", "ya era hora", "madre mía")

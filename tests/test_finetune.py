@@ -22,6 +22,7 @@ from twil.config.loop import OptimiserConfig, Precision
 from twil.config.training import FinetuneConfig, TrainConfig, finetune_config
 from twil.core.errors import ConfigError, DataError, ModelError, ModelWarning, TwilError
 from twil.core.task import Task
+from twil.evaluation.evaluate import evaluate
 from twil.model.classifier import make_classifier
 from twil.model.folder import load_with_tokenizer
 from twil.scores.metrics import score_logits
@@ -29,7 +30,6 @@ from twil.text.tokenizer import max_length
 from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.classification import Classification, EncodedSet, encode_set
-from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Evaluated, Interrupted, Step, StepDone, Trainer, count_steps
 from twil.train.optimisers import make_optimiser

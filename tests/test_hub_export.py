@@ -26,6 +26,7 @@ from hub_models import (
 from tuning import twil_command
 
 from twil.core.errors import ConfigError, ExportError
+from twil.evaluation.pretrained.probing import fill_masks, open_probe
 from twil.export.bundle import WHOLE_LAYER, export_onnx
 from twil.export.first_alone import first_alone
 from twil.export.guard import Limits
@@ -35,8 +36,6 @@ from twil.inference.embedder import Embedder
 from twil.inference.fill_mask import MaskFiller
 from twil.inference.predictor import Predictor
 from twil.model.folder import load_with_tokenizer
-from twil.train.cloze import fill_masks
-from twil.train.probing import open_probe
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 

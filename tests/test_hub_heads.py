@@ -19,6 +19,7 @@ from tuning import same_weights
 from twil.config.training import ClassifierChoice
 from twil.core.errors import ConfigError, ModelError, ModelWarning
 from twil.core.task import Task
+from twil.evaluation.evaluate import evaluate
 from twil.export.bundle import export_onnx
 from twil.inference.predictor import Predictor
 from twil.model.folder import describe, load, load_with_tokenizer, save
@@ -26,7 +27,6 @@ from twil.model.heads import _OWN, register_head
 from twil.model.hub.model import HubModel
 from twil.model.hub.reading import HEAD, Dropouts, make_hub_classifier
 from twil.train.classification import compute_logits, encode_rows
-from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.layers import head_rates
 

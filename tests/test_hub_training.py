@@ -21,17 +21,16 @@ from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.data.corpus.corpus import open_corpus
 from twil.data.labelled import LabelledColumns, Sample, read_labelled
 from twil.data.samples import NOT_MASKED, Samples
+from twil.evaluation.evaluate import evaluate
+from twil.evaluation.pretrained.probing import fill_masks, open_probe
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save
 from twil.scores.metrics import score_logits
 from twil.text.special import find_special
 from twil.train.classification import compute_logits, encode_rows
-from twil.train.cloze import fill_masks
 from twil.train.denoising import DenoisingBatch, DenoisingNetwork
-from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Interrupted
 from twil.train.pretraining import make_model, pretrain_events
-from twil.train.probing import open_probe
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 

@@ -20,13 +20,12 @@ from twil.cli import inspect_model as inspect_command
 from twil.cli.main import guard
 from twil.config.model import EncoderConfig, ModelConfig, RopConfig
 from twil.core.errors import ConfigError, DataError
+from twil.evaluation.pretrained.inspection import inspect_row
+from twil.evaluation.pretrained.probing import Probe, encode_rows, fill_masks, open_probe, order_probabilities
 from twil.model.folder import save
 from twil.model.original import import_original
 from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import MASK_ID
-from twil.train.cloze import fill_masks
-from twil.train.inspection import inspect_row
-from twil.train.probing import Probe, encode_rows, open_probe, order_probabilities
 
 CASE = Path(__file__).parent / "data" / "original" / "base_like"
 TWEET = "¿alguien se apunta a la playa mañana temprano?"

@@ -13,13 +13,12 @@ from tokenizers import Tokenizer
 
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.core.errors import ConfigError, DataError
+from twil.evaluation.pretrained.probing import Probe, fill_masks, open_probe
 from twil.export.bundle import export_onnx
 from twil.inference.fill_mask import MaskFiller
 from twil.model.folder import save
 from twil.model.twilbert import TWilBERT
 from twil.text.cloze import rank_pieces
-from twil.train.cloze import fill_masks
-from twil.train.probing import Probe, open_probe
 
 TEXTS = [
     "hoy es un [MASK] día",

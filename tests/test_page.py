@@ -10,15 +10,25 @@ from xml.etree import ElementTree
 import pytest
 from browser import look, needs_browser
 
-from twil.page.axes import Axis, Frame, axis_around
-from twil.page.bars import Interval, bar_chart, interval_chart
-from twil.page.chart import Chart, cut
-from twil.page.document import POLICY, facts, figure, figures, folded, make_page, note, section, write_page
-from twil.page.elements import Element
-from twil.page.heat import heat_map
-from twil.page.lines import Line, histogram, line_chart, point_chart
-from twil.page.numbers import format_number, round_ticks
-from twil.page.tables import table
+from twil.evaluation.pages.axes import Axis, Frame, axis_around
+from twil.evaluation.pages.bars import Interval, bar_chart, interval_chart
+from twil.evaluation.pages.chart import Chart, cut
+from twil.evaluation.pages.document import (
+    POLICY,
+    facts,
+    figure,
+    figures,
+    folded,
+    make_page,
+    note,
+    section,
+    write_page,
+)
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.heat import heat_map
+from twil.evaluation.pages.lines import Line, histogram, line_chart, point_chart
+from twil.evaluation.pages.numbers import format_number, round_ticks
+from twil.evaluation.pages.tables import table
 
 NASTY = "<script>alert(1)</script> & \"comillas\" 'así' <img src=x onerror=alert(2)>"
 ESCAPED = (

@@ -17,7 +17,7 @@ from twil.cli.main import guard
 from twil.cli.plot import command
 from twil.config.loop import LOG
 from twil.core.errors import ConfigError, DataError, MissingExtraError
-from twil.train.curves import Curves, draw_curves, read_curves, running_mean
+from twil.evaluation.reports.curves import Curves, draw_curves, read_curves, running_mean
 
 RUNNER = CliRunner()
 APP = typer.Typer()

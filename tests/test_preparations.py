@@ -31,6 +31,10 @@ from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.data.corpus.corpus import open_corpus
 from twil.data.labelled import read_labelled
 from twil.data.survey.lengths import LengthTally, PieceCounter
+from twil.evaluation.evaluate import evaluate
+from twil.evaluation.pretrained.inspection import inspect_row
+from twil.evaluation.pretrained.intrinsic import score_pretrained
+from twil.evaluation.pretrained.probing import fill_masks, open_probe
 from twil.export.bundle import export_onnx
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
@@ -46,12 +50,7 @@ from twil.text.preparation import (
 )
 from twil.text.tokenizer import encode, load_tokenizer, pieces_hash, save_tokenizer
 from twil.train.classification import compute_logits, encode_rows
-from twil.train.cloze import fill_masks
-from twil.train.evaluate import evaluate
 from twil.train.finetune import finetune_events
-from twil.train.inspection import inspect_row
-from twil.train.intrinsic import score_pretrained
-from twil.train.probing import open_probe
 
 emoji = pytest.importorskip("emoji", reason="the extra 'preparations' is not installed")
 

@@ -22,11 +22,8 @@ from twil.config.pretraining import MaskingConfig
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.core.task import Task
 from twil.data.masking import mask
-from twil.model.folder import save
-from twil.model.original import import_original
-from twil.model.twilbert import TWilBERT
-from twil.train.intrinsic import IntrinsicScores, Objective, Progress, score_pretrained
-from twil.train.probing import (
+from twil.evaluation.pretrained.intrinsic import IntrinsicScores, Objective, Progress, score_pretrained
+from twil.evaluation.pretrained.probing import (
     Probe,
     encode_rows,
     open_probe,
@@ -34,6 +31,9 @@ from twil.train.probing import (
     pseudo_log_likelihoods,
     top_pieces,
 )
+from twil.model.folder import save
+from twil.model.original import import_original
+from twil.model.twilbert import TWilBERT
 
 CASE = Path(__file__).parent / "data" / "original" / "base_like"
 ALL: tuple[Objective, ...] = ("mlm", "rop", "pll")
@@ -234,8 +234,8 @@ def test_a_limit_reads_the_first_rows_only(model_folder: Path, tmp_path: Path, p
 def test_rows_beyond_a_window_are_scored_and_progress_is_told(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twil.train.intrinsic.WINDOW_ROWS", 2)
-    monkeypatch.setattr("twil.train.intrinsic._PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("twil.evaluation.pretrained.intrinsic.WINDOW_ROWS", 2)
+    monkeypatch.setattr("twil.evaluation.pretrained.intrinsic._PROGRESS_SECONDS", 0.0)
     file = write_pairs(tmp_path / "pairs.tsv", PAIRS)
     *progress, scores = score_pretrained(model_folder, file, ALL, device="cpu")
     assert isinstance(scores, IntrinsicScores)

@@ -26,15 +26,15 @@ from twil.config.loop import LOG
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.core.task import Task
-from twil.page.document import write_page
-from twil.reports.examination import Examination, examine, row_losses
-from twil.reports.run_charts import (
+from twil.evaluation.pages.document import write_page
+from twil.evaluation.reports.examination import Examination, examine, row_losses
+from twil.evaluation.reports.run_charts import (
     answer_charts,
     calibration_charts,
     curve_charts,
     together_chart,
 )
-from twil.reports.run_page import make_report
+from twil.evaluation.reports.run_page import make_report
 from twil.scores.calibration import reliability
 from twil.train.finetune import finetune_events
 from twil.train.series import Run, Series

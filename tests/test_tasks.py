@@ -19,6 +19,7 @@ from twil.cli.main import make_app
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.core.errors import ConfigError
 from twil.data.labelled import LabelledColumns
+from twil.evaluation.evaluate import evaluate
 from twil.export.bundle import export_onnx
 from twil.inference.predictor import Predictor
 from twil.model import heads
@@ -26,7 +27,6 @@ from twil.model.heads import content_mask, register_head
 from twil.scores import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
 from twil.train import losses
-from twil.train.evaluate import evaluate
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.losses import register_loss
 

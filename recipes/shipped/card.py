@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from twil.core.storage import atomic_folder
 from twil.core.task import Task
 from twil.data.labelled import LabelledSet, read_labelled
+from twil.evaluation.classifiers import open_classifier, read_task
 from twil.scores.intervals import percentile_interval
 from twil.scores.resampling import resample
-from twil.train.classifiers import open_classifier, read_task
 
 CARD = "MODEL_CARD.md"
 VERSION = 1

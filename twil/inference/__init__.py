@@ -1,1 +1,1 @@
-"""Texts to predictions and vectors, without torch: an engine on a bundle, and a pipeline from table to table."""
+"""Texts to predictions and vectors, without torch: an engine on a bundle; a pipeline from table to table."""

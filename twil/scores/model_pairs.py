@@ -58,7 +58,7 @@ class Pair:
     mcnemar: PValue | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Describe it in JSON's types; see `twil.reports.comparison.Comparison`."""
+        """Describe it in JSON's types; see `twil.evaluation.comparison.Comparison`."""
         mcnemar = None
         if self.mcnemar:
             rows = {"first_alone_right": self.first_right, "second_alone_right": self.second_right}

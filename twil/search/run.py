@@ -20,6 +20,7 @@ from twil.core.errors import ConfigError, ModelError, TwilError, require
 from twil.core.interruption import check_same_settings
 from twil.core.storage import sole_writer
 from twil.data.labelled import LabelledColumns, Sample
+from twil.evaluation.evaluate import evaluate
 from twil.model.folder import read_run, versions
 from twil.scores.metrics import Report
 from twil.search.check import check_plan, without_test
@@ -39,7 +40,6 @@ from twil.search.processes import Processes
 from twil.search.study import Study, quiet
 from twil.search.trials import TrialResult, best_of, table
 from twil.train.distributed import check_alone
-from twil.train.evaluate import evaluate
 from twil.train.finetune import Started, describe_sets, read_sets
 from twil.train.loop import Evaluated, Interrupted, StepDone
 from twil.train.runs import RunStarted, SeriesEvent, SeriesFinished, with_seed

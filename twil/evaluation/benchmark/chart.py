@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twil.drawing import COLOURS, draw_legend, figure_file
 from twil.evaluation.benchmark.report import Measurement, Report
+from twil.evaluation.pages.figure import COLOURS, draw_legend, figure_file
 from twil.scores.intervals import LEVEL
 
 PURPOSE = "drawing a benchmark"
@@ -21,7 +21,7 @@ def draw_report(report: Report, output: str | Path) -> None:
 
     Args:
         report: What is drawn.
-        output: Its ending, one of `twil.drawing.ENDINGS`, decides the format.
+        output: Its ending, one of `twil.evaluation.pages.figure.ENDINGS`, decides the format.
 
     Raises:
         ConfigError: The ending is another.

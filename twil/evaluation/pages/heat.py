@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twil.page.chart import LETTER, WIDTH, Chart, cut, draw, label
-from twil.page.elements import Element
-from twil.page.numbers import ABSENT, format_number
-from twil.page.tables import Cell, table
+from twil.evaluation.pages.chart import LETTER, WIDTH, Chart, cut, draw, label
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.numbers import ABSENT, format_number
+from twil.evaluation.pages.tables import Cell, table
 
 _STRONGEST = 0.75  # opacity of a full share: letters on it stay readable in light and in dark
 _SMALLEST, _LARGEST, _TALLEST = 30.0, 76.0, 44.0  # sides of a cell

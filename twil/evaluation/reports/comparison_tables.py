@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from twil.core.task import Task, TaskKind
-from twil.reports.comparison import Comparison
+from twil.evaluation.comparison import Comparison
 from twil.scores.intervals import LEVEL, Interval
 from twil.scores.model_pairs import PValue
 from twil.scores.names import OF_LABEL, SCORES, name_metric

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
-from twil.page.elements import Child, Element
-from twil.page.numbers import format_number
+from twil.evaluation.pages.elements import Child, Element
+from twil.evaluation.pages.numbers import format_number
 
 Cell: TypeAlias = "Element | str | float | None"
 

@@ -10,10 +10,10 @@ from twil.core.errors import ConfigError
 from twil.core.markdown import markdown_table, plain
 from twil.core.storage import atomic_file, reserved_files, write_json
 from twil.data.tables.tables import TableWriter
-from twil.page.document import write_page
-from twil.reports.comparison import Comparison, Entry
-from twil.reports.comparison_page import make_comparison_page
-from twil.reports.comparison_tables import comparison_grids, explain_tests
+from twil.evaluation.comparison import Comparison, Entry
+from twil.evaluation.pages.document import write_page
+from twil.evaluation.reports.comparison_page import make_comparison_page
+from twil.evaluation.reports.comparison_tables import comparison_grids, explain_tests
 
 _DOCUMENTS = (".html", ".md", ".json")
 _TABLES = (".tsv", ".csv")

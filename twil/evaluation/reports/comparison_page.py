@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twil.core.machine import cpu_name
-from twil.page.bars import Interval as NamedInterval
-from twil.page.bars import interval_chart
-from twil.page.document import facts, figure, figures, make_page, paragraph, section
-from twil.page.elements import Element
-from twil.page.tables import Cell, table
-from twil.reports.comparison import Comparison
-from twil.reports.comparison_tables import (
+from twil.evaluation.comparison import Comparison
+from twil.evaluation.pages.bars import Interval as NamedInterval
+from twil.evaluation.pages.bars import interval_chart
+from twil.evaluation.pages.document import facts, figure, figures, make_page, paragraph, section
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.reports.comparison_tables import (
     MARK,
     UNKNOWN,
     Grid,

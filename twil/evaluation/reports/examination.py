@@ -17,8 +17,8 @@ from twil.core.errors import ModelError
 from twil.core.task import Task
 from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.data.splitting import hold_out
+from twil.evaluation.reports.run_record import RunRecord, Source, find_source
 from twil.model.folder import RUN, load_with_tokenizer
-from twil.reports.run_record import RunRecord, Source, find_source
 from twil.scores.calibration import Reliability, reliability
 from twil.scores.metrics import Report, score_logits
 from twil.text.tokenizer import max_length

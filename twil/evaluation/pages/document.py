@@ -8,9 +8,9 @@ from pathlib import Path
 
 from twil.core.storage import atomic_file
 from twil.core.version import __version__
-from twil.page.chart import Chart
-from twil.page.elements import Child, Element
-from twil.page.tables import Cell, written
+from twil.evaluation.pages.chart import Chart
+from twil.evaluation.pages.elements import Child, Element
+from twil.evaluation.pages.tables import Cell, written
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may load for a page: nothing but the style in it."""
@@ -33,7 +33,10 @@ def make_page(title: str, *sections: Element | None, about: str = "") -> str:
         Element("meta", name="generator", content=f"twil {__version__}"),
         Element("title", title),
         Element("link", rel="icon", href="data:,"),  # otherwise a browser asks the server for one
-        Element("style", resources.files("twil.page").joinpath("style.css").read_text(encoding="utf-8")),
+        Element(
+            "style",
+            resources.files("twil.evaluation.pages").joinpath("style.css").read_text(encoding="utf-8"),
+        ),
     )
     body = Element(
         "body",

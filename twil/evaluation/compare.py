@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from twil.config.memory_table import MemoryTable
 from twil.core.errors import ConfigError, ModelError
 from twil.core.task import NO_NAMES, Task
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
-from twil.reports.comparison import Comparison, Entry
-from twil.reports.comparison_tables import shown_metrics
-from twil.reports.contestants import check_used, common_task, own_names
+from twil.evaluation.classifiers import open_classifier, read_task, training_seconds
+from twil.evaluation.comparison import Comparison, Entry
+from twil.evaluation.reports.comparison_tables import shown_metrics
 from twil.scores.intervals import percentile_interval
 from twil.scores.metrics import higher_is_better, main_metric, score_logits
 from twil.scores.model_pairs import compare_pairs
 from twil.scores.names import OF_LABEL
 from twil.scores.resampling import check_comparable, comparable_metrics, resample
-from twil.train.classifiers import open_classifier, read_task, training_seconds
 
 RESAMPLES = 10_000
 FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 10_000_000
@@ -210,3 +209,45 @@ def _check_options(resamples: int, seed: int, order: str) -> None:
         raise ConfigError(f"the seed {seed} is negative: give 0 or more")
     if order not in ORDERS:
         raise ConfigError(f"models cannot be sorted by '{order}': choose one of {', '.join(ORDERS)}")
+
+
+def own_names(task: Task, names: Mapping[str, str]) -> dict[str, str]:
+    """Give those of other names for labels that are for a model's own."""
+    return {label: name for label, name in names.items() if label in task.labels}
+
+
+def check_used(names: Mapping[str, str], used: Iterable[Mapping[str, str]]) -> None:
+    """Refuse another name for a label that no model has.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    known = {label for own in used for label in own}
+    if unknown := [label for label in names if label not in known]:
+        raise ConfigError(f"{', '.join(unknown)} cannot be called otherwise: no model has such a label")
+
+
+def common_task(tasks: Mapping[str, Task]) -> Task:
+    """Return what all models are asked, in the order of the first one's labels.
+
+    Raises:
+        ConfigError: One is asked something else; it is named, with its labels.
+    """
+    (first, task), *others = tasks.items()
+    for name, other in others:
+        if (other.kind, other.pair) != (task.kind, task.pair):
+            raise ConfigError(
+                f"{name} is a model for {_kind(other)}, and {first} one for {_kind(task)}: only models of "
+                "the same task can be compared"
+            )
+        if set(other.labels) != set(task.labels) and task.kind != "regression":
+            raise ConfigError(
+                f"{name} has the labels {', '.join(other.labels)}, and {first} has {', '.join(task.labels)}: "
+                "only models of the same labels can be compared"
+            )
+    scored = next((other.scored for other in tasks.values() if other.scored), ())
+    return replace(task.undecided, scored=scored)
+
+
+def _kind(task: Task) -> str:
+    return f"{task.kind} of {'pairs' if task.pair else 'single texts'}"

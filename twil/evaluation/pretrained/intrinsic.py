@@ -25,7 +25,7 @@ from twil.core.errors import ConfigError, DataError
 from twil.data.batching import Int64Array
 from twil.data.corpus.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
-from twil.train.probing import (
+from twil.evaluation.pretrained.probing import (
     BATCH_TOKENS,
     FRAME,
     Probe,

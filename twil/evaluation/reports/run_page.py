@@ -8,7 +8,7 @@ from itertools import compress
 from typing import Any
 
 from twil.data.labelled import LabelledSet
-from twil.page.document import (
+from twil.evaluation.pages.document import (
     code,
     entries,
     facts,
@@ -20,12 +20,12 @@ from twil.page.document import (
     quotation,
     section,
 )
-from twil.page.elements import Element
-from twil.page.numbers import ABSENT, format_number
-from twil.page.tables import Cell, table
-from twil.reports.examination import Examination
-from twil.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
-from twil.reports.run_record import Source
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.numbers import ABSENT, format_number
+from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.reports.examination import Examination
+from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
+from twil.evaluation.reports.run_record import Source
 from twil.scores.metrics import main_metric
 from twil.scores.names import AVERAGES, name_metric
 

@@ -14,8 +14,8 @@ from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
 from twil.data.corpus.pairs import PairColumns, PairReader
 from twil.data.samples import REPLY_FIRST, TWEET_FIRST
-from twil.train.intrinsic import numbered_rows
-from twil.train.probing import (
+from twil.evaluation.pretrained.intrinsic import numbered_rows
+from twil.evaluation.pretrained.probing import (
     Probe,
     Row,
     Text,

@@ -14,7 +14,7 @@ import numpy as np
 
 from twil.config.loop import LOG
 from twil.core.errors import DataError
-from twil.drawing import COLOURS, check_ending, draw_legend, figure_file
+from twil.evaluation.pages.figure import COLOURS, check_ending, draw_legend, figure_file
 
 
 @dataclass
@@ -130,7 +130,7 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
 
     Args:
         curves: What is drawn.
-        output: Its ending, one of `twil.drawing.ENDINGS`, decides the format.
+        output: Its ending, one of `twil.evaluation.pages.figure.ENDINGS`, decides the format.
 
     Returns:
         The titles of what was drawn.

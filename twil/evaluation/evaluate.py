@@ -10,8 +10,8 @@ from typing import Any
 from twil.config.memory_table import MemoryTable
 from twil.core.task import NO_NAMES, TaskKind
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, Sample, read_labelled
+from twil.evaluation.classifiers import open_classifier
 from twil.scores.metrics import Report, score_logits
-from twil.train.classifiers import open_classifier
 
 
 @dataclass(frozen=True)

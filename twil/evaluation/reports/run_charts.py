@@ -11,19 +11,19 @@ from statistics import fmean
 import numpy as np
 
 from twil.config.loop import LOG
-from twil.page.axes import Axis, axis_around
-from twil.page.bars import bar_chart
-from twil.page.chart import Chart
-from twil.page.heat import heat_map
-from twil.page.lines import Line, histogram, line_chart, point_chart
-from twil.page.numbers import format_number
-from twil.page.tables import Cell, table
-from twil.reports.examination import Examination
-from twil.reports.run_record import RunRecord
+from twil.evaluation.pages.axes import Axis, axis_around
+from twil.evaluation.pages.bars import bar_chart
+from twil.evaluation.pages.chart import Chart
+from twil.evaluation.pages.heat import heat_map
+from twil.evaluation.pages.lines import Line, histogram, line_chart, point_chart
+from twil.evaluation.pages.numbers import format_number
+from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.reports.curves import Curves, Series, read_curves
+from twil.evaluation.reports.examination import Examination
+from twil.evaluation.reports.run_record import RunRecord
 from twil.scores.calibration import Reliability
 from twil.scores.metrics import main_metric
 from twil.scores.names import name_metric
-from twil.train.curves import Curves, Series, read_curves
 
 SCORES = ("accuracy", "macro_f1", "micro_f1", "jaccard", "mcc", "stance_f1", "pearson", "spearman")
 """Metrics whose curves are drawn, if the run has them."""

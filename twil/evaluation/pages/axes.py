@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from twil.page.chart import LETTER, WIDTH, label
-from twil.page.elements import Element
-from twil.page.numbers import format_tick, round_ticks
+from twil.evaluation.pages.chart import LETTER, WIDTH, label
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.numbers import format_tick, round_ticks
 
 HEIGHT = 240.0
 TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0

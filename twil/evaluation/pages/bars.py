@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from twil.page.axes import Axis, axis_around
-from twil.page.chart import WIDTH, Chart, area_sample, colour, draw, label, mark
-from twil.page.elements import Element
-from twil.page.numbers import format_number, format_tick
-from twil.page.tables import Cell, table
+from twil.evaluation.pages.axes import Axis, axis_around
+from twil.evaluation.pages.chart import WIDTH, Chart, area_sample, colour, draw, label, mark
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.numbers import format_number, format_tick
+from twil.evaluation.pages.tables import Cell, table
 
 _NAME, _BAR, _GAP, _FOOT = 16.0, 13.0, 8.0, 36.0  # heights
 _LEFT, _RIGHT = 14.0, WIDTH - 52  # of the bars; their figures stand to the right

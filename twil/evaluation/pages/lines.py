@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from twil.page.axes import Axis, Frame, axis_around
-from twil.page.chart import Chart, colour, dashes, draw, line_sample, mark, path
-from twil.page.elements import Element
-from twil.page.numbers import ABSENT, format_number, format_tick
-from twil.page.tables import Cell, table
+from twil.evaluation.pages.axes import Axis, Frame, axis_around
+from twil.evaluation.pages.chart import Chart, colour, dashes, draw, line_sample, mark, path
+from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.numbers import ABSENT, format_number, format_tick
+from twil.evaluation.pages.tables import Cell, table
 
 Point = tuple[float, float]
 

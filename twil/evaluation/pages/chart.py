@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twil.page.elements import Child, Element
+from twil.evaluation.pages.elements import Child, Element
 
 WIDTH = 360.0
 """Of a drawing, in its own units: about a phone's, so that its letters are readable there."""

@@ -1,0 +1,1 @@
+"""What pages are made of: elements, tables and charts, without scripts; colours are in `style.css`."""

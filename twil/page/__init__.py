@@ -1,1 +1,0 @@
-"""Self-contained HTML pages: a tree of elements, tables, and charts drawn as SVG."""

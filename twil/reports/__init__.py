@@ -1,1 +1,0 @@
-"""What people read of finished models: comparisons, and the report of a run."""

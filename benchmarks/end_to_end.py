@@ -99,7 +99,7 @@ def count_same_labels(model: Path, predictions: Path, file: Path) -> int:
     """Count the rows where the model folder, computed with torch, says what the bundle's file says."""
     from twil.data.labelled import read_labelled
     from twil.model.folder import load_with_tokenizer
-    from twil.train.classification import compute_logits, encode_set
+    from twil.train.objectives.classification import compute_logits, encode_set
 
     loaded, tokenizer = load_with_tokenizer(model)
     encoded = encode_set(read_labelled(file), tokenizer, loaded.task)

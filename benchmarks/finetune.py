@@ -37,7 +37,7 @@ from twil.core.version import __version__
 from twil.data.labelled import read_labelled
 from twil.model.folder import load_with_tokenizer
 from twil.text.tokenizer import encode, load_tokenizer
-from twil.train.classification import compute_logits, encode_set
+from twil.train.objectives.classification import compute_logits, encode_set
 
 PEERS = Path(__file__).with_name("finetuning_peers.py")
 TASK = "umsab_spanish"

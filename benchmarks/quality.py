@@ -55,7 +55,7 @@ from twil.scores.intervals import Interval, percentile_interval
 from twil.scores.metrics import main_metric, score_logits
 from twil.scores.resampling import resample
 from twil.shipped import ENCODER, shipped_model
-from twil.train.decisions import decide
+from twil.train.objectives.decisions import decide
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"

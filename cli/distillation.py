@@ -33,7 +33,7 @@ from twil.scores.names import name_metric
 from twil.text.vocabulary import texts_of
 from twil.train.distillation import DistillationFinished, DistillationStarted
 from twil.train.loop import Evaluated, Interrupted, StepDone
-from twil.train.teacher import LOGITS, Asked, mean_logits
+from twil.train.objectives.teacher import LOGITS, Asked, mean_logits
 
 _TIMED_TEXTS, _TIMED_ROUNDS = 256, 3
 _NAMES = {"vector_cosine": "cosine of texts", "token_cosine": "cosine of tokens", "agreement": "same answers"}

@@ -11,7 +11,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError
 from twil.core.task import Task
-from twil.train.class_weights import class_weights, label_counts
+from twil.train.objectives.class_weights import class_weights, label_counts
 
 STANCE = Task("class", ("AGAINST", "FAVOR", "NONE"))
 STANCES = np.array([0] * 6 + [1] * 3 + [2], dtype=np.int64)

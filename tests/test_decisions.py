@@ -14,7 +14,13 @@ from twil.cli.training import show_decision
 from twil.config.training import DecisionConfig
 from twil.core.errors import ConfigError
 from twil.core.task import Task
-from twil.train.decisions import Decision, check_decision, decide, find_temperature, find_thresholds
+from twil.train.objectives.decisions import (
+    Decision,
+    check_decision,
+    decide,
+    find_temperature,
+    find_thresholds,
+)
 
 CLASS = Task("class", ("a", "b", "c"))
 BINARY = Task("class", ("no", "sí"))

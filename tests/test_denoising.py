@@ -17,9 +17,11 @@ from twil.config.pretraining import MaskingConfig, PretrainLoopConfig
 from twil.data.corpus.corpus import Part, open_corpus
 from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, frame_texts
 from twil.model.twilbert import TWilBERT
-from twil.train import denoising
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.denoising import (
+from twil.train.distributed import World
+from twil.train.loop import Step, Trainer
+from twil.train.objectives import denoising
+from twil.train.objectives.denoising import (
     MASKED_GRAIN,
     PIECES_GRAIN,
     SUMS,
@@ -27,8 +29,6 @@ from twil.train.denoising import (
     DenoisingBatch,
     DenoisingNetwork,
 )
-from twil.train.distributed import World
-from twil.train.loop import Step, Trainer
 from twil.train.optimisers import make_optimiser
 
 

@@ -40,9 +40,9 @@ from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import SPECIAL, Encoded, check_own, encode
 from twil.train.distillation import DistillationStarted, distill_events
-from twil.train.imitation import AnswerImitation, TaughtBatch, VectorImitation
 from twil.train.loop import Interrupted, StepDone
-from twil.train.teacher import Asked, Teacher, mean_logits
+from twil.train.objectives.imitation import AnswerImitation, TaughtBatch, VectorImitation
+from twil.train.objectives.teacher import Asked, Teacher, mean_logits
 
 SHAPE = {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "head_size": 8, "max_positions": 32}
 MOODS = Task("multi-label", ("alegría", "enfado", "miedo"))
@@ -68,7 +68,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("twil.data.teacher_store", "twil.train.teacher"):
+    for module in ("twil.data.teacher_store", "twil.train.objectives.teacher"):
         monkeypatch.setattr(f"{module}.PART_ROWS", 32)
 
 

@@ -25,8 +25,8 @@ from twil.config.loop import LOG
 from twil.core.errors import ConfigError, TwilError
 from twil.data.corpus.corpus import open_corpus
 from twil.data.samples import Samples
-from twil.train.denoising import Denoising
 from twil.train.distributed import World, join_world
+from twil.train.objectives.denoising import Denoising
 from twil.train.pretraining import pretrain_events
 from twil.train.run_log import read_log
 

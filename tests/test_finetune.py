@@ -29,11 +29,10 @@ from twil.scores.metrics import score_logits
 from twil.text.tokenizer import max_length
 from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.classification import Classification, EncodedSet, encode_set
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Evaluated, Interrupted, Step, StepDone, Trainer, count_steps
-from twil.train.optimisers import make_optimiser
-from twil.train.schedules import rate
+from twil.train.objectives.classification import Classification, EncodedSet, encode_set
+from twil.train.optimisers import make_optimiser, rate
 
 GOOD = ["me encanta este sitio", "qué día tan genial", "gracias, todo perfecto", "feliz con el regalo"]
 BAD = ["odio esperar el bus", "qué servicio tan horrible", "todo fatal otra vez", "harta de este ruido"]
@@ -473,7 +472,7 @@ def test_evaluation_leaves_the_order_of_rows_and_the_mode_alone(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
     _, objective = make_trainer(config(), tmp_path / "c")
-    from twil.train.classification import compute_logits
+    from twil.train.objectives.classification import compute_logits
 
     objective.model.train()
     together = compute_logits(objective.model, objective.train, 4096)

@@ -15,7 +15,7 @@ from twil.core.errors import ModelError
 from twil.model.folder import describe, load_with_tokenizer, save
 from twil.text.special import find_special
 from twil.text.tokenizer import encode, max_length
-from twil.train.classification import compute_logits, encode_rows
+from twil.train.objectives.classification import compute_logits, encode_rows
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 

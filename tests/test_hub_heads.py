@@ -26,9 +26,9 @@ from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.heads import _OWN, register_head
 from twil.model.hub.model import HubModel
 from twil.model.hub.reading import HEAD, Dropouts, make_hub_classifier
-from twil.train.classification import compute_logits, encode_rows
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.layers import head_rates
+from twil.train.objectives.classification import compute_logits, encode_rows
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 

@@ -21,7 +21,7 @@ from twil.model.folder import TOKENIZER, describe, load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT
 from twil.text.cloze import encode_masked
 from twil.text.tokenizer import SPECIAL, encode, load_tokenizer, max_length, original_tokenizer
-from twil.train.classification import compute_logits, encode_rows
+from twil.train.objectives.classification import compute_logits, encode_rows
 
 transformers = library()
 

@@ -18,7 +18,7 @@ from tuning import twil_command, write_sets
 from twil.core.errors import ModelError
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, save
 from twil.text.tokenizer import encode, max_length
-from twil.train.classification import compute_logits, encode_rows
+from twil.train.objectives.classification import compute_logits, encode_rows
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")
 

@@ -26,10 +26,10 @@ from twil.evaluation.pretrained.probing import fill_masks, open_probe
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save
 from twil.scores.metrics import score_logits
 from twil.text.special import find_special
-from twil.train.classification import compute_logits, encode_rows
-from twil.train.denoising import DenoisingBatch, DenoisingNetwork
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Interrupted
+from twil.train.objectives.classification import compute_logits, encode_rows
+from twil.train.objectives.denoising import DenoisingBatch, DenoisingNetwork
 from twil.train.pretraining import make_model, pretrain_events
 
 pytest.importorskip("transformers", reason="the extra 'hub' is not installed")

@@ -20,8 +20,8 @@ from twil.config.losses import ORIGINAL_LOSSES, LossConfig
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError
 from twil.core.task import Task, TaskKind
-from twil.train import losses, soft_metrics, standard_losses
-from twil.train.losses import LossFunction, make_loss, register_loss
+from twil.train.objectives import losses, soft_metrics, standard_losses
+from twil.train.objectives.losses import LossFunction, make_loss, register_loss
 
 ORIGINAL = np.load(Path(__file__).parent / "data" / "original" / "losses" / "losses.npz")
 BATCHES = ("onehot_b16c4", "onehot_b8c3_missing_class", "multihot_b12c5_sigmoid")

@@ -24,8 +24,7 @@ from twil.core.errors import ConfigError
 from twil.model.memory import ProductKeyMemory
 from twil.model.original import import_original, keras_order
 from twil.model.twilbert import TWilBERT
-from twil.train.optimisers import Lamb, TwilbertAdam, make_optimiser, set_lr
-from twil.train.schedules import rate
+from twil.train.optimisers import Lamb, TwilbertAdam, make_optimiser, rate, set_lr
 
 ORIGINAL = np.load(Path(__file__).parent / "data" / "original" / "optimizers.npz")
 OWN: list[type[torch.optim.Optimizer]] = [TwilbertAdam, Lamb]

@@ -49,8 +49,8 @@ from twil.text.preparation import (
     put_preparation,
 )
 from twil.text.tokenizer import encode, load_tokenizer, pieces_hash, save_tokenizer
-from twil.train.classification import compute_logits, encode_rows
 from twil.train.finetune import finetune_events
+from twil.train.objectives.classification import compute_logits, encode_rows
 
 emoji = pytest.importorskip("emoji", reason="the extra 'preparations' is not installed")
 

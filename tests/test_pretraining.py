@@ -31,11 +31,12 @@ from twil.core.errors import ConfigError, ModelError, TwilError
 from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.model.folder import save
 from twil.model.original import import_original
-from twil.train import checkpoint, denoising
+from twil.train import checkpoint
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.denoising import Denoising
 from twil.train.finetune import finetune_events
 from twil.train.loop import Evaluated, Interrupted, Loss, StepDone
+from twil.train.objectives import denoising
+from twil.train.objectives.denoising import Denoising
 from twil.train.pretraining import PretrainingFinished, PretrainingStarted, pretrain_events
 from twil.train.run_log import read_log
 

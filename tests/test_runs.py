@@ -12,9 +12,9 @@ import pytest
 from tuning import same_weights, tiny_config, twil_command, write_sets
 
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
-from twil.train.classification import Classification
 from twil.train.finetune import finetune_events
 from twil.train.loop import Evaluated, Interrupted, StepDone, is_better
+from twil.train.objectives.classification import Classification
 from twil.train.runs import RunDone, SeriesFinished, finetune_runs_events, read_series
 from twil.train.series import Run as OneRun
 from twil.train.series import Series, Spread

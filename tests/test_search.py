@@ -32,9 +32,9 @@ from twil.search.events import (
 )
 from twil.search.folder import SearchFolder
 from twil.search.run import search
-from twil.train.classification import Classification
 from twil.train.finetune import Finished, Started, finetune_events
 from twil.train.loop import Evaluated, StepDone
+from twil.train.objectives.classification import Classification
 from twil.train.series import Run, Series
 
 GRID = ("lr=1e-2,1e-4", "pooling=avg,cls")

@@ -26,9 +26,9 @@ from twil.model import heads
 from twil.model.heads import content_mask, register_head
 from twil.scores import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
-from twil.train import losses
 from twil.train.finetune import Finished, Started, finetune_events
-from twil.train.losses import register_loss
+from twil.train.objectives import losses
+from twil.train.objectives.losses import register_loss
 
 RUNNER = CliRunner()
 GOOD = ["me encanta este sitio", "qué día tan genial", "gracias, todo perfecto", "feliz con el regalo"]

@@ -93,7 +93,7 @@ class _Folder(Classifier):
         self.size = sum(file.stat().st_size for file in weights_files(locate(path)))
 
     def _compute(self, rows: TextRows) -> tuple[NDArray[np.float32], int]:
-        from twil.train.classification import compute_logits, encode_rows
+        from twil.train.objectives.classification import compute_logits, encode_rows
 
         encoded = encode_rows(rows, np.empty(0), self._tokenizer)  # what is true is not asked here
         return compute_logits(self._model, encoded, self._batch_tokens), encoded.truncated

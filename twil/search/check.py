@@ -8,8 +8,7 @@ from pathlib import Path
 from twil.config.search import Plan
 from twil.config.training import FinetuneConfig
 from twil.train.finetune import Started, finetune_events, read_sets
-from twil.train.fingerprint import fingerprint, fingerprint_start
-from twil.train.runs import check_decided
+from twil.train.runs import check_decided, fingerprint, fingerprint_start
 
 
 def without_test(config: FinetuneConfig) -> FinetuneConfig:

@@ -45,11 +45,12 @@ from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import choose_device, settle_precision
 from twil.train.distributed import World, join_world
 from twil.train.finetune import LabelledSets, describe_sets
-from twil.train.imitation import (
+from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
+from twil.train.objectives.classification import compute_logits, encode_set
+from twil.train.objectives.imitation import (
     AnswerImitation,
     Imitation,
     Lessons,
@@ -57,10 +58,9 @@ from twil.train.imitation import (
     measure_spread,
     measure_vectors,
 )
-from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
+from twil.train.objectives.teacher import Asked, PupilTexts, Teacher, TextCounts
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
-from twil.train.teacher import Asked, PupilTexts, Teacher, TextCounts
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ from twil.model.text_model import parameter_count
 from twil.scores.metrics import Report, check_metric, main_metric, score_logits
 from twil.text.tokenizer import max_length
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.class_weights import label_counts
-from twil.train.classification import Classification, encode_set
-from twil.train.decisions import Decision, check_decision, decide
 from twil.train.devices import choose_device, settle_precision
 from twil.train.distributed import World, join_world
 from twil.train.layers import freeze, head_rates, layer_rates
 from twil.train.loop import Evaluated, Interrupted, LoopEvent, Trainer, count_steps
+from twil.train.objectives.class_weights import label_counts
+from twil.train.objectives.classification import Classification, encode_set
+from twil.train.objectives.decisions import Decision, check_decision, decide
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 

@@ -27,8 +27,7 @@ from twil.core.prefetch import prefetched
 from twil.train.checkpoint import Checkpoint, CheckpointFolder
 from twil.train.devices import autocast
 from twil.train.distributed import World
-from twil.train.optimisers import set_lr
-from twil.train.schedules import rate
+from twil.train.optimisers import rate, set_lr
 
 MicroBatch: TypeAlias = Any  # whatever the objective makes of a share of its data
 Counts: TypeAlias = dict[str, float]

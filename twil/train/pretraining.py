@@ -26,10 +26,10 @@ from twil.model.twilbert import TWilBERT, with_heads
 from twil.text.special import find_special
 from twil.text.tokenizer import check_own, max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.denoising import Denoising
 from twil.train.devices import choose_device, settle_precision
 from twil.train.distributed import World, join_world
 from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
+from twil.train.objectives.denoising import Denoising
 from twil.train.optimisers import make_optimiser
 from twil.train.run_log import RunLog
 

@@ -22,8 +22,8 @@ from twil.model.folder import RUN, load_with_tokenizer
 from twil.scores.calibration import Reliability, reliability
 from twil.scores.metrics import Report, score_logits
 from twil.text.tokenizer import max_length
-from twil.train.classification import compute_logits, encode_set
 from twil.train.devices import choose_device
+from twil.train.objectives.classification import compute_logits, encode_set
 
 BATCH_TOKENS = 1024
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from twil.train.soft_metrics import EPSILON
+from twil.train.objectives.soft_metrics import EPSILON
 
 FOCAL_GAMMA = 2.0
 """The strength that Lin et al. (2017) found best."""

@@ -22,11 +22,11 @@ from twil.model.text_model import TextModel
 from twil.scores.metrics import Report, check_finite, metrics_of, score_logits
 from twil.text.special import find_special
 from twil.text.tokenizer import PAD_ID, encode
-from twil.train.class_weights import class_weights
 from twil.train.devices import autocast
 from twil.train.distributed import World
 from twil.train.loop import TRIED_ROWS, Counts, Loss, Step
-from twil.train.losses import make_loss
+from twil.train.objectives.class_weights import class_weights
+from twil.train.objectives.losses import make_loss
 
 
 @dataclass(frozen=True)

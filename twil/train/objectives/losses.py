@@ -21,7 +21,7 @@ from torch import Tensor
 from twil.config.losses import ORIGINAL_LOSSES, LossConfig
 from twil.core.errors import ConfigError
 from twil.core.task import Task, TaskKind
-from twil.train import soft_metrics, standard_losses
+from twil.train.objectives import soft_metrics, standard_losses
 
 Compute: TypeAlias = Callable[..., Tensor]
 Own = TypeVar("Own", bound=Compute)
@@ -181,8 +181,8 @@ def make_loss(config: LossConfig, task: Task, weights: NDArray[Any] | None = Non
     Args:
         config: Its name and options.
         task: What is learned.
-        weights: Float ``(L,)``, as `twil.train.class_weights` gives them: of the rows of each label in a
-            class task, of each label where it holds in a multi-label task.
+        weights: Float ``(L,)``, as `twil.train.objectives.class_weights` gives them: of the rows of each
+            label in a class task, of each label where it holds in a multi-label task.
 
     Raises:
         ConfigError: There is no such loss, it does not fit the task, or an option does not fit it.

@@ -31,11 +31,11 @@ from twil.model.text_model import TextModel
 from twil.scores.metrics import metrics_of, score_logits
 from twil.text.special import find_special
 from twil.text.tokenizer import encode
-from twil.train.classification import EncodedSet, compute_logits
 from twil.train.devices import autocast
 from twil.train.distributed import World
 from twil.train.loop import TRIED_ROWS, Counts, Loss, Step
-from twil.train.losses import make_loss
+from twil.train.objectives.classification import EncodedSet, compute_logits
+from twil.train.objectives.losses import make_loss
 
 _ORDER, _HELD_OUT = 1, 2  # streams of random numbers under one seed
 _MEASURED_ROWS = 4096

@@ -28,7 +28,7 @@ from twil.config.model import ClassifierConfig, ModelConfig, preset
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.task import Task
 from twil.core.version import __version__
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import save_tokenizer

@@ -32,7 +32,7 @@ def command(
     from twil.cli.rows import show_summary
     from twil.cli.training import TrainingView
     from twil.config.training import finetune_config
-    from twil.export.bundle import export_onnx
+    from twil.exporting.bundle import export_onnx
     from twil.inference.events import Summary
     from twil.inference.predict_file import predict_events
     from twil.text.tokenizer import save_tokenizer

@@ -19,13 +19,13 @@ from twil.bundle.cache import prepared
 from twil.bundle.names import model_path
 from twil.cli.console import Display, format_bytes, format_seconds, make_table
 from twil.cli.rows import follow_export
-from twil.cli.run_view import RunView
+from twil.cli.training import RunView
 from twil.config.distillation import DistillConfig
 from twil.core.errors import ConfigError
 from twil.core.machine import peak_memory
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.engine import Engine
 from twil.inference.predictor import Predictor
 from twil.scores.metrics import main_metric, metrics_of, score_logits

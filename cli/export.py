@@ -84,8 +84,8 @@ def command(
 
     In int8 it is refused where it does not keep its answers, or an encoder its vectors.
     """
-    from twil.export.bundle import export_onnx
-    from twil.export.precision import choose_arithmetic
+    from twil.exporting.bundle import export_onnx
+    from twil.exporting.int8.options import choose_arithmetic
 
     if not onnx:
         raise ConfigError("say what to export to: add --onnx")

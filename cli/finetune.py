@@ -182,8 +182,7 @@ def command(
         run = read_run(config, options, settings or (), display)
 
         from twil.cli.scores import report_tables
-        from twil.cli.series import SeriesView, show_series
-        from twil.cli.training import TrainingView, show_decision
+        from twil.cli.training import SeriesView, TrainingView, show_decision, show_series
         from twil.train.finetune import finetune_events
         from twil.train.runs import finetune_runs_events
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twil.cli.cluster import label_on_cluster
-from twil.cli.console import PROVIDERS, Display
+from twil.cli.console import PROVIDERS, Display, format_seconds
 from twil.cli.reading import TEXT_OPTION, reads_tables, told_options
-from twil.cli.rows import announce_default, follow, start_quickly
+from twil.cli.rows import announce_default, follow, show_found_text, show_notes, start_quickly
 from twil.config.reading import AS_FOUND, Reading
+from twil.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from twil.inference.events import ClusterSummary
 
 
 @reads_tables
@@ -130,3 +134,58 @@ def command(
             overwrite=force,
         )
         follow(display, events, output, resume=resume)
+
+
+def label_on_cluster(
+    engine: str, local: Mapping[str, object], models: Sequence[str], *, quiet: bool, **options: Any
+) -> None:
+    """Label the tables, and say what became of their rows.
+
+    Args:
+        engine: What was asked for.
+        local: Options that only the local engine has, by name.
+        models: What labels; of none the default.
+        quiet: Show nothing but errors.
+        options: Those of `predict_on_ray`.
+    """
+    if engine == "local":
+        raise ConfigError("--workers is an option of --engine ray: leave it out, or add that")
+    if engine != "ray":
+        raise ConfigError(f"there is no engine '{engine}': choose local or ray")
+    if given := [name for name, value in local.items() if value]:
+        raise ConfigError(f"--engine ray has no {given[0]}: leave it out, or label with --engine local")
+
+    if len(models) > 1:
+        raise ConfigError(
+            f"--engine ray labels with one model, and {len(models)} are named: name one, or label with "
+            "--engine local"
+        )
+
+    from twil.inference.cluster.ray import predict_on_ray
+    from twil.inference.events import ClusterStarted, ClusterSummary, Preparing
+
+    with Display(quiet=quiet) as display:
+        model = models[0] if models else announce_default(display)
+        for event in predict_on_ray(model=model, **options):
+            if isinstance(event, Preparing):
+                display.line(event.said)
+            elif isinstance(event, ClusterStarted):
+                display.line(
+                    f"{event.model} on Ray, {event.files:,} tables, {event.workers} workers, "
+                    f"threads of each: {event.threads}"
+                )
+                show_found_text(display, event.found_text)
+                if event.id_column is None:
+                    display.warn("there is no column ID (or name one with --id): rows keep their order only")
+            elif isinstance(event, ClusterSummary):
+                _show(display, event)
+            else:
+                display.update(f"{event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+
+
+def _show(display: Display, summary: ClusterSummary) -> None:
+    show_notes(display, summary)
+    display.line(
+        f"{summary.rows:,} rows in {format_seconds(summary.seconds)}, {summary.rows_per_second:,.0f} rows/s, "
+        f"{summary.workers} workers on {' and '.join(summary.providers) or 'no row'}, {summary.parts:,} parts"
+    )

@@ -40,7 +40,7 @@ def command(
     from twil.cli.original_pretraining import read_run
 
     with Display(quiet=quiet or not speaks()) as display:
-        from twil.cli.pretraining import PretrainingView
+        from twil.cli.training import PretrainingView
         from twil.train.pretraining import pretrain_events, reserved_place
 
         run = read_run(

@@ -16,20 +16,18 @@ from twil.config.model import Pooling
 from twil.core.errors import ConfigError, require
 from twil.core.storage import atomic_folder, reserved_folder, sha256
 from twil.core.task import NO_NAMES
-from twil.export.card import CARD, write_card
-from twil.export.first_alone import first_alone
-from twil.export.graph import OPSET, WEIGHTS, write_graph
-from twil.export.half import write_fp16
-from twil.export.heads import choose_head, choose_pooling, make_graph
-from twil.export.hub_fusion import fuse_hub, hub_fusions
-from twil.export.int8 import make_int8, read_verdict
-from twil.export.int8_data import Int8Data, Int8Options, read_data
-from twil.export.neighbours import check_neighbours
-from twil.export.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
-from twil.export.reduced import check_fp16, check_int8
-from twil.export.text_check import check_text_graph
-from twil.export.text_in import TEXT_GRAPH, TextFront, check_texts
-from twil.export.verify import verify
+from twil.exporting.card import CARD, write_card
+from twil.exporting.graph.first_alone import first_alone
+from twil.exporting.graph.heads import choose_head, choose_pooling, make_graph
+from twil.exporting.graph.hub_fusion import fuse_hub, hub_fusions
+from twil.exporting.graph.optimise import INTEGER_PRODUCT, count_operators, fuse, fusions
+from twil.exporting.graph.write import OPSET, WEIGHTS, write_graph
+from twil.exporting.int8.options import Int8Data, Int8Options, read_data
+from twil.exporting.int8.search import make_int8, read_verdict
+from twil.exporting.reduced import check_fp16, check_int8, write_fp16
+from twil.exporting.text_graph.build import TEXT_GRAPH, TextFront, check_texts
+from twil.exporting.text_graph.check import check_text_graph
+from twil.exporting.verify import check_neighbours, verify
 from twil.model import folder as model_folders
 from twil.model.hub.model import HubModel
 from twil.model.hub.sentence import SentenceVectors

@@ -9,8 +9,8 @@ from typing import Any
 from twil.bundle.bundle import Manifest
 from twil.core.errors import ModelError
 from twil.core.markdown import code, markdown_table, plain
-from twil.export.int8 import read_verdict
-from twil.export.text_in import TEXT_GRAPH
+from twil.exporting.int8.search import read_verdict
+from twil.exporting.text_graph.build import TEXT_GRAPH
 
 CARD = "MODEL_CARD.md"
 MEASURES = ("precision", "recall", "f1")

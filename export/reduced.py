@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twil.bundle.bundle import INPUTS, SEQUENCE, Bundle
+from twil.core.errors import ExportError, first_line, require
 from twil.data.batching import Batch
-from twil.export.probes import SEED, probe_batches
-from twil.export.verify import check_repeatable, check_structure, open_exported, rejected, run_exported
+from twil.exporting.probes import SEED, probe_batches
+from twil.exporting.verify import check_repeatable, check_structure, open_exported, rejected, run_exported
 
 ROUNDING = 0.02
 """The largest difference that a batch may make to a row in int8, as a part of its largest value where that is
@@ -74,3 +76,27 @@ def _check_half(differences: Mapping[str, float]) -> None:
                 f"its {name} differ by {difference:.1%} of the largest in half precision, and {HALF:.0%} is "
                 "allowed: export it in fp32"
             )
+
+
+def write_fp16(graph: Path, target: Path) -> None:
+    """Write a float graph in half precision; its inputs and outputs keep their types.
+
+    Args:
+        graph: The float graph, in one file.
+        target: Where to.
+
+    Raises:
+        ExportError: ONNX Runtime's converter cannot do it.
+        MissingExtraError: onnx or ONNX Runtime is not installed.
+    """
+    onnx = require("onnx", purpose="export")
+    converter = require("onnxruntime.transformers.float16", purpose="export in half precision")
+    try:
+        half = converter.convert_float_to_float16(
+            onnx.load(graph), keep_io_types=True, disable_shape_infer=True
+        )
+    except Exception as error:  # whatever the converter meets
+        raise ExportError(
+            f"the graph cannot be made one in half precision ({first_line(error)}): export it in fp32"
+        ) from error
+    onnx.save_model(half, target)

@@ -236,7 +236,7 @@ class TestModels:
         from bundles import PIECES, make_tokenizer
 
         from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
-        from twil.export.bundle import export_onnx
+        from twil.exporting.bundle import export_onnx
         from twil.model.folder import save
         from twil.model.text_model import parameter_count
         from twil.model.twilbert import TWilBERT

@@ -26,14 +26,14 @@ from twil.core.errors import ConfigError, ExportError, MissingExtraError, ModelE
 from twil.core.storage import sha256
 from twil.core.task import Task
 from twil.data.batching import Batch, pad_batch
-from twil.export import graph as graph_module
-from twil.export import heads as heads_module
-from twil.export import verify as verify_module
-from twil.export.bundle import export_onnx
-from twil.export.card import CARD
-from twil.export.graph import ClassifierGraph, EncoderGraph, dummy_shape, write_graph
-from twil.export.probes import TEXTS
-from twil.export.verify import check_structure, tied_rows, verify
+from twil.exporting import verify as verify_module
+from twil.exporting.bundle import export_onnx
+from twil.exporting.card import CARD
+from twil.exporting.graph import heads as heads_module
+from twil.exporting.graph import write as graph_module
+from twil.exporting.graph.write import ClassifierGraph, EncoderGraph, dummy_shape, write_graph
+from twil.exporting.probes import TEXTS
+from twil.exporting.verify import check_structure, tied_rows, verify
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import load_tokenizer
@@ -591,7 +591,7 @@ def test_the_graph_itself_names_its_labels(exported: Path) -> None:
 
 
 def test_export_says_nothing_by_itself(exported: Path, tmp_path: Path) -> None:
-    code = "import sys; from twil.export.bundle import export_onnx; export_onnx(sys.argv[1], sys.argv[2])"
+    code = "import sys; from twil.exporting.bundle import export_onnx; export_onnx(sys.argv[1], sys.argv[2])"
     command = [sys.executable, "-c", code, str(exported / "model"), str(tmp_path / "bundle")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")

@@ -14,7 +14,7 @@ from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.pretraining import pretrain_config
 from twil.config.training import finetune_config
 from twil.data.corpus.build import CorpusOptions, build_corpus
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.predictor import Predictor
 from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT

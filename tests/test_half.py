@@ -15,10 +15,10 @@ from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, ModelConfig, preset
 from twil.core.errors import ConfigError, ExportError
 from twil.core.task import Task
-from twil.export import reduced
-from twil.export.bundle import export_onnx
-from twil.export.card import CARD
-from twil.export.int8_data import Int8Options
+from twil.exporting import reduced
+from twil.exporting.bundle import export_onnx
+from twil.exporting.card import CARD
+from twil.exporting.int8.options import Int8Options
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders

@@ -22,8 +22,8 @@ from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, Mod
 from twil.core.errors import ConfigError, ModelError, TwilError
 from twil.core.task import Task
 from twil.data.batching import Batch, pad_batch
-from twil.export.bundle import export_onnx
-from twil.export.int8_data import Int8Options
+from twil.exporting.bundle import export_onnx
+from twil.exporting.int8.options import Int8Options
 from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
 from twil.model.heads import pool

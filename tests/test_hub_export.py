@@ -27,11 +27,11 @@ from tuning import twil_command
 
 from twil.core.errors import ConfigError, ExportError
 from twil.evaluation.pretrained.probing import fill_masks, open_probe
-from twil.export.bundle import WHOLE_LAYER, export_onnx
-from twil.export.first_alone import first_alone
-from twil.export.guard import Limits
-from twil.export.hub_fusion import fuse_hub
-from twil.export.int8_data import Int8Options
+from twil.exporting.bundle import WHOLE_LAYER, export_onnx
+from twil.exporting.graph.first_alone import first_alone
+from twil.exporting.graph.hub_fusion import fuse_hub
+from twil.exporting.int8.guard import Limits
+from twil.exporting.int8.options import Int8Options
 from twil.inference.embedder import Embedder
 from twil.inference.fill_mask import MaskFiller
 from twil.inference.predictor import Predictor
@@ -242,7 +242,7 @@ class TestOneFamily:
     def test_a_last_layer_that_cannot_be_cut_is_computed_whole_and_that_is_said(
         self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("twil.export.first_alone._KEYS_AND_VALUES", frozenset())
+        monkeypatch.setattr("twil.exporting.graph.first_alone._KEYS_AND_VALUES", frozenset())
         assert export_onnx(judge, tmp_path / "bundle", optimize=True).unfused == (WHOLE_LAYER,)
 
     def test_a_fused_graph_is_held_to_the_model_as_it_was_read(
@@ -251,7 +251,7 @@ class TestOneFamily:
         def all_visible(*, attention_mask: torch.Tensor, **_: Any) -> torch.Tensor:
             return torch.ones_like(attention_mask)
 
-        monkeypatch.setattr("twil.export.hub_fusion._visible", all_visible)
+        monkeypatch.setattr("twil.exporting.graph.hub_fusion._visible", all_visible)
         with pytest.raises(ExportError, match="logits differ from the model's"):
             export_onnx(judge, tmp_path / "bundle", optimize=True)
         assert not (tmp_path / "bundle").exists()
@@ -272,7 +272,7 @@ class TestOneFamily:
     def test_large_tables_are_in_int8(
         self, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
+        monkeypatch.setattr("twil.exporting.int8.rewrite.TABLE_ROWS", 300)
         options = Int8Options(calibration=TRAIN, evaluation=DEV, limits=Limits(min_cosine=0.5))
         report = export_onnx(judge, tmp_path / "bundle", head="encoder", int8=options)
         assert (report.manifest.int8["tables"], report.manifest.int8["tables_left_in_fp32"]) == (1, [])

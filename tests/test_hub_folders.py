@@ -34,7 +34,7 @@ from twil.config.model import EncoderConfig, ModelConfig
 from twil.core.errors import DataError, ModelError, ModelWarning
 from twil.core.task import Task
 from twil.data.tables.tables import TableReader
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
 from twil.model.folder import describe, load, load_with_tokenizer, save

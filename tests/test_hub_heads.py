@@ -20,7 +20,7 @@ from twil.config.training import ClassifierChoice
 from twil.core.errors import ConfigError, ModelError, ModelWarning
 from twil.core.task import Task
 from twil.evaluation.evaluate import evaluate
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.predictor import Predictor
 from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.heads import _OWN, register_head

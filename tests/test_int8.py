@@ -26,17 +26,15 @@ from twil.core.errors import ConfigError, DataError, ExportError
 from twil.core.task import Task
 from twil.data.batching import pad_batch
 from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
-from twil.export.accuracy import Accuracy, AnswerGuard
-from twil.export.bundle import export_onnx
-from twil.export.calibrate import LEVELS, Range, observe, round_tokens
-from twil.export.card import CARD
-from twil.export.closeness import Closeness, VectorGuard
-from twil.export.guard import Limits
-from twil.export.int8 import _Work
-from twil.export.int8_data import Int8Options
-from twil.export.precision import choose_arithmetic
-from twil.export.quantise import FloatGraph, Way
-from twil.export.reduced import check_int8
+from twil.exporting.bundle import export_onnx
+from twil.exporting.card import CARD
+from twil.exporting.int8.accuracy import Accuracy, AnswerGuard
+from twil.exporting.int8.calibrate import LEVELS, Range, observe, round_tokens
+from twil.exporting.int8.guard import Closeness, Limits, VectorGuard
+from twil.exporting.int8.options import Int8Options, choose_arithmetic
+from twil.exporting.int8.rewrite import FloatGraph, Way
+from twil.exporting.int8.search import _Work
+from twil.exporting.reduced import check_int8
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
@@ -44,6 +42,7 @@ from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import load_tokenizer
 
 RUNNER = CliRunner()
+SPEEDUP = "twil.exporting.int8.search._Work.speedup"
 APP = typer.Typer()
 APP.command("export")(guard(command))
 APP.callback()(lambda: None)
@@ -179,7 +178,7 @@ def test_every_architecture_has_its_fused_operators(
 def test_a_fusion_that_did_not_happen_is_said(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twil.export.bundle.count_operators", lambda graph: {"MultiHeadAttention": 1})
+    monkeypatch.setattr("twil.exporting.bundle.count_operators", lambda graph: {"MultiHeadAttention": 1})
     report = export_onnx(model_folder, tmp_path / "bundle", optimize=True)
     assert report.unfused[0].startswith(
         "ONNX Runtime made 1 MultiHeadAttention of the graph, and 2 were meant"
@@ -254,7 +253,7 @@ def test_rows_of_a_table_are_within_half_a_step_of_their_largest(
     float_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert FloatGraph(float_graph).tables == []  # the tiny model has none that is large
-    monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
+    monkeypatch.setattr("twil.exporting.int8.rewrite.TABLE_ROWS", 300)
     graph = FloatGraph(float_graph)
     (lookup,) = graph.tables
     graph.write_int8(tmp_path / GRAPH, {}, {lookup: "static"})
@@ -277,7 +276,7 @@ def test_rows_of_a_table_are_within_half_a_step_of_their_largest(
 def test_a_table_in_int8_is_told_apart_from_products(
     model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twil.export.quantise.TABLE_ROWS", 300)
+    monkeypatch.setattr("twil.exporting.int8.rewrite.TABLE_ROWS", 300)
     report = export_onnx(model_folder, tmp_path / "bundle", int8=options)
     assert (report.manifest.int8["tables"], report.manifest.int8["tables_left_in_fp32"]) == (1, [])
     assert report.manifest.int8["products"] == 9
@@ -300,7 +299,7 @@ def test_products_are_left_in_fp32_where_labels_need_it(
         return VERDICT
 
     monkeypatch.setattr(Accuracy, "holds", holds)
-    monkeypatch.setattr("twil.export.accuracy.AnswerGuard.judge", judged)
+    monkeypatch.setattr("twil.exporting.int8.accuracy.AnswerGuard.judge", judged)
     report = export_onnx(model_folder, tmp_path / "bundle", int8=options)
     left = report.manifest.int8["left_in_fp32"]
     assert len(left) == 2
@@ -506,13 +505,17 @@ def test_speed_is_measured_once_and_only_of_what_is_written(
     model_folder: Path, tmp_path: Path, options: Int8Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed: list[Path] = []
-    monkeypatch.setattr("twil.export.int8._Work.speedup", lambda self, graph: timed.append(graph) or 2.0)
+    monkeypatch.setattr(
+        "twil.exporting.int8.search._Work.speedup", lambda self, graph: timed.append(graph) or 2.0
+    )
     monkeypatch.setattr(Accuracy, "holds", lambda self, limits: False)
     with pytest.raises(ExportError):
         export_onnx(model_folder, tmp_path / "bundle", int8=options)
     assert timed == []
     monkeypatch.undo()
-    monkeypatch.setattr("twil.export.int8._Work.speedup", lambda self, graph: timed.append(graph) or 2.0)
+    monkeypatch.setattr(
+        "twil.exporting.int8.search._Work.speedup", lambda self, graph: timed.append(graph) or 2.0
+    )
     assert export_onnx(model_folder, tmp_path / "bundle", int8=options).manifest.int8["speedup"] == 2
     assert len(timed) == 1
 

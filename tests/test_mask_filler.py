@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.core.errors import ConfigError, DataError
 from twil.evaluation.pretrained.probing import Probe, fill_masks, open_probe
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.fill_mask import MaskFiller
 from twil.model.folder import save
 from twil.model.twilbert import TWilBERT

@@ -19,7 +19,7 @@ from twil.config.training import finetune_config
 from twil.core.errors import TwilError
 from twil.data.corpus.build import build_corpus
 from twil.data.corpus.corpus import open_corpus
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.embed_file import embed_events
 from twil.inference.predict_file import predict_events
 from twil.search.run import search

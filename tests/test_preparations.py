@@ -35,7 +35,7 @@ from twil.evaluation.evaluate import evaluate
 from twil.evaluation.pretrained.inspection import inspect_row
 from twil.evaluation.pretrained.intrinsic import score_pretrained
 from twil.evaluation.pretrained.probing import fill_masks, open_probe
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
 from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save, weights_hash

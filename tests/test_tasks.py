@@ -20,7 +20,7 @@ from twil.config.training import FinetuneConfig, finetune_config
 from twil.core.errors import ConfigError
 from twil.data.labelled import LabelledColumns
 from twil.evaluation.evaluate import evaluate
-from twil.export.bundle import export_onnx
+from twil.exporting.bundle import export_onnx
 from twil.inference.predictor import Predictor
 from twil.model import heads
 from twil.model.heads import content_mask, register_head

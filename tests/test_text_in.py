@@ -28,13 +28,13 @@ from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.core.errors import ConfigError, ExportError
 from twil.core.task import Task
 from twil.data.batching import pad_batch
-from twil.export import graph as graph_module
-from twil.export import text_pieces
-from twil.export.bundle import export_onnx
-from twil.export.int8_data import Int8Options
-from twil.export.text_check import ODD_TEXTS, check_text_graph
-from twil.export.text_in import TEXT_GRAPH, TEXTS, TextFront
-from twil.export.text_steps import replacements
+from twil.exporting.bundle import export_onnx
+from twil.exporting.graph import write as graph_module
+from twil.exporting.int8.options import Int8Options
+from twil.exporting.text_graph import pieces as text_pieces
+from twil.exporting.text_graph.build import TEXT_GRAPH, TEXTS, TextFront
+from twil.exporting.text_graph.check import ODD_TEXTS, check_text_graph
+from twil.exporting.text_graph.steps import replacements
 from twil.inference.predictor import Predictor
 from twil.model import folder as model_folders
 from twil.model.twilbert import TWilBERT

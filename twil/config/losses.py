@@ -16,8 +16,7 @@ class LossConfig(Section):
     """The loss of a fine-tuning run; a plain text stands for its `name`."""
 
     name: str | None = None
-    """One of those that fit the task, see `twil.train.objectives.losses`; the kind of the task decides when left
-    out."""
+    """One of `twil.train.objectives.losses` that fits the task, whose kind decides when it is left out."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a target that is spread evenly: over the labels, or over yes and no of each label."""
     focal_gamma: Annotated[float, Field(ge=0)] | None = None

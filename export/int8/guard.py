@@ -1,14 +1,92 @@
-"""Does an int8 encoder still give the vectors of its float graph? Measured by their angles."""
+"""What an int8 graph is held to: what its float graph gives for the same texts."""
+
+# B rows   D numbers of a row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twil.bundle.bundle import POOLED
-from twil.export.guard import Items, Limits, Values
+
+Values = NDArray[np.float32]
+Items = Sequence[str | tuple[str, str]]
+"""Texts, or pairs of them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an int8 graph must keep.
+
+    Attributes:
+        max_drop: The most points that a classifier may lose of the score that its task is judged by; what is
+            lost by chance, on rows so few, does not count.
+        min_agreement: The least share of the sure answers that are the float graph's, in percent; held to the
+            upper end of its interval.
+        max_change: The most that probabilities may change on average.
+        min_cosine: The least cosine of an encoder's vector with the float graph's.
+    """
+
+    max_drop: float = 0.5
+    min_agreement: float = 99.5
+    max_change: float = 0.01
+    min_cosine: float = 0.99
+
+
+class Verdict(Protocol):
+    """How far an int8 graph is from its float graph."""
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What grows as the graphs come closer."""
+        ...
+
+    def holds(self, limits: Limits) -> bool:
+        """Tell whether it keeps what it must."""
+        ...
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """Name and value of each fact, for people."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe it in JSON's types."""
+        ...
+
+
+class Guard(Protocol):
+    """Rows, and how what both graphs give for them is compared.
+
+    Attributes:
+        kept: What is to be kept, in one word.
+        asked: What is asked for, in words, and by which options.
+        output: The output of the graphs that is compared.
+        items: What they are asked.
+        limits: What must be kept.
+    """
+
+    kept: str
+    output: str
+    items: Items
+    limits: Limits
+
+    @property
+    def asked(self) -> str:
+        """What is asked for, in words, and by which options."""
+        ...
+
+    def judge(self, expected: Values, found: Values) -> Verdict:
+        """Compare what the float graph and the int8 graph give for the rows, ``(B, D)`` each."""
+        ...
+
 
 _SHORTEST = 1e-12  # a vector of nothing but zeros has no angle
 

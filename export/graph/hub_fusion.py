@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from twil.core.errors import ConfigError
-from twil.export.optimise import ATTENTION, GELU, HUB_ATTENTION, FusedGelu, attend_fused
+from twil.exporting.graph.optimise import ATTENTION, GELU, HUB_ATTENTION, FusedGelu, attend_fused
 from twil.model.hub.library import import_transformers
 from twil.model.hub.model import HubModel
 

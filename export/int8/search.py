@@ -16,12 +16,11 @@ from twil.bundle.bundle import Bundle
 from twil.bundle.session import Session
 from twil.core.errors import ExportError
 from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
-from twil.export.accuracy import Accuracy
-from twil.export.calibrate import Seen, observe, round_tokens
-from twil.export.closeness import Closeness
-from twil.export.guard import Values, Verdict
-from twil.export.int8_data import Int8Data
-from twil.export.quantise import FloatGraph, Way
+from twil.exporting.int8.accuracy import Accuracy
+from twil.exporting.int8.calibrate import Seen, observe, round_tokens
+from twil.exporting.int8.guard import Closeness, Values, Verdict
+from twil.exporting.int8.options import Int8Data
+from twil.exporting.int8.rewrite import FloatGraph, Way
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512

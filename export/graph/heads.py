@@ -7,7 +7,7 @@ from typing import get_args
 from twil.bundle.bundle import Kind
 from twil.config.model import Pooling
 from twil.core.errors import ConfigError, ModelError
-from twil.export.graph import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph, RowPooling
+from twil.exporting.graph.write import ClassifierGraph, EncoderGraph, FillMaskGraph, ModelGraph, RowPooling
 from twil.model.text_model import TextModel
 
 ENCODER_POOLING: Pooling = "avg"

@@ -18,8 +18,8 @@ import numpy as np
 from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.core.errors import ConfigError, require
 from twil.core.task import Task
-from twil.export.text_pieces import sentencepiece_model
-from twil.export.text_steps import replacements
+from twil.exporting.text_graph.pieces import sentencepiece_model
+from twil.exporting.text_graph.steps import replacements
 from twil.model.hub.model import HubModel
 from twil.model.text_model import TextModel
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID

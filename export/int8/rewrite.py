@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.errors import require
-from twil.export.calibrate import LARGEST, SMALLEST_STEP, Range, largest_steps
+from twil.exporting.int8.calibrate import LARGEST, SMALLEST_STEP, Range, largest_steps
 
 TABLE_ROWS = 1000
 """From how many rows a table is worth holding in 8 bits."""

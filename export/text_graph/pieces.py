@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers.normalizers import NFC, Lowercase, Sequence
 
 from twil.core.errors import require
-from twil.export.text_steps import MASK_MARK, is_lowercased, unsupported
+from twil.exporting.text_graph.steps import MASK_MARK, is_lowercased, unsupported
 from twil.text.tokenizer import CLS, CLS_ID, MASK_ID, PAD, PAD_ID, SEP, SEP_ID, SPECIAL, UNK, UNK_ID
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # SentencePiece's numbers, here and below

@@ -14,8 +14,8 @@ from twil.bundle.runtime import import_runtime, open_graph
 from twil.bundle.session import Session
 from twil.core.errors import ExportError, first_line, require
 from twil.data.batching import Batch, Int64Array, pad_batch
-from twil.export.probes import TEXTS as EVERYDAY
-from twil.export.text_in import TEXTS, TextFront
+from twil.exporting.probes import TEXTS as EVERYDAY
+from twil.exporting.text_graph.build import TEXTS, TextFront
 from twil.text.tokenizer import encode, load_tokenizer
 
 TOLERANCE = 1e-5

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from twil.core.task import Task
 from twil.data.labelled import LabelledSet
-from twil.export.guard import Items, Limits, Values
+from twil.exporting.int8.guard import Items, Limits, Values
 from twil.scores.intervals import LEVEL, Interval, percentile_interval
 from twil.scores.metrics import main_metric
 from twil.scores.names import name_metric

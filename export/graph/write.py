@@ -21,7 +21,7 @@ from twil.config.model import Pooling
 from twil.core.errors import ConfigError, ExportError, TwilError, first_line, require
 from twil.core.task import Task
 from twil.core.version import __version__
-from twil.export.optimise import DOMAIN, is_fused
+from twil.exporting.graph.optimise import DOMAIN, is_fused
 from twil.model.heads import pool
 from twil.model.hub.sentence import SentenceVectors
 from twil.model.text_model import TextModel

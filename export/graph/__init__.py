@@ -1,0 +1,1 @@
+"""The float graph: what of a model is written, with which operators."""

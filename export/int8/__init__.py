@@ -1,0 +1,1 @@
+"""A graph in 8 bits: what is rewritten, by which ranges, and what it is held to."""

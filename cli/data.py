@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
+from rich.console import RenderableType
+from rich.text import Text
 
-from twil.cli.console import Display, show_json
+from twil.cli.console import Display, fits, make_table, show, show_json
+from twil.cli.pitfalls import NEARLY
 from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.cli.visible import visible
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
-
-from rich.console import RenderableType
-from rich.text import Text
-
-from twil.cli.console import fits, make_table, show
-from twil.cli.pitfalls import NEARLY
-from twil.cli.visible import visible
-
-if TYPE_CHECKING:
     from twil.data.survey.overview import FileOverview, Overview
     from twil.data.survey.repeats import Contradictions
 

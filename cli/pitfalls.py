@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twil.cli.console import Display, format_bytes, format_seconds
-from twil.core.task import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
     from twil.data.survey.overview import FileOverview, Overview
@@ -66,6 +65,7 @@ def show_notes(display: Display, found: Overview) -> None:
 def _warn_of_labels(display: Display, found: Overview) -> None:
     """Name the labels that some files lack, unless the labels seem to be something else."""
     labels = {label for file in found.files for label in file.labels or ()}
+    from twil.core.task import LABEL_SEPARATOR
     from twil.data.labelled import hidden_labels, parse_number
 
     for file in found.files:

@@ -161,8 +161,9 @@ def label_on_cluster(
             "--engine local"
         )
 
+    from twil.bundle.cache import Preparing
     from twil.inference.cluster.ray import predict_on_ray
-    from twil.inference.events import ClusterStarted, ClusterSummary, Preparing
+    from twil.inference.events import ClusterStarted, ClusterSummary
 
     with Display(quiet=quiet) as display:
         model = models[0] if models else announce_default(display)

@@ -13,7 +13,8 @@ from twil.shipped import name_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from twil.inference.events import ClusterSummary, Event, Preparing, Started, Summary
+    from twil.bundle.cache import Preparing
+    from twil.inference.events import ClusterSummary, Event, Started, Summary
 
 
 def announce_default(display: Display) -> str:
@@ -61,7 +62,8 @@ def follow(
         resume: An interrupted run was to be continued.
         made: What each row is given.
     """
-    from twil.inference.events import Preparing, Started, Summary
+    from twil.bundle.cache import Preparing
+    from twil.inference.events import Started, Summary
 
     summary = None
     with _telling_what_is_kept(display, output):

@@ -20,7 +20,7 @@ from conftest import change
 
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.data.tables.table_sets import Shard
-from twil.inference import resume as partial
+from twil.inference import resume
 from twil.inference.events import Started, Summary
 from twil.inference.inputs import Sources
 from twil.inference.predict_file import predict_events
@@ -42,7 +42,7 @@ def predictor(bundle: Path) -> Predictor:
 
 @pytest.fixture(autouse=True)
 def keep_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "KEEP_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -354,9 +354,9 @@ def test_a_run_from_a_pipe_goes_on_however_its_bytes_come(
     whole, target = tmp_path / "whole.tsv", tmp_path / "out.tsv"
     run(source, predictor, whole)
     program = (
-        "import sys; from twil.inference import partial; "
+        "import sys; from twil.inference import resume; "
         "from twil.config.reading import Reading; from twil.inference.predict_file import predict_events; "
-        "partial.KEEP_SECONDS = 0.0; "
+        "resume.KEEP_SECONDS = 0.0; "
         f"list(predict_events('-', {str(bundle)!r}, {str(target)!r}, window_rows={WINDOW}, provider='cpu', "
         "threads=2, reading=Reading('tsv'), resume=True))"
     )
@@ -378,7 +378,7 @@ def test_a_run_from_a_pipe_goes_on_however_its_bytes_come(
 def test_a_short_run_leaves_no_trace(
     source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "KEEP_SECONDS", 10.0)
+    monkeypatch.setattr(resume, "KEEP_SECONDS", 10.0)
     interrupt_after(6, source, predictor, tmp_path / "out.tsv")
     assert sorted(tmp_path.iterdir()) == [source]
 
@@ -421,8 +421,8 @@ import sys
 from twil.cli import predict
 from twil.cli.main import main
 from twil.inference import predict_file as files
-from twil.inference import resume as partial
-partial.KEEP_SECONDS = 0.0
+from twil.inference import resume
+resume.KEEP_SECONDS = 0.0
 predict_events = files.predict_events
 files.predict_events = lambda *a, **k: predict_events(*a, **k, window_rows=50)
 main()

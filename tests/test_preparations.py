@@ -199,7 +199,7 @@ def test_texts_become_ids_in_one_place_alone() -> None:
         "text/cloze.py",  # a mask alone
         "text/vocabulary.py",  # words of a vocabulary that is being made
         "model/hub/pieces.py",  # whether it can cut a text at all
-        "data/lengths.py",  # prepared texts again, to see what of them is unknown
+        "data/survey/lengths.py",  # prepared texts again, to see what of them is unknown
     }
     calling = set()
     for folder, name in ((root, ""), (root.parent / "cli", "cli/"), (root.parent / "export", "export/")):

@@ -45,7 +45,7 @@ class DataConfig(Section):
     """The labelled files and their columns."""
 
     train: Path | MemoryTable
-    dev: Path | MemoryTable | float | None = None
+    dev: Path | float | MemoryTable | None = None
     """What decides the best epoch: a file, or a share of the rows of `train`, the same of each label; without
     it, the last one is kept."""
     dev_seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0

@@ -250,8 +250,6 @@ def ranges(starts: Int64Array, lengths: Int64Array) -> Int64Array:
     return steps
 
 
-Int64Array = NDArray[np.int64]
-
 _ROUNDS = 6
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.bundle.bundle import POOLED, TOKENS
-from twil.bundle.cache import prepared
+from twil.bundle.cache import Preparing, prepared
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError, DataError
 from twil.core.storage import check_vacant_file
@@ -22,7 +22,7 @@ from twil.data.tables.vector_writers import ArrayWriter, RowVectors, VectorTable
 from twil.inference.columns import ERROR_COLUMN, error_cells, free_name
 from twil.inference.embedder import Embedder
 from twil.inference.engine import WINDOW_ROWS, EngineOptions
-from twil.inference.events import Preparing, Progress, Started, Summary
+from twil.inference.events import Progress, Started, Summary
 from twil.inference.inputs import (
     Sources,
     check_on_error,

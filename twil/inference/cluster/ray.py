@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from twil.bundle.bundle import MANIFEST, Bundle, open_bundle
-from twil.bundle.cache import prepared
+from twil.bundle.cache import Preparing, prepared
 from twil.bundle.providers import ON_NVIDIA, ProviderChoice
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError, first_line, require
 from twil.data.tables.tables import OnError
@@ -36,7 +36,7 @@ from twil.inference.cluster.parts import (
 )
 from twil.inference.columns import output_columns
 from twil.inference.engine import BATCH_TOKENS
-from twil.inference.events import ClusterStarted, ClusterSummary, Preparing, Progress
+from twil.inference.events import ClusterStarted, ClusterSummary, Progress
 from twil.inference.inputs import Sources, check_on_error, found_text, open_tables, source_paths
 from twil.inference.predictor import classifier_task
 from twil.inference.texts import check_texts

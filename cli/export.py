@@ -85,6 +85,7 @@ def command(
     In int8 it is refused where it does not keep its answers, or an encoder its vectors.
     """
     from twil.exporting.bundle import export_onnx
+    from twil.exporting.int8.guard import Limits
     from twil.exporting.int8.options import choose_arithmetic
 
     if not onnx:
@@ -100,10 +101,7 @@ def command(
             label_separator,
             reading,
         ),
-        max_drop=max_drop,
-        min_agreement=min_agreement,
-        max_change=max_change,
-        min_cosine=min_cosine,
+        limits=Limits(max_drop, min_agreement, max_change, min_cosine),
     )
     with Display(quiet=quiet) as display:
         display.update(f"exporting {model}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -575,14 +575,12 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Any], said
         "calibration": Path("a"),
         "evaluation": Path("b"),
         "columns": COLUMNS,
-        "max_drop": 0.5,
-        "min_agreement": 99.5,
-        "max_change": 0.01,
-        "min_cosine": 0.99,
     }
     assert choose_arithmetic(**whole) == (False, Int8Options(Path("a"), Path("b")))
+    limits = {name: value for name, value in given.items() if name in asdict(Limits())}
+    others = {name: value for name, value in given.items() if name not in limits}
     with pytest.raises(ConfigError, match=said):
-        choose_arithmetic(**whole | given)
+        choose_arithmetic(**whole | others, limits=Limits(**limits))
 
 
 @pytest.mark.parametrize(

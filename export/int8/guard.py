@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.bundle.bundle import POOLED
+from twil.core.errors import ConfigError
 
 Values = NDArray[np.float32]
 Items = Sequence[str | tuple[str, str]]
@@ -35,6 +36,20 @@ class Limits:
     min_agreement: float = 99.5
     max_change: float = 0.01
     min_cosine: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit.
+
+        Raises:
+            ConfigError: One is out of its range.
+        """
+        if not (self.max_drop >= 0 and 0 <= self.min_agreement <= 100 and self.max_change >= 0):
+            raise ConfigError(
+                "--max-drop is 0 or more points, --min-agreement between 0 and 100 percent, and --max-change "
+                "0 or more"
+            )
+        if not -1 <= self.min_cosine <= 1:
+            raise ConfigError("--min-cosine lies between -1 and 1")
 
 
 class Verdict(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -22,6 +22,7 @@ CALIBRATION_ROWS = 512
 CHECKED_ROWS = 2_000
 """Texts that vectors are compared on, drawn in the same way; labels are compared on all of a file."""
 READ_ROWS = 20_000
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Int8Options:
     calibration: Path
     evaluation: Path
     columns: LabelledColumns = COLUMNS
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = LIMITS
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_data(options: Int8Options, kind: Kind, task: Task | None) -> Int8Data:
 
 def _refuse_idle(options: Int8Options, kind: Kind) -> None:
     """Refuse options that would have no effect: answers are held to other limits than vectors are."""
-    columns, limits, usual = options.columns, options.limits, Limits()
+    columns, limits, usual = options.columns, options.limits, LIMITS
     answers = {
         "--max-drop": limits.max_drop != usual.max_drop,
         "--min-agreement": limits.min_agreement != usual.min_agreement,
@@ -135,29 +136,24 @@ class Arithmetic(NamedTuple):
 def choose_arithmetic(
     precision: str,
     *,
-    calibration: Path | None,
-    evaluation: Path | None,
-    columns: LabelledColumns,
-    max_drop: float,
-    min_agreement: float,
-    max_change: float,
-    min_cosine: float,
+    calibration: Path | None = None,
+    evaluation: Path | None = None,
+    columns: LabelledColumns = COLUMNS,
+    limits: Limits = LIMITS,
 ) -> Arithmetic:
-    """Read the options of a command line; int8 needs files, and the others take none.
+    """Read the options of an export; int8 needs files, and the others take none.
 
     Raises:
-        ConfigError: There is no such precision, a file is missing, what is for int8 is not needed, or a limit
-            is none.
+        ConfigError: There is no such precision, a file is missing, or what is for int8 is not needed.
     """
     if precision not in get_args(Precision):
         raise ConfigError(
             f"there is no precision '{precision}': choose one of {', '.join(get_args(Precision))}"
         )
-    limits = Limits(max_drop, min_agreement, max_change, min_cosine)
     if precision != "int8":
         if calibration or evaluation:
             raise ConfigError("--calibration and --eval are for int8: add --precision int8")
-        if limits != Limits():
+        if limits != LIMITS:
             raise ConfigError(
                 "--max-drop, --min-agreement, --max-change and --min-cosine are for int8: add --precision "
                 "int8"
@@ -172,11 +168,4 @@ def choose_arithmetic(
             "int8 needs texts to find its ranges on (--calibration, such as the training file) and others to "
             "be checked on, of a classifier with labels (--eval, such as the dev file)"
         )
-    if not (max_drop >= 0 and 0 <= min_agreement <= 100 and max_change >= 0):
-        raise ConfigError(
-            "--max-drop is 0 or more points, --min-agreement between 0 and 100 percent, and --max-change 0 "
-            "or more"
-        )
-    if not -1 <= min_cosine <= 1:
-        raise ConfigError("--min-cosine lies between -1 and 1")
     return Arithmetic(False, Int8Options(calibration, evaluation, columns, limits))

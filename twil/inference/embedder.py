@@ -78,6 +78,11 @@ class Embedder(Engine):
         outputs = self.session.run(pad_batch(self.encode([""]).input_ids, pad_id=bundle.manifest.pad_id))
         self.width, self.token_width = (outputs[name].shape[-1] for name in (POOLED, TOKENS))
 
+    def __repr__(self) -> str:
+        manifest = self.bundle.manifest
+        where = f"{manifest.precision} on {self.session.provider}"
+        return f"Embedder({self.bundle.folder.name}: {self.width} numbers, {manifest.pooling}; {where})"
+
     def __call__(self, texts: str | Texts) -> Vectors:
         """Compute the vectors of one text, of several, or of those of a table's column.
 
@@ -98,6 +103,8 @@ class Embedder(Engine):
             return vector
         windows = [self.vectors(encoded) for encoded in self.encoded_windows(texts)]
         return np.concatenate([np.empty((0, self.width), np.float32), *windows])
+
+    embed = __call__
 
     @overload
     def tokens(self, texts: str) -> Tokens: ...  # type: ignore[overload-overlap]  # a str is iterable too

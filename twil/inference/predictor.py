@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -40,6 +41,19 @@ class Prediction:
     labels: tuple[str, ...]
     value: float | None
     truncated: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it in JSON's types."""
+        return asdict(self) | {"labels": list(self.labels)}
+
+    def _repr_html_(self) -> str:
+        """Show the label, and every label's probability as a bar, in a notebook."""
+        rows = "".join(
+            f"<tr><td>{escape(label)}</td><td><meter value='{share:.4f}'></meter></td>"
+            f"<td>{share:.3f}</td></tr>"
+            for label, share in self.probabilities.items()
+        )
+        return f"<b>{escape(self.label)}</b><table>{rows}</table>"
 
 
 class Predictor(Engine):
@@ -85,6 +99,16 @@ class Predictor(Engine):
                 check_texts(bundle, (text, text_pair), pair=self.task.pair)
             super().__init__(bundle, "logits", pair=self.task.pair, text=text, text_pair=text_pair, **options)
 
+    def __repr__(self) -> str:
+        manifest = self.bundle.manifest
+        where = f"{manifest.precision} on {self.session.provider}"
+        return f"Predictor({self.bundle.folder.name}: {self.task.kind} of {', '.join(self.labels)}; {where})"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names that it predicts, in the order of its logits."""
+        return self.task.labels
+
     @overload
     def __call__(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable too
 
@@ -122,6 +146,8 @@ class Predictor(Engine):
         return [
             prediction for encoded in self.encoded_windows(texts) for prediction in self._predict(encoded)
         ]
+
+    predict = __call__
 
     def predict_logits(self, texts: Texts) -> NDArray[np.float32]:
         """Compute the logits, float32 ``(rows, outputs)``, of texts in their order.

@@ -31,7 +31,12 @@ LONG = ("test_readme.py", "test_distributed.py", "test_ray.py", "test_search.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, and skip what needs a CUDA device where there is none."""
+    """Begin with the files that take longest, mark them, and skip what needs a device that is not there."""
+    for item in items:
+        if item.path.name in LONG:
+            item.add_marker(pytest.mark.slow)
+        if {"subprocess", "processes"} & vars(item.module).keys():  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.subprocess)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:

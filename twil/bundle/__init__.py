@@ -1,1 +1,4 @@
-"""An exported model: its folder, its name and its cached copies, and the session that runs it anywhere."""
+"""An exported model: its folder, its name, its cached copies, and the session that runs it.
+
+A provider (a place to run) goes into `providers`, a fact of the manifest into `bundle`.
+"""

@@ -1,1 +1,4 @@
-"""Typed configuration: what a model and a run are made of."""
+"""Typed settings: what a model and a run are made of.
+
+A setting is a field of a section here; every command and `--set` then know it.
+"""

@@ -1,1 +1,4 @@
-"""Tables, labelled sets and batches, without torch."""
+"""Labelled sets, batches, masking: rows on their way to a model, without torch.
+
+Another masking goes into `masking`, another order of batches into `batching`.
+"""

@@ -1,1 +1,4 @@
-"""The encoder, its heads, and model folders on disk."""
+"""The encoder, its heads, and model folders on disk.
+
+A head goes into `heads`, a switch of the architecture into `encoder` and `twil.config.model`.
+"""

@@ -1,1 +1,4 @@
-"""How good predictions are, and how sure that is. A metric goes into `metrics`."""
+"""How good predictions are, and how sure that is.
+
+A metric goes into `metrics`.
+"""

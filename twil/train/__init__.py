@@ -1,1 +1,4 @@
-"""The training loop and what runs on it."""
+"""The training loop and the runs on it: fine-tuning, pretraining, distillation.
+
+An optimiser or a schedule goes into `optimisers`, what every run does into `loop`.
+"""

@@ -1,1 +1,4 @@
-"""The corpus of a pretraining run: pairs and texts, cleaned, encoded once and held out by conversation."""
+"""The corpus of pretraining: pairs and texts, cleaned, encoded once, held out by conversation.
+
+What is dropped or changed in a text goes into `cleaning`.
+"""

@@ -1,1 +1,4 @@
-"""Tables in and out, as streams: a format goes into `formats`, `readers` and `writers`."""
+"""Tables in and out, as streams.
+
+A format goes into `formats`, `readers` and `writers`; a compression into `streams`.
+"""

@@ -1,1 +1,4 @@
-"""What pages are made of: elements, tables and charts, without scripts; colours are in `style.css`."""
+"""What pages are made of: elements, tables and charts, without scripts.
+
+Colours and sizes are in `style.css`; a kind of chart is a module.
+"""

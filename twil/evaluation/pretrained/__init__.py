@@ -1,1 +1,4 @@
-"""What a pretrained encoder has learned: masked pieces, the order of replies, the likelihood of texts."""
+"""What a pretrained encoder has learned: masked tokens, the order of replies, likelihoods.
+
+Another question to an encoder goes into `intrinsic`.
+"""

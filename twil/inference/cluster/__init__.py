@@ -1,1 +1,4 @@
-"""The same pipeline on the machines of a Ray cluster."""
+"""The same pipeline on the machines of a Ray cluster.
+
+What a worker does with a block goes into `blocks`.
+"""

@@ -1,1 +1,4 @@
-"""Encoders of the transformers library: read, asked, and written so that the library opens them again."""
+"""Encoders of the transformers library: read, asked, and written so that it opens them again.
+
+What another family needs goes into `reading`.
+"""

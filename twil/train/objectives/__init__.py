@@ -1,1 +1,4 @@
-"""What is learned: masked pieces and reply order, labels, a teacher's answers. A loss goes into `losses`."""
+"""What is learned: masked tokens and reply order, labels, a teacher's answers.
+
+A loss goes into `losses`.
+"""

@@ -126,6 +126,9 @@ def command(
     keep_runs: Annotated[
         bool, typer.Option("--keep-runs", help="Keep the models of all runs, in OUTPUT.runs.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write the figures of the run for TensorBoard into this folder, too.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
@@ -185,14 +188,16 @@ def command(
         from twil.cli.training import SeriesView, TrainingView, show_decision, show_series
         from twil.train.finetune import finetune_events
         from twil.train.runs import finetune_runs_events
+        from twil.train.tensorboard import recorded
 
         view = TrainingView(display)
         if runs is None:
             events = finetune_events(run, output, should_stop=view.should_stop, **choices)
-            finished = view.follow(events, resume=resume)
+            finished = view.follow(recorded(events, tensorboard if speaks() else None), resume=resume)
         else:
             choices |= {"runs": runs, "keep_runs": keep_runs, "should_stop": view.should_stop}
-            series = SeriesView(view).follow(finetune_runs_events(run, output, **choices))
+            events = finetune_runs_events(run, output, **choices)
+            series = SeriesView(view).follow(recorded(events, tensorboard if speaks() else None))
             finished = series.best if series else None
     if finished is None:
         continue_later(display)

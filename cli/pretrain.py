@@ -42,6 +42,7 @@ def command(
     with Display(quiet=quiet or not speaks()) as display:
         from twil.cli.training import PretrainingView
         from twil.train.pretraining import pretrain_events, reserved_place
+        from twil.train.tensorboard import recorded
 
         run = read_run(
             config,
@@ -56,11 +57,7 @@ def command(
         events = pretrain_events(
             run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
         )
-        if tensorboard and speaks():
-            from twil.train.tensorboard import record
-
-            events = record(events, tensorboard)
-        finished = view.follow(events, resume=resume)
+        finished = view.follow(recorded(events, tensorboard if speaks() else None), resume=resume)
     if finished is None:
         continue_later(display)
     tell_weights(display, finished)

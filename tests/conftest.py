@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from commands import run as run  # a fixture
 from tokenizers import Tokenizer
 
 from twil.text.tokenizer import save_tokenizer

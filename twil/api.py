@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from twil.bundle.cache import CachedModel
     from twil.bundle.catalogue import PublishedModel, ShippedModel
     from twil.cli.console import Display
-    from twil.cli.training import RunView
     from twil.core.task import Task
     from twil.evaluation.comparison import Comparison
     from twil.evaluation.evaluate import Evaluation
@@ -538,7 +537,9 @@ def predict(
     from twil.inference.predict_file import predict_events
 
     chosen = default_model() if model is None else model
-    return _follow_rows(predict_events(_paths(source), chosen, output, **options), output, progress)
+    events = predict_events(_paths(source), chosen, output, **options)
+    summary: Summary = _follow_rows(events, output, progress)
+    return summary
 
 
 def embed(
@@ -566,7 +567,8 @@ def embed(
     from twil.inference.embed_file import embed_events
 
     events = embed_events(_paths(source), model, output, **options)
-    return _follow_rows(events, output, progress, made="vector")
+    summary: VectorSummary = _follow_rows(events, output, progress, made="vector")
+    return summary
 
 
 def models() -> Models:
@@ -623,7 +625,7 @@ def _display(progress: Progress) -> Iterator[Display | None]:
         yield display
 
 
-def _finish(events: Iterable[Any], progress: Progress, view: Callable[..., RunView[Any]]) -> Any:
+def _finish(events: Iterable[Any], progress: Progress, view: Callable[..., Any]) -> Any:
     """Go through the events of a run; return the last one."""
     with _display(progress) as display:
         if display:

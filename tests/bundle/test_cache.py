@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pytest
 from bundles import write_bundle
-from commands import Run, fails, run
+from commands import Run, fails
 
 from twil.bundle import cache
 from twil.bundle.bundle import open_bundle
 from twil.bundle.cache import bundle_of, cache_folder, cached_models, prepared
 from twil.core.errors import MissingExtraError, ModelError, TwilError
 from twil.inference.predictor import Predictor
-
-__all__ = ["run"]  # the fixture
 
 TARGET = 7  # its place among the words behind the program, as of the export's command
 

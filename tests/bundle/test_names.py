@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bundles import POLARITY, write_bundle
-from commands import Run, fails, run
+from commands import Run, fails
 
 from twil import shipped
 from twil.bundle import catalogue, names
@@ -23,8 +23,6 @@ from twil.core.errors import ModelError, ModelWarning
 from twil.core.task import Task
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
-
-__all__ = ["run"]  # the fixture
 
 FEELINGS = Task("multi-label", ("joy", "fear"))
 TWEETS = "ID\tTEXT\n1\tqué alegría de barrio\n2\totra vez sin metro\n"

@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Run, run
+from commands import Run
 
 from twil.bundle.names import card_facts
 from twil.inference.predictor import Predictor
 from twil.shipped import ENCODER, FOLDER, shipped_names
-
-__all__ = ["run"]  # the fixture
 
 BUNDLES = ("emotion", "sentiment")
 SENTIMENTS = {

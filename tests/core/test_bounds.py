@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bundles import write_bundle
-from commands import Run, fails, run
+from commands import Run, fails
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from twil.bundle.bundle import open_bundle
@@ -36,8 +36,6 @@ from twil.data.tables.tables import TableReader
 from twil.inference.predictor import Predictor
 from twil.text.tokenizer import check_pieces, cut_texts, encode, frame, load_tokenizer, set_max_length
 from twil.text.vocabulary import train_vocabulary
-
-__all__ = ["run"]  # the fixture
 
 MIB = 1 << 20
 TOO_LONG = "longer than 1 MiB, the most that is read of a row (--max-row-mb)"

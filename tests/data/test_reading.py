@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import Run, fails, run
+from commands import Run, fails
 
 from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError, DataWarning
@@ -24,8 +24,6 @@ from twil.data.labelled import LabelledColumns, LabelledSet, find_labels, read_l
 from twil.data.splitting import hold_out
 from twil.data.survey.repeats import key_texts
 from twil.data.tables.tables import TableReader, TableWriter
-
-__all__ = ["run"]  # the fixture
 
 TEXTS = ["¿qué tal, amiga?", 'dijo "no" y ya', "año; nuevo | viejo", "primera\nsegunda", "-", ""]
 LATIN = [text for text in TEXTS if "\n" not in text]

@@ -12,7 +12,7 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 from bundles import POLARITY, write_bundle
-from commands import Run, fails, run
+from commands import Run, fails
 from test_partial import interrupt_after, keep_at_once, write_rows
 
 from twil.core.errors import ConfigError, DataError
@@ -23,7 +23,7 @@ from twil.inference.predict_file import predict_events
 from twil.inference.predictor import Predictor
 from twil.inference.resume import partial_folder
 
-__all__ = ["keep_at_once", "run"]  # fixtures
+__all__ = ["keep_at_once"]  # a fixture
 
 TASKS = {
     "polarity": POLARITY,

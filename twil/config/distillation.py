@@ -136,8 +136,6 @@ class DistillLoopConfig(LoopConfig):
     """Peak learning rate; when left out 1e-3 for a student drawn anew, 2e-4 for one that is trained."""
     metric: str = "auto"
     """What decides the best epoch: with `data.dev` what the task is judged by, else the loss."""
-    log_steps: Count = 10
-    """Steps between lines of the log."""
 
 
 class DistillConfig(Section):

@@ -51,6 +51,8 @@ class LoopConfig(Section):
     checkpoint_steps: Count | None = None
     checkpoint_minutes: PositiveFloat = 10.0
     """Checkpoints are written after so many steps or minutes, whichever comes first, and at evaluations."""
+    log_steps: Count = 10
+    """Steps between lines of the log."""
     keep: Count = 1
     """The latest checkpoints that stay on disk; the best weights always do."""
 

@@ -112,8 +112,6 @@ class PretrainLoopConfig(LoopConfig):
     """Rows one behind the other, without pads; otherwise padded to the longest of a micro-batch."""
     compile: bool = False
     """Compile the model with torch.compile."""
-    log_steps: Count = 10
-    """Steps between lines of the log."""
 
 
 class PretrainConfig(Section):

@@ -263,8 +263,6 @@ class TrainConfig(LoopConfig):
     """What decides the best epoch, on dev; `auto` is macro-F1, the stances' F1, or Pearson's correlation."""
     patience: Count | None = 3
     """Evaluations without a better one before training stops; there is one an epoch, or more."""
-    log_steps: Count = 10
-    """Steps between lines of the log."""
 
 
 class DecisionConfig(Section):

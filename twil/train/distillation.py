@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,7 +25,7 @@ from twil.config.distillation import (
     DistillLoopConfig,
     StudentConfig,
 )
-from twil.config.loop import LOG, Precision, name_settings
+from twil.config.loop import Precision
 from twil.config.model import ModelConfig
 from twil.config.training import StartConfig
 from twil.core.errors import ConfigError, DataError, ModelWarning
@@ -37,7 +35,7 @@ from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, read_labelled
 from twil.data.teacher_store import SETTINGS, TeacherStore
 from twil.model.classifier import make_classifier
-from twil.model.folder import describe, hub_origin, load_with_tokenizer, save, weights_hash
+from twil.model.folder import describe, load_with_tokenizer
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
 from twil.scores.metrics import Report, check_metric, main_metric, score_logits
@@ -45,10 +43,9 @@ from twil.text.adoption import NONE, adopt_pieces, matching_pieces
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.devices import choose_device, settle_precision
-from twil.train.distributed import World, join_world
+from twil.train.devices import settle_precision
 from twil.train.finetune import LabelledSets, describe_sets
-from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
+from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps
 from twil.train.objectives.classification import compute_logits, encode_set
 from twil.train.objectives.imitation import (
     AnswerImitation,
@@ -59,8 +56,7 @@ from twil.train.objectives.imitation import (
     measure_vectors,
 )
 from twil.train.objectives.teacher import Asked, PupilTexts, Teacher, TextCounts
-from twil.train.optimisers import make_optimiser
-from twil.train.run_log import RunLog
+from twil.train.run import Place, TrainingRun, kept_step, run_events
 
 
 @dataclass(frozen=True)
@@ -163,42 +159,41 @@ def distill_events(
         TwilError: The output is taken, or another process writes it.
     """
     output = Path(output) if Path(output).name else Path(output).absolute()
-    place = choose_device(device, config.train.precision)
-    checkpoints = CheckpointFolder.beside(output)
-    if store is not None and store.resolve() in (output.resolve(), checkpoints.root.resolve()):
-        raise ConfigError(f"{store} is where the student is written: choose another --store")
-    reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
-    with join_world(place.type) as world, world.reserve(reserved):
-        if place.type == "cuda":
-            place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
-        own = output.with_name(f"{output.name}.answers")
-        if overwrite and not resume and world.main and (own / SETTINGS).is_file():
-            shutil.rmtree(own)
-        world.wait()
-        run = _Run(config, Teacher(teacher, also), output, checkpoints, place, world)
-        cure = "another --store" if store else "start anew with --force"
-        last = yield from run.events(
-            store or own, cure=cure, resume=resume, overwrite=overwrite, should_stop=should_stop
-        )
-        if isinstance(last, DistillationFinished) and store is None and world.main:
-            shutil.rmtree(own)
-    yield last  # here, so that who stops listening at it does not keep the output
+    if store is not None:
+        taken = (output.resolve(), CheckpointFolder.beside(output).root.resolve())
+        if store.resolve() in taken:
+            raise ConfigError(f"{store} is where the student is written: choose another --store")
+    return run_events(
+        lambda place: _Distillation(config, Teacher(teacher, also), place, store),
+        output,
+        config.train.precision,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        should_stop=should_stop,
+    )
 
 
-class _Run:
-    """One distillation: what is made from the configuration, and the order of events."""
+class _Distillation(TrainingRun[DistillationFinished]):
+    """A distillation.
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        teacher: Teacher,
-        output: Path,
-        checkpoints: CheckpointFolder,
-        device: torch.device,
-        world: World,
-    ) -> None:
-        self.config, self.teacher, self.output, self.checkpoints = config, teacher, output, checkpoints
-        self.device, self.world = device, world
+    Args:
+        config: Its settings.
+        teacher: Whose answers are learned.
+        place: Where it computes and writes.
+        store: Where the answers are kept; beside the output, and until it is there, when left out.
+    """
+
+    command = "distill"
+    decides = ("objective", "optimiser", "train")
+    config: DistillConfig
+    objective: Imitation
+    loop: DistillLoopConfig
+
+    def __init__(self, config: DistillConfig, teacher: Teacher, place: Place, store: Path | None) -> None:
+        super().__init__(place)
+        self.config, self.teacher = config, teacher
+        self.folder, self.keeps_answers = store or _own_store(self.output), store is not None
         _check_student(config.model)
         self.sets = _read_labelled_sets(config, teacher)
         self.files = describe_sets(self.sets)  # now, while they are what was read
@@ -231,14 +226,18 @@ class _Run:
                 )
 
     def events(
-        self, folder: Path, *, cure: str, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
+        self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
     ) -> Generator[DistillEvent, None, Interrupted | DistillationFinished]:
         """Have the teacher answer, train the student, and give what comes last."""
-        store = TeacherStore(folder, self.counts.used)
+        if overwrite and not resume and self.world.main and (_own_store(self.output) / SETTINGS).is_file():
+            shutil.rmtree(_own_store(self.output))
+        self.world.wait()
+        store = TeacherStore(self.folder, self.counts.used)
         # Whole ones are read alone, by as many runs as there are.
-        alone = sole_writer(folder) if store.missing() else nullcontext()
+        alone = sole_writer(self.folder) if store.missing() else nullcontext()
         with self.world.reserve(alone):
             if self.world.main:
+                cure = "another --store" if self.keeps_answers else "start anew with --force"
                 store.begin(self._asked(), cure=cure)
             self.world.wait()
             own = store.missing()[self.world.rank :: self.world.size]
@@ -248,59 +247,37 @@ class _Run:
                 return Interrupted(epoch=0, step=0)
         if self.world.main:
             store.check()
-        trainer, student, tokenizer = self._trainer(store, should_stop)
-        resumed = resume and trainer.resume()
-        self.world.wait()  # no checkpoint goes before every process has read it
-        if self.world.main and not resumed:
-            self.checkpoints.clear()
-        log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.config.train.log_steps)
-        yield self._started(trainer, tokenizer)
-        with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
-            for event in trainer.run():
-                if isinstance(event, Interrupted):
-                    return event
-                log.add(event)
-                yield event
-        return self._finish(trainer, student, tokenizer, log, overwrite=overwrite)
+        self._make_student(store)
+        last = yield from super().events(resume=resume, overwrite=overwrite, should_stop=should_stop)
+        if isinstance(last, DistillationFinished) and not self.keeps_answers and self.world.main:
+            shutil.rmtree(self.folder)
+        return last
 
-    def _trainer(
-        self, store: TeacherStore, should_stop: Callable[[], bool]
-    ) -> tuple[Trainer, TextModel, Tokenizer]:
+    def _make_student(self, store: TeacherStore) -> None:
+        """Make what learns, and what it learns from, now that the answers are there."""
         task = self.teacher.task
         theirs = load_tokenizer(self.teacher.bundle.tokenizer)
         torch.manual_seed(self.config.train.seed)
-        student, tokenizer = make_student(self.config, theirs, store, task)
-        self.config = config = settle_precision(self.config, self.device, student.architecture.hidden)
+        self.model, self.tokenizer = make_student(self.config, theirs, store, task)
+        self.config = config = settle_precision(self.config, self.device, self.model.architecture.hidden)
         targets, dev = None, None
         if task is not None and self.labelled is not None:
             targets = self.labelled.targets(task)[self.texts.first_used]
         if self.dev is not None:
-            dev = encode_set(self.dev, tokenizer, student.task)
+            dev = encode_set(self.dev, self.tokenizer, self.model.task)
         lessons = Lessons(
             store,
-            tokenizer,
-            matching_pieces(theirs, tokenizer),
+            self.tokenizer,
+            matching_pieces(theirs, self.tokenizer),
             targets=targets,
             repeat=config.objective.repeat,
             held_out=0 if dev else min(config.data.dev_rows, (len(store) - _rows(targets)) // 10),
             seed=config.train.seed,
         )
-        network = self._network(student, store)
-        objective = Imitation(network.to(self.device), lessons, dev, config.train, self.world)
-        steps = count_steps(objective, config.train)
-        loop = self._resolve(steps, measured=objective.measured)
-        assert loop.lr is not None
-        trainer = Trainer(
-            objective,
-            loop,
-            optimiser=make_optimiser(network, config.optimiser, lr=loop.lr),
-            steps=steps,
-            checkpoints=self.checkpoints,
-            fingerprint=self._fingerprint(student, tokenizer),
-            should_stop=should_stop,
-            world=self.world,
-        )
-        return trainer, student, tokenizer
+        network = self._network(self.model, store).to(self.device)
+        self.objective = Imitation(network, lessons, dev, config.train, self.world)
+        self.steps = count_steps(self.objective, config.train)
+        self.loop = self._resolve(self.steps, measured=self.objective.measured)
 
     def _network(self, student: TextModel, store: TeacherStore) -> VectorImitation | AnswerImitation:
         objective = self.config.objective
@@ -322,20 +299,20 @@ class _Run:
             found["metric"] = main_metric(self.teacher.task) if self.dev and self.teacher.task else "loss"
         return train.model_copy(update=found)
 
-    def _started(self, trainer: Trainer, tokenizer: Tokenizer) -> DistillationStarted:
-        objective, loop = trainer.objective, trainer.config
-        assert isinstance(objective, Imitation)
+    def started(self, trainer: Trainer) -> DistillationStarted:
+        """Say what is learned from what."""
+        objective, loop = self.objective, self.loop
         assert loop.lr is not None
         matches = objective.lessons.matches
-        pieces = tokenizer.get_vocab_size()
+        pieces = self.tokenizer.get_vocab_size()
         return DistillationStarted(
             texts=self.counts,
             labelled=len(objective.lessons.targets),
             dev_rows=len(self.dev) if self.dev else objective.lessons.held_out,
             shared=len(np.unique(matches[matches != NONE])) / pieces,
             pieces=pieces,
-            parameters=parameter_count(objective.model.student),
-            steps=trainer.steps,
+            parameters=parameter_count(self.model),
+            steps=self.steps,
             lr=loop.lr,
             metric=loop.metric,
             device=self.device.type,
@@ -344,33 +321,16 @@ class _Run:
             resumed=trainer.progress.step,
         )
 
-    def _finish(
-        self, trainer: Trainer, student: TextModel, tokenizer: Tokenizer, log: RunLog, *, overwrite: bool
-    ) -> DistillationFinished:
+    def finish(self, trainer: Trainer) -> tuple[DistillationFinished, dict[str, Any]]:
+        """Say which weights are kept, and score them on the test set."""
         progress = trainer.progress
-        step = progress.best_step or progress.step
-        metrics = next((dev_metrics(entry) for entry in progress.history if entry["step"] == step), {})
+        step, metrics = kept_step(trainer)
         test = None
         if "test" in self.sets:
-            encoded = encode_set(self.sets["test"], tokenizer, student.task)
-            logits = compute_logits(student, encoded, self.config.train.batch_tokens, world=self.world)
-            test = score_logits(logits, encoded.targets, student.task)
-        if self.world.main:
-            record = self._record(trainer, student, metrics, test)
-            save(self.output, student, tokenizer, record, overwrite=overwrite, log=log.path)
-            self.checkpoints.clear()
-        self.world.wait()
-        return DistillationFinished(self.output, step, metrics, test, progress.total_seconds, peak_memory())
-
-    def _record(
-        self, trainer: Trainer, student: TextModel, metrics: dict[str, float], test: Report | None
-    ) -> dict[str, Any]:
-        """Describe a run that has ended, in JSON's types."""
-        progress = trainer.progress
-        return {
-            "command": "distill",
-            "config": self.config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
-            "hub": hub_origin(self.config.model.folder),
+            encoded = encode_set(self.sets["test"], self.tokenizer, self.model.task)
+            logits = compute_logits(self.model, encoded, self.config.train.batch_tokens, world=self.world)
+            test = score_logits(logits, encoded.targets, self.model.task)
+        told = {
             "teacher": {
                 "name": str(self.config.data.teacher),
                 "also": [str(each) for each in self.config.data.also],
@@ -378,41 +338,37 @@ class _Run:
             },
             "texts": vars(self.counts),
             "data": self.files,
-            "parameters": parameter_count(student),
-            "processes": self.world.size,
-            "steps": progress.step,
             "best_step": progress.best_step,
-            "seconds": progress.total_seconds,
-            "history": progress.history,
             "results": {"dev": {"metrics": metrics}} | ({"test": test.as_dict()} if test else {}),
         }
+        seconds = progress.total_seconds
+        return DistillationFinished(self.output, step, metrics, test, seconds, peak_memory()), told
 
     def _asked(self) -> dict[str, str]:
         """Say what decides the teacher's answers, wherever the files lie."""
         return {"teacher": self.teacher.sha256, "texts": self.texts.sha256}
 
-    def _fingerprint(self, student: TextModel, tokenizer: Tokenizer) -> dict[str, str]:
-        """Say what a continued run must share with the interrupted one."""
+    def own_fingerprint(self) -> dict[str, str]:
+        """Name what the teacher was asked, and the labelled data."""
         config = self.config
-        settings = name_settings(config, ("objective", "optimiser", "train"))
-        if config.model.folder is not None:
-            settings["the weights it starts from"] = weights_hash(config.model.folder)
+        data = {
+            f"the {name} data": self.files[name]["sha256"] if name in self.files else ""
+            for name in ("train", "dev")
+        }
         return (
-            settings
-            | {f"the {name}": value for name, value in self._asked().items()}
-            | {
-                f"the {name} data": self.files[name]["sha256"] if name in self.files else ""
-                for name in ("train", "dev")
-            }
+            {f"the {name}": value for name, value in self._asked().items()}
+            | data
             | {
                 "the columns": repr(LabelledColumns.of(config.data)),
                 "data.dev_rows": repr(config.data.dev_rows),
                 "model.embeddings": config.model.embeddings,
-                "the model": json.dumps(student.description, sort_keys=True),
-                "the tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
-                "the number of processes": repr(self.world.size),
             }
         )
+
+
+def _own_store(output: Path) -> Path:
+    """Name the folder of a teacher's answers that are kept until the student is there."""
+    return output.with_name(f"{output.name}.answers")
 
 
 def make_student(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
-from twil.config.loop import LOG, Precision, name_settings
-from twil.config.training import DataConfig, FinetuneConfig
+from twil.config.loop import Precision
+from twil.config.training import DataConfig, FinetuneConfig, TrainConfig
 from twil.core.errors import DataError
 from twil.core.storage import sha256
 from twil.core.task import Task
@@ -21,20 +19,16 @@ from twil.data.labelled import LabelledColumns, LabelledSet, Sample, check_cover
 from twil.data.splitting import hold_out
 from twil.data.survey.repeats import Pitfalls, find_pitfalls
 from twil.model.classifier import make_classifier
-from twil.model.folder import hub_origin, save, weights_hash
 from twil.model.text_model import parameter_count
 from twil.scores.metrics import Report, check_metric, main_metric, score_logits
 from twil.text.tokenizer import max_length
-from twil.train.checkpoint import CheckpointFolder
-from twil.train.devices import choose_device, settle_precision
-from twil.train.distributed import World, join_world
+from twil.train.devices import settle_precision
 from twil.train.layers import freeze, head_rates, layer_rates
-from twil.train.loop import Evaluated, Interrupted, LoopEvent, Trainer, count_steps
+from twil.train.loop import Evaluated, LoopEvent, Trainer, count_steps
 from twil.train.objectives.class_weights import label_counts
 from twil.train.objectives.classification import Classification, encode_set
 from twil.train.objectives.decisions import Decision, check_decision, decide
-from twil.train.optimisers import make_optimiser
-from twil.train.run_log import RunLog
+from twil.train.run import Place, TrainingRun, run_events
 
 
 @dataclass(frozen=True)
@@ -147,31 +141,29 @@ def finetune_events(
         ModelError: The model cannot be loaded, or training has diverged.
         TwilError: The output is taken, or another process writes it.
     """
-    output = Path(output) if Path(output).name else Path(output).absolute()
-    place = choose_device(device, config.train.precision)
-    checkpoints = CheckpointFolder.beside(output)
-    reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
-    with join_world(place.type) as world, world.reserve(reserved):
-        if place.type == "cuda":
-            place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
-        run = _Run(config, output, checkpoints, place, world)
-        last = yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
-    yield last  # here, so that who stops listening at it does not keep the output
+    return run_events(
+        lambda place: _Finetuning(config, place),
+        output,
+        config.train.precision,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        should_stop=should_stop,
+    )
 
 
-class _Run:
-    """One fine-tuning run: what is made from the configuration, and the order of events."""
+class _Finetuning(TrainingRun[Finished]):
+    """A run of fine-tuning."""
 
-    def __init__(
-        self,
-        config: FinetuneConfig,
-        output: Path,
-        checkpoints: CheckpointFolder,
-        device: torch.device,
-        world: World,
-    ) -> None:
+    command = "finetune"
+    decides = ("train", "optimiser", "decision")
+    config: FinetuneConfig
+    objective: Classification
+    loop: TrainConfig
+
+    def __init__(self, config: FinetuneConfig, place: Place) -> None:
+        super().__init__(place)
         self.begin = time.monotonic()
-        self.config, self.output, self.checkpoints, self.world = config, output, checkpoints, world
         self.sets = read_sets(config.data)
         self.files = describe_sets(self.sets)
         train = self.sets["train"]
@@ -183,7 +175,8 @@ class _Run:
         torch.manual_seed(config.train.seed)
         made = make_classifier(config.model, self.task)
         self.model, self.tokenizer, self.kept_classifier = made.model, made.tokenizer, made.kept
-        self.config = config = settle_precision(config, device, self.model.architecture.hidden)
+        hidden = self.model.architecture.hidden
+        self.config = config = settle_precision(config, self.device, hidden)
         asked, self.task = self.task, self.model.task  # the labels of a head that is kept stand in its order
         if config.train.freeze is not None:
             freeze(self.model, config.train.freeze)
@@ -192,60 +185,30 @@ class _Run:
             for name, rows in self.sets.items()
         }
         self.objective = Classification(
-            self.model.to(device), self.encoded["train"], self.encoded.get("dev"), config.train, world
+            self.model.to(self.device),
+            self.encoded["train"],
+            self.encoded.get("dev"),
+            config.train,
+            self.world,
         )
         self.steps = count_steps(self.objective, config.train)
         self.loop = config.resolve(
             self.steps,
             main_metric(self.task),
             epoch_steps=len(self.objective.epoch(1)),
-            hidden_size=self.model.architecture.hidden,
+            hidden_size=hidden,
             kept_head=self.kept_classifier,
         )
+        self.rates = self._rates() or None
 
-    def events(
-        self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
-    ) -> Generator[FinetuneEvent, None, Interrupted | Finished]:
-        """Train, and give what comes last."""
-        trainer = self._trainer(should_stop)
-        resumed = resume and trainer.resume()
-        self.world.wait()  # no checkpoint goes before every process has read it
-        if self.world.main and not resumed:
-            self.checkpoints.clear()
-        log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.loop.log_steps)
-        yield self._started(trainer)
-        with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
-            for event in trainer.run():
-                if isinstance(event, Interrupted):
-                    return event
-                log.add(event)
-                yield event
-        return self._finish(trainer, log, overwrite=overwrite)
-
-    def _trainer(self, should_stop: Callable[[], bool]) -> Trainer:
+    def _rates(self) -> dict[str, float]:
         decay = self.config.train.layer_decay
         rates = layer_rates(self.model, decay) if decay is not None else {}
-        assert self.loop.lr is not None
         assert self.loop.head_rate is not None
-        if self.loop.head_rate != 1:
-            rates |= head_rates(self.model, self.loop.head_rate)
-        return Trainer(
-            self.objective,
-            self.loop,
-            optimiser=make_optimiser(
-                self.model,
-                self.config.optimiser,
-                lr=self.loop.lr,
-                rates=rates or None,
-            ),
-            steps=self.steps,
-            checkpoints=self.checkpoints,
-            fingerprint=self._fingerprint(),
-            should_stop=should_stop,
-            world=self.world,
-        )
+        return rates | (head_rates(self.model, self.loop.head_rate) if self.loop.head_rate != 1 else {})
 
-    def _started(self, trainer: Trainer) -> Started:
+    def started(self, trainer: Trainer) -> Started:
+        """Say what is learned from what."""
         task, weights = self.task, self.objective.weights
         counts = (
             [] if task.kind == "regression" else label_counts(self.encoded["train"].targets, task).tolist()
@@ -271,7 +234,8 @@ class _Run:
             evaluated=trainer.last_evaluation,
         )
 
-    def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> Finished:
+    def finish(self, trainer: Trainer) -> tuple[Finished, dict[str, Any]]:
+        """Tune what is tuned on dev, and score all sets but the one that was learned from."""
         logits = {name: self.objective.logits(rows) for name, rows in self.encoded.items() if name != "train"}
         decision = None
         if "dev" in logits:
@@ -281,12 +245,7 @@ class _Run:
         reports = {
             name: score_logits(found, self.encoded[name].targets, task) for name, found in logits.items()
         }
-        if self.world.main:
-            record = self._record(trainer, reports, decision)
-            save(self.output, self.model, self.tokenizer, record, overwrite=overwrite, log=log.path)
-            self.checkpoints.clear()
-        self.world.wait()
-        return Finished(
+        finished = Finished(
             folder=self.output,
             task=task,
             metric=self.loop.metric,
@@ -296,43 +255,24 @@ class _Run:
             test=reports.get("test"),
             seconds=time.monotonic() - self.begin,
         )
-
-    def _record(
-        self, trainer: Trainer, reports: dict[str, Report], decision: Decision | None
-    ) -> dict[str, Any]:
-        """Describe a run that has ended, in JSON's types."""
-        return {
-            "command": "finetune",
-            "config": self.config.model_copy(update={"train": trainer.config}).model_dump(mode="json"),
-            "hub": hub_origin(self.config.model.folder),
+        told = {
             "data": self.files,
-            "parameters": parameter_count(self.model),
-            "processes": self.world.size,
-            "steps": trainer.progress.step,
-            "best_epoch": _kept_epoch(trainer),
-            "seconds": trainer.progress.total_seconds,
-            "history": trainer.progress.history,
+            "best_epoch": finished.best_epoch,
             "decision": decision and decision.as_dict(),
             "results": {name: report.as_dict() for name, report in reports.items()},
         }
+        return finished, told
 
-    def _fingerprint(self) -> dict[str, str]:
-        """Say what a continued run must share with the interrupted one, wherever its files lie."""
-        config, data = self.config, self.config.data
-        settings = name_settings(config, ("train", "optimiser", "decision"))
-        if config.model.original is not None:
-            settings["the weights it starts from"] = sha256(config.model.original.weights)
-        elif config.model.folder is not None:
-            settings["the weights it starts from"] = weights_hash(config.model.folder)
-        return settings | {
+    def own_fingerprint(self) -> dict[str, str]:
+        """Name the data, and the weights of the original where it starts from them."""
+        data, original = self.config.data, self.config.model.original
+        weights = {"the weights it starts from": sha256(original.weights)} if original else {}
+        return weights | {
             "the columns": repr(LabelledColumns.of(data)),
             "the rows": repr((data.limit, data.shuffle_seed)),
             "the training data": self.files["train"]["sha256"],
             "the dev share": repr((data.dev_share, data.dev_seed)),
             "the dev data": self.files["dev"]["sha256"] if "dev" in self.files else "",
-            "the model": json.dumps(self.model.description, sort_keys=True),
-            "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
-            "the number of processes": repr(self.world.size),
         }
 
 

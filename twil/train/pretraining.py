@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +11,13 @@ from typing import Any, TypeAlias
 import torch
 from tokenizers import Tokenizer
 
-from twil.config.loop import LOG, Precision, name_settings, noam_peak
+from twil.config.loop import Precision, noam_peak
 from twil.config.pretraining import PEAK_LR, PretrainConfig, PretrainLoopConfig
 from twil.core.errors import ConfigError, ModelError
 from twil.core.machine import peak_memory
 from twil.data.corpus.corpus import Corpus, open_corpus
 from twil.data.samples import Samples
-from twil.model.folder import hub_origin, load_with_tokenizer, save, weights_hash
+from twil.model.folder import load_with_tokenizer
 from twil.model.hub.model import HubModel, draw_mlm
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT, with_heads
@@ -27,11 +25,9 @@ from twil.text.special import find_special
 from twil.text.tokenizer import check_own, max_length, set_max_length
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.devices import choose_device, settle_precision
-from twil.train.distributed import World, join_world
-from twil.train.loop import Interrupted, LoopEvent, Trainer, count_steps, dev_metrics
+from twil.train.loop import LoopEvent, Trainer, count_steps
 from twil.train.objectives.denoising import Denoising
-from twil.train.optimisers import make_optimiser
-from twil.train.run_log import RunLog
+from twil.train.run import Place, TrainingRun, kept_step, run_events
 
 
 @dataclass(frozen=True)
@@ -124,16 +120,15 @@ def pretrain_events(
         ModelError: The model cannot be loaded, or training has diverged.
         TwilError: The output is taken, or another process writes it.
     """
-    output = Path(output) if Path(output).name else Path(output).absolute()
-    place = choose_device(device, config.train.precision)
-    checkpoints = CheckpointFolder.beside(output)
-    reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)
-    with join_world(place.type) as world, world.reserve(reserved):
-        if place.type == "cuda":
-            place = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
-        run = _Run(config, output, checkpoints, place, world)
-        last = yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
-    yield last  # here, so that who stops listening at it does not keep the output
+    return run_events(
+        lambda place: _Pretraining(config, place),
+        output,
+        config.train.precision,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        should_stop=should_stop,
+    )
 
 
 @contextmanager
@@ -149,60 +144,24 @@ def reserved_place(
         yield
 
 
-class _Run:
-    """One pretraining run: what is made from the configuration, and the order of events."""
+class _Pretraining(TrainingRun[PretrainingFinished]):
+    """A run of pretraining."""
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        output: Path,
-        checkpoints: CheckpointFolder,
-        device: torch.device,
-        world: World,
-    ) -> None:
-        self.output, self.checkpoints, self.device, self.world = output, checkpoints, device, world
+    command = "pretrain"
+    decides = ("objective", "optimiser", "train")
+    config: PretrainConfig
+    objective: Denoising
+
+    def __init__(self, config: PretrainConfig, place: Place) -> None:
+        super().__init__(place)
         self.corpus = open_corpus(config.data.corpus)
         torch.manual_seed(config.train.seed)
         self.model, self.tokenizer, self.new_heads = make_model(config, self.corpus)
-        self.config = config = settle_precision(config, device, self.model.architecture.hidden)
+        self.config = config = settle_precision(config, self.device, self.model.architecture.hidden)
         self.objective = self._objective()
         _check_metric(config.train.metric, self.objective.measured)
         self.steps = count_steps(self.objective, config.train)
         self.loop = resolve(config.train, self.steps, self.model.architecture.hidden)
-
-    def events(
-        self, *, resume: bool, overwrite: bool, should_stop: Callable[[], bool]
-    ) -> Generator[PretrainEvent, None, Interrupted | PretrainingFinished]:
-        """Train, and give what comes last."""
-        assert self.loop.lr is not None
-        trainer = Trainer(
-            self.objective,
-            self.loop,
-            optimiser=make_optimiser(self.model, self.config.optimiser, lr=self.loop.lr),
-            steps=self.steps,
-            checkpoints=self.checkpoints,
-            fingerprint=self._fingerprint(),
-            should_stop=should_stop,
-            world=self.world,
-        )
-        resumed = resume and trainer.resume()
-        if not self.world.agrees(trainer.progress.step):
-            raise ConfigError(
-                f"not every process finds the state in {self.checkpoints.root}: let it lie where all "
-                "machines reach it, or copy it to each"
-            )
-        self.world.wait()  # no checkpoint goes before every process has read it
-        if self.world.main and not resumed:
-            self.checkpoints.clear()
-        log = RunLog(self.checkpoints.root / LOG, self.world.main, every=self.loop.log_steps)
-        yield self._started(trainer.progress.step)
-        with log.open(trainer.progress.step, trainer.progress.total_seconds, trainer.last_evaluation):
-            for event in trainer.run():
-                if isinstance(event, Interrupted):
-                    return event
-                log.add(event)
-                yield event
-        return self._finish(trainer, log, overwrite=overwrite)
 
     def _objective(self) -> Denoising:
         config, corpus = self.config, self.corpus
@@ -228,7 +187,8 @@ class _Run:
             world=self.world,
         )
 
-    def _started(self, resumed: int) -> PretrainingStarted:
+    def started(self, trainer: Trainer) -> PretrainingStarted:
+        """Say what is learned from what."""
         train, dev = self.objective.train, self.objective.dev
         assert self.loop.lr is not None
         return PretrainingStarted(
@@ -245,62 +205,28 @@ class _Run:
             precision=self.loop.precision,
             processes=self.world.size,
             new_heads=self.new_heads,
-            resumed=resumed,
+            resumed=trainer.progress.step,
         )
 
-    def _finish(self, trainer: Trainer, log: RunLog, *, overwrite: bool) -> PretrainingFinished:
-        progress = trainer.progress
-        step = progress.best_step or progress.step
-        metrics = next(
-            (dev_metrics(entry) for entry in progress.history if entry["step"] == step),
-            {},
-        )
-        if self.world.main:
-            save(
-                self.output,
-                self.model,
-                self.tokenizer,
-                self._record(trainer, metrics),
-                overwrite=overwrite,
-                log=log.path,
-            )
-            self.checkpoints.clear()
-        self.world.wait()
-        return PretrainingFinished(self.output, step, metrics, progress.total_seconds, peak_memory())
-
-    def _record(self, trainer: Trainer, metrics: dict[str, float]) -> dict[str, Any]:
-        """Describe a run that has ended, in JSON's types."""
-        return {
-            "command": "pretrain",
-            "config": self.config.model_copy(update={"train": self.loop}).model_dump(mode="json"),
-            "hub": hub_origin(self.config.model.folder),
+    def finish(self, trainer: Trainer) -> tuple[PretrainingFinished, dict[str, Any]]:
+        """Say which weights are kept, and what they gave on the held-out part."""
+        step, metrics = kept_step(trainer)
+        told = {
             "corpus": {
                 "folder": str(self.corpus.path),
                 "sha256": self.corpus.sha256,
                 "pairs": self.objective.train.pairs // self.objective.train.orders,
                 "texts": self.objective.train.texts,
             },
-            "parameters": parameter_count(self.model),
-            "processes": self.world.size,
-            "steps": trainer.progress.step,
             "best_step": trainer.progress.best_step,
-            "seconds": trainer.progress.total_seconds,
-            "history": trainer.progress.history,
             "results": {"dev": metrics},
         }
+        seconds = trainer.progress.total_seconds
+        return PretrainingFinished(self.output, step, metrics, seconds, peak_memory()), told
 
-    def _fingerprint(self) -> dict[str, str]:
-        """Say what a continued run must share with the interrupted one, wherever the corpus lies."""
-        settings = name_settings(self.config, ("objective", "optimiser", "train"))
-        if self.config.model.folder is not None:
-            settings["the weights it starts from"] = weights_hash(self.config.model.folder)
-        return settings | {
-            "data.dev_rows": repr(self.config.data.dev_rows),
-            "the corpus": self.corpus.sha256,
-            "the model": json.dumps(self.model.description, sort_keys=True),
-            "the tokenizer": hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest(),
-            "the number of processes": repr(self.world.size),
-        }
+    def own_fingerprint(self) -> dict[str, str]:
+        """Name the corpus, wherever it lies, and what is measured of it."""
+        return {"data.dev_rows": repr(self.config.data.dev_rows), "the corpus": self.corpus.sha256}
 
 
 def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Tokenizer, tuple[str, ...]]:

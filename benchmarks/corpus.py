@@ -42,7 +42,7 @@ class Result:
     pairs: int
     kept: int
     dev: int
-    pieces: int
+    tokens: int
     seconds: float
     peak_memory_mib: float
     input_bytes: int
@@ -131,7 +131,7 @@ def measure(pairs: Path, count: int, tokenizer: Path, work: Path) -> Result:
         pairs=info["rules"]["pairs"]["read"],
         kept=info["rules"]["pairs"]["kept"],
         dev=parts["dev"]["pairs"]["rows"],
-        pieces=sum(part["pairs"]["pieces"] for part in parts.values()),
+        tokens=sum(part["pairs"]["tokens"] for part in parts.values()),
         seconds=seconds,
         peak_memory_mib=float(peak[1].replace(",", "")),
         input_bytes=pairs.stat().st_size,
@@ -159,7 +159,7 @@ COLUMNS = {
     "pairs": "{pairs:,}",
     "kept": "{kept:,}",
     "held out": "{dev:,}",
-    "pieces a pair": "{pieces_per_pair:.1f}",
+    "tokens a pair": "{tokens_per_pair:.1f}",
     "time": "{seconds:,.1f} s",
     "pairs/s": "{pairs_per_second:,.0f}",
     "peak memory": "{peak_memory_mib:,.0f} MiB",
@@ -171,7 +171,7 @@ COLUMNS = {
 PAGE = """# Making a corpus
 
 Written by `benchmarks/corpus.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of
-{vocab_size:,} pieces, rows of at most {max_length} pieces, 1 % held out by whole conversations. Times are of
+{vocab_size:,} tokens, rows of at most {max_length} tokens, 1 % held out by whole conversations. Times are of
 `twil corpus`, from process start to exit.
 
 {table}
@@ -195,7 +195,7 @@ def render(results: dict[str, Any]) -> str:
     table = [list(COLUMNS), ["---"] * len(COLUMNS)]
     for result in results["runs"]:
         values = result | {
-            "pieces_per_pair": result["pieces"] / result["kept"],
+            "tokens_per_pair": result["tokens"] / result["kept"],
             "pairs_per_second": result["pairs"] / result["seconds"],
         }
         table.append([cell.format(**values) for cell in COLUMNS.values()])

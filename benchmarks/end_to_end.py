@@ -148,7 +148,7 @@ COLUMNS = {
 
 PAGE = """# The whole way on real tweets
 
-Written by `benchmarks/end_to_end.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of {pieces:,} pieces,
+Written by `benchmarks/end_to_end.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of {tokens:,} tokens,
 settings `{settings}`. Scores are on the test sets; minutes are those of `twil finetune`, start to exit.
 
 {table}
@@ -168,7 +168,7 @@ def render(results: dict[str, Any]) -> str:
         first=results["tasks"][0]["task"],
         torch="was" if results["labelling"]["torch_imported"] else "was not",
         **results["labelling"],
-        **{key: results[key] for key in ("twil", "cpu", "cpus", "pieces")},
+        **{key: results[key] for key in ("twil", "cpu", "cpus", "tokens")},
     )
 
 
@@ -177,13 +177,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder per task")
     parser.add_argument("--fixtures", type=Path, help="folder with the original's reference weights")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "end_to_end")
-    parser.add_argument("--pieces", type=int, default=8000)
+    parser.add_argument("--tokens", type=int, default=8000)
     options = parser.parse_args()
     large_file = options.data / "tweets_unlabelled_es" / "tweets.tsv"
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         tokenizer = work / "tokenizer.json"
-        run("vocab", large_file, "--size", options.pieces, "--sample", 100_000, "-o", tokenizer)
+        run("vocab", large_file, "--size", options.tokens, "--sample", 100_000, "-o", tokenizer)
         fresh: list[object] = ["--init", "small", "--tokenizer", tokenizer]
         tasks = [run_task(name, fresh, options.data, work) for name in ("umsab_spanish", "irosva19_mx")]
         labelling = label_large_file(work / "umsab_spanish-bundle", large_file, work)
@@ -196,7 +196,7 @@ def main() -> None:
         "twil": __version__,
         "cpu": cpu_name(),
         "cpus": available_cpus(),
-        "pieces": options.pieces,
+        "tokens": options.tokens,
         "tasks": [asdict(task) for task in tasks],
         "labelling": asdict(labelling),
     }

@@ -2,14 +2,14 @@
 
     python benchmarks/finetune.py --data FOLDER --work FOLDER [--rounds 5] [--rows 800] [--padded-rows 32]
 
-All train the same classifier of BERT's shape (6 layers of 768, 12 heads, 30,002 pieces) from the same
-weights, on the same tweets, in an order drawn anew each epoch: 16 rows a batch, for twil as many pieces as
+All train the same classifier of BERT's shape (6 layers of 768, 12 heads, 30,002 tokens) from the same
+weights, on the same tweets, in an order drawn anew each epoch: 16 rows a batch, for twil as many tokens as
 16 rows have on average; fused AdamW, gradients clipped at 1, dropout 0.1; in fp32, and where the CPU has
 units for it also in bf16. twil computes the last layer for [CLS] alone, which alone is read. TWilBERT has no
 dropout within attention; the Trainer is measured with BERT's, which is its default, and once without it.
 
 Each way is a process that holds its model, and trains on an epoch of `rows` when its turn comes; padded to
-512 pieces, of which any tweets make as many, on `padded-rows`. The first round is not counted, nor is the
+512 tokens, of which any tweets make as many, on `padded-rows`. The first round is not counted, nor is the
 look at dev with which twil ends an epoch. `finetuning_peers.py` holds the ways; the Trainer is installed
 in an environment of its own in the work folder, which the next run uses again. Peaks of memory are of
 whole processes; twil's holds the best weights besides.
@@ -41,7 +41,7 @@ from twil.train.objectives.classification import compute_logits, encode_set
 
 PEERS = Path(__file__).with_name("finetuning_peers.py")
 TASK = "umsab_spanish"
-PIECES, POSITIONS = 30_002, 512
+TOKENS, POSITIONS = 30_002, 512
 ENVIRONMENTS = {"trainer": ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0")}
 DEV_ROWS = 16
 SAME = 1e-4
@@ -61,7 +61,7 @@ PAGE = """# Fine-tuning beside the transformers Trainer
 
 Written by `benchmarks/finetune.py`, which says what is counted: twil {twil}, torch {torch}; {peers};
 {machine}. {rounds} interleaved rounds of {rows:,} tweets ({padded_rows} where they are padded to 512) of
-{length:.1f} pieces on average. Medians; a ratio is the median of the rounds' ratios.
+{length:.1f} tokens on average. Medians; a ratio is the median of the rounds' ratios.
 
 {table}
 """
@@ -100,7 +100,7 @@ class Course:
         tokenizer = self.work / "tokenizer.json"
         tweets = data / "tweets_unlabelled_es" / "tweets.tsv"
         if not tokenizer.exists():
-            run(sys.executable, "-m", "twil", "vocab", tweets, "--size", PIECES, "-o", tokenizer)
+            run(sys.executable, "-m", "twil", "vocab", tweets, "--size", TOKENS, "-o", tokenizer)
         if not self.model.exists():
             shape = [f"model.encoder.{key}" for key in ("n_heads=12", f"max_positions={POSITIONS}")]
             settings = [option for one in (*shape, "train.steps=1") for option in ("--set", one)]

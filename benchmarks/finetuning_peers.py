@@ -82,7 +82,7 @@ class Course:
         model: The model folder of twil that they start from.
         train: Labelled rows.
         dev: A few more, since twil looks at dev after every epoch; its time is not counted.
-        batch_tokens: Pieces of a batch of twil, as many as a batch of the others has on average.
+        batch_tokens: Tokens of a batch of twil, as many as a batch of the others has on average.
         pace: Whom they obey.
     """
 

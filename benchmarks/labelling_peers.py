@@ -27,7 +27,7 @@ MAX_LENGTH = 128
 FILE_BATCH = 32
 """Rows of a batch in file order, as the usual tools take them."""
 SORTED_TOKENS = 512
-"""Pieces of a batch of texts sorted by length, for peers whose users would sort."""
+"""Tokens of a batch of texts sorted by length, for peers whose users would sort."""
 THREADS = len(os.sched_getaffinity(0))
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TWIL_INPUTS = ("input_ids", "attention_mask", "segment_ids")
@@ -269,7 +269,7 @@ WAYS: dict[str, Callable[[Path], Label]] = {
 
 
 def _serving_parts(model: Path) -> tuple[list[str], Callable[[Sequence[str]], list[list[int]]]]:
-    """Give the labels, and what turns texts into pieces, for ways that bring no tokenizer of their own."""
+    """Give the labels, and what turns texts into tokens, for ways that bring no tokenizer of their own."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))

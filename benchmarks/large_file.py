@@ -40,7 +40,7 @@ from matplotlib import pyplot
 PAGE = """# A file of {rows:,} rows
 
 Written by `benchmarks/large_file.py`: twil {twil}, {cpu}, {cpus} CPUs. Real tweets, repeated with one word
-of each changed, {gigabytes:.2f} GB; a bundle of {layers} layer(s) of {hidden}, {pieces:,} pieces, drawn at
+of each changed, {gigabytes:.2f} GB; a bundle of {layers} layer(s) of {hidden}, {tokens:,} tokens, drawn at
 random (its labels mean nothing, its speed does).
 
 | | |
@@ -55,8 +55,8 @@ random (its labels mean nothing, its speed does).
 """
 
 
-def make_bundle(tweets: Path, work: Path, pieces: int) -> dict[str, Any]:
-    trained = train_vocabulary(texts_of([tweets]), size=pieces, sample=100_000)
+def make_bundle(tweets: Path, work: Path, tokens: int) -> dict[str, Any]:
+    trained = train_vocabulary(texts_of([tweets]), size=tokens, sample=100_000)
     save_tokenizer(trained.tokenizer, work / "tokenizer.json")
     shape = preset(
         "tiny", vocab_size=trained.tokenizer.get_vocab_size(), n_layers=1, hidden_size=64, n_heads=1
@@ -67,7 +67,7 @@ def make_bundle(tweets: Path, work: Path, pieces: int) -> dict[str, Any]:
     torch.manual_seed(0)
     model_folders.save(work / "model", TWilBERT(config), trained.tokenizer, {})
     export_onnx(work / "model", work / "bundle", optimize=True)
-    return {"layers": shape.n_layers, "hidden": shape.hidden_size, "pieces": shape.vocab_size}
+    return {"layers": shape.n_layers, "hidden": shape.hidden_size, "tokens": shape.vocab_size}
 
 
 def write_rows(tweets: Path, target: Path, rows: int) -> None:
@@ -130,13 +130,13 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with tweets_unlabelled_es")
     parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--pieces", type=int, default=8000)
+    parser.add_argument("--tokens", type=int, default=8000)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "large_file")
     options = parser.parse_args()
     tweets = options.data / "tweets_unlabelled_es" / "tweets.tsv"
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        shape = make_bundle(tweets, work, options.pieces)
+        shape = make_bundle(tweets, work, options.tokens)
         source, target = work / "rows.tsv", work / "labelled.tsv"
         write_rows(tweets, source, options.rows)
         seconds, memory = label(source, work / "bundle", target)

@@ -2,7 +2,7 @@
 
     python benchmarks/masking.py [--output benchmarks/results/masking.md]
 
-Pairs of 40 to 80 random pieces, 60 on average, with their three special ones; the default options of
+Pairs of 40 to 80 random tokens, 60 on average, with their three special ones; the default options of
 masking. Every batch is masked anew; the median of the repetitions counts, after a warm-up.
 """
 
@@ -28,7 +28,7 @@ SECONDS = 2.0
 
 
 def pairs(rows: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw the pieces of a batch, one row behind the other, and their numbers."""
+    """Draw the tokens of a batch, one row behind the other, and their numbers."""
     lengths = rng.integers(40, 81, size=rows)
     ids = rng.integers(FIRST_ID, VOCAB_SIZE, size=lengths.sum())
     ends = np.cumsum(lengths)
@@ -56,7 +56,7 @@ def main() -> None:
     page = (
         "# Masking\n\n"
         f"Written by `benchmarks/masking.py`: twil {__version__}, NumPy {np.__version__}, {cpu_name()}, one\n"
-        "thread. Pairs of 60 pieces on average, masked anew each time.\n\n"
+        "thread. Pairs of 60 tokens on average, masked anew each time.\n\n"
         "| masking | rows of a batch | ms per batch | pairs per second |\n| --- | ---: | ---: | ---: |\n"
     )
     for kind in ("span", "token"):

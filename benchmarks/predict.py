@@ -3,7 +3,7 @@
     python benchmarks/predict.py --data FOLDER --work FOLDER [--rounds 3] [--rows 320] [--file-rows 20000]
 
 Two classifiers are fine-tuned first, so that kept labels mean something: BERT's shape (6 layers, 12 heads of
-64) and TWilBERT base (6 heads of 64), both of hidden size 768 and with a vocabulary of 30,002 pieces, on
+64) and TWilBERT base (6 heads of 64), both of hidden size 768 and with a vocabulary of 30,002 tokens, on
 cic_es. Peers are installed in environments of their own in the work folder (optimum in another than the rest,
 since it wants an older transformers), which the next run uses again, as it does models and conversions.
 `labelling_peers.py` holds the ways themselves.
@@ -38,7 +38,7 @@ from twil.text.tokenizer import encode, load_tokenizer
 
 PEERS = Path(__file__).with_name("labelling_peers.py")
 TASK = "cic_es"
-PIECES = 30_002
+TOKENS = 30_002
 HEADS = {"bert": 12, "twilbert": 6}
 TITLES = {"bert": "BERT 6×768", "twilbert": "TWilBERT base"}
 TRAINING = (
@@ -65,7 +65,7 @@ PAGE = """# Labelling tweets beside other tools
 
 Written by `benchmarks/predict.py`, which says what is counted: twil {twil}, {peers}; {machine}.
 
-Tweets of {length:.0f} pieces on average; steady speed in {rounds} interleaved rounds of {rows} tweets.
+Tweets of {length:.0f} tokens on average; steady speed in {rounds} interleaved rounds of {rows} tweets.
 Medians; ratios are medians of the rounds' ratios to the first line. Fastest matrix products, GFLOP/s:
 fp32 {fp32:,.0f}, int8 {int8:,.0f}; a way's share of them counts the work that twil's graph needs. Labels
 kept are those of twil in fp32, macro-F1 is in points; both on the {test_rows:,} rows of a test file.
@@ -136,7 +136,7 @@ def make_models(data: Path, work: Path) -> None:
     tweets, task = data / "tweets_unlabelled_es" / "tweets.tsv", data / TASK
     tokenizer = work / "tokenizer.json"
     if not tokenizer.exists():
-        twil("vocab", tweets, "--size", PIECES, "-o", tokenizer)
+        twil("vocab", tweets, "--size", TOKENS, "-o", tokenizer)
     for name, heads in HEADS.items():
         model = work / name
         if not model.exists():
@@ -477,8 +477,8 @@ def main() -> None:
     write_texts(options.data, texts, max(options.file_rows, options.rounds * options.rows))
     tokenizer = load_tokenizer(work / "tokenizer.json")
     tokenizer.enable_truncation(MAX_LENGTH)
-    pieces = encode(tokenizer, [text for _, text in read_rows(texts)]).input_ids
-    lengths = np.array([len(row) for row in pieces])
+    tokens = encode(tokenizer, [text for _, text in read_rows(texts)]).input_ids
+    lengths = np.array([len(row) for row in tokens])
     products = product_rates()
     models: dict[str, Any] = {}
     for model in HEADS:

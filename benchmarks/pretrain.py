@@ -5,13 +5,13 @@
     python benchmarks/pretrain.py --data FOLDER --device cuda
 
 Each contestant is a process of its own that keeps its model, waits, and takes one optimiser step of `rows`
-rows (several on CUDA) when its turn comes; the first step of each is not counted. All learn masked pieces and
+rows (several on CUDA) when its turn comes; the first step of each is not counted. All learn masked tokens and
 reply order from the same corpus with the same tokenizer and as many rows a step, in random order, without
 dropout. The Trainer does what it does by default: batches of 32, padded to their longest row, accumulated to
-a step, its language head on every piece, fused AdamW.
+a step, its language head on every token, fused AdamW.
 
-Counted are real pieces, pads left out. The work of a piece is that of the shape: three times the products of
-the forward pass, with the language head on the masked pieces alone, whatever a contestant computes besides.
+Counted are real tokens, pads left out. The work of a token is that of the shape: three times the products of
+the forward pass, with the language head on the masked tokens alone, whatever a contestant computes besides.
 Its rate is set against the fastest matrix product measured between the rounds.
 
     BERT 6×768: 6 layers, 12 heads of 64, the peer's shape      TWilBERT base: the same with 6 heads of 64
@@ -51,13 +51,13 @@ BUDGET = 0.15
 TRAINER_BATCH = 32
 TRAINER_ROWS = 20_000
 ORIGINAL = {"TensorFlow 1.15": 236, "TensorFlow 1.10": 144}
-"""Pieces/s of the original's train step: its base shape, 32 pairs of 43 pieces, 2 cores of another CPU."""
+"""Tokens/s of the original's train step: its base shape, 32 pairs of 43 tokens, 2 cores of another CPU."""
 GPU: dict[str, Any] = {"batch_tokens": 32_768}
 PAGE = """# {title}
 
 Written by `benchmarks/pretrain.py`, which says what is counted: twil {twil}, torch {torch}, transformers
 {transformers}, {machine}. {rounds} rounds of {steps} step(s) of {rows_of_a_step:,} rows, {order}; pairs of
-{length:.0f} pieces on average, {pieces:,} in the vocabulary. Medians; a ratio is the median of the rounds'
+{length:.0f} tokens on average, {tokens:,} in the vocabulary. Medians; a ratio is the median of the rounds'
 ratios. Fastest matrix product of all rounds, GFLOP/s: {limits}.
 
 {table}
@@ -116,7 +116,7 @@ class Row:
     """What came of a contestant: medians over the rounds."""
 
     name: str
-    pieces_per_second: float
+    tokens_per_second: float
     lowest: float
     highest: float
     ratio_same: float | None
@@ -142,7 +142,7 @@ class Pace:
         self.left, self.tokens, self.begin = course.warmup, 0, time.perf_counter()
 
     def step(self, tokens: int) -> None:
-        """Count the real pieces of a step that has ended; at the end of a round, report it and wait."""
+        """Count the real tokens of a step that has ended; at the end of a round, report it and wait."""
         self.left, self.tokens = self.left - 1, self.tokens + tokens
         if self.left:
             return
@@ -201,7 +201,7 @@ def run_trainer(contestant: Contestant, course: Course, pace: Pace) -> None:
     names = dict(zip(("pad", "unk", "mask", "cls", "sep"), SPECIAL, strict=True))
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=load_tokenizer(course.corpus / "tokenizer.json"),
-        **{f"{name}_token": piece for name, piece in names.items()},
+        **{f"{name}_token": token for name, token in names.items()},
     )
     shape = EncoderConfig(vocab_size=len(tokenizer), **SHAPES[contestant.shape])
     assert shape.n_heads * shape.head_size == shape.hidden_size
@@ -263,10 +263,10 @@ def read_rows(corpus: Path) -> list[dict[str, Any]]:
     assert pairs is not None
     rng = np.random.default_rng(1)
     chosen = rng.choice(len(pairs), min(len(pairs), TRAINER_ROWS // 2), replace=False)
-    pieces, lengths = pairs.pieces(chosen)
+    tokens, lengths = pairs.tokens(chosen)
     rows = []
     for swapped in (0, 1):
-        framed = frame_pairs(pieces, lengths, np.full(len(chosen), bool(swapped)), rop=True)
+        framed = frame_pairs(tokens, lengths, np.full(len(chosen), bool(swapped)), rop=True)
         borders = np.cumsum(framed.lengths)[:-1]
         columns = (np.split(framed.input_ids, borders), np.split(framed.segment_ids, borders))
         rows += [
@@ -290,20 +290,20 @@ def product_rate(dtype: torch.dtype, device: str) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def work_per_piece(shape: EncoderConfig, lengths: np.ndarray) -> float:
-    """Count the operations of one piece, forward and backward, in rows of these lengths."""
+def work_per_token(shape: EncoderConfig, lengths: np.ndarray) -> float:
+    """Count the operations of one token, forward and backward, in rows of these lengths."""
     width = shape.n_heads * shape.head_size
     weights = shape.n_layers * (
         4 * shape.hidden_size * width + 2 * shape.hidden_size * shape.feed_forward_size
     )
-    attended = float((lengths**2).sum() / lengths.sum())  # the row's length, seen from a piece
+    attended = float((lengths**2).sum() / lengths.sum())  # the row's length, seen from a token
     scores = 2 * shape.n_layers * attended * width
     head = BUDGET * shape.hidden_size * shape.vocab_size
     return 3 * 2 * (weights + scores + head)
 
 
 def compete(contestants: Sequence[Contestant], course: Course, rounds: int) -> dict[str, Any]:
-    """Let all take turns; return pieces/s by contestant and round, and the matrix product by precision."""
+    """Let all take turns; return tokens/s by contestant and round, and the matrix product by precision."""
     rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     products: dict[str, list[float]] = {"fp32": [], "bf16": []}
     with start(contestants, course) as lines:
@@ -319,7 +319,7 @@ def compete(contestants: Sequence[Contestant], course: Course, rounds: int) -> d
                     del lines[name]
                     continue
                 rates[name].append(tokens / seconds)
-                print(f"round {number}  {name}: {tokens / seconds:,.0f} pieces/s", flush=True)
+                print(f"round {number}  {name}: {tokens / seconds:,.0f} tokens/s", flush=True)
     return {"rates": rates, "products": products}
 
 
@@ -369,13 +369,13 @@ def contestants_on(device: str, *, ways: bool) -> list[Contestant]:
     return chosen
 
 
-def make_corpus(data: Path, work: Path, pieces: int) -> Path:
+def make_corpus(data: Path, work: Path, tokens: int) -> Path:
     """Make the vocabulary and the corpus of all pairs in the work folder, where they are not there yet."""
     files = sorted(data.glob("pairs_*/train.tsv"))
-    tokenizer, corpus = work / f"tokenizer-{pieces}.json", work / f"corpus-{pieces}"
+    tokenizer, corpus = work / f"tokenizer-{tokens}.json", work / f"corpus-{tokens}"
     if not tokenizer.exists():
-        print(f"learning {pieces:,} pieces", flush=True)
-        save_tokenizer(train_vocabulary(texts_of(files), size=pieces, sample=100_000).tokenizer, tokenizer)
+        print(f"learning {tokens:,} tokens", flush=True)
+        save_tokenizer(train_vocabulary(texts_of(files), size=tokens, sample=100_000).tokenizer, tokenizer)
     if not corpus.exists():
         print("making the corpus", flush=True)
         for _ in build_corpus(files, corpus, tokenizer, CorpusOptions(dev=0.0)):
@@ -402,7 +402,7 @@ def summarise(
         rows.append(
             Row(
                 name=contestant.name,
-                pieces_per_second=statistics.median(own),
+                tokens_per_second=statistics.median(own),
                 lowest=min(own),
                 highest=max(own),
                 ratio_same=ratio(own, rates[same.name]) if same else None,
@@ -425,28 +425,28 @@ def render(results: dict[str, Any]) -> str:
     def times(value: float | None) -> str:
         return "–" if value is None else f"{value:.2f} ×"
 
-    heads = ["", "pieces/s", "lowest – highest", "Trainer, same precision", "Trainer, its fastest"]
+    heads = ["", "tokens/s", "lowest – highest", "Trainer, same precision", "Trainer, its fastest"]
     lines = [[*heads, "GFLOP/s", "of the matrix product"]]
     lines.append(["---"] * len(lines[0]))
     for row in results["rows"]:
         span = f"{row['lowest']:,.0f} – {row['highest']:,.0f}"
         ratios = [times(row["ratio_same"]), times(row["ratio_fastest"])]
         speed = [f"{row['flops'] / 1e9:,.0f}", f"{row['share']:.0%}"]
-        lines.append([row["name"], f"{row['pieces_per_second']:,.0f}", span, *ratios, *speed])
+        lines.append([row["name"], f"{row['tokens_per_second']:,.0f}", span, *ratios, *speed])
     products = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in results["products"].items())
     beside = any(row["name"].startswith("Trainer") for row in results["rows"])
     page = PAGE.format(
         **results,
         title="Pretraining beside the transformers Trainer" if beside else "Ways of pretraining",
         length=results["mean_length"],
-        pieces=results["vocabulary"],
+        tokens=results["vocabulary"],
         limits=products,
         table="\n".join(f"| {' | '.join(line)} |" for line in lines),
     )
     if results["original"]:
         page += (
             "\nTWilBERT base beside the train step of the original, measured before on 2 cores of another "
-            f"CPU with pairs of 43 pieces: {', '.join(results['original'])}.\n"
+            f"CPU with pairs of 43 tokens: {', '.join(results['original'])}.\n"
         )
     return page
 
@@ -464,7 +464,7 @@ def main() -> None:
         "--ways", action="store_true", help="on a CPU: packed, padded and compiled twil alone"
     )
     parser.add_argument("--rows", type=int, help="of a step, a multiple of 32 [cpu: 96, cuda: 2,048]")
-    parser.add_argument("--pieces", type=int, default=30_000, help="of the vocabulary")
+    parser.add_argument("--tokens", type=int, default=30_000, help="of the vocabulary")
     parser.add_argument("--output", type=Path, help="without its ending [results/pretrain or pretrain_cuda]")
     options = parser.parse_args()
     cuda = options.device == "cuda"
@@ -476,7 +476,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = options.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        results = measure(make_corpus(options.data, work, options.pieces), options)
+        results = measure(make_corpus(options.data, work, options.tokens), options)
     output = options.output or Path(__file__).parent / "results" / ("pretrain_cuda" if cuda else "pretrain")
     output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     output.with_suffix(".md").write_text(render(results), encoding="utf-8")
@@ -502,9 +502,9 @@ def measure(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
     pairs = open_corpus(corpus).train.pairs
     assert pairs is not None
     lengths = pairs.lengths(np.arange(len(pairs))).sum(axis=1) + 3
-    pieces = load_tokenizer(corpus / "tokenizer.json").get_vocab_size()
+    tokens = load_tokenizer(corpus / "tokenizer.json").get_vocab_size()
     work = {
-        name: work_per_piece(EncoderConfig(vocab_size=pieces, **shape), lengths)
+        name: work_per_token(EncoderConfig(vocab_size=tokens, **shape), lengths)
         for name, shape in SHAPES.items()
     }
     base = [contestant for contestant in contestants if contestant.shape == "TWilBERT base"]
@@ -519,15 +519,15 @@ def measure(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         "order": "one contestant after another" if cuda else "interleaved",
         "steps": course.steps,
         "rows_of_a_step": course.rows,
-        "vocabulary": pieces,
+        "vocabulary": tokens,
         "mean_length": float(lengths.mean()),
-        "flop_per_piece": work,
+        "flop_per_token": work,
         "products": {name: max(values) for name, values in measured["products"].items()},
         "rows": [asdict(row) for row in summarise(contestants, measured, work)],
         "original": {}
         if cuda or options.ways
         else {
-            f"in {precision} {speed / rate:.1f} × {name} ({rate} pieces/s)": speed / rate
+            f"in {precision} {speed / rate:.1f} × {name} ({rate} tokens/s)": speed / rate
             for precision, speed in speeds.items()
             for name, rate in ORIGINAL.items()
         },

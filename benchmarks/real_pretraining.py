@@ -36,7 +36,7 @@ from twil.train.run_log import read_log
 
 HERE = Path(__file__).parent
 CONFIG, FURTHER = HERE / "real_pretraining.toml", HERE / "real_adaptation.toml"
-PIECES = 8000
+TOKENS = 8000
 SEEDS = (1, 2, 3)
 TF_IDF = {"umsab_spanish": 0.528, "irosva19_es": 0.719, "cic_es": 0.782}
 """Macro-F1 on test of TF-IDF and logistic regression on the same files, measured once."""
@@ -117,7 +117,7 @@ class Stages:
         """Do what is not done yet."""
         self.work.mkdir(parents=True, exist_ok=True)
         if not self.tokenizer.exists():
-            twil("vocab", *self.texts, "--size", PIECES, "-o", self.tokenizer)
+            twil("vocab", *self.texts, "--size", TOKENS, "-o", self.tokenizer)
         self.pretrain(CONFIG, self.texts, self.encoder, "corpus")
         further = self.starts["further on tweets"]
         self.pretrain(FURTHER, self.tweets, further, "corpus-tweets", "--init", self.encoder)
@@ -241,7 +241,7 @@ def collect(stages: Stages) -> dict[str, Any]:
         "twil": __version__,
         "cpu": cpu_name(),
         "cpus": available_cpus(),
-        "pieces": PIECES,
+        "tokens": TOKENS,
         "corpus": read_json(stages.corpus / "corpus.json"),
         "pretraining": {
             "config": {key: part for key, part in record["config"].items() if key != "data"},
@@ -258,31 +258,31 @@ def collect(stages: Stages) -> dict[str, Any]:
         },
         "dev_files": read_json(stages.held_out / "counts.json"),
         "further": further["steps"],
-        "million": pieces_read(stages.encoder) / 1e6,
-        "further_million": pieces_read(stages.starts["further on tweets"]) / 1e6,
+        "million": tokens_read(stages.encoder) / 1e6,
+        "further_million": tokens_read(stages.starts["further on tweets"]) / 1e6,
         "held_out": {file.stem: read_json(stages.scores(file)) for file in stages.scored()},
         "finetuning": {"settings": TUNING, "rates": RATES, "seeds": SEEDS, "tasks": tasks},
     }
 
 
-def pieces_read(encoder: Path) -> float:
-    """Estimate the pieces that a run has read from those of the steps that it logged."""
+def tokens_read(encoder: Path) -> float:
+    """Estimate the tokens that a run has read from those of the steps that it logged."""
     tokens = [line["tokens"] for line in read_log(encoder / LOG) if line["event"] == "step"]
     return float(statistics.mean(tokens)) * int(read_json(encoder / "run.json")["steps"])
 
 
 def share_of_tweets(kinds: dict[str, Any]) -> float:
-    """Tell which part of an epoch's pieces are single tweets; pairs are read in both orders."""
-    texts = float(kinds["texts"]["pieces"])
-    return texts / (texts + 2 * kinds["pairs"]["pieces"])
+    """Tell which part of an epoch's tokens are single tweets; pairs are read in both orders."""
+    texts = float(kinds["texts"]["tokens"])
+    return texts / (texts + 2 * kinds["pairs"]["tokens"])
 
 
 PAGE = """# Pretraining on real pairs and tweets
 
-Written by `benchmarks/real_pretraining.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of {pieces:,}
-pieces. {pairs:,} pairs and {texts:,} tweets; {layers} layers of {hidden}, {parameters:,} parameters;
+Written by `benchmarks/real_pretraining.py`: twil {twil}, {cpu}, {cpus} CPUs, a vocabulary of {tokens:,}
+tokens. {pairs:,} pairs and {texts:,} tweets; {layers} layers of {hidden}, {parameters:,} parameters;
 {steps:,} steps of {batch_rows:,} rows in {precision}: {minutes:.0f} minutes at {tokens_per_second:,.0f}
-pieces/s. Kept are the weights of the lowest loss on a hundredth of the conversations, held out: those of
+tokens/s. Kept are the weights of the lowest loss on a hundredth of the conversations, held out: those of
 step {best_step:,}.
 
 ![Curves of the run](real_pretraining.svg)
@@ -294,7 +294,7 @@ case:
 {new}.
 A file with fewer than {fewest} of them is not scored.
 
-The baseline of accuracy is the masked piece that is most frequent, that of perplexity how often each piece
+The baseline of accuracy is the masked token that is most frequent, that of perplexity how often each token
 stands elsewhere in the file; order guessed at random is right half of the time.
 
 {held_out}
@@ -318,12 +318,12 @@ An encoder helps a task by what it knows of the task's language, and these know 
 
 {knowledge}
 
-Of the pieces that the first run reads, {tweets:.0%} are single tweets; most others are plays in verse,
-speeches and debates. The second run, on tweets alone, guesses the tasks' pieces better, and with it dev
+Of the tokens that the first run reads, {tweets:.0%} are single tweets; most others are plays in verse,
+speeches and debates. The second run, on tweets alone, guesses the tasks' tokens better, and with it dev
 improves on every task over the first run and over a fresh start: what the first run lacks is the tasks'
 language. On test the differences are of the size that chance makes of {test_rows} rows (the
 standard error of an accuracy near {middle:.2f} is {errors}). Both encoders are small and have read
-{million:.0f} million pieces, the second {further_million:.0f} million more; for comparison, XLM-T, which has
+{million:.0f} million tokens, the second {further_million:.0f} million more; for comparison, XLM-T, which has
 read 198 million tweets, is published with 0.685 on umsab_spanish.
 """
 
@@ -332,7 +332,7 @@ def render(results: dict[str, Any]) -> str:
     """Lay the results out as Markdown."""
     pretraining, finetuning = results["pretraining"], results["finetuning"]
     return PAGE.format(
-        **{key: results[key] for key in ("twil", "cpu", "cpus", "pieces")},
+        **{key: results[key] for key in ("twil", "cpu", "cpus", "tokens")},
         **pretraining,
         layers=pretraining["shape"]["n_layers"],
         hidden=pretraining["shape"]["hidden_size"],
@@ -356,7 +356,7 @@ def held_out_table(files: dict[str, Any]) -> str:
     heads = [
         "new pairs of",
         "rows",
-        "masked pieces right",
+        "masked tokens right",
         "baseline",
         "perplexity",
         "baseline",
@@ -395,7 +395,7 @@ def dev_table(tasks: Sequence[dict[str, Any]]) -> str:
 
 
 def knowledge_table(tasks: Sequence[dict[str, Any]]) -> str:
-    """Tell how well each encoder guesses masked pieces of the tasks' own tweets."""
+    """Tell how well each encoder guesses masked tokens of the tasks' own tweets."""
 
     def said(mlm: dict[str, Any]) -> str:
         return f"{mlm['accuracy']:.1%} right, perplexity {mlm['perplexity']:,.0f}"
@@ -412,7 +412,7 @@ def knowledge_table(tasks: Sequence[dict[str, Any]]) -> str:
         ]
         for task in tasks
     ]
-    return table(["masked pieces of the test texts of", *encoders, "baseline"], rows)
+    return table(["masked tokens of the test texts of", *encoders, "baseline"], rows)
 
 
 def noise(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:

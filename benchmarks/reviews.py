@@ -4,7 +4,7 @@
 
 The model is of DistilBERT's size (6 layers of 768, 12 heads, 512 positions), with random weights: what is
 measured is time, which does not depend on them, and no labels. The plain loop is what notebooks do: every
-review padded to the 512 pieces that the model reads, batches of 16, AdamW, fp32. twil takes as many pieces a
+review padded to the 512 tokens that the model reads, batches of 16, AdamW, fp32. twil takes as many tokens a
 batch as 16 reviews have on average, of reviews of like length. The reviews of a round are the same for both.
 
 Each way is a process that holds its model, and goes on when its turn comes: `rows` reviews for twil, and
@@ -38,7 +38,7 @@ from twil.core.version import __version__
 
 PEERS = Path(__file__).with_name("reviews_peers.py")
 TASK = "imdb_en"
-PIECES = 30_522
+TOKENS = 30_522
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 EPOCH = 1_000
 SAME = 1e-4
@@ -54,7 +54,7 @@ PAGE = """# Long reviews beside a plain loop
 
 Written by `benchmarks/reviews.py`, which says what is counted: twil {twil}, torch {torch}, transformers
 {transformers}, onnxruntime {onnxruntime}; {machine}. {rounds} interleaved rounds of {rows}
-reviews ({padded_rows} where they are padded) of {length:.0f} pieces on average, none longer than 512.
+reviews ({padded_rows} where they are padded) of {length:.0f} tokens on average, none longer than 512.
 Medians; a ratio is the median of the rounds' ratios.
 
 | training | reviews/s | lowest – highest | seconds per epoch of 1,000 | ratio | memory, MiB |
@@ -151,24 +151,24 @@ def draw(source: Path, target: Path, rows: int) -> None:
 
 
 def make_model(folder: Path, files: Sequence[Path]) -> None:
-    """Write a classifier of DistilBERT's size with random weights, and word pieces of the reviews."""
+    """Write a classifier of DistilBERT's size with random weights, and word tokens of the reviews."""
     import torch
     import transformers
 
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     texts = (row[TEXT].lower() for file in files for row in read_reviews(file))
-    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, special_tokens=list(SPECIAL), show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=TOKENS, special_tokens=list(SPECIAL), show_progress=False)
     trained.train_from_iterator(texts, trainer)
-    pieces = transformers.BertTokenizer(
+    tokens = transformers.BertTokenizer(
         vocab=trained.get_vocab(), do_lower_case=True, model_max_length=LONGEST
     )
     torch.manual_seed(0)
     config = transformers.DistilBertConfig(
-        vocab_size=PIECES, pad_token_id=pieces.pad_token_id, id2label=dict(enumerate(LABELS))
+        vocab_size=TOKENS, pad_token_id=tokens.pad_token_id, id2label=dict(enumerate(LABELS))
     )
     transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    pieces.save_pretrained(folder)
+    tokens.save_pretrained(folder)
 
 
 def measure(course: Course, ways: Sequence[str], rounds: int, batch_tokens: int) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ class Reading:
         model: The folder that they load; of the int8 way a bundle.
         train: Labelled reviews to learn from.
         test: Labelled reviews to answer.
-        batch_tokens: Pieces of a batch of twil, as many as 16 reviews have on average.
+        batch_tokens: Tokens of a batch of twil, as many as 16 reviews have on average.
         pace: Whom they obey.
     """
 

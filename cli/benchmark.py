@@ -31,13 +31,13 @@ def command(
         list[str] | None, typer.Option("--model", help="A model folder in eager PyTorch; repeatable.")
     ] = None,
     batch: Annotated[str, typer.Option(help="Rows of a batch, by commas.")] = "1,8,32",
-    length: Annotated[str, typer.Option(help="Pieces of a row, by commas.")] = "16,64,128",
+    length: Annotated[str, typer.Option(help="Tokens of a row, by commas.")] = "16,64,128",
     rounds: Annotated[int, typer.Option(help="How often all take turns at each shape.")] = 20,
     runs: Annotated[int, typer.Option(help="Timed runs of a turn.")] = 5,
     warmup: Annotated[int, typer.Option(help="Runs of each shape before any is timed.")] = 3,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [dim]\\[all it may use][/dim]")] = None,
     provider: Annotated[str, typer.Option(help=f"{PROVIDERS[:-1]}; several by commas.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the random pieces and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random tokens and of the intervals.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything, every run included, as JSON.")
     ] = None,
@@ -45,7 +45,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace these files.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
-    """Measure latency, throughput and memory of bundles, in turn, on batches of random pieces."""
+    """Measure latency, throughput and memory of bundles, in turn, on batches of random tokens."""
     from twil.bundle.cache import prepared
     from twil.bundle.names import model_path
     from twil.core.errors import require
@@ -103,7 +103,7 @@ def show_progress(display: Display, event: Started | Progress, contestants: Sequ
         if event.dropped:
             lengths = ", ".join(map(str, event.dropped))
             display.warn(
-                f"rows of {lengths} pieces left out: the longest that all models read is {event.longest}"
+                f"rows of {lengths} tokens left out: the longest that all models read is {event.longest}"
             )
     else:
         left = event.seconds / event.done * (event.turns - event.done) if event.done else None
@@ -125,7 +125,7 @@ def show_report(report: Report) -> None:
         "runs": f"{options.rounds} rounds, each with a turn of {options.runs} runs for every shape and model",
         "warm-up": f"{options.warmup} runs of each shape before any is timed; "
         f"{1000 * SETTLE_SECONDS:.0f} ms of runs before each turn",
-        "input": f"random pieces, no pads, seed {options.seed}; time does not depend on what they are",
+        "input": f"random tokens, no pads, seed {options.seed}; time does not depend on what they are",
         "interval": f"{100 * LEVEL:.0f} %, bootstrap over rounds, seed {options.seed}",
         "memory": "peak of a process that runs this configuration alone, over all shapes; without a GPU's",
     }

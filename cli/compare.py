@@ -51,7 +51,7 @@ def command(
     ] = None,
     resamples: Annotated[int, typer.Option(help="Samples of the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of these samples.")] = 0,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the outputs.")] = False,

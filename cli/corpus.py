@@ -49,7 +49,7 @@ def command(
     ] = None,
     reading: Reading = AS_FOUND,
     max_length: Annotated[
-        int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
+        int | None, typer.Option(help="Longest row in tokens. [dim]\\[the tokenizer's][/dim]")
     ] = None,
     dev: Annotated[
         float | None, typer.Option(help="Share to hold out, by whole conversations. [dim]\\[0.01][/dim]")
@@ -81,20 +81,20 @@ def command(
         seed=seed,
     )
     with Display(quiet=quiet) as display:
-        pieces = _find_pieces(tokenizer)
-        events = build_corpus(files, output, pieces, options, dev_files=dev_files or (), overwrite=force)
+        tokens = _find_tokens(tokenizer)
+        events = build_corpus(files, output, tokens, options, dev_files=dev_files or (), overwrite=force)
         follow(events, display)
 
 
-def _find_pieces(source: Path) -> Path | Callable[[], Tokenizer]:
+def _find_tokens(source: Path) -> Path | Callable[[], Tokenizer]:
     """Take a tokenizer's file as it is, and of a model, which may have to be fetched, what loads its own."""
     if source.is_file() or source.suffix == ".json":
         return source
 
     def load() -> Tokenizer:
-        from twil.model.folder import load_pieces
+        from twil.model.folder import load_tokens
 
-        return load_pieces(source)
+        return load_tokens(source)
 
     return load
 
@@ -123,13 +123,13 @@ def show_summary(display: Display, summary: Summary) -> None:
             [[said, *(counts[key] for counts in rules.values())] for key, said in lines.items()],
         )
     )
-    columns = ["rows", "pieces", "truncated", "unknown", "bytes"]
+    columns = ["rows", "tokens", "truncated", "unknown", "bytes"]
     held = [
         [part, kind, *(counts[column] for column in columns)]
         for part, kinds in summary.info["parts"].items()
         for kind, counts in kinds.items()
     ]
-    show(make_table(f"corpus, rows of at most {summary.info['max_length']} pieces", ["", "", *columns], held))
+    show(make_table(f"corpus, rows of at most {summary.info['max_length']} tokens", ["", "", *columns], held))
     for error in summary.first_errors:
         display.warn(error)
     drawn = summary.info["dev"]

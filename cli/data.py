@@ -38,12 +38,12 @@ def command(
     model: Annotated[
         Path | None,
         typer.Option(
-            "--model", "-m", help="A model folder, bundle or model of the hub, whose pieces to count."
+            "--model", "-m", help="A model folder, bundle or model of the hub, whose tokens to count."
         ),
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Or a tokenizer.json.")] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Longest row in pieces. [dim]\\[the tokenizer's][/dim]")
+        int | None, typer.Option(help="Longest row in tokens. [dim]\\[the tokenizer's][/dim]")
     ] = None,
     reading: Reading = AS_FOUND,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -95,9 +95,9 @@ def _find_tokenizer(named: Path | None, tokenizer: Path | None) -> Path | Tokeni
     config = model / "config.json"
     if is_bundle(model) or (config.is_file() and "model" in read_json(config)):
         return model / TOKENIZER  # twil's own, for which no model need be looked at
-    from twil.model.folder import load_pieces
+    from twil.model.folder import load_tokens
 
-    return load_pieces(model)
+    return load_tokens(model)
 
 
 _BAR = 20  # characters of the most frequent label
@@ -218,19 +218,19 @@ def _lay_out_contradictions(found: Overview, contradictions: Contradictions) -> 
 
 
 def _lay_out_lengths(found: Overview) -> RenderableType:
-    pieces = found.unit == "pieces"
+    tokens = found.unit == "tokens"
     cut = found.max_length is not None
     rows = [
         [
             file.name,
             *file.lengths.percentiles.values(),
             *([_share(file.lengths.truncated or 0, file.rows)] if cut else []),
-            *([_share(file.lengths.unknown or 0, file.lengths.pieces or 1, digits=2)] if pieces else []),
+            *([_share(file.lengths.unknown or 0, file.lengths.tokens or 1, digits=2)] if tokens else []),
         ]
         for file in found.files
     ]
     measures = list(found.files[0].lengths.percentiles)
-    more = [f"over {found.max_length}"] * cut + ["unknown"] * pieces
+    more = [f"over {found.max_length}"] * cut + ["unknown"] * tokens
     return make_table(f"length of texts in {found.unit}", ["", *measures, *more], rows, figures=more)
 
 

@@ -46,7 +46,7 @@ def command(
         Display(quiet=quiet) as display,
     ):
         train, dev = texts / "tweets_train.tsv", texts / "tweets_dev.tsv"
-        display.line("1/4  twil vocab: learning pieces", style="bold")
+        display.line("1/4  twil vocab: learning tokens", style="bold")
         trained = train_vocabulary(texts_of([train, texts / "pairs.tsv"]), size=1500)
         save_tokenizer(trained.tokenizer, folder / "tokenizer.json")
 

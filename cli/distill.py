@@ -32,7 +32,7 @@ def command(
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="The tokenizer.json of a student drawn anew. [dim]\\[the teacher's pieces][/dim]"),
+        typer.Option(help="The tokenizer.json of a student drawn anew. [dim]\\[the teacher's tokens][/dim]"),
     ] = None,
     also: Annotated[
         list[Path] | None,

@@ -104,7 +104,7 @@ class DistillationView(RunView[DistillationFinished]):
             f"{event.dev_rows:,} to measure on"
         )
         self.display.line(
-            f"a student of {event.parameters:,} parameters on {event.pieces:,} pieces, {event.shared:.0%} of "
+            f"a student of {event.parameters:,} parameters on {event.tokens:,} tokens, {event.shared:.0%} of "
             f"them the teacher's; {event.steps:,} steps on {event.device}"
             f"{f' in {event.processes} processes' if event.processes > 1 else ''} in {event.precision}, "
             f"learning rate up to {event.lr:.2e}"

@@ -28,7 +28,7 @@ def command(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="An array (.npy) or a table (.parquet).")],
     tokens: Annotated[
-        bool, typer.Option("--tokens", help="A vector for each piece, not one a row; into Parquet.")
+        bool, typer.Option("--tokens", help="A vector for each token, not one a row; into Parquet.")
     ] = False,
     normalize: Annotated[bool, typer.Option("--normalize", help="Give every vector the length 1.")] = False,
     text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
@@ -47,7 +47,7 @@ def command(
     shard: Annotated[
         str | None, typer.Option(help="One part of the rows only, as 2/8 is the second of eight.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 512,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all it may use][/dim]")
     ] = None,

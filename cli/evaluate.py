@@ -26,13 +26,13 @@ def command(
     ],
     file: Annotated[Path, typer.Argument(help="Labelled texts; for a pretrained model pairs or texts.")],
     mlm: Annotated[
-        bool, typer.Option("--mlm", help="Pretrained: how well masked pieces are guessed.")
+        bool, typer.Option("--mlm", help="Pretrained: how well masked tokens are guessed.")
     ] = False,
     rop: Annotated[
         bool, typer.Option("--rop", help="Pretrained: how well the order of pairs is told.")
     ] = False,
     pll: Annotated[
-        bool, typer.Option("--pll", help="Pretrained: how likely texts are, every piece masked in turn.")
+        bool, typer.Option("--pll", help="Pretrained: how likely texts are, every token masked in turn.")
     ] = False,
     text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
@@ -57,13 +57,13 @@ def command(
         str | None, typer.Option(help="With --mlm: span or token. [dim]\\[span][/dim]")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(help="With --mlm: share of pieces that are masked. [dim]\\[0.15][/dim]")
+        float | None, typer.Option(help="With --mlm: share of tokens that are masked. [dim]\\[0.15][/dim]")
     ] = None,
     max_span: Annotated[int | None, typer.Option(help="With --mlm: longest span. [dim]\\[3][/dim]")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="With --mlm: of the masking. [dim]\\[1][/dim]")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,

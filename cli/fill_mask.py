@@ -25,13 +25,13 @@ def command(
         list[str] | None,
         typer.Argument(help="Texts with \\[MASK] in them; - or none: the lines of standard input."),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Pieces for each mask.")] = 5,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 1024,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Tokens for each mask.")] = 5,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
-    """Find the likeliest pieces for each mask of a text."""
+    """Find the likeliest tokens for each mask of a text."""
     given = _read_lines() if texts in (None, [], [STANDARD_INPUT]) else texts or []
     with Display(quiet=quiet) as display:
         display.update(f"loading {model}")
@@ -73,5 +73,5 @@ def _read_lines() -> list[str]:
 def _show(text: FilledText) -> None:
     for number, fills in enumerate(text.masks, start=1):
         which = f" (mask {number} of {len(text.masks)})" if len(text.masks) > 1 else ""
-        rows = [[fill.piece, fill.probability, fill.text] for fill in fills]
-        show(make_table(f"{text.text}{which}", ["piece", "probability", "text"], rows))
+        rows = [[fill.token, fill.probability, fill.text] for fill in fills]
+        show(make_table(f"{text.text}{which}", ["token", "probability", "text"], rows))

@@ -82,11 +82,11 @@ def command(
             help="Peak learning rate. [dim]\\[fresh encoder: 5e-4; else 5e-5 at a hidden size of 768][/dim]"
         ),
     ] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Pieces per batch. [dim]\\[1024][/dim]")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens per batch. [dim]\\[1024][/dim]")] = None,
     pooling: Annotated[
         str | None,
         typer.Option(
-            help="From pieces to one vector: cls, avg, max, concat. [dim]\\[the model's, or cls][/dim]"
+            help="From tokens to one vector: cls, avg, max, concat. [dim]\\[the model's, or cls][/dim]"
         ),
     ] = None,
     loss: Annotated[
@@ -190,14 +190,14 @@ def command(
         from twil.train.runs import finetune_runs_events
         from twil.train.tensorboard import recorded
 
-        view = TrainingView(display)
+        view, figures = TrainingView(display), tensorboard if speaks() else None
         if runs is None:
             events = finetune_events(run, output, should_stop=view.should_stop, **choices)
-            finished = view.follow(recorded(events, tensorboard if speaks() else None), resume=resume)
+            finished = view.follow(recorded(events, figures), resume=resume)
         else:
             choices |= {"runs": runs, "keep_runs": keep_runs, "should_stop": view.should_stop}
-            events = finetune_runs_events(run, output, **choices)
-            series = SeriesView(view).follow(recorded(events, tensorboard if speaks() else None))
+            all_events = finetune_runs_events(run, output, **choices)
+            series = SeriesView(view).follow(recorded(all_events, figures))
             finished = series.best if series else None
     if finished is None:
         continue_later(display)

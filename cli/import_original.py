@@ -13,7 +13,7 @@ from twil.cli.console import Display
 def command(
     weights: Annotated[Path, typer.Argument(help="The HDF5 file that Keras wrote.")],
     config: Annotated[Path, typer.Option(help="The original's JSON configuration of that model.")],
-    vocab: Annotated[Path, typer.Option(help="The original's vocabulary, one piece per line.")],
+    vocab: Annotated[Path, typer.Option(help="The original's vocabulary, one token per line.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,

@@ -33,7 +33,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
 ) -> None:
-    """Mask pieces of one row, and show what the model makes of it."""
+    """Mask tokens of one row, and show what the model makes of it."""
     from twil.data.corpus.pairs import PairColumns
     from twil.evaluation.pretrained.inspection import inspect_row
     from twil.evaluation.pretrained.probing import open_probe
@@ -47,7 +47,7 @@ def command(
         show_json(found.as_dict())
         return
     show(Text(visible(f"{file}, row {found.row} ({found.place}), seed {seed}"), style="bold"))
-    show(_lay_out_pieces(found))
+    show(_lay_out_tokens(found))
     show(_lay_out_guesses(found.guesses))
     if found.order is not None:
         show(_lay_out_verdict(found.order))
@@ -55,19 +55,19 @@ def command(
         display.warn("the row was cut at the longest one that the model reads")
 
 
-def _lay_out_pieces(found: Inspection) -> Text:
-    """Write the row with its masked pieces in brackets: ✓ the piece, or ✗ the model's instead of it."""
+def _lay_out_tokens(found: Inspection) -> Text:
+    """Write the row with its masked tokens in brackets: ✓ the token, or ✗ the model's instead of it."""
     guesses = {guess.place: guess for guess in found.guesses}
     line = Text()
-    for place, piece in enumerate(found.pieces):
+    for place, token in enumerate(found.tokens):
         line.append(" " if place else "")
         guess = guesses.get(place)
         if guess is None:
-            line.append(visible(piece))
+            line.append(visible(token))
         elif guess.right:
-            line.append(visible(f"⟦{piece} ✓⟧"), RIGHT)
+            line.append(visible(f"⟦{token} ✓⟧"), RIGHT)
         else:
-            line.append(visible(f"⟦{piece} ✗ {guess.best[0][0]}⟧"), WRONG)
+            line.append(visible(f"⟦{token} ✗ {guess.best[0][0]}⟧"), WRONG)
     return line
 
 
@@ -78,14 +78,14 @@ def _lay_out_guesses(guesses: tuple[Guess, ...]) -> RenderableType:
             guess.true,
             guess.probability,
             guess.shown,
-            *(f"{piece}  {probability:.3f}" for piece, probability in guess.best),
+            *(f"{token}  {probability:.3f}" for token, probability in guess.best),
         ]
         for guess in guesses
     ]
     right = sum(guess.right for guess in guesses)
     places = ("likeliest", "second", "third")
-    columns = ["", "true piece", "probability", "shown as", *places[: len(guesses[0].best) if guesses else 0]]
-    return make_table(f"{right} of {len(guesses)} masked pieces found", columns, rows)
+    columns = ["", "true token", "probability", "shown as", *places[: len(guesses[0].best) if guesses else 0]]
+    return make_table(f"{right} of {len(guesses)} masked tokens found", columns, rows)
 
 
 def _lay_out_verdict(order: Verdict) -> Text:

@@ -15,7 +15,7 @@ from twil.config.pretraining import MaskingConfig
 from twil.core.errors import ConfigError
 from twil.evaluation.pretrained.intrinsic import IntrinsicScores, MlmScores, PllScores, Progress, RopScores
 
-UNIGRAM = "pieces by how often they stand elsewhere in the file"
+UNIGRAM = "tokens by how often they stand elsewhere in the file"
 
 
 def masking_config(**options: Any) -> MaskingConfig:
@@ -35,7 +35,7 @@ def follow(events: Iterable[Progress | IntrinsicScores], display: Display) -> In
     for event in events:
         if isinstance(event, IntrinsicScores):
             return event
-        texts = f", {event.texts:,} texts scored piece by piece" if event.texts else ""
+        texts = f", {event.texts:,} texts scored token by token" if event.texts else ""
         display.update(f"{event.rows:,} rows{texts}, {format_seconds(event.seconds)}")
     raise AssertionError("the work ends with its scores")
 
@@ -56,16 +56,16 @@ def show_scores(scores: IntrinsicScores, display: Display, title: str) -> None:
     if scores.rop and scores.rop.empty:
         display.warn(f"ROP: pairs with an empty text, left out: {scores.rop.empty:,}")
     if scores.pll and scores.pll.empty:
-        display.warn(f"PLL: texts without a piece, left out: {scores.pll.empty:,}")
+        display.warn(f"PLL: texts without a token, left out: {scores.pll.empty:,}")
     kind = "pairs" if scores.pairs else "texts"
     display.line(f"{scores.rows:,} {kind} in {format_seconds(scores.seconds)}, {scores.runtime}")
 
 
 def _mlm_rows(mlm: MlmScores) -> list[list[object]]:
     return [
-        ["MLM masked pieces", mlm.masked, "", ""],
-        ["MLM accuracy", mlm.accuracy, mlm.frequent_accuracy, f"always {mlm.frequent_piece}"],
-        ["MLM loss, nats per piece", mlm.loss, math.log(mlm.unigram_perplexity), UNIGRAM],
+        ["MLM masked tokens", mlm.masked, "", ""],
+        ["MLM accuracy", mlm.accuracy, mlm.frequent_accuracy, f"always {mlm.frequent_token}"],
+        ["MLM loss, nats per token", mlm.loss, math.log(mlm.unigram_perplexity), UNIGRAM],
         ["MLM perplexity", mlm.perplexity, mlm.unigram_perplexity, "the same"],
     ]
 

@@ -64,7 +64,7 @@ def command(
     shard: Annotated[
         str | None, typer.Option(help="Predict one part of the rows only, as 2/8 is the second of eight.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Pieces per batch.")] = 512,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 512,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="CPU threads; on Ray of each worker. [dim]\\[all; on Ray 1][/dim]"),

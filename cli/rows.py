@@ -119,7 +119,7 @@ def show_summary(display: Display, summary: Summary, *, made: str = "prediction"
             "(--safe-cells writes them as text)"
         )
     if summary.repeated:
-        display.line(f"rows of the same pieces as one shortly before, computed once: {summary.repeated:,}")
+        display.line(f"rows of the same tokens as one shortly before, computed once: {summary.repeated:,}")
     if summary.continued:
         display.line(f"rows whose answers the interrupted run had kept: {summary.continued:,}")
     for error in summary.first_errors:

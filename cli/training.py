@@ -193,7 +193,7 @@ def warn_of_data(display: Display, event: Started) -> None:
             display.warn(f"blank lines of {name} left out: {count:,}")
     for name, count in event.truncated.items():
         if count:
-            display.warn(f"texts of {name} cut at {event.max_length} pieces: {count:,}")
+            display.warn(f"texts of {name} cut at {event.max_length} tokens: {count:,}")
     warn_of_overlaps(display, event.pitfalls.overlaps)
     warn_of_constant(display, event.pitfalls.constant)
 
@@ -259,7 +259,7 @@ class PretrainingView(RunView[PretrainingFinished]):
         processes = f" in {event.processes} processes" if event.processes > 1 else ""
         self.display.line(
             f"{event.pairs:,} pairs and {event.texts:,} single texts, {event.epoch_rows:,} rows an epoch, "
-            f"{event.dev_rows:,} rows held out; rows of up to {event.max_length} pieces"
+            f"{event.dev_rows:,} rows held out; rows of up to {event.max_length} tokens"
         )
         self.display.line(
             f"{event.parameters:,} parameters; {event.steps:,} steps on {event.device}{processes} in "
@@ -285,7 +285,7 @@ class PretrainingView(RunView[PretrainingFinished]):
         return (
             f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
             f"loss {event.loss:.4f}  masked {metrics['mlm_accuracy']:.3f}{order}  lr {event.lr:.2e}  "
-            f"{self.rows / seconds:,.0f} rows/s  {self.tokens / seconds:,.0f} pieces/s  "
+            f"{self.rows / seconds:,.0f} rows/s  {self.tokens / seconds:,.0f} tokens/s  "
             f"{format_bytes(peak_memory())}  {self.time_left(event, seconds)} left"
         )
 

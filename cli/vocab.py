@@ -1,4 +1,4 @@
-"""`twil vocab`: a tokenizer with pieces learned from texts."""
+"""`twil vocab`: a tokenizer with tokens learned from texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The tokenizer to write.")] = Path(
         "tokenizer.json"
     ),
-    size: Annotated[int, typer.Option(help="Number of pieces, five special ones included.")] = 30_000,
+    size: Annotated[int, typer.Option(help="Number of tokens, five special ones included.")] = 30_000,
     model: Annotated[str, typer.Option(help="unigram or bpe.")] = "unigram",
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Lower-case texts.")] = False,
     strip_accents: Annotated[
@@ -31,7 +31,7 @@ def command(
         typer.Option(help="Columns of text, by commas. [dim]\\[TEXT, ORIG_TEXT, REPLY_TEXT][/dim]"),
     ] = None,
     reading: Reading = AS_FOUND,
-    max_length: Annotated[int, typer.Option(help="Longest row in pieces.")] = 128,
+    max_length: Annotated[int, typer.Option(help="Longest row in tokens.")] = 128,
     sample: Annotated[int, typer.Option(help="Learn from at most so many texts, drawn at random.")] = 500_000,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
@@ -45,7 +45,7 @@ def command(
 
     check_target(files, output)
     with reserved_files(output, overwrite=force), Display(quiet=quiet) as display:
-        display.update("reading texts and learning pieces")
+        display.update("reading texts and learning tokens")
         trained = train_vocabulary(
             texts_of(files, split_names(columns), reading),
             size=size,
@@ -58,6 +58,6 @@ def command(
         )
         save_tokenizer(trained.tokenizer, output)
         display.line(
-            f"wrote {output}: {trained.pieces:,} pieces from {trained.rows_used:,} of {trained.rows_read:,} "
+            f"wrote {output}: {trained.tokens:,} tokens from {trained.rows_used:,} of {trained.rows_read:,} "
             f"texts in {format_seconds(trained.seconds)}"
         )

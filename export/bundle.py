@@ -99,7 +99,7 @@ class ExportReport:
             else ""
         )
         return (
-            f"{self.folder} ({what}; rows of up to {self.manifest.max_length} pieces; "
+            f"{self.folder} ({what}; rows of up to {self.manifest.max_length} tokens; "
             f"{self.size / 1e6:.1f} MB): differs from the model by at most {difference:.1g} on "
             f"{parity['rows']} rows at {len(parity['shapes'])} shapes{tied}; "
             f"{self.seconds:.1f} s"

@@ -50,10 +50,10 @@ def write_card(
 
 
 def _purpose(manifest: Manifest) -> str:
-    reads = f"It reads texts of up to {manifest.max_length} pieces; what is longer is cut."
+    reads = f"It reads texts of up to {manifest.max_length} tokens; what is longer is cut."
     task = manifest.task
     if manifest.kind == "fill-mask":
-        return f"A masked language model that tells which pieces may stand in the place of [MASK]. {reads}"
+        return f"A masked language model that tells which tokens may stand in the place of [MASK]. {reads}"
     if task is None:
         return f"An encoder that turns texts into vectors. {reads}"
     labels = ", ".join(map(code, task.labels))

@@ -1,4 +1,4 @@
-"""The rows that an exported graph is tried on: everyday texts and random pieces, at shapes of all sizes."""
+"""The rows that an exported graph is tried on: everyday texts and random tokens, at shapes of all sizes."""
 
 # B batch   T tokens
 
@@ -53,7 +53,7 @@ def _text_batch(tokenizer: Tokenizer, texts: Sequence[str], *, pair: bool, pad_i
 
 
 def _random_batch(random: np.random.Generator, rows: int, length: int, vocab_size: int, pad_id: int) -> Batch:
-    """Draw rows of any pieces, the first of full length, with the second segment from anywhere on."""
+    """Draw rows of any tokens, the first of full length, with the second segment from anywhere on."""
     lengths = [length, *random.integers(1, length, rows - 1, endpoint=True).tolist()]
     ids = [random.integers(0, vocab_size, size).tolist() for size in lengths]
     segments = [(np.arange(size) >= random.integers(1, size, endpoint=True)).tolist() for size in lengths]

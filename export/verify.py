@@ -67,7 +67,7 @@ def verify(bundle: Bundle, module: ModelGraph) -> Parity:
     The graph must have dynamic axes by their names, standard operators only, and nothing of training. It
     runs on everyday texts and on random rows, padded on the right, at shapes from 1 × 1 to the longest
     row, and must agree with the module on every number. Where a row differs and a memory reads one of two
-    slots whose scores are equal but for rounding, random pieces take its pieces' place: in the end all
+    slots whose scores are equal but for rounding, random tokens take its tokens' place: in the end all
     rows of every shape agree.
 
     Args:
@@ -189,7 +189,7 @@ def _check_tied(comparison: _Comparison, untied: NDArray[np.bool_], shape: tuple
 
 
 def _redraw(random: np.random.Generator, batch: Batch, rows: NDArray[np.bool_], vocab_size: int) -> Batch:
-    """Put random pieces in the place of some rows' pieces; pads stay."""
+    """Put random tokens in the place of some rows' tokens; pads stay."""
     drawn = random.integers(0, vocab_size, batch.input_ids.shape)
     places = rows[:, None] & (batch.attention_mask != 0)  # (B, T)
     return replace(batch, input_ids=np.where(places, drawn, batch.input_ids))

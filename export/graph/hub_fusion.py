@@ -55,7 +55,7 @@ def _is_tanh(part: nn.Module) -> bool:
 def _visible(*, attention_mask: Tensor, mask_function: Any, **_: Any) -> Tensor:
     """Give the mask of the rows ``(B, T)`` as it is, false on pads."""
     if mask_function is not import_transformers().masking_utils.bidirectional_mask_function:
-        raise _unlike("looks at some pieces of a row alone")
+        raise _unlike("looks at some tokens of a row alone")
     return attention_mask
 
 

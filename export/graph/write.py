@@ -82,7 +82,7 @@ class EncoderGraph(nn.Module):
 
 
 class FillMaskGraph(nn.Module):
-    """What a masked language model's graph computes: for every token, how likely each piece is there."""
+    """What a masked language model's graph computes: for every token, how likely each token is there."""
 
     task = None
 

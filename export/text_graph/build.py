@@ -1,10 +1,10 @@
 """A graph that takes texts: the bundle's own graph, with its tokenizer as operators before it.
 
-The operators are those of onnxruntime-extensions, and standard ones for the special pieces, the cut and
+The operators are those of onnxruntime-extensions, and standard ones for the special tokens, the cut and
 the padding.
 """
 
-# B batch   T tokens   N pieces of all texts, in a row
+# B batch   T tokens   N tokens of all texts, in a row
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import numpy as np
 from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, Bundle
 from twil.core.errors import ConfigError, require
 from twil.core.task import Task
-from twil.exporting.text_graph.pieces import sentencepiece_model
 from twil.exporting.text_graph.steps import replacements
+from twil.exporting.text_graph.vocabulary import sentencepiece_model
 from twil.model.hub.model import HubModel
 from twil.model.text_model import TextModel
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
@@ -33,14 +33,14 @@ _IR_VERSION = 8
 
 
 def check_texts(model: TextModel, task: Task | None) -> None:
-    """Refuse a model of the transformers library, whose pieces are of other kinds, and a task of pairs.
+    """Refuse a model of the transformers library, whose tokens are of other kinds, and a task of pairs.
 
     Raises:
         ConfigError: It is one.
     """
     if isinstance(model, HubModel):
         raise ConfigError(
-            "--text-in is for the pieces of twil vocab, and a model of the transformers library has its own: "
+            "--text-in is for the tokens of twil vocab, and a model of the transformers library has its own: "
             "leave it out"
         )
     if task is not None and task.pair:
@@ -64,8 +64,8 @@ class TextFront:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         tokenizer = json.loads(bundle.tokenizer.read_text(encoding="utf-8"))
-        pieces, bounds = self._cut(tokenizer)
-        self._pad(pieces, bounds, bundle.manifest.max_length)
+        tokens, bounds = self._cut(tokenizer)
+        self._pad(tokens, bounds, bundle.manifest.max_length)
 
     def model(self) -> bytes:
         """Give it as a graph of its own."""
@@ -92,7 +92,7 @@ class TextFront:
         return self._onnx.helper.make_tensor_value_info(TEXTS, self._onnx.TensorProto.STRING, [BATCH])
 
     def _cut(self, tokenizer: dict[str, Any]) -> tuple[str, str]:
-        """Cut texts into pieces: all ids in a row (N), and where each text begins and ends (B + 1)."""
+        """Cut texts into tokens: all ids in a row (N), and where each text begins and ends (B + 1)."""
         text = TEXTS
         for pattern, rewrite in replacements(tokenizer):
             inputs = (text, self._strings(pattern), self._strings(rewrite))
@@ -111,8 +111,8 @@ class TextFront:
         )
         return self._add("Cast", ids, to=self._onnx.TensorProto.INT64), bounds
 
-    def _pad(self, pieces: str, bounds: str, max_length: int) -> None:
-        """Put special pieces around rows, cut them at the longest row, and pad them on the right."""
+    def _pad(self, tokens: str, bounds: str, max_length: int) -> None:
+        """Put special tokens around rows, cut them at the longest row, and pad them on the right."""
         zero, one, two = (self._constant(np.array(number, np.int64)) for number in range(3))
         axis = self._constant(np.array([1], np.int64))
         none = self._constant(np.array([0], np.int64))
@@ -123,11 +123,11 @@ class TextFront:
         longest = self._add("ReduceMax", self._add("Concat", none, kept, axis=0), keepdims=0)
         places = self._add("Range", zero, self._add("Add", longest, two), one)  # (T)
         starts, kept = (self._add("Unsqueeze", rows, axis) for rows in (starts, kept))  # (B, 1)
-        # Places without a piece read any other, and are overwritten below.
+        # Places without a token read any other, and are overwritten below.
         index = self._add("Max", self._add("Sub", self._add("Add", starts, places), one), zero)  # (B, T)
         pads = self._constant(np.array([PAD_ID], np.int64))
-        index = self._add("Min", index, self._add("Size", pieces))
-        ids = self._add("Gather", self._add("Concat", pieces, pads, axis=0), index)  # (B, T)
+        index = self._add("Min", index, self._add("Size", tokens))
+        ids = self._add("Gather", self._add("Concat", tokens, pads, axis=0), index)  # (B, T)
         end = self._add("Add", kept, one)  # (B, 1)
         ids = self._where(self._add("Less", places, end), ids, PAD_ID)
         ids = self._where(self._add("Not", self._add("Equal", places, end)), ids, SEP_ID)

@@ -19,7 +19,7 @@ from twil.exporting.text_graph.build import TEXTS, TextFront
 from twil.text.tokenizer import encode, load_tokenizer
 
 TOLERANCE = 1e-5
-"""The largest difference from the outputs of the bundle's graph for the same pieces."""
+"""The largest difference from the outputs of the bundle's graph for the same tokens."""
 
 ODD_TEXTS = (
     *("   ", "null", "NaN", "N/A", "None", "  dos  espacios   y uno al final ", "\tuna línea\r\n\r\notra "),
@@ -47,7 +47,7 @@ ODD_TEXTS = (
 """Texts on which tokenizers differ, beside everyday ones."""
 
 _ROWS = 16
-_SHOWN = 60  # characters of a text, or pieces, in a message
+_SHOWN = 60  # characters of a text, or tokens, in a message
 
 
 def check_text_graph(bundle: Bundle, graph: Path, front: TextFront, texts: Sequence[str] = ()) -> int:
@@ -57,10 +57,10 @@ def check_text_graph(bundle: Bundle, graph: Path, front: TextFront, texts: Seque
         bundle: With its own graph.
         graph: What takes texts.
         front: Its part before the model.
-        texts: More texts whose pieces must be the same, beside those that are always tried.
+        texts: More texts whose tokens must be the same, beside those that are always tried.
 
     Raises:
-        ExportError: A text gets other pieces or another answer, or the graph does not run.
+        ExportError: A text gets other tokens or another answer, or the graph does not run.
         MissingExtraError: onnxruntime-extensions is not installed.
     """
     fixed = (*EVERYDAY, *ODD_TEXTS)
@@ -68,7 +68,7 @@ def check_text_graph(bundle: Bundle, graph: Path, front: TextFront, texts: Seque
     alone = Session(bundle, provider="cpu")
     reader = _open(front.model(), 1)
     for some in _chunks((*fixed, *texts)):
-        _check_pieces(tokenizer, some, _run(reader, list(INPUTS), some))
+        _check_tokens(tokenizer, some, _run(reader, list(INPUTS), some))
     joined = _open(graph, alone.threads)  # as many, so that sums are taken in the same order
     for some in _chunks(fixed):
         expected = alone.run(_batch(tokenizer, some))
@@ -80,7 +80,7 @@ def check_text_graph(bundle: Bundle, graph: Path, front: TextFront, texts: Seque
     return len(fixed) + len(texts)
 
 
-def _check_pieces(tokenizer: Tokenizer, texts: Sequence[str], found: Sequence[Int64Array]) -> None:
+def _check_tokens(tokenizer: Tokenizer, texts: Sequence[str], found: Sequence[Int64Array]) -> None:
     batch = _batch(tokenizer, texts)
     expected = [getattr(batch, name) for name in INPUTS]
     if all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True)):
@@ -88,13 +88,13 @@ def _check_pieces(tokenizer: Tokenizer, texts: Sequence[str], found: Sequence[In
     for text, ours, theirs in zip(texts, _rows(*expected[:2]), _rows(*found[:2]), strict=True):
         if ours != theirs:
             shown = ascii(text[:_SHOWN]) + ("…" if len(text) > _SHOWN else "")
-            pieces = (" ".join(map(str, map(tokenizer.id_to_token, row[:_SHOWN]))) for row in (ours, theirs))
-            raise _refused("the text {} becomes {} in tokenizer.json and {} in it".format(shown, *pieces))
+            tokens = (" ".join(map(str, map(tokenizer.id_to_token, row[:_SHOWN]))) for row in (ours, theirs))
+            raise _refused("the text {} becomes {} in tokenizer.json and {} in it".format(shown, *tokens))
     raise _refused("its pads are not those of the bundle")
 
 
 def _rows(ids: Int64Array, mask: Int64Array) -> list[list[int]]:
-    """Give each row's pieces without pads."""
+    """Give each row's tokens without pads."""
     return [row[kept != 0].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 

@@ -43,7 +43,7 @@ def is_lowercased(tokenizer: Mapping[str, Any]) -> bool:
 
 
 def replacements(tokenizer: Mapping[str, Any]) -> list[Replacement]:
-    """Translate everything before the pieces but NFC and lower case, which the pieces' own model does last.
+    """Translate everything before the tokens but NFC and lower case, which the tokens' own model does last.
 
     Args:
         tokenizer: What `tokenizer.json` says.
@@ -66,7 +66,7 @@ def replacements(tokenizer: Mapping[str, Any]) -> list[Replacement]:
 def _steps(tokenizer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     added = [{key: token.get(key) for key in _ADDED} for token in tokenizer["added_tokens"]]
     if added != [_ADDED]:
-        raise unsupported(f"its added pieces are not {MASK} alone")
+        raise unsupported(f"its added tokens are not {MASK} alone")
     before = tokenizer["pre_tokenizer"] or {}
     if (before.get("type"), before.get("prepend_scheme")) != ("Metaspace", "first"):
         raise unsupported("it does not mark the beginnings of words as twil vocab does")

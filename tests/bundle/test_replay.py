@@ -55,7 +55,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Recorded, Ma
 def make_batch(rows: int, length: int, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     lengths = [length, *rng.integers(1, length + 1, rows - 1)]
-    return pad_batch([[int(piece) for piece in rng.integers(5, 60, one)] for one in lengths])
+    return pad_batch([[int(token) for token in rng.integers(5, 60, one)] for one in lengths])
 
 
 def run(replayed: Replay, manifest: Manifest, batch: Batch) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_a_graph_that_does_not_read_what_it_is_given_is_an_error(
     recorded.stale = True
     for seed in range(9, 13):
         with pytest.raises(
-            ProviderError, match=r"2 rows of 8 pieces gives other .*: run with --provider cuda"
+            ProviderError, match=r"2 rows of 8 tokens gives other .*: run with --provider cuda"
         ):
             run(replayed, manifest, make_batch(2, 8, seed))
 

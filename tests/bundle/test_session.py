@@ -233,7 +233,7 @@ def test_a_batch_that_fails_is_a_model_error_and_leaves_stderr_clean(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ids = np.full((2, 5), 10**6)
-    with pytest.raises(ModelError, match="2 rows of 5 pieces"):
+    with pytest.raises(ModelError, match="2 rows of 5 tokens"):
         open_session(folder, provider="cpu").run(Batch(ids, np.ones_like(ids), np.zeros_like(ids)))
     assert capfd.readouterr() == ("", "")
 

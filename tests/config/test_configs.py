@@ -20,7 +20,7 @@ from twil.model.text_model import parameter_count
 from twil.model.twilbert import TWilBERT
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-PIECES = 30_002  # of the original's vocabulary
+TOKENS = 30_002  # of the original's vocabulary
 
 ORIGINAL: dict[str, Any] = {
     "dataset": {"file": "pares.tsv", "vocab_file": "vocab"},
@@ -84,8 +84,8 @@ def shipped(name: str) -> PretrainConfig:
     return read_pretrain_config(CONFIGS / f"{name}.toml", {}, [])
 
 
-def shape(config: PretrainConfig, pieces: int = PIECES) -> ModelConfig:
-    return config.model.shape(vocab_size=pieces, rop=config.objective.rop)
+def shape(config: PretrainConfig, tokens: int = TOKENS) -> ModelConfig:
+    return config.model.shape(vocab_size=tokens, rop=config.objective.rop)
 
 
 def count(config: ModelConfig) -> int:
@@ -120,9 +120,9 @@ def test_large_without_reply_order_lacks_the_head_and_nothing_else() -> None:
 
 def test_xlarge_counts_shared_layers_once_and_the_memory() -> None:
     attention, norms, dense = 4 * 768 * 768, 4 * 768, 8 * 768**2 + 5 * 768
-    embeddings = (PIECES + 132 + 2) * 128 + (128 + 1) * 768
+    embeddings = (TOKENS + 132 + 2) * 128 + (128 + 1) * 768
     memory = 4 * 512 * (768 + 1) + 4 * 2 * 256 * 256 + 256**2 * 768
-    heads = (768 + 1) * PIECES + (768 + 1) * 512 + 2 * 512 + 2 * (512 + 1)
+    heads = (768 + 1) * TOKENS + (768 + 1) * 512 + 2 * 512 + 2 * (512 + 1)
     # The layer with the memory has an attention and norms of its own, and no feed-forward.
     layers = (attention + norms + dense) + (attention + norms + memory)
     assert count(shape(shipped("xlarge-pkm"))) == embeddings + layers + heads
@@ -130,7 +130,7 @@ def test_xlarge_counts_shared_layers_once_and_the_memory() -> None:
 
 def test_tiny_is_small_enough_for_a_laptop() -> None:
     config = shipped("tiny")
-    assert count(shape(config, pieces=8000)) < 3_000_000
+    assert count(shape(config, tokens=8000)) < 3_000_000
     assert config.train.steps is not None
     assert config.train.steps * config.train.batch_rows < 200_000
 
@@ -188,7 +188,7 @@ def test_original_shape_is_the_one_that_import_reads(write: Write) -> None:
         model__embedding_size=128,
         model__cross_sharing=True,
     )
-    assert shape(translated(path)) == read_original(path, vocab_size=PIECES).model
+    assert shape(translated(path)) == read_original(path, vocab_size=TOKENS).model
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_files_of_the_original_are_read(shared: Path) -> None:
         path = shared / "fixtures" / name / "config.json"
         original = read_original_pretraining(path)
         config = translated(path)
-        assert shape(config, pieces=1500) == read_original(path, vocab_size=1500).model
+        assert shape(config, tokens=1500) == read_original(path, vocab_size=1500).model
         assert (config.train.batch_rows, config.train.warmup) == (16, 10)
         assert sum("bucket" in note for note in original.notes) == 1
     for name in ("lm_config", "rop_config"):

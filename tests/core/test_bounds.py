@@ -34,7 +34,7 @@ from twil.core.machine import available_cpus
 from twil.data.tables.table_sets import TableSet
 from twil.data.tables.tables import TableReader
 from twil.inference.predictor import Predictor
-from twil.text.tokenizer import check_pieces, cut_texts, encode, frame, load_tokenizer, set_max_length
+from twil.text.tokenizer import check_tokens, cut_texts, encode, frame, load_tokenizer, set_max_length
 from twil.text.vocabulary import train_vocabulary
 
 MIB = 1 << 20
@@ -221,7 +221,7 @@ def test_windows_of_long_rows_have_fewer_and_the_same_whatever_is_wanted(
 
 
 def letters(longest: int | None) -> Tokenizer:
-    vocabulary = {piece: index for index, piece in enumerate(["[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]"])}
+    vocabulary = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]"])}
     vocabulary |= {letter: 5 + index for index, letter in enumerate("abcdefgh")}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -254,11 +254,11 @@ def test_of_a_long_text_that_is_cut_at_its_beginning_the_end_is_read() -> None:
     assert len(encode(tokenizer, ["a" * (1 << 20)]).input_ids[0]) == 20
 
 
-def test_a_piece_at_which_the_library_would_crash_is_refused(tmp_path: Path) -> None:
+def test_a_token_at_which_the_library_would_crash_is_refused(tmp_path: Path) -> None:
     tokenizer = json.loads(letters(16).to_str())
     tokenizer["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [["[PAD]", 0], ["b" * 300_000, -1]]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    with pytest.raises(ModelError, match="a piece of more than 10,000 bytes"):
+    with pytest.raises(ModelError, match="a token of more than 10,000 bytes"):
         load_tokenizer(tmp_path / "tokenizer.json")
     # Nor one that the library cannot use.
     tokenizer = json.loads(letters(16).to_str())
@@ -269,13 +269,13 @@ def test_a_piece_at_which_the_library_would_crash_is_refused(tmp_path: Path) -> 
         load_tokenizer(tmp_path / "unknown.json")
     whole = json.loads(letters(16).to_str())
     whole["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "A" * 40_000}
-    check_pieces(json.dumps(whole).encode(), "tokenizer.json")  # as long as those of XLM-R
+    check_tokens(json.dumps(whole).encode(), "tokenizer.json")  # as long as those of XLM-R
 
 
 def test_a_vocabulary_is_learned_beside_a_word_of_megabytes() -> None:
     words = [f"hola {'abcdefgh'[number % 8] * (1 + number % 5)} chau" for number in range(400)]
     trained = train_vocabulary([*words, "x" * (4 * MIB)], size=40, sample=1000)
-    assert (trained.pieces, trained.rows_used) == (40, 401)
+    assert (trained.tokens, trained.rows_used) == (40, 401)
 
 
 # --- settings ------------------------------------------------------------------------------------------

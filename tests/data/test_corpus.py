@@ -28,7 +28,7 @@ from twil.data.corpus.corpus import Corpus, open_corpus
 from twil.data.corpus.disk_array import DiskArray
 from twil.data.corpus.grouping import hold_out, mark_repeats
 from twil.data.corpus.row_spool import encoded_rows
-from twil.data.corpus.token_store import PieceStore, PieceWriter, piece_type
+from twil.data.corpus.token_store import TokenStore, TokenWriter, token_type
 from twil.text.tokenizer import OWN_SPECIAL, SEP, original_tokenizer, save_tokenizer
 
 Pair = tuple[str, str, str, str]
@@ -66,20 +66,20 @@ def build(tmp_path: Path, tokenizer_file: Path) -> Build:
     return run
 
 
-def rows_of(store: PieceStore | None) -> list[tuple[tuple[int, ...], ...]]:
+def rows_of(store: TokenStore | None) -> list[tuple[tuple[int, ...], ...]]:
     """Read a store row by row."""
     if store is None:
         return []
     rows = []
     for row in range(len(store)):
-        flat, lengths = store.pieces(np.array([row]))
+        flat, lengths = store.tokens(np.array([row]))
         ends = np.cumsum(lengths[0])
         rows.append(tuple(tuple(part.tolist()) for part in np.split(flat, ends[:-1])))
     return rows
 
 
-def pieces_of(tokenizer: Tokenizer, *texts: str) -> tuple[tuple[int, ...], ...]:
-    """Encode one row with its special pieces, and take these off by their segment."""
+def tokens_of(tokenizer: Tokenizer, *texts: str) -> tuple[tuple[int, ...], ...]:
+    """Encode one row with its special tokens, and take these off by their segment."""
     (encoding,) = tokenizer.encode_batch([texts[0] if len(texts) == 1 else texts])
     parts = []
     for segment in range(len(texts)):
@@ -102,8 +102,8 @@ def test_rows_keep_their_order_and_the_tokenizers_ids(
     texts = [("a", "Nos vemos el jueves en la plaza"), ("b", "El pan de ayer está duro ya")]
     files = [write_texts(tmp_path / "t.tsv", texts), write_pairs(tmp_path / "p.tsv", PAIRS)]
     corpus = build(files)
-    assert rows_of(corpus.train.pairs) == [pieces_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
-    assert rows_of(corpus.train.texts) == [pieces_of(tokenizer, text) for _, text in texts]
+    assert rows_of(corpus.train.pairs) == [tokens_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
+    assert rows_of(corpus.train.texts) == [tokens_of(tokenizer, text) for _, text in texts]
     assert corpus.dev is None
     assert corpus.tokenizer.to_str() == tokenizer.to_str()
 
@@ -113,13 +113,13 @@ def test_long_rows_are_cut_as_the_tokenizer_cuts_them_and_counted(
 ) -> None:
     corpus = build([write_pairs(tmp_path / "p.tsv", PAIRS)], CorpusOptions(dev=0, max_length=16))
     tokenizer.enable_truncation(16, strategy="longest_first")
-    assert rows_of(corpus.train.pairs) == [pieces_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
+    assert rows_of(corpus.train.pairs) == [tokens_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
     assert corpus.max_length == 16
     counts = corpus.info["parts"]["train"]["pairs"]
     tokenizer.no_truncation()
     long = [len(tokenizer.encode(pair[1], pair[3]).ids) > 16 for pair in PAIRS]
     assert counts["truncated"] == sum(long) > 0
-    assert counts["pieces"] == sum(len(part) for row in rows_of(corpus.train.pairs) for part in row)
+    assert counts["tokens"] == sum(len(part) for row in rows_of(corpus.train.pairs) for part in row)
 
 
 def test_a_separator_that_a_text_holds_does_not_move_the_border(tokenizer: Tokenizer) -> None:
@@ -128,41 +128,41 @@ def test_a_separator_that_a_text_holds_does_not_move_the_border(tokenizer: Token
     encodings = tokenizer.encode_batch_fast(pairs)
     whole = np.zeros(len(pairs), np.bool_)
     rows = encoded_rows(encodings, whole, np.uint16, OWN_SPECIAL, pairs=True, held_out=False)
-    expected = [pieces_of(tokenizer, *pair) for pair in pairs]
+    expected = [tokens_of(tokenizer, *pair) for pair in pairs]
     assert rows.lengths.tolist() == [[len(part) for part in row] for row in expected]
-    assert rows.pieces.tolist() == [id_ for row in expected for part in row for id_ in part]
+    assert rows.tokens.tolist() == [id_ for row in expected for part in row for id_ in part]
 
 
 @settings(max_examples=30, deadline=None)
 @given(
     batches=st.lists(st.lists(st.lists(st.integers(0, 7), min_size=2, max_size=2), max_size=5), max_size=4),
     asked=st.lists(st.integers(0, 10**6), max_size=12),
-    pieces_type=st.sampled_from([np.uint16, np.int32]),
+    tokens_type=st.sampled_from([np.uint16, np.int32]),
 )
 def test_any_rows_are_read_in_the_order_asked(
     tmp_path_factory: pytest.TempPathFactory,
     batches: list[list[list[int]]],
     asked: list[int],
-    pieces_type: type,
+    tokens_type: type,
 ) -> None:
     path = tmp_path_factory.mktemp("store") / "pairs.arrow"
-    top = np.iinfo(pieces_type).max
-    with PieceWriter(path, 2, pieces_type) as writer:
+    top = np.iinfo(tokens_type).max
+    with TokenWriter(path, 2, tokens_type) as writer:
         count = 0
         for batch in batches:
             lengths = np.array(batch, dtype=np.int64).reshape(-1, 2)
-            writer.write(top - np.arange(count, count + lengths.sum()).astype(pieces_type), lengths)
+            writer.write(top - np.arange(count, count + lengths.sum()).astype(tokens_type), lengths)
             count += int(lengths.sum())
     all_lengths = [row for batch in batches for row in batch]
     if not all_lengths:
         assert not path.exists()
         return
-    store = PieceStore(path)
+    store = TokenStore(path)
     assert len(store) == len(all_lengths)
     rows = np.array(asked, dtype=np.int64) % len(store)
     begins = np.cumsum([0, *map(sum, all_lengths)])
     expected = [top - place for row in rows for place in range(begins[row], begins[row + 1])]
-    flat, lengths = store.pieces(rows)
+    flat, lengths = store.tokens(rows)
     assert flat.dtype == lengths.dtype == np.dtype(np.int64)
     assert flat.tolist() == expected
     assert lengths.shape == (len(rows), 2)
@@ -174,12 +174,12 @@ def test_a_row_that_is_not_there_is_an_error(build: Build, tmp_path: Path) -> No
     assert store is not None
     for row in (-1, len(store)):
         with pytest.raises(IndexError):
-            store.pieces(np.array([0, row]))
+            store.tokens(np.array([0, row]))
 
 
 def test_vocabularies_too_large_for_two_bytes_take_four() -> None:
-    assert piece_type(65_536) is np.uint16
-    assert piece_type(65_537) is np.int32
+    assert token_type(65_536) is np.uint16
+    assert token_type(65_537) is np.int32
 
 
 # --- cleaning
@@ -231,7 +231,7 @@ def test_every_rule_counts_what_it_leaves_out(build: Build, tmp_path: Path, toke
         "pairs": {"read": 7, "bad": 1, "empty": 1, "only_url_user": 1, "short": 1}
         | {"repeated": 1, "duplicate": 1, "kept": 1}
     }
-    assert rows_of(corpus.train.pairs) == [pieces_of(tokenizer, kept[1], kept[3])]
+    assert rows_of(corpus.train.pairs) == [tokens_of(tokenizer, kept[1], kept[3])]
     again = build([path], CorpusOptions(dev=0, on_error="skip"))
     assert again.info["rules"]["pairs"]["duplicate"] == 0
     assert again.info["rules"]["pairs"]["kept"] == 2
@@ -363,7 +363,7 @@ def test_replies_of_replies_stay_with_the_tweet(build: Build, tmp_path: Path, to
     found = set()
     for seed in range(12):
         train, dev = sides(build([path], CorpusOptions(dev=0.5, seed=seed)))
-        rows = [pieces_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
+        rows = [tokens_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
         assert [row for row in rows if row in train] == train
         assert [row for row in rows if row in dev] == dev
         assert (rows[0] in dev) == (rows[1] in dev)
@@ -382,8 +382,8 @@ def test_the_tweet_of_a_pair_is_held_out_with_it_where_it_is_a_single_text(
         _, dev_pairs = sides(corpus)
         _, dev_texts = sides(corpus, "texts")
         for pair in PAIRS:
-            row = pieces_of(tokenizer, pair[1], pair[3])
-            assert (row in dev_pairs) == (pieces_of(tokenizer, pair[1]) in dev_texts)
+            row = tokens_of(tokenizer, pair[1], pair[3])
+            assert (row in dev_pairs) == (tokens_of(tokenizer, pair[1]) in dev_texts)
 
 
 def test_equal_texts_without_ids_stay_together(build: Build, tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -424,7 +424,7 @@ def test_given_files_are_held_out_and_not_learned_from(
     train_file = write_pairs(tmp_path / "train.tsv", PAIRS)
     dev_file = write_pairs(tmp_path / "dev.tsv", [PAIRS[4], PAIRS[1]])
     train, dev = sides(build([train_file], CorpusOptions(), dev_files=[dev_file]))
-    rows = [pieces_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
+    rows = [tokens_of(tokenizer, pair[1], pair[3]) for pair in PAIRS]
     assert train == [rows[0], rows[2], rows[3]]
     assert dev == [rows[4], rows[1]]
 
@@ -550,7 +550,7 @@ def test_options_that_do_not_go_together_are_refused(build: Build, tmp_path: Pat
     for share in (-0.1, 1.0):
         with pytest.raises(ConfigError, match="cannot be held out"):
             CorpusOptions(dev=share)
-    with pytest.raises(ConfigError, match="no row has 99999999999999999999 pieces"):
+    with pytest.raises(ConfigError, match="no row has 99999999999999999999 tokens"):
         CorpusOptions(max_length=99_999_999_999_999_999_999)
 
 
@@ -653,6 +653,6 @@ def test_real_pairs_come_out_as_the_tokenizer_gives_them(
     corpus = build([path])
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
     rows = (line.split("\t")[1::2] for line in lines)
-    kept = [pieces_of(tokenizer, *row) for row in rows if max(len(text.split()) for text in row) > 2]
+    kept = [tokens_of(tokenizer, *row) for row in rows if max(len(text.split()) for text in row) > 2]
     assert rows_of(corpus.train.pairs) == kept
     assert corpus.info["rules"]["pairs"]["read"] == len(lines)

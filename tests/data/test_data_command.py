@@ -102,7 +102,7 @@ def test_bars_give_way_where_the_terminal_is_narrow(
 
 
 @pytest.mark.parametrize("place", ["tokenizer", "bundle"])
-def test_pieces_are_those_of_a_tokenizer_or_a_model(
+def test_tokens_are_those_of_a_tokenizer_or_a_model(
     app: typer.Typer, train: Path, tmp_path: Path, place: str
 ) -> None:
     if place == "bundle":
@@ -112,7 +112,7 @@ def test_pieces_are_those_of_a_tokenizer_or_a_model(
         option = ["--tokenizer", tmp_path / "tokenizer.json"]
     result = run(app, train, *option)
     assert result.exit_code == 0, result.stderr
-    assert "length of texts in pieces" in result.stdout
+    assert "length of texts in tokens" in result.stdout
     assert "over 16" in result.stdout
     shorter = json.loads(run(app, train, *option, "--max-length", 8, "--json").stdout)
     assert shorter["max_length"] == 8

@@ -32,16 +32,16 @@ def masked(rows: Rows, config: MaskingConfig, seed: int = 1, vocab_size: int = V
     return mask(ids, lengths, config, vocab_size, np.random.default_rng(seed))
 
 
-def pair(rng: np.random.Generator, pieces: int) -> NDArray[np.int64]:
-    row = rng.integers(FIRST_ID, VOCAB, size=pieces + 3)
-    row[0], row[-1], row[rng.integers(2, pieces + 1)] = CLS_ID, SEP_ID, SEP_ID
+def pair(rng: np.random.Generator, tokens: int) -> NDArray[np.int64]:
+    row = rng.integers(FIRST_ID, VOCAB, size=tokens + 3)
+    row[0], row[-1], row[rng.integers(2, tokens + 1)] = CLS_ID, SEP_ID, SEP_ID
     return row
 
 
 def pairs(count: int, seed: int = 0) -> Rows:
-    """Pairs as long as those that the original was measured on: 45.9 pieces, a budget of 7.3."""
+    """Pairs as long as those that the original was measured on: 45.9 tokens, a budget of 7.3."""
     rng = np.random.default_rng(seed)
-    return [pair(rng, int(pieces)) for pieces in rng.integers(31, 62, size=count)]
+    return [pair(rng, int(tokens)) for tokens in rng.integers(31, 62, size=count)]
 
 
 def run_lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -50,7 +50,7 @@ def run_lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def shares(lengths: NDArray[np.int64]) -> list[float]:
-    """Shares of runs of 1, 2, 3 and more pieces."""
+    """Shares of runs of 1, 2, 3 and more tokens."""
     counts = np.bincount(np.minimum(lengths, 4), minlength=5)[1:]
     return [float(share) for share in counts / counts.sum()]
 
@@ -85,7 +85,7 @@ def test_every_row_meets_its_budget_exactly_and_nothing_else_changes(
     assert ((new == MASK_ID) | ((new >= FIRST_ID) & (new < VOCAB))).all()
     start = 0
     for row in rows:
-        maskable = sum(piece >= FIRST_ID for piece in row)
+        maskable = sum(token >= FIRST_ID for token in row)
         assert flags[start : start + len(row)].sum() == math.ceil(Fraction(budget) * maskable)
         start += len(row)
 
@@ -109,7 +109,7 @@ def test_the_state_of_the_generator_decides_everything(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_without_a_maskable_piece_end_at_once(kind: str) -> None:
+def test_rows_without_a_maskable_token_end_at_once(kind: str) -> None:
     special, empty = np.array([CLS_ID, 1, 1, SEP_ID]), np.empty(0, np.int64)
     config = MaskingConfig(kind=kind)
     for rows in ([], [empty], [special], [empty, special, empty]):
@@ -122,7 +122,7 @@ def test_rows_without_a_maskable_piece_end_at_once(kind: str) -> None:
 
 @pytest.mark.parametrize("max_span", [1, 3, 5])
 def test_lengths_of_spans_are_drawn_with_probability_one_over_length(max_span: int) -> None:
-    # So few pieces of a long row are masked that spans hardly ever meet, or end with the budget.
+    # So few tokens of a long row are masked that spans hardly ever meet, or end with the budget.
     rows = [np.full(40_000, 7) for _ in range(20)]
     result = masked(rows, MaskingConfig(budget=0.005, max_span=max_span))
     flags = np.zeros(800_000, dtype=bool)
@@ -134,7 +134,7 @@ def test_lengths_of_spans_are_drawn_with_probability_one_over_length(max_span: i
 
 
 def slow_runs(row: NDArray[np.int64], rng: np.random.Generator, *, trim: bool) -> NDArray[np.int64]:
-    """Mask spans of up to 3 pieces one by one, with a last one that is trimmed or not."""
+    """Mask spans of up to 3 tokens one by one, with a last one that is trimmed or not."""
     maskable = np.flatnonzero(row >= FIRST_ID)
     flags = np.zeros(len(row), dtype=bool)
     left = math.ceil(0.15 * len(maskable))
@@ -148,7 +148,7 @@ def slow_runs(row: NDArray[np.int64], rng: np.random.Generator, *, trim: bool) -
     return run_lengths(flags)
 
 
-def test_runs_of_masked_pieces_are_the_original_s_but_for_the_trimmed_spans() -> None:
+def test_runs_of_masked_tokens_are_the_original_s_but_for_the_trimmed_spans() -> None:
     rows, rng = pairs(2000), np.random.default_rng(3)
     # TWilBERT: the original lets the last span overshoot; the rule is the same apart from that.
     overshooting = shares(np.concatenate([slow_runs(row, rng, trim=False) for row in rows]))
@@ -159,16 +159,16 @@ def test_runs_of_masked_pieces_are_the_original_s_but_for_the_trimmed_spans() ->
     np.testing.assert_allclose(shares(run_lengths(flags)), exact, atol=0.02)
 
 
-def test_runs_of_single_masked_pieces_are_the_original_s() -> None:
+def test_runs_of_single_masked_tokens_are_the_original_s() -> None:
     rows = pairs(2000)
     flags = np.zeros(sum(map(len, rows)), dtype=bool)
     flags[masked(rows, MaskingConfig(kind="token")).positions] = True
-    # TWilBERT: as many of every row; the original draws piece by piece, so that its rows differ.
+    # TWilBERT: as many of every row; the original draws token by token, so that its rows differ.
     np.testing.assert_allclose(shares(run_lengths(flags)), original_shares("token"), atol=0.015)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_masked_pieces_become_mask_random_or_stay_as_often_as_in_the_original(kind: str) -> None:
+def test_masked_tokens_become_mask_random_or_stay_as_often_as_in_the_original(kind: str) -> None:
     result = masked(pairs(2000), MaskingConfig(kind=kind))
     new = result.input_ids[result.positions]
     found = [np.mean(new == MASK_ID), np.mean((new != MASK_ID) & (new != result.targets))]
@@ -177,7 +177,7 @@ def test_masked_pieces_become_mask_random_or_stay_as_often_as_in_the_original(ki
     np.testing.assert_allclose(found, [expected["frac_MASK"], expected["frac_random"]], atol=0.015)
 
 
-def test_each_piece_of_a_span_draws_what_it_becomes() -> None:
+def test_each_token_of_a_span_draws_what_it_becomes() -> None:
     rows = [np.full(4_000, 7) for _ in range(20)]
     result = masked(rows, MaskingConfig(budget=0.05, mask=0.5, random=0, keep=0.5))
     neighbours = np.flatnonzero(np.diff(result.positions) == 1)
@@ -187,7 +187,7 @@ def test_each_piece_of_a_span_draws_what_it_becomes() -> None:
     assert both_or_none == pytest.approx(0.5, abs=0.05)
 
 
-def test_random_pieces_come_from_the_whole_vocabulary_but_the_special_ones() -> None:
+def test_random_tokens_come_from_the_whole_vocabulary_but_the_special_ones() -> None:
     config = MaskingConfig(mask=0, random=1, keep=0, budget=0.9)
     result = masked([np.full(5000, 7)], config, vocab_size=FIRST_ID + 10)
     counts = np.bincount(result.input_ids[result.positions], minlength=FIRST_ID + 10)
@@ -196,11 +196,11 @@ def test_random_pieces_come_from_the_whole_vocabulary_but_the_special_ones() -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_are_masked_equally_often_wherever_they_stand(kind: str) -> None:
+def test_tokens_are_masked_equally_often_wherever_they_stand(kind: str) -> None:
     row = np.array([CLS_ID, *range(FIRST_ID, FIRST_ID + 20), SEP_ID, *range(30, 50), SEP_ID])
     result = masked([row] * 4000, MaskingConfig(kind=kind))
     found = np.bincount(result.positions % len(row), minlength=len(row)) / 4000
     assert found[row < FIRST_ID].tolist() == [0, 0, 0]
-    # A span goes on to the right of its start, so that the first two pieces of a text are in fewer.
+    # A span goes on to the right of its start, so that the first two tokens of a text are in fewer.
     inner = found[[*range(3, 21), *range(24, 42)]] if kind == "span" else found[row >= FIRST_ID]
     np.testing.assert_allclose(inner, inner.mean(), atol=0.03)

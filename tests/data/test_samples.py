@@ -22,9 +22,9 @@ from twil.data.samples import (
     NOT_MASKED,
     REPLY_FIRST,
     TWEET_FIRST,
-    PieceRows,
     Samples,
     Steps,
+    TokenRows,
     frame_pairs,
     frame_texts,
     micro_batches,
@@ -44,22 +44,22 @@ def samples_of(part: Part, *, rop: bool = True, seed: int = 1) -> Samples:
     return Samples(part, MaskingConfig(), vocab_size=600, rop=rop, seed=seed)
 
 
-def true_pieces(rows: PieceRows) -> NDArray[np.int64]:
+def true_tokens(rows: TokenRows) -> NDArray[np.int64]:
     return np.where(rows.targets != NOT_MASKED, rows.targets, rows.input_ids)
 
 
-def split(rows: PieceRows) -> list[tuple[int, ...]]:
-    """Give the true pieces of each row."""
-    return [tuple(row) for row in np.split(true_pieces(rows), np.cumsum(rows.lengths)[:-1])]
+def split(rows: TokenRows) -> list[tuple[int, ...]]:
+    """Give the true tokens of each row."""
+    return [tuple(row) for row in np.split(true_tokens(rows), np.cumsum(rows.lengths)[:-1])]
 
 
 # --- frame
 
 
 def test_the_frame_is_the_tokenizers_in_both_orders(tokenizer: Tokenizer) -> None:
-    pieces = [tuple(tokenizer.encode(text, add_special_tokens=False).ids for text in pair) for pair in PAIRS]
-    flat = np.array([piece for pair in pieces for text in pair for piece in text])
-    lengths = np.array([[len(text) for text in pair] for pair in pieces])
+    tokens = [tuple(tokenizer.encode(text, add_special_tokens=False).ids for text in pair) for pair in PAIRS]
+    flat = np.array([token for pair in tokens for text in pair for token in text])
+    lengths = np.array([[len(text) for text in pair] for pair in tokens])
     for turned in (False, True):
         rows = frame_pairs(flat, lengths, np.full(2, turned), rop=True)
         wanted = encode(tokenizer, [pair[::-1] if turned else pair for pair in PAIRS])
@@ -118,12 +118,12 @@ def test_an_epoch_holds_each_pair_in_its_orders_and_each_text_once(corpus: Corpu
     rows = samples.draw(1, 0, len(samples))
     assert corpus.train.pairs is not None
     assert corpus.train.texts is not None
-    pieces, lengths = corpus.train.pairs.pieces(np.arange(len(corpus.train.pairs)))
-    wanted = Counter(split(frame_pairs(pieces, lengths, np.zeros(len(lengths), bool), rop=rop)))
+    tokens, lengths = corpus.train.pairs.tokens(np.arange(len(corpus.train.pairs)))
+    wanted = Counter(split(frame_pairs(tokens, lengths, np.zeros(len(lengths), bool), rop=rop)))
     if rop:
-        wanted += Counter(split(frame_pairs(pieces, lengths, np.ones(len(lengths), bool), rop=rop)))
-    pieces, lengths = corpus.train.texts.pieces(np.arange(len(corpus.train.texts)))
-    wanted += Counter(split(frame_texts(pieces, lengths[:, 0])))
+        wanted += Counter(split(frame_pairs(tokens, lengths, np.ones(len(lengths), bool), rop=rop)))
+    tokens, lengths = corpus.train.texts.tokens(np.arange(len(corpus.train.texts)))
+    wanted += Counter(split(frame_texts(tokens, lengths[:, 0])))
     assert Counter(split(rows)) == wanted
     orders = Counter(rows.order.tolist())
     pairs = len(corpus.train.pairs)
@@ -140,7 +140,7 @@ def test_a_part_may_hold_one_kind_alone(corpus: Corpus, kind: str) -> None:
     assert rows.ordered == (len(rows) if kind == "pairs" else 0)
 
 
-def test_masks_are_true_and_never_on_special_pieces(corpus: Corpus) -> None:
+def test_masks_are_true_and_never_on_special_tokens(corpus: Corpus) -> None:
     samples = samples_of(corpus.train)
     rows = samples.draw(1, 0, len(samples))
     masked = rows.targets != NOT_MASKED
@@ -194,12 +194,12 @@ def _masks(samples: Samples, epoch: int) -> list[tuple[tuple[int, ...], tuple[in
 def test_shares_of_all_processes_are_the_step_with_the_same_masks(corpus: Corpus, world_size: int) -> None:
     samples = samples_of(corpus.train)
 
-    def step_of(rank: int, world_size: int, number: int) -> list[PieceRows]:
+    def step_of(rank: int, world_size: int, number: int) -> list[TokenRows]:
         steps = Steps(samples, 1, batch_rows=50, batch_tokens=400, rank=rank, world_size=world_size)
         assert len(steps) == -(-len(samples) // 50)
         return steps[number]
 
-    def rows_of(batches: list[PieceRows]) -> Counter[tuple[tuple[int, ...], ...]]:
+    def rows_of(batches: list[TokenRows]) -> Counter[tuple[tuple[int, ...], ...]]:
         found: Counter[tuple[tuple[int, ...], ...]] = Counter()
         for batch in batches:
             cuts = np.cumsum(batch.lengths)[:-1]

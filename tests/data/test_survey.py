@@ -273,7 +273,7 @@ def test_lengths_are_in_characters_without_a_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_lengths_and_unknown_pieces_are_those_of_the_tokenizer(tmp_path: Path, pair: bool) -> None:
+def test_lengths_and_unknown_tokens_are_those_of_the_tokenizer(tmp_path: Path, pair: bool) -> None:
     path = tmp_path / "tokenizer.json"
     save_tokenizer(make_tokenizer(12), path)
     rows = [("hola", "sí"), ("ж hola ж", "no"), ("una tarde larguísima", "Ω"), ("", "x"), ("жж ж", "ж")]
@@ -284,12 +284,12 @@ def test_lengths_and_unknown_pieces_are_those_of_the_tokenizer(tmp_path: Path, p
     whole = make_tokenizer(1000)
     encodings = whole.encode_batch(rows if pair else [text for text, _ in rows])
     counts = [len(encoding.ids) for encoding in encodings]
-    assert (found.unit, found.max_length) == ("pieces", 12)
+    assert (found.unit, found.max_length) == ("tokens", 12)
     assert lengths.percentiles["max"] == max(counts)
     assert lengths.percentiles["p50"] == sorted(counts)[2]
     cut = make_tokenizer(12).encode_batch(rows if pair else [text for text, _ in rows])
     assert lengths.truncated == sum(bool(encoding.overflowing) for encoding in cut)
-    assert lengths.pieces == sum(counts) - len(rows) * (3 if pair else 2)
+    assert lengths.tokens == sum(counts) - len(rows) * (3 if pair else 2)
     assert lengths.unknown == sum(encoding.ids.count(UNK_ID) for encoding in encodings)
     words = Counter(
         word for row in rows for text in row[: 1 + pair] for word in text.split() if word[0] in "жΩ"

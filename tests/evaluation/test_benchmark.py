@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from bundles import PIECES, make_tokenizer, write_bundle
+from bundles import TOKENS, make_tokenizer, write_bundle
 from typer.testing import CliRunner
 
 from twil.bundle import providers as nvidia
@@ -47,7 +47,7 @@ QUICK = ("--batch", "1,2", "--length", "4,8", "--rounds", "2", "--runs", "2", "-
 
 def facts(**changes: Any) -> Facts:
     known = {"engine": "onnxruntime", "version": "1", "provider": "cpu", "reason": "", "device": ""}
-    known |= {"precision": "fp32", "kind": "classifier", "threads": 1, "max_length": 16, "pieces": 50}
+    known |= {"precision": "fp32", "kind": "classifier", "threads": 1, "max_length": 16, "tokens": 50}
     return Facts(**{**known, **changes})
 
 
@@ -155,7 +155,7 @@ class TestTimer:
         with pytest.raises(AssertionError, match="not warm"):
             timer.time(Shape(2, 8), 1)
 
-    def test_batches_have_no_pads_known_pieces_and_come_from_the_seed(self) -> None:
+    def test_batches_have_no_pads_known_tokens_and_come_from_the_seed(self) -> None:
         batch = random_batch(Shape(3, 40), 50, seed=1)
         assert batch.input_ids.shape == (3, 40)
         assert (batch.attention_mask.min(), batch.segment_ids.max()) == (1, 0)
@@ -238,7 +238,7 @@ class TestOrder:
         assert {shape.length for _, _, shape in asked} == {8, 16}
         assert isinstance(events[-1], Report)
         assert events[-1].as_dict()["dropped_lengths"] == [17, 99]
-        with pytest.raises(ConfigError, match="up to 16 pieces"):
+        with pytest.raises(ConfigError, match="up to 16 tokens"):
             list(benchmark([Contestant(Path("a"))], BenchmarkOptions([1], [17])))
 
     def test_progress_counts_every_turn(self, asked: list[tuple[str, str, Shape]]) -> None:
@@ -402,7 +402,7 @@ class TestDrawing:
         with matplotlib.rc_context({"svg.fonttype": "none"}):  # text as text
             draw_report(make_report(contestants=9, lengths=[4]), tmp_path / "speed.svg")
         drawn = (tmp_path / "speed.svg").read_text(encoding="utf-8")
-        for said in ("texts/s", "latency of a batch, ms", "rows of a batch", "rows of 4 pieces"):
+        for said in ("texts/s", "latency of a batch, ms", "rows of a batch", "rows of 4 tokens"):
             assert said in drawn
         assert all(f"bundle {number} (fp32" in drawn for number in range(9))
 
@@ -448,7 +448,7 @@ class TestCommand:
         assert "encoder (fp32, onnxruntime on cpu)" in done.stdout
         assert "times as fast" in done.stdout
         assert "peak of a process" in done.stdout
-        assert "rows of 17 pieces left out: the longest that all models read is 16" in done.stderr
+        assert "rows of 17 tokens left out: the longest that all models read is 16" in done.stderr
         assert f"wrote {plot}" in done.stderr
         found = json.loads(json_file.read_text(encoding="utf-8"))
         first, second = found["configurations"]
@@ -477,12 +477,12 @@ class TestCommand:
         from twil.model.twilbert import TWilBERT
 
         shape = {"hidden_size": 8, "n_layers": 1, "n_heads": 1, "head_size": 8, "max_positions": 16}
-        config = ModelConfig(encoder=EncoderConfig(vocab_size=len(PIECES), **shape), mlm=True)
+        config = ModelConfig(encoder=EncoderConfig(vocab_size=len(TOKENS), **shape), mlm=True)
         save(tmp_path / "model", TWilBERT(config), make_tokenizer(16), {})
         done = call(bundles[0], "--model", tmp_path / "model", *QUICK, "--json", tmp_path / "speed.json")
         assert done.exit_code == 0, done.output
         _, eager = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["configurations"]
-        assert (eager["engine"], eager["kind"], eager["pieces"]) == ("torch", "encoder", len(PIECES))
+        assert (eager["engine"], eager["kind"], eager["tokens"]) == ("torch", "encoder", len(TOKENS))
         assert "model (fp32, torch on " in done.stdout
 
     @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ class TestCommand:
             (["{bundle}", "--batch", "0"], "--batch takes whole numbers from 1"),
             (["{bundle}", "--length", "0,8"], "--length takes whole numbers from 1"),
             (["{bundle}", "--batch", "1,x"], "--batch 1,x are no whole numbers"),
-            (["{bundle}", "--length", "33"], "up to 32 pieces"),
+            (["{bundle}", "--length", "33"], "up to 32 tokens"),
             (["{bundle}", "--provider", "tpu"], "there is no provider 'tpu'"),
             (["--model", "{bundle}"], "is a bundle: give the model folder"),
             (["{bundle}", "--plot", "speed.txt"], "speed.txt is no picture"),

@@ -233,7 +233,7 @@ class TestTasks:
 class TestModels:
     def test_a_folder_and_its_bundle_are_the_same_model(self, tmp_path: Path) -> None:
         torch = pytest.importorskip("torch")
-        from bundles import PIECES, make_tokenizer
+        from bundles import TOKENS, make_tokenizer
 
         from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
         from twil.exporting.bundle import export_onnx
@@ -243,7 +243,7 @@ class TestModels:
 
         torch.manual_seed(0)
         shape = EncoderConfig(
-            vocab_size=len(PIECES), hidden_size=16, n_layers=1, n_heads=2, head_size=6, max_positions=40
+            vocab_size=len(TOKENS), hidden_size=16, n_layers=1, n_heads=2, head_size=6, max_positions=40
         )
         model = TWilBERT(ModelConfig(encoder=shape, classifier=ClassifierConfig(), task=POLARITY))
         for parameter in model.parameters():
@@ -256,7 +256,7 @@ class TestModels:
         assert one.intervals == other.intervals
         assert (one.runtime, other.runtime) == ("torch on cpu", "ONNX Runtime on cpu")
         assert one.architecture == other.architecture
-        assert one.architecture == Architecture("twilbert", 1, 2, 16, len(PIECES), parameter_count(model))
+        assert one.architecture == Architecture("twilbert", 1, 2, 16, len(TOKENS), parameter_count(model))
         assert one.size == (tmp_path / "model" / "model.safetensors").stat().st_size
         assert other.size == (tmp_path / "bundle" / "model.onnx").stat().st_size
         assert (one.trained, other.trained) == (150.0, None)  # a bundle does not say

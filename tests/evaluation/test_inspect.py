@@ -94,10 +94,10 @@ def best_by_hand(probe: Probe, ids: list[int], k: int) -> list[list[tuple[str, f
     with torch.no_grad():
         hidden = probe.model.encode(torch.tensor([ids]))
         probabilities = probe.model.mlm_logits(hidden)[0].softmax(-1).numpy()
-    masks = [place for place, piece in enumerate(ids) if piece == MASK_ID]
+    masks = [place for place, token in enumerate(ids) if token == MASK_ID]
     orders = [np.argsort(-probabilities[place])[:k] for place in masks]
     return [
-        [(probe.spell(int(piece)), float(probabilities[place, piece])) for piece in order]
+        [(probe.spell(int(token)), float(probabilities[place, token])) for token in order]
         for place, order in zip(masks, orders, strict=True)
     ]
 
@@ -107,14 +107,14 @@ def check_fills(probe: Probe, text: str, ids: list[int]) -> None:
     wanted = best_by_hand(probe, ids, 3)
     assert len(filled.masks) == len(wanted)
     for fills, best in zip(filled.masks, wanted, strict=True):
-        assert [fill.piece for fill in fills] == [piece for piece, _ in best]
+        assert [fill.token for fill in fills] == [token for token, _ in best]
         np.testing.assert_allclose(
             [fill.probability for fill in fills], [value for _, value in best], rtol=1e-4
         )
 
 
 @pytest.mark.parametrize("text", ["hoy es un [MASK] día", "[MASK] me [MASK] el mar[MASK]", "[MASK]"])
-def test_masks_get_the_likeliest_pieces(probe: Probe, text: str) -> None:
+def test_masks_get_the_likeliest_tokens(probe: Probe, text: str) -> None:
     check_fills(probe, text, probe.tokenizer.encode(text).ids)
 
 
@@ -138,39 +138,39 @@ def test_several_texts_are_answered_as_each_alone(probe: Probe) -> None:
             )
 
 
-def favour(probe: Probe, piece: str) -> None:
-    """Make a piece the likeliest one everywhere."""
+def favour(probe: Probe, token: str) -> None:
+    """Make a token the likeliest one everywhere."""
     assert probe.model.mlm is not None
-    number = probe.tokenizer.token_to_id(piece)
+    number = probe.tokenizer.token_to_id(token)
     assert number is not None
     with torch.no_grad():
         probe.model.mlm.bias[number] += 1000
 
 
 @pytest.mark.parametrize(
-    ("piece", "text", "filled"),
+    ("token", "text", "filled"),
     [
         ("▁que", "Dice  [MASK] viene @ana", ["Dice que viene @ana"]),
         ("s", "dos día[MASK] más", ["dos días más"]),
         ("▁que", "[MASK] día y [MASK] noche", ["que día y [MASK] noche", "[MASK] día y que noche"]),
     ],
 )
-def test_a_filled_text_is_the_users_own_with_the_piece_in_it(
-    probe: Probe, piece: str, text: str, filled: list[str]
+def test_a_filled_text_is_the_users_own_with_the_token_in_it(
+    probe: Probe, token: str, text: str, filled: list[str]
 ) -> None:
-    favour(probe, piece)
+    favour(probe, token)
     (answer,) = fill_masks(probe, [text], top_k=1)
     assert [fills[0].text for fills in answer.masks] == filled
     assert all(fills[0].probability == pytest.approx(1) for fills in answer.masks)
 
 
-@pytest.mark.parametrize(("piece", "filled"), [("no", "Año no malo"), ("##do", "Añodo malo")])
-def test_pieces_of_original_weights_are_joined_as_its_tokenizer_does(
-    original: Probe, piece: str, filled: str
+@pytest.mark.parametrize(("token", "filled"), [("no", "Año no malo"), ("##do", "Añodo malo")])
+def test_tokens_of_original_weights_are_joined_as_its_tokenizer_does(
+    original: Probe, token: str, filled: str
 ) -> None:
     assert original.model.mlm is not None
     before = original.model.mlm.bias.detach().clone()
-    favour(original, piece)
+    favour(original, token)
     (answer,) = fill_masks(original, ["Año [MASK] malo"], top_k=1)
     original.model.mlm.bias.data = before  # the model is shared
     assert answer.masks[0][0].text == filled
@@ -186,7 +186,7 @@ def test_masks_that_cannot_be_answered_are_one_clear_error(
         fill_masks(asked, ["a [MASK]", "sin máscara"])
     with pytest.raises(DataError, match=r"\[MASK\] 2 of text 1 lies behind the longest row .*: shorten"):
         fill_masks(asked, [f"[MASK] {long} [MASK]"])
-    with pytest.raises(ConfigError, match="best 100000 pieces"):
+    with pytest.raises(ConfigError, match="best 100000 tokens"):
         fill_masks(asked, ["[MASK]"], top_k=100_000)
     with pytest.raises(DataError, match=r"half a character .*U\+D800"):
         fill_masks(asked, ["[MASK] \ud800"])
@@ -210,7 +210,7 @@ def test_the_command_reads_arguments_or_lines_and_writes_tables_or_json(
         piped = run(app, *arguments, *more, input="\n".join(texts))
         assert (piped.exit_code, piped.stderr) == (0, "")
         assert json.loads(piped.stdout) == json.loads(given.stdout)
-    assert json.loads(given.stdout)[1]["masks"][0][0].keys() == {"piece", "probability", "text"}
+    assert json.loads(given.stdout)[1]["masks"][0][0].keys() == {"token", "probability", "text"}
 
 
 def test_the_command_ends_with_one_line_where_nothing_can_be_filled(
@@ -231,11 +231,11 @@ def test_an_inspected_row_holds_what_the_model_says(probe: Probe, pairs_file: Pa
         orders.add(found.order.tweet_first)
         pair = (TWEET, REPLY) if found.order.tweet_first else (REPLY, TWEET)
         encoding = probe.tokenizer.encode(*pair)
-        assert list(found.pieces) == encoding.tokens
+        assert list(found.tokens) == encoding.tokens
 
         ids = list(encoding.ids)
         for guess in found.guesses:
-            assert guess.true == found.pieces[guess.place]
+            assert guess.true == found.tokens[guess.place]
             ids[guess.place] = probe.tokenizer.get_vocab()[guess.shown]
         with torch.no_grad():
             hidden = probe.model.encode(torch.tensor([ids]), None, torch.tensor([encoding.type_ids]))
@@ -280,10 +280,10 @@ def test_inspect_can_be_read_without_colours(app: typer.Typer, model_folder: Pat
     )
     title, *lines = done.stdout.splitlines()
     assert title.endswith("pairs.tsv, row 2 (line 3), seed 5")
-    summary = lines.index(f"0 of {len(found['guesses'])} masked pieces found")
-    pieces, rest = " ".join(lines[:summary]), lines[summary + 1 :]
+    summary = lines.index(f"0 of {len(found['guesses'])} masked tokens found")
+    tokens, rest = " ".join(lines[:summary]), lines[summary + 1 :]
     for guess in found["guesses"]:
-        assert f"⟦{guess['true']} ✗ {guess['best'][0][0]}⟧" in pieces
+        assert f"⟦{guess['true']} ✗ {guess['best'][0][0]}⟧" in tokens
         assert any(line.startswith("✗") and guess["true"] in line for line in rest)
     shown, said = re.fullmatch(
         r"order: shown with the (\w+) first; the model says the (\w+) first [✓✗] \(probability .*\)", rest[-1]
@@ -292,12 +292,12 @@ def test_inspect_can_be_read_without_colours(app: typer.Typer, model_folder: Pat
     assert (said == shown) == (found["order"]["probability"] > 0.5)
 
 
-def test_right_pieces_are_green_and_wrong_ones_red(
+def test_right_tokens_are_green_and_wrong_ones_red(
     probe: Probe, pairs_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = inspect_row(probe, pairs_file, 2)
     favour(probe, found.guesses[0].true)
-    text = inspect_command._lay_out_pieces(inspect_row(probe, pairs_file, 2))
+    text = inspect_command._lay_out_tokens(inspect_row(probe, pairs_file, 2))
     console = Console(force_terminal=True, color_system="standard", width=500)
     with console.capture() as capture:
         console.print(text)

@@ -29,7 +29,7 @@ from twil.evaluation.pretrained.probing import (
     open_probe,
     order_probabilities,
     pseudo_log_likelihoods,
-    top_pieces,
+    top_tokens,
 )
 from twil.model.folder import save
 from twil.model.original import import_original
@@ -107,7 +107,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch_tokens", [40, 4096])
-def test_every_piece_has_the_log_probability_that_the_original_gives_it(
+def test_every_token_has_the_log_probability_that_the_original_gives_it(
     original: Path, shared: Path, batch_tokens: int
 ) -> None:
     reference = json.loads((shared / "fixtures" / "evaluation" / "evaluation.json").read_text())["lm"]
@@ -116,7 +116,7 @@ def test_every_piece_has_the_log_probability_that_the_original_gives_it(
     log_probs = [text for group in pseudo_log_likelihoods(probe, rows) for text in group]
     assert not truncated.any()
     for row, values, text in zip(rows, log_probs, reference, strict=True):
-        assert [probe.spell(piece) for piece in row.input_ids] == text["tokens"]
+        assert [probe.spell(token) for token in row.input_ids] == text["tokens"]
         np.testing.assert_allclose(values, text["logp"], atol=1e-5)
         assert values.sum() / len(row.input_ids) == pytest.approx(text["score"], abs=1e-5)
 
@@ -127,9 +127,9 @@ def test_a_file_has_the_score_that_the_original_gives_it(original: Path, shared:
     pll = score(original, folder / "lm_texts.txt", "pll").pll
     assert pll is not None
     assert pll.score == pytest.approx(reference["lm_score"], abs=1e-6)
-    pieces = [value for text in reference["lm"] for value in text["logp"]]
-    assert pll.perplexity == pytest.approx(math.exp(-np.mean(pieces)), rel=1e-5)
-    assert (pll.texts, pll.pieces, pll.empty) == (len(reference["lm"]), len(pieces), 0)
+    tokens = [value for text in reference["lm"] for value in text["logp"]]
+    assert pll.perplexity == pytest.approx(math.exp(-np.mean(tokens)), rel=1e-5)
+    assert (pll.texts, pll.tokens, pll.empty) == (len(reference["lm"]), len(tokens), 0)
 
 
 def test_the_order_of_pairs_has_the_probability_that_the_original_gives_it(
@@ -184,14 +184,14 @@ def test_the_masked_language_scores_are_those_of_brute_force(
 
     targets = Counter(masked.targets.tolist())
     assert mlm.frequent_accuracy == max(targets.values()) / mlm.masked
-    assert targets[probe.tokenizer.token_to_id(mlm.frequent_piece)] == max(targets.values())
-    pieces = Counter(piece for piece in ids.tolist() if piece >= 5)
-    size = pieces.total() - 1 + 0.1 * vocabulary
-    baseline = [math.log((pieces[target] - 1 + 0.1) / size) for target in masked.targets.tolist()]
+    assert targets[probe.tokenizer.token_to_id(mlm.frequent_token)] == max(targets.values())
+    tokens = Counter(token for token in ids.tolist() if token >= 5)
+    size = tokens.total() - 1 + 0.1 * vocabulary
+    baseline = [math.log((tokens[target] - 1 + 0.1) / size) for target in masked.targets.tolist()]
     assert mlm.unigram_perplexity == pytest.approx(math.exp(-np.mean(baseline)))
 
 
-def test_logits_are_computed_for_masked_pieces_only(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_computed_for_masked_tokens_only(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = encode_rows(probe, [text for pair in PAIRS for text in pair])
     asked = []
     mlm_logits = probe.model.mlm_logits
@@ -307,7 +307,7 @@ def test_what_cannot_be_scored_is_one_clear_error(
 ) -> None:
     blank = write_pairs(tmp_path / "blank.tsv", [(" ", " ")])
     header = write_pairs(tmp_path / "header.tsv", [])
-    for file, said in ((blank, "no row holds a piece"), (header, "no rows")):
+    for file, said in ((blank, "no row holds a token"), (header, "no rows")):
         with pytest.raises(DataError, match=said):
             score(model_folder, file)
     with pytest.raises(ConfigError, match="one or more of mlm, rop, pll"):
@@ -320,10 +320,10 @@ def test_what_cannot_be_scored_is_one_clear_error(
         score(tmp_path / "none", pairs_file)
 
 
-def test_the_likeliest_pieces_are_those_of_the_whole_softmax(probe: Probe) -> None:
+def test_the_likeliest_tokens_are_those_of_the_whole_softmax(probe: Probe) -> None:
     (row, *_), _ = encode_rows(probe, [PAIRS[0]])
     asked = type(row)(row.input_ids, row.segment_ids, np.array([3, 1]))
-    best = top_pieces(probe, [asked], 4)
+    best = top_tokens(probe, [asked], 4)
     with torch.no_grad():
         hidden = probe.model.encode(
             *(
@@ -334,10 +334,10 @@ def test_the_likeliest_pieces_are_those_of_the_whole_softmax(probe: Probe) -> No
         probabilities = probe.model.mlm_logits(hidden)[0].softmax(-1).numpy()
     for number, place in enumerate((3, 1)):
         order = np.argsort(-probabilities[place])[:4]
-        assert best.pieces[number].tolist() == order.tolist()
+        assert best.tokens[number].tolist() == order.tolist()
         np.testing.assert_allclose(best.probabilities[number], probabilities[place, order], atol=1e-6)
     with pytest.raises(ConfigError, match="choose 1 to"):
-        top_pieces(probe, [asked], probe.model.config.encoder.vocab_size + 1)
+        top_tokens(probe, [asked], probe.model.config.encoder.vocab_size + 1)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from bundles import PIECES, make_tokenizer
+from bundles import TOKENS, make_tokenizer
 from onnx import numpy_helper
 from torch import Tensor
 
@@ -41,7 +41,7 @@ from twil.text.tokenizer import load_tokenizer
 POLARITY = Task("class", ("P", "NONE", "N"))
 POSITIONS = 24
 SHAPE = {
-    "vocab_size": len(PIECES),
+    "vocab_size": len(TOKENS),
     "hidden_size": 24,
     "n_layers": 3,
     "n_heads": 2,
@@ -71,7 +71,7 @@ def make_model(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:
-                parameter.mul_(4)  # so that outputs depend on the pieces by far more than the tolerance
+                parameter.mul_(4)  # so that outputs depend on the tokens by far more than the tolerance
     for part in model.modules():
         if isinstance(part, torch.nn.BatchNorm1d):
             part.running_mean.normal_()
@@ -87,7 +87,7 @@ def write_model(folder: Path, model: TWilBERT, *, max_length: int = POSITIONS) -
 def random_batch(rows: int, length: int, seed: int = 1) -> Batch:
     random = np.random.default_rng(seed)
     sizes = [length, *random.integers(1, length, rows - 1, endpoint=True).tolist()]
-    ids = [random.integers(0, len(PIECES), size).tolist() for size in sizes]
+    ids = [random.integers(0, len(TOKENS), size).tolist() for size in sizes]
     return pad_batch(ids, [[index % 2 for index in range(size)] for size in sizes])
 
 
@@ -243,7 +243,7 @@ def test_dummy_inputs_cannot_be_taken_for_a_size_of_the_model(preset_name: str) 
 
 
 def test_dummy_inputs_avoid_equal_sizes_where_dividing_none_is_impossible() -> None:
-    # 2·3·5·7·11 pieces: every length up to 12 divides or shares a factor with a size.
+    # 2·3·5·7·11 tokens: every length up to 12 divides or shares a factor with a size.
     model = make_model(vocab_size=2310, hidden_size=8, n_layers=2, head_size=4, max_positions=12)
     batch, length = dummy_shape(model, 12)
     assert (batch, length) == (13, 9)  # 9 divides no size; 13 neither
@@ -485,7 +485,7 @@ def spoil(rows: Callable[[Batch], Any]) -> Callable[[Session, Batch], Any]:
 
 
 def ends_even(batch: Batch) -> Any:
-    """Tell which rows end with a piece of an even id, as all texts do."""
+    """Tell which rows end with a token of an even id, as all texts do."""
     last = batch.attention_mask.sum(axis=1) - 1
     return np.take_along_axis(batch.input_ids, last[:, None], axis=1)[:, 0] % 2 == 0
 
@@ -511,7 +511,7 @@ def test_rows_that_differ_at_a_tie_are_drawn_again_until_they_agree(
         lambda batch: batch.attention_mask.sum(axis=1) == 1,
         lambda batch: np.arange(len(batch.input_ids)) == 31,
     ],
-    ids=["longest rows", "rows of one piece", "one row of many"],
+    ids=["longest rows", "rows of one token", "one row of many"],
 )
 def test_ties_do_not_excuse_a_graph_that_is_wrong_somewhere(
     wrong: Callable[[Batch], Any],
@@ -527,7 +527,7 @@ def test_ties_do_not_excuse_a_graph_that_is_wrong_somewhere(
 def test_rows_that_are_drawn_again_keep_their_pads_and_their_neighbours() -> None:
     batch = random_batch(6, 9)
     rows = np.array([True, False, True, False, False, True])
-    drawn = verify_module._redraw(np.random.default_rng(3), batch, rows, len(PIECES))
+    drawn = verify_module._redraw(np.random.default_rng(3), batch, rows, len(TOKENS))
     pads = batch.attention_mask == 0
     assert np.array_equal(drawn.input_ids[~rows], batch.input_ids[~rows])
     assert np.array_equal(drawn.input_ids[pads], batch.input_ids[pads])

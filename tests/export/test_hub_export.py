@@ -154,8 +154,8 @@ def test_masks_are_filled_as_by_the_model(pretrained: Path, tmp_path: Path) -> N
     with MaskFiller(tmp_path / "bundle") as filler:
         found = filler.fill(asked, top_k=3)
     for ours, theirs in zip(found, expected, strict=True):
-        assert [[fill.piece for fill in mask] for mask in ours.masks] == [
-            [fill.piece for fill in mask] for mask in theirs.masks
+        assert [[fill.token for fill in mask] for mask in ours.masks] == [
+            [fill.token for fill in mask] for mask in theirs.masks
         ]
 
 
@@ -297,7 +297,7 @@ class TestOneFamily:
     def test_a_graph_that_takes_texts_is_refused_with_the_reason(self, judge: Path, tmp_path: Path) -> None:
         done = twil_command("export", judge, "--onnx", "--text-in", "-o", tmp_path / "bundle")
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
-        assert "the pieces of twil vocab" in done.stderr
+        assert "the tokens of twil vocab" in done.stderr
         assert not (tmp_path / "bundle").exists()
 
 
@@ -305,7 +305,7 @@ class TestOtherFamilies:
     @pytest.mark.parametrize(
         ("kind", "shape", "reason"),
         [
-            ("modernbert", {"local_attention": 16, "global_attn_every_n_layers": 2}, "some pieces of a row"),
+            ("modernbert", {"local_attention": 16, "global_attn_every_n_layers": 2}, "some tokens of a row"),
             ("eurobert", {"num_key_value_heads": 2}, "share their keys"),
             ("esm", {"position_embedding_type": "rotary", "mask_token_id": 4}, "in a way of its own"),
         ],

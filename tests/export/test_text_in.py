@@ -1,4 +1,4 @@
-"""Graphs that take texts: the pieces and the answers of the bundle's own, and refused where they are not."""
+"""Graphs that take texts: the tokens and the answers of the bundle's own, and refused where they are not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from twil.data.batching import pad_batch
 from twil.exporting.bundle import export_onnx
 from twil.exporting.graph import write as graph_module
 from twil.exporting.int8.options import Int8Options
-from twil.exporting.text_graph import pieces as text_pieces
+from twil.exporting.text_graph import vocabulary as text_tokens
 from twil.exporting.text_graph.build import TEXT_GRAPH, TEXTS, TextFront
 from twil.exporting.text_graph.check import ODD_TEXTS, check_text_graph
 from twil.exporting.text_graph.steps import replacements
@@ -131,7 +131,7 @@ def write_model(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:
-                parameter.mul_(4)  # so that outputs depend on the pieces by far more than the tolerance
+                parameter.mul_(4)  # so that outputs depend on the tokens by far more than the tolerance
     model_folders.save(folder, model.eval(), tokenizer, {})
     return folder
 
@@ -179,7 +179,7 @@ def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Reader(made, open_texts(front.model()))
 
 
-def check_pieces(reader: Reader, texts: Sequence[str]) -> None:
+def check_tokens(reader: Reader, texts: Sequence[str]) -> None:
     expected = pad_batch(encode(reader.tokenizer, texts).input_ids)
     for name, found in zip(INPUTS, run(reader.session, INPUTS, texts), strict=True):
         np.testing.assert_array_equal(found, getattr(expected, name), err_msg=name)
@@ -188,7 +188,7 @@ def check_pieces(reader: Reader, texts: Sequence[str]) -> None:
 
 @pytest.mark.parametrize("optimize", [False, True], ids=["plain", "optimised"])
 @pytest.mark.parametrize("head", ["classifier", "encoder", "fill-mask"])
-def test_texts_get_the_outputs_of_their_pieces(
+def test_texts_get_the_outputs_of_their_tokens(
     head: Any, optimize: bool, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     source = write_model(tmp_path / "model", tokenizer, mlm=True)
@@ -216,21 +216,21 @@ def test_the_bundle_names_the_graph_and_predicts_as_without_it(bundle: Bundle, t
     np.testing.assert_allclose(found[0], list(prediction.probabilities.values()), atol=1e-5)
 
 
-def test_odd_texts_get_their_pieces_alone_and_together(reader: Reader) -> None:
-    check_pieces(reader, ODD_TEXTS)
+def test_odd_texts_get_their_tokens_alone_and_together(reader: Reader) -> None:
+    check_tokens(reader, ODD_TEXTS)
     for text in ODD_TEXTS:
-        check_pieces(reader, [text])
+        check_tokens(reader, [text])
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(ATOMS), max_size=12).map("".join), min_size=1, max_size=4))
-def test_any_text_gets_its_pieces(reader: Reader, texts: list[str]) -> None:
-    check_pieces(reader, texts)
+def test_any_text_gets_its_tokens(reader: Reader, texts: list[str]) -> None:
+    check_tokens(reader, texts)
 
 
-def test_real_tweets_get_their_pieces(reader: Reader, shared: Path) -> None:
+def test_real_tweets_get_their_tokens(reader: Reader, shared: Path) -> None:
     tweets = list(itertools.islice(texts_of([shared / "data/tweets_unlabelled_es/tweets.tsv"]), 2_000))
-    check_pieces(reader, tweets)
+    check_tokens(reader, tweets)
 
 
 def test_a_tokenizer_with_the_plain_expression_for_mentions_becomes_the_same_steps(
@@ -272,10 +272,10 @@ def test_in_int8_the_texts_of_its_files_are_tried_too(tokenizer: Tokenizer, tmp_
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda texts: make_tokenizer(LONGEST), "its added pieces are not [MASK] alone"),
+        (lambda texts: make_tokenizer(LONGEST), "its added tokens are not [MASK] alone"),
         (lambda texts: train_vocabulary(texts, size=600, strip_accents=True).tokenizer, "not begin with NFC"),
     ],
-    ids=["word pieces", "no accents"],
+    ids=["word tokens", "no accents"],
 )
 def test_another_tokenizer_is_refused_in_one_line_and_nothing_is_left(
     make: Any, said: str, tmp_path: Path
@@ -292,7 +292,7 @@ def test_another_tokenizer_is_refused_in_one_line_and_nothing_is_left(
 def test_a_text_that_is_read_otherwise_is_named_and_no_bundle_is_left(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_pieces, "_rules", lambda lowercase: {"o\u0301": "ó"})  # composes little
+    monkeypatch.setattr(text_tokens, "_rules", lambda lowercase: {"o\u0301": "ó"})  # composes little
     source = write_model(tmp_path / "model", tokenizer)
     with pytest.raises(ExportError, match=r"the text 'cafe\\u0301 con .* becomes \[CLS\] .*é.* and \[CLS\] "):
         export_onnx(source, tmp_path / "bundle", text_in=True)

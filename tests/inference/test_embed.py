@@ -65,10 +65,10 @@ def run(source: Any, model: Path | Embedder, target: Path | str, **options: obje
 
 
 def expected_tokens(texts: Sequence[str]) -> list[np.ndarray]:
-    """Compute the vectors of every piece row by row in float64, without pads."""
+    """Compute the vectors of every token row by row in float64, without pads."""
     weights = {w.name: numpy_helper.to_array(w) for w in make_graph(None).graph.initializer}
     ids = encode(make_tokenizer(32), texts).input_ids
-    return [weights["pieces"][row].astype(float) * weights["segments"][0] for row in ids]
+    return [weights["tokens"][row].astype(float) * weights["segments"][0] for row in ids]
 
 
 def expected(texts: Sequence[str]) -> np.ndarray:
@@ -84,13 +84,13 @@ class TestEmbedder:
             np.testing.assert_allclose(embedder(given), expected(TWEETS), atol=1e-5)
         assert embedder([]).shape == (0, HIDDEN)
 
-    def test_every_piece_has_its_vector(self, embedder: Embedder) -> None:
+    def test_every_token_has_its_vector(self, embedder: Embedder) -> None:
         one = embedder.tokens("ay sí")
         assert isinstance(one, Tokens)
-        assert one.pieces == ["[CLS]", "a", "##y", "s", "##í", "[SEP]"]
+        assert one.tokens == ["[CLS]", "a", "##y", "s", "##í", "[SEP]"]
         several = embedder.tokens([*TWEETS, ""])
-        for (pieces, vectors), wanted in zip(several, expected_tokens([*TWEETS, ""]), strict=True):
-            assert len(pieces) == len(vectors)
+        for (tokens, vectors), wanted in zip(several, expected_tokens([*TWEETS, ""]), strict=True):
+            assert len(tokens) == len(vectors)
             np.testing.assert_allclose(vectors, wanted, atol=1e-5)
         assert embedder.tokens([]) == []
 
@@ -146,7 +146,7 @@ def test_a_table_holds_ids_kept_columns_and_vectors(embedder: Embedder, tmp_path
     np.testing.assert_allclose(table["predicted_vector"].to_pylist(), expected(["hola", "adiós"]), atol=1e-5)
 
 
-def test_a_table_holds_every_piece_with_its_vector(
+def test_a_table_holds_every_token_with_its_vector(
     embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vectors_module, "_HELD_BYTES", 3 * 32 * HIDDEN * 4)  # windows of three rows
@@ -157,10 +157,10 @@ def test_a_table_holds_every_piece_with_its_vector(
     file = pq.ParquetFile(tmp_path / "out.parquet")
     assert file.num_row_groups > 1
     rows = file.read().to_pylist()
-    assert list(rows[0]) == ["ID", "pieces", "vectors"]
+    assert list(rows[0]) == ["ID", "tokens", "vectors"]
     assert [row["ID"] for row in rows] == [f"t{row}" for row in range(9)]
     for row, told, wanted in zip(rows, embedder.tokens(texts), expected_tokens(texts), strict=True):
-        assert row["pieces"] == told.pieces
+        assert row["tokens"] == told.tokens
         np.testing.assert_allclose(row["vectors"], wanted, atol=1e-5)
 
 
@@ -218,11 +218,11 @@ class TestBadRows:
         assert rows[1]["vector"] is None
         np.testing.assert_array_equal([rows[row]["vector"] for row in (0, 2, 3)], array[[0, 2, 3]])
 
-    def test_marked_rows_have_no_pieces(self, embedder: Embedder, source: Path, tmp_path: Path) -> None:
+    def test_marked_rows_have_no_tokens(self, embedder: Embedder, source: Path, tmp_path: Path) -> None:
         run(source, embedder, tmp_path / "out.parquet", on_error="mark", tokens=True)
         rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-        assert (rows[1]["pieces"], rows[1]["vectors"]) == (None, None)
-        assert [len(rows[row]["pieces"]) for row in (0, 2, 3)] == [5, 6, 2]
+        assert (rows[1]["tokens"], rows[1]["vectors"]) == (None, None)
+        assert [len(rows[row]["tokens"]) for row in (0, 2, 3)] == [5, 6, 2]
         np.testing.assert_allclose(rows[2]["vectors"], expected_tokens(["tres"])[0], atol=1e-5)
 
 
@@ -232,7 +232,7 @@ class TestBadRows:
         ("-", {}, r"written to a file: name one that ends in \.npy or \.parquet"),
         ("out.tsv", {}, r"out\.tsv cannot hold vectors: name a file that ends in \.npy or \.parquet"),
         ("out", {}, "cannot hold vectors"),
-        ("out.npy", {"tokens": True}, r"a vector for each piece \(--tokens\): write a \.parquet"),
+        ("out.npy", {"tokens": True}, r"a vector for each token \(--tokens\): write a \.parquet"),
         ("out.npy", {"keep": ["TEXT"]}, r"other columns \(--keep\): write a \.parquet"),
         ("out.npy", {"file_column": "file"}, r"other columns \(--file-column\): write a \.parquet"),
         ("out.npy", {"on_error": "drop"}, "choose one of fail, skip, mark"),
@@ -607,5 +607,5 @@ def test_a_process_that_is_stopped_soon_leaves_nothing(
 
 def test_wrong_batches_are_refused(bundle: Path, tmp_path: Path) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
-    with pytest.raises(ConfigError, match="0 pieces"):
+    with pytest.raises(ConfigError, match="0 tokens"):
         run(source, bundle, tmp_path / "out.npy", batch_tokens=0)

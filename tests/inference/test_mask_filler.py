@@ -1,4 +1,4 @@
-"""Masks filled from a bundle: what the model folder says, to the piece."""
+"""Masks filled from a bundle: what the model folder says, to the token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twil.exporting.bundle import export_onnx
 from twil.inference.fill_mask import MaskFiller
 from twil.model.folder import save
 from twil.model.twilbert import TWilBERT
-from twil.text.cloze import rank_pieces
+from twil.text.cloze import rank_tokens
 
 TEXTS = [
     "hoy es un [MASK] día",
@@ -62,14 +62,14 @@ def probe(folder: Path) -> Probe:
     return open_probe(folder / "model", mlm=True, device="cpu")
 
 
-def test_a_bundle_gives_the_pieces_and_probabilities_of_its_model(filler: MaskFiller, probe: Probe) -> None:
+def test_a_bundle_gives_the_tokens_and_probabilities_of_its_model(filler: MaskFiller, probe: Probe) -> None:
     found, expected = filler.fill(TEXTS, top_k=4), fill_masks(probe, TEXTS, top_k=4)
     assert [len(text.masks) for text in found] == [1, 3, 1, 1, 1]
     assert [text.truncated for text in found] == [False] * 4 + [True]
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.text, ours.truncated) == (theirs.text, theirs.truncated)
         for fills, wanted in zip(ours.masks, theirs.masks, strict=True):
-            assert [(fill.piece, fill.text) for fill in fills] == [(fill.piece, fill.text) for fill in wanted]
+            assert [(fill.token, fill.text) for fill in fills] == [(fill.token, fill.text) for fill in wanted]
             np.testing.assert_allclose(
                 [fill.probability for fill in fills], [fill.probability for fill in wanted], rtol=1e-4
             )
@@ -81,7 +81,7 @@ def test_faults_are_those_of_the_model_folder(filler: MaskFiller) -> None:
         filler.fill(["a [MASK]", "sin máscara"])
     with pytest.raises(DataError, match=r"\[MASK\] 2 of text 1 lies behind the longest row"):
         filler.fill([f"[MASK] {'la ' * 60} [MASK]"])
-    with pytest.raises(ConfigError, match="best 100000 pieces"):
+    with pytest.raises(ConfigError, match="best 100000 tokens"):
         filler.fill(["[MASK]"], top_k=100_000)
 
 
@@ -96,15 +96,15 @@ def test_texts_are_those_of_whatever_a_predictor_takes(filler: MaskFiller) -> No
         filler.fill("[MASK] \ud83d")
 
 
-def test_pieces_are_ranked_as_by_the_whole_softmax_and_equal_ones_by_id() -> None:
+def test_tokens_are_ranked_as_by_the_whole_softmax_and_equal_ones_by_id() -> None:
     logits = np.random.default_rng(2).normal(scale=9, size=(6, 50)).astype(np.float32)
     exact = np.exp(logits.astype(np.float64))
     exact /= exact.sum(axis=1, keepdims=True)
     for k in (1, 7, 50):
-        best = rank_pieces(logits, k)
-        assert best.pieces.tolist() == np.argsort(-logits, axis=1)[:, :k].tolist()
+        best = rank_tokens(logits, k)
+        assert best.tokens.tolist() == np.argsort(-logits, axis=1)[:, :k].tolist()
         np.testing.assert_allclose(
-            best.probabilities, np.take_along_axis(exact, best.pieces, axis=1), rtol=1e-4
+            best.probabilities, np.take_along_axis(exact, best.tokens, axis=1), rtol=1e-4
         )
-    assert rank_pieces(np.array([[1, 2, 2, 1]], dtype=np.float32), 4).pieces.tolist() == [[1, 2, 0, 3]]
-    assert rank_pieces(np.array([[1e4, 0]], dtype=np.float32), 2).probabilities.tolist() == [[1, 0]]
+    assert rank_tokens(np.array([[1, 2, 2, 1]], dtype=np.float32), 4).tokens.tolist() == [[1, 2, 0, 3]]
+    assert rank_tokens(np.array([[1e4, 0]], dtype=np.float32), 2).probabilities.tolist() == [[1, 0]]

@@ -364,7 +364,7 @@ def test_a_kept_cell_that_a_tsv_cannot_hold_is_counted(predictor: Predictor, tmp
     assert_predicted(rows, predictor, ["dos\nlíneas", "una"])
 
 
-def test_texts_of_the_same_pieces_are_computed_once_and_answered_as_if_alone(
+def test_texts_of_the_same_tokens_are_computed_once_and_answered_as_if_alone(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = Predictor(bundle, provider="cpu", batch_tokens=1)
@@ -375,7 +375,7 @@ def test_texts_of_the_same_pieces_are_computed_once_and_answered_as_if_alone(
         alone.session, "run", lambda batch: ran.append(len(batch.input_ids)) or run_batch(batch)
     )
     logits = alone.predict_logits(texts)
-    assert ran == [1, 1, 1]  # blanks are no pieces
+    assert ran == [1, 1, 1]  # blanks are no tokens
     each = np.concatenate([alone.predict_logits([text]) for text in texts])
     assert logits.tobytes() == each.tobytes()
     ran.clear()
@@ -589,7 +589,7 @@ def test_faults_of_the_model_leave_no_output(bundle: Path, tmp_path: Path) -> No
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
     with pytest.raises(ModelError, match="there is no bundle"):
         run(source, tmp_path / "no bundle", tmp_path / "out.tsv")
-    with pytest.raises(ConfigError, match="0 pieces"):
+    with pytest.raises(ConfigError, match="0 tokens"):
         run(source, bundle, tmp_path / "out.tsv", batch_tokens=0)
     with pytest.raises(ProviderError):
         run(source, bundle, tmp_path / "out.tsv", provider="tpu")

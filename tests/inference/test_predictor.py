@@ -184,7 +184,7 @@ def test_a_tokenizer_that_cuts_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="SHA-256"):
         Predictor(folder)
     write_manifest(folder, POLARITY, 32)
-    with pytest.raises(ModelError, match="cuts at 64 pieces, and the model reads 32"):
+    with pytest.raises(ModelError, match="cuts at 64 tokens, and the model reads 32"):
         Predictor(folder)
 
 

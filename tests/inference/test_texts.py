@@ -111,8 +111,8 @@ def test_whatever_holds_texts_one_after_another_is_taken(
     assert predictions == predictor(TWEETS)
     np.testing.assert_array_equal(predictor.predict_logits(gather(TWEETS)), predictor.predict_logits(TWEETS))
     np.testing.assert_array_equal(embedder(gather(TWEETS)), embedder(TWEETS))
-    assert [text.pieces for text in embedder.tokens(gather(TWEETS))] == [
-        text.pieces for text in embedder.tokens(TWEETS)
+    assert [text.tokens for text in embedder.tokens(gather(TWEETS))] == [
+        text.tokens for text in embedder.tokens(TWEETS)
     ]
 
 
@@ -145,8 +145,8 @@ def test_the_texts_of_a_table_are_those_of_a_column(
         np.stack([columns[label] for label in POLARITY.labels], axis=1), POLARITY.probabilities(logits)
     )
     np.testing.assert_array_equal(embedder(table), embedder(TWEETS))
-    assert [text.pieces for text in embedder.tokens(table)] == [
-        text.pieces for text in embedder.tokens(TWEETS)
+    assert [text.tokens for text in embedder.tokens(table)] == [
+        text.tokens for text in embedder.tokens(TWEETS)
     ]
 
 

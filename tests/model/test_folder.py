@@ -114,6 +114,6 @@ def test_a_taken_name_is_refused_and_a_misfit_tokenizer_too(folder: Path, tokeni
     with pytest.raises(TwilError, match="there already"):
         save(folder, model, tokenizer, {})
     small = TWilBERT(ModelConfig(encoder=preset("tiny", vocab_size=100)))
-    with pytest.raises(ModelError, match="the tokenizer has 600 pieces and the model 100"):
+    with pytest.raises(ModelError, match="the tokenizer has 600 tokens and the model 100"):
         save(folder.with_name("other"), small, tokenizer, {})
     assert not folder.with_name("other").exists()

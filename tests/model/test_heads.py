@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bundles import PIECES, make_tokenizer, write_bundle
+from bundles import TOKENS, make_tokenizer, write_bundle
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -35,7 +35,7 @@ TASKS = {
     "regression": Task("regression", ("humor",)),
     "class of pairs": Task("class", ("AGAINST", "FAVOR"), pair=True),
 }
-SHAPE = {"vocab_size": len(PIECES), "hidden_size": 16, "n_layers": 2, "n_heads": 2, "head_size": 6}
+SHAPE = {"vocab_size": len(TOKENS), "hidden_size": 16, "n_layers": 2, "n_heads": 2, "head_size": 6}
 MEMORY = MemoryConfig(layers=(1,), n_heads=2, n_keys=8, key_size=8, knn=3)
 DENSE, MEMORISING = (
     EncoderConfig(**SHAPE, max_positions=14),
@@ -50,7 +50,7 @@ def make_model(task: Task | None = None, encoder: EncoderConfig = DENSE, **heads
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:
-                parameter.mul_(4)  # so that outputs depend on the pieces by far more than the tolerance
+                parameter.mul_(4)  # so that outputs depend on the tokens by far more than the tolerance
     return model.eval()
 
 
@@ -61,7 +61,7 @@ def write_model(folder: Path, model: TWilBERT) -> Path:
 
 def make_batch() -> Batch:
     random = np.random.default_rng(5)
-    rows = [random.integers(0, len(PIECES), size).tolist() for size in (9, 4, 1)]
+    rows = [random.integers(0, len(TOKENS), size).tolist() for size in (9, 4, 1)]
     return pad_batch(rows, [[0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2) for row in rows])
 
 
@@ -130,7 +130,7 @@ def test_a_tied_head_holds_the_embeddings_once(tmp_path: Path) -> None:
     model = make_model(mlm=True, tie_word_embeddings=True)
     export_onnx(write_model(tmp_path / "model", model), tmp_path / "bundle", head="fill-mask")
     shapes = [sorted(tensor.dims) for tensor in onnx.load(tmp_path / "bundle" / GRAPH).graph.initializer]
-    assert shapes.count([16, len(PIECES)]) == 1
+    assert shapes.count([16, len(TOKENS)]) == 1
 
 
 def test_a_head_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_command_exports_a_head_and_says_which(tmp_path: Path) -> None:
     arguments = ["export", str(source), "--onnx", "-o", str(tmp_path / "bundle"), "--head"]
     done = CliRunner().invoke(make_app([]), [*arguments, "fill-mask"])
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "bundle (fill-mask; rows of up to 14 pieces; " in done.stderr
+    assert "bundle (fill-mask; rows of up to 14 tokens; " in done.stderr
     refused = CliRunner().invoke(make_app([]), [*arguments, "classifier", "--force"])
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-1].startswith("twil: error: this model has no classifier to export")
@@ -190,4 +190,4 @@ def test_masks_are_filled_without_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert '"piece"' in done.stdout
+    assert '"token"' in done.stdout

@@ -51,7 +51,7 @@ class TestReading:
         rows = list(zip(texts()[:20], texts()[20:40], strict=True))
         assert np.abs(our_logits(classifier, rows) - their_logits(classifier, rows)).max() < LIKE
 
-    def test_pieces_are_those_of_the_library(self, classifier: Path) -> None:
+    def test_tokens_are_those_of_the_library(self, classifier: Path) -> None:
         _, tokenizer = load_with_tokenizer(classifier)
         theirs = library().AutoTokenizer.from_pretrained(classifier)
         assert (
@@ -69,7 +69,7 @@ class TestReading:
         ids = torch.tensor(encode(tokenizer, ["palabra " * 200]).input_ids)
         assert model.encode(ids).shape[1] == model.max_positions > POSITIONS - 4
 
-    def test_hidden_states_and_pieces_are_those_of_the_library(self, family: str, tmp_path: Path) -> None:
+    def test_hidden_states_and_tokens_are_those_of_the_library(self, family: str, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", family, "mlm")
         model, tokenizer = load_with_tokenizer(folder)
         theirs = library().AutoModelForMaskedLM.from_pretrained(folder).eval()
@@ -203,11 +203,11 @@ class TestRefused:
         with pytest.raises(ModelError, match="lack"):
             load_with_tokenizer(tmp_path / "model")
 
-    def test_a_tokenizer_of_more_pieces_than_the_model_embeds(self, tmp_path: Path) -> None:
+    def test_a_tokenizer_of_more_tokens_than_the_model_embeds(self, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", "bert")
-        pieces = library().AutoTokenizer.from_pretrained(folder)
-        pieces.add_tokens(["nuevo"])
-        pieces.save_pretrained(folder)
+        tokens = library().AutoTokenizer.from_pretrained(folder)
+        tokens.add_tokens(["nuevo"])
+        tokens.save_pretrained(folder)
         with pytest.raises(ModelError, match="do not belong together"):
             load_with_tokenizer(folder)
 

@@ -21,7 +21,7 @@ from hub_models import (
     library,
     make_config,
     make_hub_folder,
-    make_pieces,
+    make_tokens,
     texts,
     their_logits,
 )
@@ -109,10 +109,10 @@ def make_sentence_folder(
 def their_hidden(folder: Path, rows: list[str], max_length: int = POSITIONS) -> list[NDArray[np.float32]]:
     """Compute hidden states with the library itself, row by row, each ``(T, D)``."""
     network = library().AutoModel.from_pretrained(folder).eval()
-    pieces = library().AutoTokenizer.from_pretrained(folder)
+    tokens = library().AutoTokenizer.from_pretrained(folder)
     found = []
     for row in rows:
-        inputs = pieces(row, truncation=True, max_length=max_length, return_tensors="pt")
+        inputs = tokens(row, truncation=True, max_length=max_length, return_tensors="pt")
         with torch.inference_mode():
             found.append(network(**inputs).last_hidden_state[0].numpy())
     return found
@@ -254,7 +254,7 @@ class TestSentenceVectors:
 
     def test_a_length_without_room_for_text_is_told_with_its_folder(self, tmp_path: Path) -> None:
         folder = make_sentence_folder(tmp_path / "st", CLS, settings={"max_seq_length": 2})
-        with pytest.raises(ModelError, match="st asks for rows that are too short: a length of 2 pieces"):
+        with pytest.raises(ModelError, match="st asks for rows that are too short: a length of 2 tokens"):
             load(folder)
 
     def test_vectors_are_cut_as_the_folder_asks(self, tmp_path: Path) -> None:
@@ -348,11 +348,11 @@ class TestTruncation:
     def test_texts_lose_the_end_that_the_folder_says(self, family: str, tmp_path: Path) -> None:
         names = {0: "N", 1: "P"}
         folder = make_hub_folder(tmp_path / "model", family, "classifier", id2label=names)
-        pieces = cut_on_the_left(folder)
+        tokens = cut_on_the_left(folder)
         rows = ["qué bien " * 60 + "hoy", *texts()[:3]]
         _, tokenizer = load_with_tokenizer(folder)
         assert (
-            encode(tokenizer, rows).input_ids == pieces(rows, truncation=True, max_length=POSITIONS).input_ids
+            encode(tokenizer, rows).input_ids == tokens(rows, truncation=True, max_length=POSITIONS).input_ids
         )
         export_onnx(folder, tmp_path / "bundle")
         with Predictor(tmp_path / "bundle") as predictor:
@@ -361,14 +361,14 @@ class TestTruncation:
 
     def test_a_model_trained_from_it_loses_the_same_end(self, tmp_path: Path) -> None:
         folder = make_hub_folder(tmp_path / "model", "bert", "none")
-        pieces = cut_on_the_left(folder)
+        tokens = cut_on_the_left(folder)
         described = describe(folder).hub
         assert described is not None
         model, tokenizer = make_hub_classifier(described, Task("class", ("N", "P")))
         save(tmp_path / "trained", model, tokenizer, {})
         rows = ["qué bien " * 60 + "hoy"]
         theirs = library().AutoTokenizer.from_pretrained(tmp_path / "trained")
-        expected = pieces(rows, truncation=True, max_length=POSITIONS).input_ids
+        expected = tokens(rows, truncation=True, max_length=POSITIONS).input_ids
         assert theirs(rows, truncation=True).input_ids == expected
         assert encode(load_with_tokenizer(tmp_path / "trained")[1], rows).input_ids == expected
 
@@ -378,10 +378,10 @@ class TestNamed:
         "kind", ["TokenClassification", "QuestionAnswering", "NextSentencePrediction", "MultipleChoice"]
     )
     def test_a_head_that_is_no_classifier(self, kind: str, tmp_path: Path) -> None:
-        pieces = make_pieces("bert")
+        tokens = make_tokens("bert")
         name = f"BertFor{kind}"
-        getattr(library(), name)(make_config("bert", pieces)).save_pretrained(tmp_path / "model")
-        pieces.save_pretrained(tmp_path / "model")
+        getattr(library(), name)(make_config("bert", tokens)).save_pretrained(tmp_path / "model")
+        tokens.save_pretrained(tmp_path / "model")
         with pytest.warns(ModelWarning, match=f"{name}, of which twil reads the encoder alone") as said:
             load(tmp_path / "model")
         assert len(said) == 1

@@ -47,10 +47,10 @@ def make_classifier(folder: Path, dropouts: Dropouts | None = None, **choice: An
 def their_pooled(folder: Path, pooling: str, *, special: bool) -> NDArray[np.float32]:
     """Pool the library's own hidden states of the example tweets, row by row."""
     network = library().AutoModel.from_pretrained(folder).eval()
-    pieces = library().AutoTokenizer.from_pretrained(folder)
+    tokens = library().AutoTokenizer.from_pretrained(folder)
     found = []
     for text in texts()[:12]:
-        inputs = pieces(text, truncation=True, max_length=POSITIONS, return_tensors="pt")
+        inputs = tokens(text, truncation=True, max_length=POSITIONS, return_tensors="pt")
         with torch.inference_mode():
             hidden = network(**inputs).last_hidden_state[0].numpy()
         inner = hidden if special else hidden[1:-1]

@@ -122,8 +122,8 @@ class TestClassifiers:
     ) -> None:
         warm = Task("class", ("N", "P"), temperature=2.0, thresholds=(0.4,))
         folder = make(tmp_path / "model", tokenizer, warm)
-        model, pieces = load_with_tokenizer(folder)
-        logits = compute_logits(model, encode_rows(texts()[:9], np.empty(0), pieces), 256)
+        model, tokens = load_with_tokenizer(folder)
+        logits = compute_logits(model, encode_rows(texts()[:9], np.empty(0), tokens), 256)
         assert np.abs(theirs(folder, texts()[:9]) - warm.undecided.probabilities(logits)).max() < LIKE
         assert np.abs(theirs(folder, texts()[:9]) - warm.probabilities(logits)).max() > LIKE
 
@@ -159,13 +159,13 @@ class TestEncoders:
     ) -> None:
         folder = make(tmp_path / "model", tokenizer, mlm=True, rop=RopConfig(), encoder=shape)
         pipe = transformers.pipeline("feature-extraction", model=str(folder), device="cpu")
-        model, pieces = load_with_tokenizer(folder)
+        model, tokens = load_with_tokenizer(folder)
         for text in [*texts()[:3], LONG]:
             with torch.inference_mode():
-                expected = model.encode(torch.tensor(encode(pieces, [text]).input_ids))
+                expected = model.encode(torch.tensor(encode(tokens, [text]).input_ids))
             assert np.abs(np.array(pipe(text)) - expected.numpy()).max() < LIKE
 
-    @pytest.mark.parametrize("original", [False, True], ids=["own pieces", "the original's pieces"])
+    @pytest.mark.parametrize("original", [False, True], ids=["own tokens", "the original's tokens"])
     @pytest.mark.parametrize("tied", [False, True], ids=["own weights", "tied"])
     def test_masks_are_filled_as_twil_fills_them(
         self, tied: bool, original: bool, tokenizer: Tokenizer, tmp_path: Path
@@ -176,9 +176,9 @@ class TestEncoders:
             tokenizer = original_tokenizer(tmp_path / "vocab.txt", max_length=POSITIONS)
         folder = make(tmp_path / "model", tokenizer, mlm=True, tie_word_embeddings=tied)
         pipe = transformers.pipeline("fill-mask", model=str(folder), device="cpu")
-        model, pieces = load_with_tokenizer(folder)
+        model, tokens = load_with_tokenizer(folder)
         for text in ["hoy es un [MASK] precioso", "[MASK] qué frío, ¡madre mía!", "me encanta este [MASK]"]:
-            masked = encode_masked(pieces, [text])
+            masked = encode_masked(tokens, [text])
             with torch.inference_mode():
                 hidden = model.encode(torch.tensor(masked.input_ids))
                 logits = model.mlm_logits(hidden)[0, int(masked.asked[0][0])]
@@ -205,24 +205,24 @@ class TestEncoders:
 
 
 class TestTokenizers:
-    def test_pieces_are_those_of_twil(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
-        pieces = transformers.AutoTokenizer.from_pretrained(make(tmp_path / "model", tokenizer))
+    def test_tokens_are_those_of_twil(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
+        tokens = transformers.AutoTokenizer.from_pretrained(make(tmp_path / "model", tokenizer))
         rows = [*texts(), LONG, "", "dice [SEP], [CLS] y [PAD]"]
         ours = load_tokenizer(tmp_path / "model" / TOKENIZER)
-        assert pieces(rows).input_ids == encode(ours, rows).input_ids
-        assert pieces.model_max_length == max_length(ours) == POSITIONS
+        assert tokens(rows).input_ids == encode(ours, rows).input_ids
+        assert tokens.model_max_length == max_length(ours) == POSITIONS
 
     def test_rows_are_filled_up_on_the_right(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
-        pieces = transformers.AutoTokenizer.from_pretrained(make(tmp_path / "model", tokenizer))
-        batch = pieces(["hola", "hola a todo el mundo"], padding=True)
-        assert batch.input_ids[0][-1] == pieces.pad_token_id == 0
+        tokens = transformers.AutoTokenizer.from_pretrained(make(tmp_path / "model", tokenizer))
+        batch = tokens(["hola", "hola a todo el mundo"], padding=True)
+        assert batch.input_ids[0][-1] == tokens.pad_token_id == 0
         assert batch.attention_mask[0][-1] == 0
         assert set(batch) == {"input_ids", "token_type_ids", "attention_mask"}
 
     def test_rows_stay_whole_where_that_is_asked(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
-        pieces = transformers.AutoTokenizer.from_pretrained(make(tmp_path / "model", tokenizer))
-        assert len(pieces(LONG, truncation=False).input_ids) > POSITIONS
-        assert len(pieces(LONG, truncation=True, max_length=7).input_ids) == 7
+        tokens = transformers.AutoTokenizer.from_pretrained(make(tmp_path / "model", tokenizer))
+        assert len(tokens(LONG, truncation=False).input_ids) > POSITIONS
+        assert len(tokens(LONG, truncation=True, max_length=7).input_ids) == 7
 
 
 class TestSaving:
@@ -274,19 +274,19 @@ class TestSaving:
         task = describe(saved).task
         assert task == TASKS["multi-label"].renamed({"ira": "enojo"})
 
-    def test_a_tokenizer_with_more_pieces_is_refused_by_twil(
+    def test_a_tokenizer_with_more_tokens_is_refused_by_twil(
         self, tokenizer: Tokenizer, tmp_path: Path
     ) -> None:
         folder, saved = make(tmp_path / "model", tokenizer, TASKS["class"]), tmp_path / "saved"
         network = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-        pieces = transformers.AutoTokenizer.from_pretrained(folder)
-        pieces.add_tokens(["nuevísimo"])
-        network.resize_token_embeddings(len(pieces))
+        tokens = transformers.AutoTokenizer.from_pretrained(folder)
+        tokens.add_tokens(["nuevísimo"])
+        network.resize_token_embeddings(len(tokens))
         network.save_pretrained(saved)
-        pieces.save_pretrained(saved)
-        assert len(transformers.AutoTokenizer.from_pretrained(saved)) == len(pieces)
+        tokens.save_pretrained(saved)
+        assert len(transformers.AutoTokenizer.from_pretrained(saved)) == len(tokens)
         kind = transformers.AutoModelForSequenceClassification
-        assert kind.from_pretrained(saved).get_input_embeddings().num_embeddings == len(pieces)
+        assert kind.from_pretrained(saved).get_input_embeddings().num_embeddings == len(tokens)
         with pytest.raises(ModelError, match="not the tokenizer of this model"):
             describe(saved)
 
@@ -299,14 +299,14 @@ class TestTraining:
         pytest.importorskip("accelerate")
         folder = make(tmp_path / "model", tokenizer, TASKS[kind])
         network = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-        pieces = transformers.AutoTokenizer.from_pretrained(folder)
+        tokens = transformers.AutoTokenizer.from_pretrained(folder)
         labels = {
             "class": [0, 1, 2, 0],
             "multi-label": [[1.0, 0.0, 1.0]] * 4,
             "regression": [0.5, 1.0, 2.0, 0.0],
         }
         rows = [
-            {**pieces(text), "labels": label} for text, label in zip(texts()[:4], labels[kind], strict=True)
+            {**tokens(text), "labels": label} for text, label in zip(texts()[:4], labels[kind], strict=True)
         ]
         trainer = transformers.Trainer(
             network,
@@ -321,7 +321,7 @@ class TestTraining:
                 use_cpu=True,
             ),
             train_dataset=rows,
-            processing_class=pieces,
+            processing_class=tokens,
         )
         assert trainer.train().training_loss > 0
         trainer.save_model(str(tmp_path / "saved"))
@@ -331,11 +331,11 @@ class TestTraining:
             *(model.state_dict()["encoder.blocks.0.attention_norm.weight"] for model in (before, after))
         )
 
-    def test_the_loss_of_masked_pieces_is_the_library_s(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    def test_the_loss_of_masked_tokens_is_the_library_s(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
         folder = make(tmp_path / "model", tokenizer, mlm=True, tie_word_embeddings=True)
         network = transformers.AutoModelForMaskedLM.from_pretrained(folder)
-        pieces = transformers.AutoTokenizer.from_pretrained(folder)
-        ids = torch.tensor(pieces(texts()[:1]).input_ids)
+        tokens = transformers.AutoTokenizer.from_pretrained(folder)
+        ids = torch.tensor(tokens(texts()[:1]).input_ids)
         labels = torch.full_like(ids, -100)
         labels[0, 2] = ids[0, 2]
         output = network(ids, labels=labels)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tuning import twil_command, write_sets
 
 from twil.core.errors import ModelError
-from twil.model.folder import describe, load_pieces, load_with_tokenizer, save
+from twil.model.folder import describe, load_tokens, load_with_tokenizer, save
 from twil.text.tokenizer import encode, max_length
 from twil.train.objectives.classification import compute_logits, encode_rows
 
@@ -105,7 +105,7 @@ def test_a_tokenizer_in_python_alone_is_refused_with_the_reason(tmp_path: Path) 
     (folder / "bpe.codes").write_text("h o 1\n", encoding="utf-8")
     change(folder / "config.json", tokenizer_class="BertweetTokenizer")
     with pytest.raises(ModelError, match=r"in Python alone \(BertweetTokenizer\)"):
-        load_pieces(folder)
+        load_tokens(folder)
 
 
 def test_a_configuration_without_a_type_is_told_what_it_lacks(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_name_within_a_folder_is_not_looked_for_on_the_hub(
         describe("runs/model")
 
 
-def test_the_pieces_of_a_model_are_counted(tmp_path: Path) -> None:
+def test_the_tokens_of_a_model_are_counted(tmp_path: Path) -> None:
     folder = make_hub_folder(tmp_path / "model", "bert")
     sets = write_sets(tmp_path)
     whole = twil_command("data", sets["train"], "--model", folder, "--json", "-q")
@@ -172,10 +172,10 @@ class TestWayBack:
     def again(self, source: Path, target: Path, **settings: Any) -> Path:
         """Use a folder in the library, and save it from there."""
         network = library().AutoModelForSequenceClassification.from_pretrained(source, **settings)
-        pieces = library().AutoTokenizer.from_pretrained(source)
-        pieces(texts()[:2], padding=True, truncation=True, max_length=20)
+        tokens = library().AutoTokenizer.from_pretrained(source)
+        tokens(texts()[:2], padding=True, truncation=True, max_length=20)
         network.save_pretrained(target)
-        pieces.save_pretrained(target)
+        tokens.save_pretrained(target)
         return target
 
     def test_it_opens_with_the_same_logits_and_the_same_task(self, written: Path, tmp_path: Path) -> None:
@@ -200,10 +200,10 @@ class TestWayBack:
         assert task is not None
         assert (len(task.labels), task.temperature) == (5, 1)
 
-    def test_other_pieces_are_refused(self, written: Path) -> None:
+    def test_other_tokens_are_refused(self, written: Path) -> None:
         tokenizer = library().AutoTokenizer.from_pretrained(written)
         tokenizer.add_tokens(["jajaja"])
         tokenizer.save_pretrained(written)
         with pytest.raises(ModelError, match="is not the tokenizer of this model"):
-            load_pieces(written)
-        assert encode(load_pieces(written.with_name("source")), ["hola"]).input_ids
+            load_tokens(written)
+        assert encode(load_tokens(written.with_name("source")), ["hola"]).input_ids

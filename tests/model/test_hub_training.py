@@ -1,4 +1,4 @@
-"""Models of the transformers library, trained: new classifiers, kept ones, and masked pieces."""
+"""Models of the transformers library, trained: new classifiers, kept ones, and masked tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from twil.data.labelled import LabelledColumns, Sample, read_labelled
 from twil.data.samples import NOT_MASKED, Samples
 from twil.evaluation.evaluate import evaluate
 from twil.evaluation.pretrained.probing import fill_masks, open_probe
-from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save
+from twil.model.folder import describe, load_tokens, load_with_tokenizer, read_run, save
 from twil.scores.metrics import score_logits
 from twil.text.special import find_special
 from twil.train.finetune import Finished, Started, finetune_events
@@ -88,9 +88,9 @@ class TestFinetuning:
         rows = read_labelled(DEV, sample=Sample(24))
         transformers = library()
         network = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
-        pieces = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+        tokens = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
         with torch.inference_mode():
-            theirs = network(**pieces(rows.texts, padding=True, truncation=True, return_tensors="pt")).logits
+            theirs = network(**tokens(rows.texts, padding=True, truncation=True, return_tensors="pt")).logits
         model, tokenizer = load_with_tokenizer(tmp_path / "model")
         targets = rows.targets(model.task)
         ours = compute_logits(model, encode_rows(rows.rows, targets, tokenizer), 256)
@@ -193,7 +193,7 @@ class TestFinetuning:
         assert record["data"]["train"]["rows"] == 24
 
     def test_rows_longer_than_the_encoder_reads_are_refused(self, distilbert: Path, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=rf"rows of 65 pieces do not fit: the encoder has {POSITIONS}"):
+        with pytest.raises(ConfigError, match=rf"rows of 65 tokens do not fit: the encoder has {POSITIONS}"):
             list(finetune_events(run_of(distilbert, "model.max_length=65"), tmp_path / "m"))
         assert list(tmp_path.iterdir()) == []
 
@@ -323,12 +323,12 @@ class TestWithoutDev:
 
 @pytest.fixture(scope="module")
 def corpus(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a corpus of the model's own pieces."""
+    """Give a corpus of the model's own tokens."""
     folder = tmp_path_factory.mktemp("corpus")
     pairs = folder / "pairs.tsv"
     with (EXAMPLES / "pairs.tsv").open(encoding="utf-8") as file:
         pairs.write_text(file.read(), encoding="utf-8")
-    list(build_corpus([pairs, TRAIN], folder / "corpus", load_pieces(pretrained), CorpusOptions(dev=0.2)))
+    list(build_corpus([pairs, TRAIN], folder / "corpus", load_tokens(pretrained), CorpusOptions(dev=0.2)))
     return folder / "corpus"
 
 
@@ -345,7 +345,7 @@ class TestPretraining:
             special=find_special(held.tokenizer, source="here"),
         )
 
-    def test_no_special_piece_is_masked_and_none_comes_in_place_of_another(self, corpus: Path) -> None:
+    def test_no_special_token_is_masked_and_none_comes_in_place_of_another(self, corpus: Path) -> None:
         samples = self.samples(corpus)
         special = samples.special
         rows = samples.draw(0, 0, len(samples))
@@ -458,7 +458,7 @@ def test_an_encoder_without_a_masked_head_gets_a_new_one(family: str, head: str,
     folder = make_hub_folder(tmp_path / "encoder", family, head)
     list(
         build_corpus(
-            [EXAMPLES / "pairs.tsv"], tmp_path / "corpus", load_pieces(folder), CorpusOptions(dev=0.0)
+            [EXAMPLES / "pairs.tsv"], tmp_path / "corpus", load_tokens(folder), CorpusOptions(dev=0.0)
         )
     )
     held = open_corpus(tmp_path / "corpus")
@@ -476,7 +476,7 @@ def test_an_encoder_without_a_masked_head_gets_a_new_one(family: str, head: str,
 
 class TestRefused:
     def corpus_of(self, folder: Path, target: Path, file: Path = EXAMPLES / "pairs.tsv") -> Path:
-        list(build_corpus([file], target, load_pieces(folder), CorpusOptions(dev=0.0)))
+        list(build_corpus([file], target, load_tokens(folder), CorpusOptions(dev=0.0)))
         return target
 
     def test_the_order_of_replies_is_learned_by_twilbert_alone(
@@ -490,14 +490,14 @@ class TestRefused:
         with pytest.raises(ModelError, match="no masked-language head"):
             open_probe(judge, mlm=True)
 
-    def test_a_corpus_of_other_pieces_names_the_model_to_make_it_with(
+    def test_a_corpus_of_other_tokens_names_the_model_to_make_it_with(
         self, distilbert: Path, judge: Path, tmp_path: Path
     ) -> None:
         corpus = self.corpus_of(judge, tmp_path / "corpus")
         with pytest.raises(ModelError, match=f"--tokenizer {distilbert} --max-length {POSITIONS}$"):
             list(pretrain_events(pretraining(corpus, distilbert), tmp_path / "model"))
 
-    def test_a_fresh_encoder_needs_pieces_of_twil(self, distilbert: Path, tmp_path: Path) -> None:
+    def test_a_fresh_encoder_needs_tokens_of_twil(self, distilbert: Path, tmp_path: Path) -> None:
         corpus = self.corpus_of(distilbert, tmp_path / "corpus")
         config = pretrain_config({}, {"data": {"corpus": corpus}, "model": {"init": "tiny"}})
         with pytest.raises(ModelError, match="tokenizer of another kind"):
@@ -508,21 +508,21 @@ class TestAsking:
     def test_masks_are_filled_as_the_library_fills_them(self, pretrained: Path) -> None:
         transformers = library()
         network = transformers.AutoModelForMaskedLM.from_pretrained(pretrained)
-        pieces = transformers.AutoTokenizer.from_pretrained(pretrained)
-        theirs = transformers.pipeline("fill-mask", model=network, tokenizer=pieces, top_k=3)(
-            f"qué {pieces.mask_token} hace hoy"
+        tokens = transformers.AutoTokenizer.from_pretrained(pretrained)
+        theirs = transformers.pipeline("fill-mask", model=network, tokenizer=tokens, top_k=3)(
+            f"qué {tokens.mask_token} hace hoy"
         )
         filled, same = fill_masks(
             open_probe(pretrained, mlm=True),
-            ["qué [MASK] hace hoy", f"qué {pieces.mask_token} hace hoy"],
+            ["qué [MASK] hace hoy", f"qué {tokens.mask_token} hace hoy"],
             top_k=3,
         )
         assert filled.masks == same.masks
         assert [fill.probability for fill in filled.masks[0]] == pytest.approx(
             [one["score"] for one in theirs], abs=LIKE
         )
-        assert [fill.piece for fill in filled.masks[0]] == [
-            pieces.convert_ids_to_tokens(one["token"]) for one in theirs
+        assert [fill.token for fill in filled.masks[0]] == [
+            tokens.convert_ids_to_tokens(one["token"]) for one in theirs
         ]
 
     @pytest.mark.parametrize("objective", ["--mlm", "--pll"])

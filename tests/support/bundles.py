@@ -1,6 +1,6 @@
-"""Small bundles made by hand: an embedding, the mean over a row's pieces, one dense layer.
+"""Small bundles made by hand: an embedding, the mean over a row's tokens, one dense layer.
 
-The classifier is the smallest one whose answer depends on every piece, on the segments and on the
+The classifier is the smallest one whose answer depends on every token, on the segments and on the
 mask, so that a fault in padding, order or feed shows in its numbers. No torch is needed.
 """
 
@@ -23,7 +23,7 @@ from twil.text.tokenizer import PAD_ID, SPECIAL, UNK, frame, save_tokenizer
 
 POLARITY = Task("class", ("NEG", "NEU", "POS"))
 LETTERS = string.ascii_letters + string.digits + "áéíóúüñÁÉÍÓÚÜÑ¡!¿?.,:;@#/_-&'\"()😀😂❤🔥"
-PIECES = (*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS))
+TOKENS = (*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS))
 HIDDEN = 8
 
 Change = Callable[[onnx.ModelProto], object]
@@ -81,8 +81,8 @@ def write_manifest(folder: Path, task: Task | None, max_length: int, preparation
 
 
 def make_tokenizer(max_length: int) -> Tokenizer:
-    """Make a tokenizer whose pieces are single letters."""
-    vocabulary = {piece: index for index, piece in enumerate(PIECES)}
+    """Make a tokenizer whose tokens are single letters."""
+    vocabulary = {token: index for index, token in enumerate(TOKENS)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=1000))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     frame(tokenizer, max_length)
@@ -93,14 +93,14 @@ def make_graph(task: Task | None, seed: int = 0) -> onnx.ModelProto:
     """Make the graph of a classifier, or without a task of an encoder."""
     random = np.random.default_rng(seed)
     weights = {
-        "pieces": random.normal(size=(len(PIECES), HIDDEN)),
+        "tokens": random.normal(size=(len(TOKENS), HIDDEN)),
         "segments": random.normal(size=(2, HIDDEN)),
         "axis": np.array([2]),
     }
     nodes = [
-        helper.make_node("Gather", ["pieces", "input_ids"], ["piece_vectors"]),
+        helper.make_node("Gather", ["tokens", "input_ids"], ["embedded"]),
         helper.make_node("Gather", ["segments", "segment_ids"], ["segment_vectors"]),
-        helper.make_node("Mul", ["piece_vectors", "segment_vectors"], ["token_vectors"]),  # (B, T, D)
+        helper.make_node("Mul", ["embedded", "segment_vectors"], ["token_vectors"]),  # (B, T, D)
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["mask", "axis"], ["column_mask"]),
         helper.make_node("Mul", ["token_vectors", "column_mask"], ["masked"]),
@@ -140,10 +140,10 @@ def make_graph(task: Task | None, seed: int = 0) -> onnx.ModelProto:
 def expected_logits(
     bundle_seed: int, task: Task, rows: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> np.ndarray:
-    """Compute the classifier's logits row by row in float64, from piece and segment ids without pads."""
+    """Compute the classifier's logits row by row in float64, from token and segment ids without pads."""
     weights = {w.name: numpy_helper.to_array(w) for w in make_graph(task, bundle_seed).graph.initializer}
     vectors = [
-        (weights["pieces"][list(ids)].astype(float) * weights["segments"][list(segments)]).mean(axis=0)
+        (weights["tokens"][list(ids)].astype(float) * weights["segments"][list(segments)]).mean(axis=0)
         for ids, segments in rows
     ]
     return np.stack(vectors) @ weights["kernel"] + weights["bias"]

@@ -32,7 +32,7 @@ def texts() -> list[str]:
 
 
 @functools.cache
-def make_pieces(family: str) -> Any:
+def make_tokens(family: str) -> Any:
     """Make a tokenizer of the library of a family's kind."""
     transformers = library()
     if family in ("bert", "distilbert", "electra"):
@@ -69,12 +69,12 @@ def make_pieces(family: str) -> Any:
             vocab_size=VOCABULARY, special_tokens=list(ANGLED), unk_token="<unk>", show_progress=False
         ),
     )
-    pieces = [(piece, score) for piece, score in json.loads(trained.to_str())["model"]["vocab"]]
+    tokens = [(token, score) for token, score in json.loads(trained.to_str())["model"]["vocab"]]
     kind = transformers.CamembertTokenizer if family == "camembert" else transformers.XLMRobertaTokenizer
-    return kind(vocab=pieces)
+    return kind(vocab=tokens)
 
 
-def make_config(family: str, pieces: Any, **more: Any) -> Any:
+def make_config(family: str, tokens: Any, **more: Any) -> Any:
     """Make the configuration of a tiny model of a family."""
     transformers = library()
     kinds = {
@@ -96,15 +96,15 @@ def make_config(family: str, pieces: Any, **more: Any) -> Any:
     if family == "electra":
         sizes["embedding_size"] = HIDDEN // 2
     # RoBERTa and its kin count positions from behind the pad's.
-    ahead = pieces.pad_token_id + 1 if family in ("roberta", "camembert", "xlm-roberta") else 0
+    ahead = tokens.pad_token_id + 1 if family in ("roberta", "camembert", "xlm-roberta") else 0
     if ahead:
         sizes["type_vocab_size"] = 1
     return kinds[family](
-        vocab_size=len(pieces),
+        vocab_size=len(tokens),
         max_position_embeddings=POSITIONS + ahead,
-        pad_token_id=pieces.pad_token_id,
-        bos_token_id=pieces.cls_token_id,
-        eos_token_id=pieces.sep_token_id,
+        pad_token_id=tokens.pad_token_id,
+        bos_token_id=tokens.cls_token_id,
+        eos_token_id=tokens.sep_token_id,
         initializer_range=0.3,  # logits of different texts differ
         **sizes,
         **more,
@@ -124,7 +124,7 @@ def make_hub_folder(folder: Path, family: str, head: str = "mlm", *, seed: int =
     import torch
 
     transformers = library()
-    pieces = make_pieces(family)
+    tokens = make_tokens(family)
     torch.manual_seed(seed)
     kinds = {
         "mlm": transformers.AutoModelForMaskedLM,
@@ -133,9 +133,9 @@ def make_hub_folder(folder: Path, family: str, head: str = "mlm", *, seed: int =
     }
     if head == "classifier" and len(more.get("id2label", "ab")) > 1:  # as training with the library leaves it
         more.setdefault("problem_type", "single_label_classification")
-    network = kinds[head].from_config(make_config(family, pieces, **more))
+    network = kinds[head].from_config(make_config(family, tokens, **more))
     network.save_pretrained(folder)
-    pieces.save_pretrained(folder)
+    tokens.save_pretrained(folder)
     return folder
 
 
@@ -150,9 +150,9 @@ def make_kin_folder(folder: Path, kind: str, **shape: Any) -> Path:
     import torch
 
     transformers = library()
-    pieces = make_pieces("bert")
-    special = {f"{name}_token_id": getattr(pieces, f"{name}_token_id") for name in ("pad", "cls", "sep")}
-    special |= {"bos_token_id": pieces.cls_token_id, "eos_token_id": pieces.sep_token_id}
+    tokens = make_tokens("bert")
+    special = {f"{name}_token_id": getattr(tokens, f"{name}_token_id") for name in ("pad", "cls", "sep")}
+    special |= {"bos_token_id": tokens.cls_token_id, "eos_token_id": tokens.sep_token_id}
     bert: dict[str, Any] = {
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
@@ -161,7 +161,7 @@ def make_kin_folder(folder: Path, kind: str, **shape: Any) -> Path:
         "max_position_embeddings": POSITIONS,
     }
     told = {name: value for name, value in (bert | shape).items() if value is not None}
-    config = transformers.AutoConfig.for_model(kind, vocab_size=len(pieces), num_labels=3, **special, **told)
+    config = transformers.AutoConfig.for_model(kind, vocab_size=len(tokens), num_labels=3, **special, **told)
     config.problem_type = "single_label_classification"
     torch.manual_seed(1)
     network = transformers.AutoModelForSequenceClassification.from_config(config)
@@ -170,7 +170,7 @@ def make_kin_folder(folder: Path, kind: str, **shape: Any) -> Path:
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)  # logits of different texts differ
     network.save_pretrained(folder)
-    pieces.save_pretrained(folder)
+    tokens.save_pretrained(folder)
     return folder
 
 
@@ -180,11 +180,11 @@ def their_logits(folder: Path, rows: list[Any]) -> np.ndarray[Any, Any]:
 
     transformers = library()
     network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pieces = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)
     found = []
     for row in rows:
         parts = (row,) if isinstance(row, str) else row
-        inputs = pieces(*parts, truncation=True, max_length=POSITIONS, return_tensors="pt")
+        inputs = tokens(*parts, truncation=True, max_length=POSITIONS, return_tensors="pt")
         with torch.inference_mode():
             found.append(network(**inputs).logits[0].numpy())
     return np.stack(found)

@@ -30,7 +30,7 @@ from twil.core.storage import write_json
 from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.data.corpus.corpus import open_corpus
 from twil.data.labelled import read_labelled
-from twil.data.survey.lengths import LengthTally, PieceCounter
+from twil.data.survey.lengths import LengthTally, TokenCounter
 from twil.evaluation.evaluate import evaluate
 from twil.evaluation.pretrained.inspection import inspect_row
 from twil.evaluation.pretrained.intrinsic import score_pretrained
@@ -38,7 +38,7 @@ from twil.evaluation.pretrained.probing import fill_masks, open_probe
 from twil.exporting.bundle import export_onnx
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
-from twil.model.folder import describe, load_pieces, load_with_tokenizer, read_run, save, weights_hash
+from twil.model.folder import describe, load_tokens, load_with_tokenizer, read_run, save, weights_hash
 from twil.model.twilbert import TWilBERT
 from twil.text.cloze import encode_masked
 from twil.text.preparation import (
@@ -48,7 +48,7 @@ from twil.text.preparation import (
     find_preparation,
     put_preparation,
 )
-from twil.text.tokenizer import encode, load_tokenizer, pieces_hash, save_tokenizer
+from twil.text.tokenizer import encode, load_tokenizer, save_tokenizer, tokens_hash
 from twil.train.finetune import finetune_events
 from twil.train.objectives.classification import compute_logits, encode_rows
 
@@ -148,7 +148,7 @@ class TestTokenizers:
         read = load_tokenizer(tmp_path / "tokenizer.json")
         assert find_preparation(read, source="it") is PREPARATIONS[name]
         assert encode(read, TWEETS).input_ids == encode(tokenizer, TWEETS).input_ids
-        assert pieces_hash(read) != pieces_hash(make_tokenizer(64))
+        assert tokens_hash(read) != tokens_hash(make_tokenizer(64))
 
     def test_what_is_no_text_is_named(self, tokenizer: Tokenizer) -> None:
         for wrong, said in ((3, "text 2 is no text"), ("hola \ud83d", "text 2 holds half a character")):
@@ -158,7 +158,7 @@ class TestTokenizers:
     def test_unknown_parts_are_those_of_the_prepared_text(self, tmp_path: Path) -> None:
         tokenizer = make_tokenizer(64)
         put_preparation(tokenizer, "robertuito")
-        tally = LengthTally(PieceCounter(tokenizer))
+        tally = LengthTally(TokenCounter(tokenizer))
         tally.add(["@una_vecina_lejana ya 漢 #ViveAquí"], None)
         assert tally.lengths().unknown_parts == {"漢": 1}
 
@@ -198,7 +198,7 @@ def test_texts_become_ids_in_one_place_alone() -> None:
         "text/special.py",  # empty texts
         "text/cloze.py",  # a mask alone
         "text/vocabulary.py",  # words of a vocabulary that is being made
-        "model/hub/pieces.py",  # whether it can cut a text at all
+        "model/hub/tokens.py",  # whether it can cut a text at all
         "data/survey/lengths.py",  # prepared texts again, to see what of them is unknown
     }
     calling = set()
@@ -229,8 +229,8 @@ class TestBundles:
         own = write_bundle(tmp_path / "own", None, preparation="bertweet")
         with Embedder(plain) as one, Embedder(own) as other:
             assert np.array_equal(other(TWEETS), one(ready))
-            assert [tokens.pieces for tokens in other.tokens(TWEETS)] == [
-                tokens.pieces for tokens in one.tokens(ready)
+            assert [tokens.tokens for tokens in other.tokens(TWEETS)] == [
+                tokens.tokens for tokens in one.tokens(ready)
             ]
 
     def test_one_without_a_preparation_is_written_as_ever(self, tmp_path: Path) -> None:
@@ -350,21 +350,21 @@ def masked_accuracy(model: Path, file: Path, _: Path) -> Any:
 
 def inspected(model: Path, file: Path, _: Path) -> Any:
     probe = open_probe(model, mlm=True, device="cpu")
-    return [inspect_row(probe, file, row).pieces for row in (2, 5)]
+    return [inspect_row(probe, file, row).tokens for row in (2, 5)]
 
 
 def lengths(model: Path, file: Path, _: Path) -> Any:
-    tally = LengthTally(PieceCounter(load_pieces(model)))
+    tally = LengthTally(TokenCounter(load_tokens(model)))
     tally.add(read_labelled(file).texts, None)
     return tally.lengths()
 
 
-def corpus_pieces(model: Path, file: Path, folder: Path) -> Any:
+def corpus_tokens(model: Path, file: Path, folder: Path) -> Any:
     target = folder / f"{model.name}-{file.stem}"
-    list(build_corpus([file], target, lambda: load_pieces(model), CorpusOptions(dev=0)))
+    list(build_corpus([file], target, lambda: load_tokens(model), CorpusOptions(dev=0)))
     corpus = open_corpus(target)
     assert corpus.train.texts is not None
-    return corpus.train.texts.pieces(np.arange(len(corpus.train.texts)))[0].tolist()
+    return corpus.train.texts.tokens(np.arange(len(corpus.train.texts)))[0].tolist()
 
 
 def scores(model: Path, file: Path, _: Path) -> Any:
@@ -385,7 +385,7 @@ def tuned_weights(model: Path, file: Path, folder: Path, preparation: str | None
 class TestFolders:
     """A model whose texts are prepared says of them what the same weights say of texts prepared before."""
 
-    @pytest.mark.parametrize("ask", [pseudo_likelihoods, masked_accuracy, inspected, lengths, corpus_pieces])
+    @pytest.mark.parametrize("ask", [pseudo_likelihoods, masked_accuracy, inspected, lengths, corpus_tokens])
     def test_a_pretrained_model(self, ask: Ask, plain: Path, own: Path, tmp_path: Path) -> None:
         expected = ask(plain, write_rows(tmp_path / "ready.tsv", READY_ROWS), tmp_path)
         raw = write_rows(tmp_path / "raw.tsv", RAW_ROWS)
@@ -403,8 +403,8 @@ class TestFolders:
         text, ready = "jajajaja @ana [MASK] #VivaElRío", "jaja @usuario [MASK] hashtag viva el río"
         (filled,) = fill_masks(open_probe(own, mlm=True, device="cpu"), [text])
         (expected,) = fill_masks(open_probe(plain, mlm=True, device="cpu"), [ready])
-        assert [[fill.piece for fill in mask] for mask in filled.masks] == [
-            [fill.piece for fill in mask] for mask in expected.masks
+        assert [[fill.token for fill in mask] for mask in filled.masks] == [
+            [fill.token for fill in mask] for mask in expected.masks
         ]
         assert filled.masks[0][0].text.startswith("jajajaja @ana")  # the user's own text
 
@@ -426,12 +426,12 @@ class TestFolders:
         assert (manifest.preparation, manifest.format) == (record, PREPARED_FORMAT)
         assert "robertuito 1" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
         model, tokenizer = load_with_tokenizer(folder)
-        plain_pieces = load_with_tokenizer(judge)[1]
-        assert encode(tokenizer, TWEETS).input_ids == encode(plain_pieces, READY).input_ids
-        rows = encode_rows(READY, np.empty(0), plain_pieces)
+        plain_tokens = load_with_tokenizer(judge)[1]
+        assert encode(tokenizer, TWEETS).input_ids == encode(plain_tokens, READY).input_ids
+        rows = encode_rows(READY, np.empty(0), plain_tokens)
         with Predictor(tmp_path / "bundle") as predictor:
             assert np.allclose(predictor.predict_logits(TWEETS), compute_logits(model, rows, 256), atol=1e-4)
-        with pytest.raises(ConfigError, match="--text-in is for the pieces of twil vocab"):
+        with pytest.raises(ConfigError, match="--text-in is for the tokens of twil vocab"):
             export_onnx(folder, tmp_path / "text", text_in=True)
         with pytest.raises(ConfigError, match="prepared by robertuito 1, not none: leave preparation out"):
             export_onnx(folder, tmp_path / "other", preparation=NONE)
@@ -445,7 +445,7 @@ class TestFolders:
         transformers.AutoTokenizer.from_pretrained(tmp_path / "tuned").save_pretrained(again)
         tokenizer = load_with_tokenizer(again)[1]
         assert (
-            encode(tokenizer, TWEETS).input_ids == encode(load_pieces(tmp_path / "tuned"), TWEETS).input_ids
+            encode(tokenizer, TWEETS).input_ids == encode(load_tokens(tmp_path / "tuned"), TWEETS).input_ids
         )
 
     def test_a_folder_with_an_unknown_one_is_refused(self, own_judge: Path, tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ class TestFolders:
     ) -> None:
         raw = write_rows(tmp_path / "raw.tsv", RAW_ROWS)
         tuned_weights(plain, raw, tmp_path, preparation="cardiffnlp")
-        tokenizer = load_pieces(tmp_path / "tuned")
+        tokenizer = load_tokens(tmp_path / "tuned")
         assert find_preparation(tokenizer, source="it") is PREPARATIONS["cardiffnlp"]
         assert read_run(tmp_path / "tuned")["config"]["model"]["preparation"] == "cardiffnlp"
         manifest = export_onnx(plain, tmp_path / "bundle", head="encoder", preparation="bertweet").manifest
@@ -497,7 +497,7 @@ def test_a_known_name_brings_its_own_and_says_so(
     source = Path(name) if where == "the hub" else with_name(plain, name, tmp_path / "copy")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        tokenizer = load_pieces(source)
+        tokenizer = load_tokens(source)
     found = find_preparation(tokenizer, source="it")
     assert (found and found.name) == usual
     notes = [str(each.message) for each in said if each.category is ModelWarning]

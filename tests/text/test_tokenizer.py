@@ -1,4 +1,4 @@
-"""The tokenizer file: the original's ids, special pieces, pairs, truncation, and what other programs read."""
+"""The tokenizer file: the original's ids, special tokens, pairs, truncation, and what other programs read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from twil.text.tokenizer import (
     set_max_length,
 )
 
-PIECES = [
+TOKENS = [
     *SPECIAL,
     *(
         "el",
@@ -54,7 +54,7 @@ PIECES = [
 @pytest.fixture
 def vocab_file(tmp_path: Path) -> Path:
     path = tmp_path / "vocab"
-    path.write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    path.write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
     return path
 
 
@@ -63,10 +63,10 @@ def tokenizer(vocab_file: Path) -> Tokenizer:
     return original_tokenizer(vocab_file, max_length=10)
 
 
-def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
     (ids,) = encode(tokenizer, [text]).input_ids
     assert (ids[0], ids[-1]) == (CLS_ID, SEP_ID)
-    return [PIECES[index] for index in ids[1:-1]]
+    return [TOKENS[index] for index in ids[1:-1]]
 
 
 class TestOriginal:
@@ -96,7 +96,7 @@ class TestOriginal:
         assert different == ["&amp; &lt;3 &gt; &quot;hola&quot; &#39;x&#39; &nbsp; &amp;amp; &ntilde;"]
 
     def test_case_and_accents_are_lost(self, tokenizer: Tokenizer) -> None:
-        assert pieces(tokenizer, "EL AÑO, el perro") == ["el", "ano", ",", "el", "perro"]
+        assert tokens(tokenizer, "EL AÑO, el perro") == ["el", "ano", ",", "el", "perro"]
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -116,17 +116,17 @@ class TestOriginal:
 
     def test_without_preprocessing_mentions_stay(self, vocab_file: Path) -> None:
         tokenizer = original_tokenizer(vocab_file, max_length=10, preprocess=False)
-        assert pieces(tokenizer, "@user: el perro") == ["@", "user", ":", "el", "perro"]
+        assert tokens(tokenizer, "@user: el perro") == ["@", "user", ":", "el", "perro"]
 
     def test_entities_are_unescaped_once(self, tokenizer: Tokenizer) -> None:
         escaped = "a &lt;3 &quot;b&quot; c&#39;d &amp; e &amp;gt;"
         assert tokenizer.normalizer.normalize_str(escaped) == 'a <3 "b" c\'d & e &gt;'
 
     def test_a_word_of_more_than_200_characters_is_unknown(self, tokenizer: Tokenizer) -> None:
-        assert pieces(tokenizer, "n" + "s" * 199)[0] == "n"
-        assert pieces(tokenizer, "n" + "s" * 200) == ["[UNK]"]
+        assert tokens(tokenizer, "n" + "s" * 199)[0] == "n"
+        assert tokens(tokenizer, "n" + "s" * 200) == ["[UNK]"]
 
-    def test_special_pieces_cannot_be_written_in_a_text(self, tokenizer: Tokenizer) -> None:
+    def test_special_tokens_cannot_be_written_in_a_text(self, tokenizer: Tokenizer) -> None:
         set_max_length(tokenizer, 50)
         (ids,) = encode(tokenizer, ["[CLS] [SEP] [MASK] [PAD] [UNK] [cls]"]).input_ids
         assert not {PAD_ID, MASK_ID, CLS_ID, SEP_ID} & set(ids[1:-1])
@@ -152,7 +152,7 @@ class TestOriginal:
 class TestEncode:
     def test_a_pair_has_two_segments(self, tokenizer: Tokenizer) -> None:
         got = encode(tokenizer, [("el perro", "come")])
-        el, perro, come = (PIECES.index(piece) for piece in ("el", "perro", "come"))
+        el, perro, come = (TOKENS.index(token) for token in ("el", "perro", "come"))
         assert got.input_ids == [[CLS_ID, el, perro, SEP_ID, come, SEP_ID]]
         assert got.segment_ids == [[0, 0, 0, 0, 1, 1]]
 
@@ -160,7 +160,7 @@ class TestEncode:
         assert encode(tokenizer, ["el perro"]).segment_ids is None
 
     @pytest.mark.parametrize("words", range(14))
-    def test_a_text_is_marked_as_truncated_exactly_when_pieces_are_cut(
+    def test_a_text_is_marked_as_truncated_exactly_when_tokens_are_cut(
         self, tokenizer: Tokenizer, words: int
     ) -> None:
         got = encode(tokenizer, [" ".join(["pan"] * words)])
@@ -246,7 +246,7 @@ class TestFile:
         save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
         foreign = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
         short, long = foreign.encode_batch(["pan", "el perro come"])
-        assert short.ids == [CLS_ID, PIECES.index("pan"), SEP_ID, PAD_ID, PAD_ID]
+        assert short.ids == [CLS_ID, TOKENS.index("pan"), SEP_ID, PAD_ID, PAD_ID]
         assert short.attention_mask == [1, 1, 1, 0, 0]
         assert len(long.ids) == 5
 
@@ -259,8 +259,8 @@ class TestFile:
             save_tokenizer(original_tokenizer(vocab_file, max_length=10), tmp_path / name)
         assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
-    def test_special_pieces_have_their_ids(self, tokenizer: Tokenizer) -> None:
-        assert [tokenizer.token_to_id(piece) for piece in SPECIAL] == [
+    def test_special_tokens_have_their_ids(self, tokenizer: Tokenizer) -> None:
+        assert [tokenizer.token_to_id(token) for token in SPECIAL] == [
             PAD_ID,
             UNK_ID,
             MASK_ID,
@@ -293,7 +293,7 @@ class TestFile:
             ),
         ],
     )
-    def test_a_tokenizer_with_other_special_pieces_or_another_frame_is_not_twil_s_own(
+    def test_a_tokenizer_with_other_special_tokens_or_another_frame_is_not_twil_s_own(
         self, tokenizer: Tokenizer, tmp_path: Path, change: Callable[[dict[str, Any]], object]
     ) -> None:
         value = json.loads(tokenizer.to_str())

@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 from twil.core.errors import ConfigError, DataError, MissingExtraError
 from twil.text.normalization import tweet_normalizer
 from twil.text.tokenizer import MASK_ID, SPECIAL, UNK_ID, encode, load_tokenizer, save_tokenizer
-from twil.text.vocabulary import PieceModel, TrainedVocabulary, texts_of, train_vocabulary
+from twil.text.vocabulary import TokenModel, TrainedVocabulary, texts_of, train_vocabulary
 
-MODELS: tuple[PieceModel, ...] = ("unigram", "bpe")
+MODELS: tuple[TokenModel, ...] = ("unigram", "bpe")
 SIZE = 400
 MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -90,8 +90,8 @@ def invented_texts(count: int = 1500) -> list[str]:
 def sentencepiece_encoder(trained: TrainedVocabulary) -> sentencepiece.SentencePieceProcessor:
     """Give sentencepiece's own encoder on scores rounded as the tokenizer's are (merges' are whole)."""
     model = sentencepiece_model_pb2.ModelProto.FromString(trained.sentencepiece)
-    for piece in model.pieces:
-        piece.score = round(piece.score * 1024) / 1024
+    for token in model.pieces:
+        token.score = round(token.score * 1024) / 1024
     return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 
 
@@ -99,7 +99,7 @@ def ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return encode(tokenizer, [text]).input_ids[0][1:-1]
 
 
-def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
     return [tokenizer.id_to_token(index) or "" for index in ids(tokenizer, text)]
 
 
@@ -182,7 +182,7 @@ class TestEqualToSentencepiece:
 
     @pytest.mark.parametrize("options", [{"strip_accents": True}, {"lowercase": True}])
     @pytest.mark.parametrize("model", MODELS)
-    def test_with_case_or_accents_taken_away(self, model: PieceModel, options: dict[str, bool]) -> None:
+    def test_with_case_or_accents_taken_away(self, model: TokenModel, options: dict[str, bool]) -> None:
         trained = train_vocabulary(invented_texts(), size=250, model=model, **options)
         processor = sentencepiece_encoder(trained)
         for text in ("\u0301Hola", "\u20ddÑandú Á", "  Qué @Ana", *invented_texts(200)):
@@ -190,7 +190,7 @@ class TestEqualToSentencepiece:
             assert ids(trained.tokenizer, text) == processor.encode(normal)
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_on_10_000_real_tweets(self, shared: Path, model: PieceModel) -> None:
+    def test_on_10_000_real_tweets(self, shared: Path, model: TokenModel) -> None:
         tweets = list(itertools.islice(texts_of([shared / "data/tweets_unlabelled_es/tweets.tsv"]), 20_000))
         trained = train_vocabulary(tweets[:10_000], size=4000, model=model, max_length=4096)
         processor = sentencepiece_encoder(trained)
@@ -204,27 +204,27 @@ class TestEqualToSentencepiece:
         assert len(unseen) == 10_000
 
 
-class TestPieces:
-    def test_special_pieces_come_first_and_the_size_is_met(self, trained: TrainedVocabulary) -> None:
+class TestTokens:
+    def test_special_tokens_come_first_and_the_size_is_met(self, trained: TrainedVocabulary) -> None:
         tokenizer = trained.tokenizer
         assert [tokenizer.id_to_token(index) for index in range(5)] == list(SPECIAL)
-        assert trained.pieces == tokenizer.get_vocab_size() == SIZE
+        assert trained.tokens == tokenizer.get_vocab_size() == SIZE
 
-    def test_addresses_and_mentions_are_single_pieces_though_no_text_had_one(
+    def test_addresses_and_mentions_are_single_tokens_though_no_text_had_one(
         self, trained: TrainedVocabulary
     ) -> None:
         text = "@ana: (https://t.co/a), ¡@eva! www.correo.example… @x😂 @y https://t.co/b"
-        found = Counter(pieces(trained.tokenizer, text))
+        found = Counter(tokens(trained.tokenizer, text))
         assert (found["▁user"], found["▁url"]) == (4, 3)
 
-    def test_the_mask_is_a_single_piece_among_others(self, trained: TrainedVocabulary) -> None:
+    def test_the_mask_is_a_single_token_among_others(self, trained: TrainedVocabulary) -> None:
         tokenizer = trained.tokenizer
-        before, after = pieces(tokenizer, "Mi abuela"), pieces(tokenizer, "buscaba, claro")
-        assert pieces(tokenizer, "Mi abuela [MASK] buscaba, claro") == [*before, "[MASK]", *after]
-        assert pieces(tokenizer, "Mi abuela [MASK], claro")[len(before) :][:2] == ["[MASK]", ","]
+        before, after = tokens(tokenizer, "Mi abuela"), tokens(tokenizer, "buscaba, claro")
+        assert tokens(tokenizer, "Mi abuela [MASK] buscaba, claro") == [*before, "[MASK]", *after]
+        assert tokens(tokenizer, "Mi abuela [MASK], claro")[len(before) :][:2] == ["[MASK]", ","]
         assert ids(tokenizer, "[MASK] [MASK]") == [MASK_ID, MASK_ID]
 
-    def test_other_special_pieces_cannot_be_written_in_a_text(self, trained: TrainedVocabulary) -> None:
+    def test_other_special_tokens_cannot_be_written_in_a_text(self, trained: TrainedVocabulary) -> None:
         text = "[CLS] [SEP][PAD] a[UNK] [CLS]la[CLS]漢[SEP] ▁[PAD]▁"
         found = Counter(ids(trained.tokenizer, text))
         assert set(range(5)) & set(found) == {UNK_ID}
@@ -242,7 +242,7 @@ class TestPieces:
         assert all((score * 1024).is_integer() for score in scores)
         assert len(set(scores)) > SIZE / 2
 
-    def test_pieces_join_to_the_text(self, trained: TrainedVocabulary) -> None:
+    def test_tokens_join_to_the_text(self, trained: TrainedVocabulary) -> None:
         for text in invented_texts(50):
             assert trained.tokenizer.decode(ids(trained.tokenizer, text)) == text
 
@@ -258,7 +258,7 @@ class TestPieces:
 
 class TestTraining:
     @pytest.mark.parametrize("model", MODELS)
-    def test_the_same_texts_and_seed_give_the_same_file(self, model: PieceModel) -> None:
+    def test_the_same_texts_and_seed_give_the_same_file(self, model: TokenModel) -> None:
         def made(seed: int) -> str:
             return train_vocabulary(
                 invented_texts(), size=250, model=model, sample=300, seed=seed
@@ -282,18 +282,18 @@ class TestTraining:
         assert UNK_ID not in ids(tokenizer, " ".join(letters))
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_too_large_a_size_names_the_largest(self, model: PieceModel) -> None:
+    def test_too_large_a_size_names_the_largest(self, model: TokenModel) -> None:
         with pytest.raises(ConfigError, match="30000 are asked for") as caught:
             train_vocabulary(invented_texts(), model=model)
-        largest = int(re.search(r"at most (\d+) pieces", str(caught.value))[1])  # type: ignore[index]
-        assert train_vocabulary(invented_texts(), size=largest, model=model).pieces == largest
-        with pytest.raises(ConfigError, match=f"at most {largest} pieces"):
+        largest = int(re.search(r"at most (\d+) tokens", str(caught.value))[1])  # type: ignore[index]
+        assert train_vocabulary(invented_texts(), size=largest, model=model).tokens == largest
+        with pytest.raises(ConfigError, match=f"at most {largest} tokens"):
             train_vocabulary(invented_texts(), size=largest + 1, model=model)
 
     @pytest.mark.parametrize("model", MODELS)
     @pytest.mark.parametrize("size", [-1, 0, 4, 20])
-    def test_too_small_a_size_names_the_smallest(self, model: PieceModel, size: int) -> None:
-        with pytest.raises(ConfigError, match=rf"^{size} pieces are too few: .* take \d+"):
+    def test_too_small_a_size_names_the_smallest(self, model: TokenModel, size: int) -> None:
+        with pytest.raises(ConfigError, match=rf"^{size} tokens are too few: .* take \d+"):
             train_vocabulary(invented_texts(), size=size, model=model)
 
     @pytest.mark.parametrize("texts", [[], ["", "  \n"]])
@@ -302,10 +302,10 @@ class TestTraining:
             train_vocabulary(texts)
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_short_texts_are_learned_from(self, model: PieceModel) -> None:
+    def test_short_texts_are_learned_from(self, model: TokenModel) -> None:
         with pytest.raises(ConfigError, match="give at most") as caught:
             train_vocabulary(["hola"], size=5000, model=model)
-        largest = int(re.search(r"at most (\d+) pieces", str(caught.value))[1])  # type: ignore[index]
+        largest = int(re.search(r"at most (\d+) tokens", str(caught.value))[1])  # type: ignore[index]
         tokenizer = train_vocabulary(["hola"], size=largest, model=model).tokenizer
         assert UNK_ID not in ids(tokenizer, "hola @ana https://t.co/a")
 
@@ -315,19 +315,19 @@ class TestTraining:
 
         monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", fail)
         with pytest.raises(
-            ConfigError, match=r"learn 300 pieces .*\(INTERNAL: trainer\.cc\(7\) \[a > b\]\):"
+            ConfigError, match=r"learn 300 tokens .*\(INTERNAL: trainer\.cc\(7\) \[a > b\]\):"
         ):
             train_vocabulary(invented_texts(10), size=300)
 
     def test_long_texts_are_learned_from(self) -> None:
         long = "zigzag zozobra " * 5000  # longer than what sentencepiece takes by default
         tokenizer = train_vocabulary([*invented_texts(), long], size=SIZE, model="bpe").tokenizer
-        assert pieces(tokenizer, "zigzag") == ["▁zigzag"]
+        assert tokens(tokenizer, "zigzag") == ["▁zigzag"]
 
     def test_texts_with_the_reserved_character_are_learned_from(self) -> None:
         texts = [*invented_texts(), *["▃▅ zigzag"] * 500]
         tokenizer = train_vocabulary(texts, size=SIZE, model="bpe").tokenizer
-        assert pieces(tokenizer, "zigzag") == ["▁zigzag"]
+        assert tokens(tokenizer, "zigzag") == ["▁zigzag"]
 
     @pytest.mark.parametrize(
         ("options", "message"),

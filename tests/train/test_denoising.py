@@ -15,7 +15,7 @@ from twil.config.loop import OptimiserConfig
 from twil.config.model import EncoderConfig, MemoryConfig, ModelConfig, RopConfig
 from twil.config.pretraining import MaskingConfig, PretrainLoopConfig
 from twil.data.corpus.corpus import Part, open_corpus
-from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, frame_texts
+from twil.data.samples import NO_ORDER, NOT_MASKED, Samples, TokenRows, frame_texts
 from twil.model.twilbert import TWilBERT
 from twil.train.checkpoint import CheckpointFolder
 from twil.train.distributed import World
@@ -23,8 +23,8 @@ from twil.train.loop import Step, Trainer
 from twil.train.objectives import denoising
 from twil.train.objectives.denoising import (
     MASKED_GRAIN,
-    PIECES_GRAIN,
     SUMS,
+    TOKENS_GRAIN,
     Denoising,
     DenoisingBatch,
     DenoisingNetwork,
@@ -49,7 +49,7 @@ def objective_of(samples: Samples, dev: Samples | None = None, **options: Any) -
     return Denoising(make_model(), samples, dev, config, dev_rows=60, world=World())
 
 
-def gradients_of(objective: Denoising, batches: list[PieceRows], folder: Path) -> dict[str, torch.Tensor]:
+def gradients_of(objective: Denoising, batches: list[TokenRows], folder: Path) -> dict[str, torch.Tensor]:
     """Run a step's backward pass and give its gradients."""
     step = objective._step(batches)
     trainer = Trainer(
@@ -106,11 +106,11 @@ def test_filling_a_batch_up_changes_no_sum_gradient_or_statistic(
     rows = samples.draw(1, 0, 21)
     memory = MemoryConfig(layers=(1,), n_heads=2, n_keys=6, key_size=8, knn=3, query_norm=True)
     found = []
-    for pieces, masked in ((1, 1), (PIECES_GRAIN, MASKED_GRAIN), (500, 300)):
-        monkeypatch.setattr(denoising, "PIECES_GRAIN", pieces)
+    for tokens, masked in ((1, 1), (TOKENS_GRAIN, MASKED_GRAIN), (500, 300)):
+        monkeypatch.setattr(denoising, "TOKENS_GRAIN", tokens)
         monkeypatch.setattr(denoising, "MASKED_GRAIN", masked)
         batch = DenoisingBatch.of(rows, packed=True)
-        assert len(batch.input_ids) % pieces == len(batch.masked) % masked == 0
+        assert len(batch.input_ids) % tokens == len(batch.masked) % masked == 0
         model = make_model(memory=memory).double().train()
         sums = DenoisingNetwork(model, rop=True)(batch)
         (sums[0] + sums[2]).backward()
@@ -136,10 +136,10 @@ def test_without_reply_order_its_head_is_left_alone(samples: Samples) -> None:
     assert all(p.grad is None for p in model.rop.parameters())
 
 
-def test_the_language_head_sees_masked_pieces_alone_in_few_sizes(samples: Samples) -> None:
+def test_the_language_head_sees_masked_tokens_alone_in_few_sizes(samples: Samples) -> None:
     rows = samples.draw(1, 0, 33)
     batch = DenoisingBatch.of(rows, packed=True)
-    assert len(batch.input_ids) % PIECES_GRAIN == 0
+    assert len(batch.input_ids) % TOKENS_GRAIN == 0
     assert len(batch.masked) % MASKED_GRAIN == 0
     assert int((batch.targets != NOT_MASKED).sum()) == rows.masked
     assert len(batch.masked) - rows.masked < MASKED_GRAIN
@@ -152,7 +152,7 @@ def test_the_language_head_sees_masked_pieces_alone_in_few_sizes(samples: Sample
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
 def test_gradients_of_one_batch_are_those_of_four(samples: Samples, tmp_path: Path, packed: bool) -> None:
-    # With different numbers of masked pieces and of orders: a mean of means would be another number.
+    # With different numbers of masked tokens and of orders: a mean of means would be another number.
     rows = samples.draw(1, 0, 8)
     assert 0 < rows.ordered < 8
     whole = gradients_of(objective_of(samples, clip=0.0, packed=packed), [rows], tmp_path)
@@ -169,10 +169,10 @@ def test_a_step_that_lacks_something_gives_every_parameter_a_finite_gradient(
 ) -> None:
     rows = samples.draw(1, 0, 6)
     if lacking == "order":
-        rows = PieceRows(
+        rows = TokenRows(
             rows.input_ids, rows.segment_ids, rows.targets, rows.lengths, np.full_like(rows.order, NO_ORDER)
         )
-    if lacking == "masks":  # a text of nothing but unknown pieces
+    if lacking == "masks":  # a text of nothing but unknown tokens
         rows = frame_texts(np.ones(4, np.int64), np.array([4]))
     objective = objective_of(samples)
     gradients = gradients_of(objective, [] if lacking == "rows" else [rows], tmp_path)

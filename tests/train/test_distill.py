@@ -14,7 +14,7 @@ import pytest
 import torch
 from bundles import HIDDEN, POLARITY, write_bundle
 from conftest import write_rows
-from hub_models import FAMILIES, make_hub_folder, make_pieces, texts
+from hub_models import FAMILIES, make_hub_folder, make_tokens, texts
 from processes import run_together
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from twil.inference.embedder import Embedder
 from twil.inference.engine import OutputBatch
 from twil.inference.predictor import Predictor
 from twil.model.folder import load_with_tokenizer
-from twil.text.adoption import NONE, adopt_pieces, matching_pieces
+from twil.text.adoption import NONE, adopt_tokens, matching_tokens
 from twil.text.preparation import find_preparation, put_preparation
 from twil.text.special import find_special
 from twil.text.tokenizer import SPECIAL, Encoded, check_own, encode
@@ -112,18 +112,18 @@ def stopped(config: DistillConfig, output: Path, reached: Callable[[Any], bool])
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
-def test_adopted_pieces_cut_texts_as_before_and_are_a_vocabulary_of_twils_own(family: str) -> None:
+def test_adopted_tokens_cut_texts_as_before_and_are_a_vocabulary_of_twils_own(family: str) -> None:
     theirs = twil_tokenizer(family)
-    every = adopt_pieces(theirs, max_length=40, source=family)
+    every = adopt_tokens(theirs, max_length=40, source=family)
     counts = np.bincount(
-        [piece for ids in encode(theirs, texts()[:40]).input_ids for piece in ids],
+        [token for ids in encode(theirs, texts()[:40]).input_ids for token in ids],
         minlength=theirs.get_vocab_size(),
     )
-    used = adopt_pieces(theirs, max_length=40, keep=counts > 0, source=family)
+    used = adopt_tokens(theirs, max_length=40, keep=counts > 0, source=family)
     for adopted in (every, used):
         check_own(adopted.tokenizer, Path(family))
         assert len(adopted.origins) == adopted.tokenizer.get_vocab_size()
-        matches = matching_pieces(theirs, adopted.tokenizer)
+        matches = matching_tokens(theirs, adopted.tokenizer)
         for text in texts()[:40]:
             before, after = (encode(each, [text]).input_ids[0] for each in (theirs, adopted.tokenizer))
             if len(before) < 40:
@@ -134,19 +134,19 @@ def test_adopted_pieces_cut_texts_as_before_and_are_a_vocabulary_of_twils_own(fa
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
-def test_no_text_writes_a_special_piece_of_adopted_ones_but_the_mask(family: str) -> None:
+def test_no_text_writes_a_special_token_of_adopted_ones_but_the_mask(family: str) -> None:
     keep = np.zeros(400, dtype=np.bool_)
-    adopted = adopt_pieces(twil_tokenizer(family), max_length=40, keep=keep, source=family).tokenizer
+    adopted = adopt_tokens(twil_tokenizer(family), max_length=40, keep=keep, source=family).tokenizer
     special = [SPECIAL.index(name) for name in ("[PAD]", "[CLS]", "[SEP]")]
     ids = adopted.encode("di [CLS] y [SEP] y [PAD] y <s> y </s>", add_special_tokens=False).ids
     assert not set(special) & set(ids)
     assert SPECIAL.index("[MASK]") in adopted.encode("un [MASK] día").ids
 
 
-def test_adopted_pieces_read_texts_as_they_were_prepared() -> None:
+def test_adopted_tokens_read_texts_as_they_were_prepared() -> None:
     theirs = twil_tokenizer("xlm-roberta")
     put_preparation(theirs, "cardiffnlp")
-    adopted = adopt_pieces(theirs, max_length=40, source="xlm-roberta").tokenizer
+    adopted = adopt_tokens(theirs, max_length=40, source="xlm-roberta").tokenizer
     prepared = find_preparation(adopted, source="")
     assert prepared is not None
     assert prepared.name == "cardiffnlp"
@@ -154,15 +154,15 @@ def test_adopted_pieces_read_texts_as_they_were_prepared() -> None:
     assert one == other
 
 
-def test_pieces_of_another_kind_and_words_beside_pieces_are_refused() -> None:
+def test_tokens_of_another_kind_and_words_beside_tokens_are_refused() -> None:
     theirs = twil_tokenizer("bert")
     theirs.add_tokens(["emoticono"])
     with pytest.raises(ConfigError, match=r"words of its own .*emoticono.*--tokenizer"):
-        adopt_pieces(theirs, max_length=40, source="bert")
+        adopt_tokens(theirs, max_length=40, source="bert")
 
 
 def twil_tokenizer(family: str) -> Any:
-    tokenizer = Tokenizer.from_str(make_pieces(family).backend_tokenizer.to_str())  # that one is shared
+    tokenizer = Tokenizer.from_str(make_tokens(family).backend_tokenizer.to_str())  # that one is shared
     tokenizer.enable_truncation(40)
     return tokenizer
 
@@ -188,7 +188,7 @@ def test_tokens_that_both_do_not_read_alike_are_left_out(
     config = settings(encoder, tweets, f"model.tokenizer='{tokenizer_file}'", "model.min_uses=1")
     steps = of_kind(run(config, tmp_path / "m"), StepDone)
     assert all(step.counts["shared"] == 0 and "token_cosine" not in step.metrics for step in steps)
-    rare = settings(encoder, tweets, "model.min_uses=2")  # some texts lose a piece, others do not
+    rare = settings(encoder, tweets, "model.min_uses=2")  # some texts lose a token, others do not
     steps = of_kind(run(rare, tmp_path / "r"), StepDone)
     assert 0 < sum(step.counts["shared"] for step in steps) < sum(step.counts["tokens"] for step in steps)
 
@@ -333,12 +333,12 @@ def test_the_store_holds_what_the_teacher_gives(
             embedder = Embedder(bundle)
             vectors = embedder(taught.texts)
             tokens = [each.vectors for each in embedder.tokens(taught.texts)]
-            assert taught.tokens is not None
-            for stored, fresh in zip(taught.tokens, tokens, strict=True):
+            assert taught.token_vectors is not None
+            for stored, fresh in zip(taught.token_vectors, tokens, strict=True):
                 np.testing.assert_allclose(stored, fresh, rtol=2e-3, atol=1e-3)
         else:
             vectors = Predictor(bundle).predict_logits(taught.texts)
-            assert taught.tokens is None
+            assert taught.token_vectors is None
         np.testing.assert_allclose(taught.answers, vectors, rtol=2e-3, atol=1e-3)
 
 
@@ -464,27 +464,27 @@ def test_vectors_too_large_for_the_store_are_refused_in_a_line(encoder: Path) ->
 
 
 def test_answers_twice_as_large_as_memory_are_read_in_place(tmp_path: Path) -> None:
-    rows, pieces, width = 32, 2_000_000, 512  # 65 GB that no disk holds: nothing is written into them
+    rows, tokens, width = 32, 2_000_000, 512  # 65 GB that no disk holds: nothing is written into them
     store = TeacherStore(tmp_path, rows)
     part = tmp_path / "part-000000"
     part.mkdir()
     ends = np.arange(1, rows + 1, dtype=np.int64)
     np.save(part / "texts.npy", np.frombuffer(b"x" * rows, np.uint8))
     np.save(part / "text_ends.npy", ends)
-    np.save(part / "piece_ends.npy", ends * pieces)
+    np.save(part / "token_ends.npy", ends * tokens)
     for name, shape, kind in (
-        ("tokens", (rows * pieces, width), np.float16),
-        ("pieces", (rows * pieces,), np.int32),
+        ("token_vectors", (rows * tokens, width), np.float16),
+        ("token_ids", (rows * tokens,), np.int32),
         ("answers", (rows, width), np.float16),
     ):
         np.lib.format.open_memmap(part / f"{name}.npy", "w+", kind, shape).flush()
-    names = ("texts", "text_ends", "piece_ends", "tokens", "pieces", "answers")
+    names = ("texts", "text_ends", "token_ends", "token_vectors", "token_ids", "answers")
     (part / "part.json").write_text(json.dumps({"rows": rows, "sha256": dict.fromkeys(names, "")}))
     before = peak_memory()
     taught = store.take([31, 3])
-    assert taught.tokens is not None
-    assert taught.tokens[0].shape == (pieces, width)
-    assert taught.tokens[1][:5].sum() == 0
+    assert taught.token_vectors is not None
+    assert taught.token_vectors[0].shape == (tokens, width)
+    assert taught.token_vectors[1][:5].sum() == 0
     assert peak_memory() - before < 200 * 2**20
 
 
@@ -560,7 +560,7 @@ def test_a_pair_or_a_mask_is_no_lesson(tweets: Path, tmp_path: Path) -> None:
         run(settings(pair, tweets), tmp_path / "m")
 
 
-def test_a_trained_student_keeps_its_pieces_and_learns_slower(
+def test_a_trained_student_keeps_its_tokens_and_learns_slower(
     encoder: Path, classifier: Path, tweets: Path, tmp_path: Path
 ) -> None:
     run(settings(encoder, tweets), tmp_path / "one")
@@ -603,7 +603,7 @@ def test_a_student_begins_with_its_teachers_embeddings(family: str, tweets: Path
     list(distill_events(config, tmp_path / "bundle", tmp_path / "m"))
     teacher, theirs = load_with_tokenizer(folder)
     student, ours = load_with_tokenizer(tmp_path / "m")
-    matches = matching_pieces(ours, theirs)
+    matches = matching_tokens(ours, theirs)
     known = matches != NONE
     table = teacher.token_embeddings[matches[known]]
     centred = (table - table.mean(0)).detach()
@@ -769,9 +769,9 @@ def test_teachers_of_other_labels_or_of_vectors_cannot_teach_together(
             Teacher(first, [second])
 
 
-def test_special_pieces_match_by_what_they_do() -> None:
+def test_special_tokens_match_by_what_they_do() -> None:
     theirs, ours = twil_tokenizer("xlm-roberta"), twil_tokenizer("bert")
-    matches = matching_pieces(theirs, ours)
+    matches = matching_tokens(theirs, ours)
     one, other = (find_special(each, source="") for each in (theirs, ours))
     assert [matches[getattr(one, role)] for role in ("pad", "cls", "sep", "mask", "unknown")] == [
         getattr(other, role) for role in ("pad", "cls", "sep", "mask", "unknown")

@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, examples: Path, tokenizer_f
 
 @pytest.fixture
 def run_file(corpus: Path, tmp_path: Path) -> Path:
-    # 85 rows a step and a last step that is smaller: no number of rows is even, nor are their pieces.
+    # 85 rows a step and a last step that is smaller: no number of rows is even, nor are their tokens.
     shape = "".join(f"{name} = {value}\n" for name, value in SHAPE.items())
     path = tmp_path / "run.toml"
     path.write_text(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bundles import PIECES, POLARITY, write_bundle
+from bundles import POLARITY, TOKENS, write_bundle
 from conftest import write_rows
 from corpora import make_corpus, tiny_run
 from onnx import numpy_helper
@@ -33,10 +33,10 @@ def damage(value: float, letter: str = "ñ") -> Any:
     """Make what puts a number that is not finite into the vector of one letter of a graph."""
 
     def change(graph: onnx.ModelProto) -> None:
-        pieces = next(entry for entry in graph.graph.initializer if entry.name == "pieces")
-        vectors = numpy_helper.to_array(pieces).copy()
-        vectors[PIECES.index(f"##{letter}"), 2] = value
-        pieces.CopyFrom(numpy_helper.from_array(vectors, "pieces"))
+        tokens = next(entry for entry in graph.graph.initializer if entry.name == "tokens")
+        vectors = numpy_helper.to_array(tokens).copy()
+        vectors[TOKENS.index(f"##{letter}"), 2] = value
+        tokens.CopyFrom(numpy_helper.from_array(vectors, "tokens"))
 
     return change
 

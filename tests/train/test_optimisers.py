@@ -312,7 +312,7 @@ def test_twelve_steps_of_training_are_the_original_s(shared: Path, schedule: str
 
 
 def pretraining_losses(model: TWilBERT, reference: np.lib.npyio.NpzFile, batch: int) -> list[Tensor]:
-    """The whole loss, that of reply order and that of masked pieces."""
+    """The whole loss, that of reply order and that of masked tokens."""
     ids, segments, labels, order = (
         torch.tensor(reference[f"batch{batch}_{name}"], dtype=torch.long)
         for name in ("tokens", "segments", "mlm", "rop")

@@ -99,7 +99,7 @@ def test_it_learns_and_says_so_in_events_folder_and_log(
     assert len(steps) == started.steps == steps[-1].step
     assert steps[-1].loss < steps[0].loss - 0.5
     assert len(evaluations) == 6
-    assert evaluations[-1].metrics["mlm_accuracy"] > 0.02  # one of 600 pieces by chance
+    assert evaluations[-1].metrics["mlm_accuracy"] > 0.02  # one of 600 tokens by chance
     best = min(evaluations, key=lambda event: event.metrics["loss"])
     assert finished.step == best.step
     assert finished.metrics == best.metrics
@@ -564,7 +564,7 @@ def test_rows_that_are_longer_than_the_model_are_refused_with_a_way_out_that_the
         list(pretrain_events(tiny_run(few, short, steps=1), tmp_path / "start"))
         run = pretrain_config({"data": {"corpus": corpus}, "model": {"folder": tmp_path / "start"}}, {})
     with pytest.raises(
-        ConfigError, match=r"128 pieces, and the encoder 40 positions.*--max-length 40"
+        ConfigError, match=r"128 tokens, and the encoder 40 positions.*--max-length 40"
     ) as said:
         list(pretrain_events(run, tmp_path / "model"))
     assert ("max_positions" in str(said.value)) == anew

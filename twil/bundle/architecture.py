@@ -20,7 +20,7 @@ class Architecture:
         layers: Of the encoder.
         heads: Of attention in a layer.
         hidden: The size of its hidden states.
-        vocabulary: How many pieces it knows.
+        vocabulary: How many tokens it knows.
         parameters: Its trainable numbers, shared ones once.
     """
 

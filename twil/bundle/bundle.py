@@ -54,8 +54,8 @@ class Manifest:
 
     Attributes:
         kind: What the graph gives, see `OUTPUTS`.
-        max_length: The longest row in pieces, special ones included.
-        pad_id: The piece to pad with.
+        max_length: The longest row in tokens, special ones included.
+        pad_id: The token to pad with.
         precision: The graph's arithmetic; in int8, that of its matrix products but for those left in fp32.
         pooling: How rows become vectors; empty where they do not.
         task: What a classifier is asked.

@@ -54,7 +54,7 @@ class PublishedModel:
 
     @property
     def preparation(self) -> str:
-        """The name of what is done to texts before they are cut into pieces; empty where nothing is."""
+        """The name of what is done to texts before they are cut into tokens; empty where nothing is."""
         usual = usual_preparation(self.name)
         return usual.name if usual else ""
 

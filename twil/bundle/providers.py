@@ -48,7 +48,7 @@ class Wish(NamedTuple):
         provider: Where.
         threads: CPU threads within one operator.
         streams: How many batches are computed at a time; of OpenVINO, which shares its threads among them.
-        max_length: Pieces of the longest row, where the graph is a bundle's.
+        max_length: Tokens of the longest row, where the graph is a bundle's.
         precision: Of the graph.
     """
 

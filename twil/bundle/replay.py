@@ -95,7 +95,7 @@ class Replay:
     def _give_up(self, shape: tuple[int, int], fault: str) -> ProviderError:
         """Answer nothing any more, as other graphs may have the same fault."""
         rows, length = shape
-        self._fault = f"the CUDA graph of {rows} rows of {length} pieces {fault}: run with --provider cuda"
+        self._fault = f"the CUDA graph of {rows} rows of {length} tokens {fault}: run with --provider cuda"
         return ProviderError(self._fault)
 
     def _run_plainly(self, names: Sequence[str], feed: Feed) -> list[Values]:

@@ -96,7 +96,7 @@ class Session:
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             rows, tokens = batch.input_ids.shape
             raise ModelError(
-                f"{self.bundle.graph} fails on a batch of {rows} rows of {tokens} pieces "
+                f"{self.bundle.graph} fails on a batch of {rows} rows of {tokens} tokens "
                 f"({first_line(error)}): if memory ran out, take smaller batches (--batch-tokens)"
             ) from error
         return dict(zip(names, outputs, strict=True))

@@ -78,12 +78,12 @@ class StudentConfig(OriginConfig):
     """The student: a preset or a shape drawn anew, or a model folder trained further."""
 
     tokenizer: Path | None = None
-    """Of a student drawn anew; when left out it reads the teacher's own pieces."""
+    """Of a student drawn anew; when left out it reads the teacher's own tokens."""
     embeddings: Literal["teacher", "new"] = "teacher"
-    """Of a student that reads the teacher's pieces: begin with the teacher's embeddings, cut to its size by a
+    """Of a student that reads the teacher's tokens: begin with the teacher's embeddings, cut to its size by a
     singular value decomposition, or with new ones."""
     min_uses: NonNegativeInt = 1
-    """Of a student that reads the teacher's pieces: it keeps those that the texts use at least so often."""
+    """Of a student that reads the teacher's tokens: it keeps those that the texts use at least so often."""
     classifier: ClassifierChoice = ClassifierChoice()
     """Of a student that learns labels; `avg` is its pooling when left out."""
     input_dropout: Probability | None = None
@@ -99,7 +99,7 @@ class StudentConfig(OriginConfig):
         if self.folder is not None:
             for name in ("tokenizer", "embeddings", "min_uses"):
                 if name in self.model_fields_set and getattr(self, name) is not None:
-                    raise ValueError(f"{name} has no effect: a model folder brings its own pieces")
+                    raise ValueError(f"{name} has no effect: a model folder brings its own tokens")
         return self
 
 
@@ -131,7 +131,7 @@ class DistillLoopConfig(LoopConfig):
     batch_rows: Count = 128
     """Texts of an optimiser step over all processes."""
     batch_tokens: Count = 4096
-    """Pieces of a micro-batch, pads included."""
+    """Tokens of a micro-batch, pads included."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 1e-3 for a student drawn anew, 2e-4 for one that is trained."""
     metric: str = "auto"

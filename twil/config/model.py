@@ -11,7 +11,7 @@ from twil.core.task import Task
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(gt=0, le=10**9)]
-"""How many of something there are: rows, steps, pieces."""
+"""How many of something there are: rows, steps, tokens."""
 Size = Annotated[int, Field(gt=0, le=1 << 17)]
 """How wide something is."""
 Depth = Annotated[int, Field(gt=0, le=1024)]
@@ -197,7 +197,7 @@ def preset(name: str, *, vocab_size: int, **changes: Any) -> EncoderConfig:
 
     Args:
         name: One of `PRESETS`.
-        vocab_size: Number of pieces.
+        vocab_size: Number of tokens.
         **changes: Fields of `EncoderConfig` that differ from the preset's.
 
     Raises:

@@ -51,7 +51,7 @@ class PretrainModelConfig(OriginConfig):
         """Give the model to draw anew.
 
         Args:
-            vocab_size: Pieces of the tokenizer.
+            vocab_size: Tokens of the tokenizer.
             rop: Whether it learns Reply Order Prediction.
 
         Raises:
@@ -66,17 +66,17 @@ class PretrainModelConfig(OriginConfig):
 
 
 class MaskingConfig(Section):
-    """Which pieces are masked, drawn anew each time a row is seen."""
+    """Which tokens are masked, drawn anew each time a row is seen."""
 
     kind: Literal["span", "token"] = "span"
     max_span: Count = 3
-    """The longest span; a span of n pieces is drawn with probability ∝ 1/n."""
+    """The longest span; a span of n tokens is drawn with probability ∝ 1/n."""
     budget: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of a row's maskable pieces, rounded up."""
+    """Share of a row's maskable tokens, rounded up."""
     mask: Share = 0.8
-    """Share of the masked pieces that become [MASK]."""
+    """Share of the masked tokens that become [MASK]."""
     random: Share = 0.1
-    """Share that become another piece, drawn at random."""
+    """Share that become another token, drawn at random."""
     keep: Share = 0.1
     """Share that stay as they are."""
 
@@ -92,7 +92,7 @@ class ObjectiveConfig(Section):
     """What is learned."""
 
     rop: bool = True
-    """Reply Order Prediction on pairs: each is seen in both orders. Off: masked pieces alone."""
+    """Reply Order Prediction on pairs: each is seen in both orders. Off: masked tokens alone."""
     masking: MaskingConfig = MaskingConfig()
 
 
@@ -103,7 +103,7 @@ class PretrainLoopConfig(LoopConfig):
     batch_rows: Count = 256
     """Rows of an optimiser step over all processes: pairs in one order, or single texts."""
     batch_tokens: Count = 4096
-    """Pieces of a micro-batch on one device; a step is accumulated over as many as it takes."""
+    """Tokens of a micro-batch on one device; a step is accumulated over as many as it takes."""
     lr: PositiveFloat | None = None
     """Peak learning rate; when left out 1e-3, for `noam` that of the paper, (hidden size · warm-up)^-½."""
     warmup: Annotated[float, Field(ge=0)] = 0.06

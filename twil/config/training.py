@@ -148,7 +148,7 @@ class OriginConfig(Section):
         return self.init is not None or bool(self.encoder)
 
     def draw(self, *, vocab_size: int) -> EncoderConfig:
-        """Give the encoder to draw anew, for a vocabulary of that many pieces.
+        """Give the encoder to draw anew, for a vocabulary of that many tokens.
 
         Raises:
             ConfigError: There is no such preset, or a field of the encoder does not fit.
@@ -172,7 +172,7 @@ class OriginalWeights(Section):
     config: Path
     """The original's JSON configuration of that model."""
     vocab: Path
-    """The original's vocabulary, one piece per line."""
+    """The original's vocabulary, one token per line."""
 
 
 class StartConfig(OriginConfig):
@@ -181,7 +181,7 @@ class StartConfig(OriginConfig):
     original: OriginalWeights | None = None
     """In place of a model folder or a preset."""
     tokenizer: Path | None = None
-    """Of the pieces of an encoder drawn anew; a model folder has its own."""
+    """Of the tokens of an encoder drawn anew; a model folder has its own."""
     classifier: ClassifierChoice = ClassifierChoice()
     input_dropout: Probability | None = None
     output_dropout: Probability | None = None
@@ -194,7 +194,7 @@ class StartConfig(OriginConfig):
     map_labels: dict[str, str] = Field(default_factory=dict)
     """What a kept classifier's labels are called in the data."""
     max_length: Annotated[int, Field(ge=3, le=1 << 20)] | None = None
-    """The longest row in pieces; the tokenizer's own limit when left out."""
+    """The longest row in tokens; the tokenizer's own limit when left out."""
 
     @property
     def source(self) -> Path | None:
@@ -218,7 +218,7 @@ class StartConfig(OriginConfig):
                 "original (model.original)"
             )
         if self.is_drawn and self.tokenizer is None:
-            raise ValueError("a preset needs the tokenizer of its pieces (--tokenizer)")
+            raise ValueError("a preset needs the tokenizer of its tokens (--tokenizer)")
         if self.keep_head and self.folder is None:
             raise ValueError("keep_head: only a model folder has a classifier to keep")
         if self.preparation is not None and self.folder is None:
@@ -240,7 +240,7 @@ class TrainConfig(LoopConfig):
     epochs: Annotated[int, Field(ge=0, le=10**9)] = 10
     """At most so many; none takes a kept classifier as it is."""
     batch_tokens: Count = 1024
-    """Pieces of a micro-batch, pads included."""
+    """Tokens of a micro-batch, pads included."""
     accumulation: Count = 1
     """Micro-batches per optimiser step."""
     lr: PositiveFloat | None = None

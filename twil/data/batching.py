@@ -19,8 +19,8 @@ class Batch:
     """Token ids as an encoder takes them; every array is int64 ``(B, T)``.
 
     Attributes:
-        input_ids: Piece ids, `pad_id` behind the end of a row.
-        attention_mask: 1 on pieces, 0 on pads.
+        input_ids: Token ids, `pad_id` behind the end of a row.
+        attention_mask: 1 on tokens, 0 on pads.
         segment_ids: 0 for the first text, 1 for the second.
     """
 
@@ -33,8 +33,8 @@ def length_batches(lengths: Sequence[int] | Int64Array, max_tokens: int) -> list
     """Group rows of like length so that rows × longest stays within a budget.
 
     Args:
-        lengths: Pieces per row.
-        max_tokens: The budget in pieces, pads included. A longer row gets a batch of its own.
+        lengths: Tokens per row.
+        max_tokens: The budget in tokens, pads included. A longer row gets a batch of its own.
 
     Returns:
         One array of row indices per batch, longest rows first (what does not fit in memory then fails
@@ -60,8 +60,8 @@ def shuffled_batches(
     shuffled. A pool much larger than a batch wastes few pads and still mixes well.
 
     Args:
-        lengths: Pieces per row.
-        max_tokens: The budget of a batch in pieces, pads included.
+        lengths: Tokens per row.
+        max_tokens: The budget of a batch in tokens, pads included.
         rng: Decides everything that is random.
         pool_rows: Rows that are sorted together.
 
@@ -87,7 +87,7 @@ def pad_batch(
     """Pad rows on the right to the longest.
 
     Args:
-        input_ids: Piece ids of each row.
+        input_ids: Token ids of each row.
         segment_ids: Segments of each row, as long as its ids; all 0 when left out.
         pad_id: The id to pad with.
     """
@@ -111,7 +111,7 @@ def pad_rows(
     """Pad some rows of many as `pad_batch` does.
 
     Args:
-        input_ids: Piece ids of all rows.
+        input_ids: Token ids of all rows.
         segment_ids: Segments of all rows; none where they are all 0.
         rows: The numbers of those in the batch.
         pad_id: The id to pad with.

@@ -1,4 +1,4 @@
-"""Masking for pretraining: which pieces are hidden, and what stands in their place.
+"""Masking for pretraining: which tokens are hidden, and what stands in their place.
 
 A whole batch is masked at once; nothing loops over its rows.
 """
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from twil.config.pretraining import MaskingConfig
 from twil.data.batching import Int64Array
-from twil.text.special import SpecialPieces
+from twil.text.special import SpecialTokens
 from twil.text.tokenizer import OWN_SPECIAL, SPECIAL
 
 FIRST_ID = len(SPECIAL)
-"""The first id that is no special piece in twil's own vocabularies."""
+"""The first id that is no special token in twil's own vocabularies."""
 _SLACK = 1e-9  # 0.07 · 100 is 7.000000000000001 in floating point, and must not become 8
 
 
 @dataclass(frozen=True)
 class Masked:
-    """A batch with pieces hidden; rows lie one behind the other.
+    """A batch with tokens hidden; rows lie one behind the other.
 
     Attributes:
-        input_ids: int64 ``(N,)``, the ids given with the masked pieces replaced.
-        positions: int64 ``(M,)``, where masked pieces lie in `input_ids`, ascending.
+        input_ids: int64 ``(N,)``, the ids given with the masked tokens replaced.
+        positions: int64 ``(M,)``, where masked tokens lie in `input_ids`, ascending.
         targets: int64 ``(M,)``, the ids that were there.
     """
 
@@ -41,22 +41,22 @@ def mask(
     config: MaskingConfig,
     vocab_size: int,
     rng: np.random.Generator,
-    special: SpecialPieces = OWN_SPECIAL,
+    special: SpecialTokens = OWN_SPECIAL,
 ) -> Masked:
-    """Mask the same share of every row: ⌈budget · n⌉ of its n pieces that are not special.
+    """Mask the same share of every row: ⌈budget · n⌉ of its n tokens that are not special.
 
-    TWilBERT: the budget is met exactly, the last span is trimmed, and no pad or special piece is ever
+    TWilBERT: the budget is met exactly, the last span is trimmed, and no pad or special token is ever
     masked; the original overshoots, writes over pads, and draws for ever where nothing can be masked.
 
     Args:
-        ids: int64 ``(N,)``, the pieces of all rows, one row behind the other, special ones included.
-        lengths: int64 ``(B,)``, pieces per row; they add up to N.
-        config: Spans or single pieces, and what they become.
-        vocab_size: Pieces of the tokenizer; those drawn at random come from all but the special ones.
+        ids: int64 ``(N,)``, the tokens of all rows, one row behind the other, special ones included.
+        lengths: int64 ``(B,)``, tokens per row; they add up to N.
+        config: Spans or single tokens, and what they become.
+        vocab_size: Tokens of the tokenizer; those drawn at random come from all but the special ones.
         rng: Decides everything that is random.
-        special: The pieces that are never masked, and that none becomes, but for the mask itself.
+        special: The tokens that are never masked, and that none becomes, but for the mask itself.
     """
-    places = np.flatnonzero(special.ordinary(ids))  # (P,) where the pieces are that can be masked
+    places = np.flatnonzero(special.ordinary(ids))  # (P,) where the tokens are that can be masked
     rows = np.repeat(np.arange(len(lengths)), lengths)[places]
     counts = np.bincount(rows, minlength=len(lengths))
     budgets = np.clip(np.ceil(config.budget * counts - _SLACK).astype(np.int64), counts > 0, counts)
@@ -70,7 +70,7 @@ def mask(
 
 
 def _first(order: Int64Array, counts: Int64Array, budgets: Int64Array) -> NDArray[np.bool_]:
-    """Choose the first pieces of every row's shuffled ones, as many as its budget."""
+    """Choose the first tokens of every row's shuffled ones, as many as its budget."""
     chosen = np.zeros(len(order), dtype=np.bool_)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen[order[rank < np.repeat(budgets, counts)]] = True
@@ -86,18 +86,18 @@ def _spans(
     max_span: int,
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Choose spans of 1 to `max_span` pieces, drawn with probability ∝ 1/length, until budgets are met.
+    """Choose spans of 1 to `max_span` tokens, drawn with probability ∝ 1/length, until budgets are met.
 
-    Every row's pieces are tried as starts of a span in the order given, one of each unfinished row at a
-    time. A span ends early at a special piece, at the end of its row, at a piece chosen before, and where
+    Every row's tokens are tried as starts of a span in the order given, one of each unfinished row at a
+    time. A span ends early at a special token, at the end of its row, at a token chosen before, and where
     the budget ends. A start that is chosen already is passed over, so that a row ends after its last
-    piece at the latest.
+    token at the latest.
     """
     share = np.cumsum(1 / np.arange(1, max_span + 1))
     share /= share[-1]
     chosen = np.zeros(len(places) + 1, dtype=np.bool_)
-    chosen[-1] = True  # a wall behind the last piece
-    follows = np.zeros(len(places) + 1, dtype=np.bool_)  # whether a piece goes on from the one before it
+    chosen[-1] = True  # a wall behind the last token
+    follows = np.zeros(len(places) + 1, dtype=np.bool_)  # whether a token goes on from the one before it
     follows[1:-1] = (np.diff(places) == 1) & (rows[1:] == rows[:-1])
     upcoming = np.cumsum(counts) - counts  # (B,) each row's next start in `order`
     live = np.flatnonzero(budgets)  # the rows that are not finished
@@ -123,9 +123,9 @@ def _replace(
     config: MaskingConfig,
     vocab_size: int,
     rng: np.random.Generator,
-    special: SpecialPieces,
+    special: SpecialTokens,
 ) -> Int64Array:
-    """Put [MASK] or a random piece in the place of masked ones; each is drawn by itself, also in a span."""
+    """Put [MASK] or a random token in the place of masked ones; each is drawn by itself, also in a span."""
     replaced = ids.copy()
     draw = rng.random(len(positions))
     at_random = positions[(draw >= config.mask) & (draw < config.mask + config.random)]

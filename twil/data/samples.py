@@ -4,7 +4,7 @@ What a step holds is a function of the seed, the epoch and the step alone, so th
 seeking, and any number of processes see the same rows with the same masks.
 """
 
-# R rows of a step   N their pieces
+# R rows of a step   N their tokens
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twil.config.pretraining import MaskingConfig
 from twil.data.batching import length_batches
 from twil.data.corpus.corpus import Part
 from twil.data.masking import mask
-from twil.text.special import SpecialPieces
+from twil.text.special import SpecialTokens
 from twil.text.tokenizer import OWN_SPECIAL
 
 Int64Array = NDArray[np.int64]
@@ -30,14 +30,14 @@ _MASKS, _ORDER = 1, 0  # streams of random numbers under one seed
 
 
 @dataclass(frozen=True)
-class PieceRows:
-    """Rows of pieces one behind the other, without pads.
+class TokenRows:
+    """Rows of tokens one behind the other, without pads.
 
     Attributes:
-        input_ids: int64 ``(N,)``, special pieces included.
+        input_ids: int64 ``(N,)``, special tokens included.
         segment_ids: int64 ``(N,)``, 1 on the second text and the [SEP] behind it.
-        targets: int64 ``(N,)``, the true piece where one is masked, elsewhere `NOT_MASKED`.
-        lengths: int64 ``(R,)``, pieces of each row.
+        targets: int64 ``(N,)``, the true token where one is masked, elsewhere `NOT_MASKED`.
+        lengths: int64 ``(R,)``, tokens of each row.
         order: int64 ``(R,)``, the label of each row's order.
     """
 
@@ -53,7 +53,7 @@ class PieceRows:
 
     @property
     def masked(self) -> int:
-        """Count the masked pieces."""
+        """Count the masked tokens."""
         return int(np.count_nonzero(self.targets != NOT_MASKED))
 
     @property
@@ -61,15 +61,15 @@ class PieceRows:
         """Count the rows that have an order."""
         return int(np.count_nonzero(self.order != NO_ORDER))
 
-    def take(self, rows: Int64Array) -> PieceRows:
+    def take(self, rows: Int64Array) -> TokenRows:
         """Give some of the rows, in the order asked."""
         starts = np.cumsum(self.lengths) - self.lengths
         lengths = self.lengths[rows]
-        pieces = ranges(starts[rows], lengths)
-        return PieceRows(
-            self.input_ids[pieces],
-            self.segment_ids[pieces],
-            self.targets[pieces],
+        tokens = ranges(starts[rows], lengths)
+        return TokenRows(
+            self.input_ids[tokens],
+            self.segment_ids[tokens],
+            self.targets[tokens],
             lengths,
             self.order[rows],
         )
@@ -80,11 +80,11 @@ class Samples:
 
     Args:
         part: Its pairs and single texts.
-        masking: Which pieces are masked.
-        vocab_size: Pieces of the vocabulary.
+        masking: Which tokens are masked.
+        vocab_size: Tokens of the vocabulary.
         rop: See each pair in both orders, with the order's label; otherwise once, as it stands.
         seed: Decides order and masks.
-        special: The special pieces of the vocabulary.
+        special: The special tokens of the vocabulary.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Samples:
         vocab_size: int,
         rop: bool,
         seed: int,
-        special: SpecialPieces = OWN_SPECIAL,
+        special: SpecialTokens = OWN_SPECIAL,
     ) -> None:
         self.special = special
         self.part, self.masking, self.vocab_size, self.seed = part, masking, vocab_size, seed
@@ -108,7 +108,7 @@ class Samples:
         """Count the rows of an epoch."""
         return self.pairs + self.texts
 
-    def draw(self, epoch: int, start: int, stop: int) -> PieceRows:
+    def draw(self, epoch: int, start: int, stop: int) -> TokenRows:
         """Give the masked rows at some positions of an epoch, the longest first.
 
         Args:
@@ -121,32 +121,32 @@ class Samples:
         rng = np.random.default_rng([self.seed, _MASKS, epoch, start])
         masked = mask(rows.input_ids, rows.lengths, self.masking, self.vocab_size, rng, self.special)
         rows.targets[masked.positions] = masked.targets
-        return PieceRows(masked.input_ids, rows.segment_ids, rows.targets, rows.lengths, rows.order)
+        return TokenRows(masked.input_ids, rows.segment_ids, rows.targets, rows.lengths, rows.order)
 
-    def _rows(self, samples: Int64Array) -> PieceRows:
+    def _rows(self, samples: Int64Array) -> TokenRows:
         pairs, texts = samples[samples < self.pairs], samples[samples >= self.pairs] - self.pairs
         parts = []
         if len(pairs):
             assert self.part.pairs is not None
-            pieces, lengths = self.part.pairs.pieces(pairs // self.orders)
+            tokens, lengths = self.part.pairs.tokens(pairs // self.orders)
             reversed_ = pairs % self.orders == 1
-            parts.append(frame_pairs(pieces, lengths, reversed_, rop=self.rop, special=self.special))
+            parts.append(frame_pairs(tokens, lengths, reversed_, rop=self.rop, special=self.special))
         if len(texts):
             assert self.part.texts is not None
-            pieces, lengths = self.part.texts.pieces(texts)
-            parts.append(frame_texts(pieces, lengths[:, 0], self.special))
+            tokens, lengths = self.part.texts.tokens(texts)
+            parts.append(frame_texts(tokens, lengths[:, 0], self.special))
         rows = join(parts)
         return rows.take(np.argsort(-rows.lengths, kind="stable"))
 
 
-class Steps(Sequence[list[PieceRows]]):
+class Steps(Sequence[list[TokenRows]]):
     """The optimiser steps of one epoch, each the micro-batches of one process; made when asked for.
 
     Args:
         samples: The rows.
         epoch: Its number.
         batch_rows: Rows of a step over all processes.
-        batch_tokens: Pieces of a micro-batch.
+        batch_tokens: Tokens of a micro-batch.
         rank: This process.
         world_size: Processes.
     """
@@ -169,7 +169,7 @@ class Steps(Sequence[list[PieceRows]]):
         """Count the steps; the last may be smaller."""
         return -(-len(self.samples) // self.batch_rows)
 
-    def __getitem__(self, step: int) -> list[PieceRows]:  # type: ignore[override]  # steps are not sliced
+    def __getitem__(self, step: int) -> list[TokenRows]:  # type: ignore[override]  # steps are not sliced
         """Give the micro-batches of a step; a process for which there is no row gets none."""
         if not 0 <= step < len(self):
             raise IndexError(step)
@@ -179,8 +179,8 @@ class Steps(Sequence[list[PieceRows]]):
 
 
 def micro_batches(
-    rows: PieceRows, batch_tokens: int, *, rank: int = 0, world_size: int = 1
-) -> Iterator[PieceRows]:
+    rows: TokenRows, batch_tokens: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[TokenRows]:
     """Cut rows, the longest first, into the micro-batches of one of several processes."""
     own = np.arange(rank, len(rows), world_size)
     for batch in length_batches(rows.lengths[own], batch_tokens):
@@ -188,21 +188,21 @@ def micro_batches(
 
 
 def frame_pairs(
-    pieces: Int64Array,
+    tokens: Int64Array,
     lengths: Int64Array,
     reversed_: NDArray[np.bool_],
     *,
     rop: bool,
-    special: SpecialPieces = OWN_SPECIAL,
-) -> PieceRows:
-    """Put pairs between special pieces: [CLS] first [SEP] second [SEP].
+    special: SpecialTokens = OWN_SPECIAL,
+) -> TokenRows:
+    """Put pairs between special tokens: [CLS] first [SEP] second [SEP].
 
     Args:
-        pieces: int64, the texts' pieces, row by row, the tweet's before the reply's.
+        tokens: int64, the texts' tokens, row by row, the tweet's before the reply's.
         lengths: int64 ``(R, 2)``.
         reversed_: bool ``(R,)``: put the reply first.
         rop: Whether the rows' order is to be predicted.
-        special: The pieces around them, of which some families put two between the texts.
+        special: The tokens around them, of which some families put two between the texts.
     """
     tweet, reply = lengths[:, 0], lengths[:, 1]
     first, second = np.where(reversed_, reply, tweet), np.where(reversed_, tweet, reply)
@@ -211,36 +211,36 @@ def frame_pairs(
     starts = np.cumsum(sizes) - sizes
     ids = np.full(int(sizes.sum()), special.sep, dtype=np.int64)
     ids[starts] = special.cls
-    begins = np.cumsum(tweet + reply) - (tweet + reply)  # of each row in `pieces`
-    ids[ranges(starts + 1, first)] = pieces[ranges(begins + np.where(reversed_, tweet, 0), first)]
-    ids[ranges(starts + seconds, second)] = pieces[ranges(begins + np.where(reversed_, 0, tweet), second)]
+    begins = np.cumsum(tweet + reply) - (tweet + reply)  # of each row in `tokens`
+    ids[ranges(starts + 1, first)] = tokens[ranges(begins + np.where(reversed_, tweet, 0), first)]
+    ids[ranges(starts + seconds, second)] = tokens[ranges(begins + np.where(reversed_, 0, tweet), second)]
     segments = np.zeros_like(ids)
     segments[ranges(starts + seconds, second + 1)] = 1
     order = np.where(reversed_, REPLY_FIRST, TWEET_FIRST) if rop else np.full(len(sizes), NO_ORDER)
-    return PieceRows(ids, segments, np.full_like(ids, NOT_MASKED), sizes, order.astype(np.int64))
+    return TokenRows(ids, segments, np.full_like(ids, NOT_MASKED), sizes, order.astype(np.int64))
 
 
-def frame_texts(pieces: Int64Array, lengths: Int64Array, special: SpecialPieces = OWN_SPECIAL) -> PieceRows:
-    """Put single texts between special pieces: [CLS] text [SEP].
+def frame_texts(tokens: Int64Array, lengths: Int64Array, special: SpecialTokens = OWN_SPECIAL) -> TokenRows:
+    """Put single texts between special tokens: [CLS] text [SEP].
 
     Args:
-        pieces: int64, the texts' pieces, one behind the other.
+        tokens: int64, the texts' tokens, one behind the other.
         lengths: int64 ``(R,)``.
-        special: The pieces around them.
+        special: The tokens around them.
     """
     sizes = lengths + 2
     starts = np.cumsum(sizes) - sizes
     ids = np.full(int(sizes.sum()), special.sep, dtype=np.int64)
     ids[starts] = special.cls
-    ids[ranges(starts + 1, lengths)] = pieces
+    ids[ranges(starts + 1, lengths)] = tokens
     order = np.full(len(sizes), NO_ORDER, dtype=np.int64)
-    return PieceRows(ids, np.zeros_like(ids), np.full_like(ids, NOT_MASKED), sizes, order)
+    return TokenRows(ids, np.zeros_like(ids), np.full_like(ids, NOT_MASKED), sizes, order)
 
 
-def join(parts: Sequence[PieceRows]) -> PieceRows:
+def join(parts: Sequence[TokenRows]) -> TokenRows:
     """Put rows one behind the other."""
     fields = ("input_ids", "segment_ids", "targets", "lengths", "order")
-    return PieceRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+    return TokenRows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
 def ranges(starts: Int64Array, lengths: Int64Array) -> Int64Array:

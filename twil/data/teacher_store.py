@@ -4,9 +4,9 @@ A store is a folder of parts of `PART_ROWS` texts each, every one whole or not t
 was interrupted goes on. A part holds plain arrays, which are mapped into memory:
 
 - ``texts.npy`` uint8, the texts one behind the other as UTF-8, and ``text_ends.npy`` int64 ``(R,)``;
-- ``pieces.npy`` int32 ``(N,)``, the teacher's token ids, and ``piece_ends.npy`` int64 ``(R,)``;
+- ``token_ids.npy`` int32 ``(N,)``, the teacher's token ids, and ``token_ends.npy`` int64 ``(R,)``;
 - ``answers.npy`` float16 ``(R, W)``: the vector of each text, or float32 logits of a classifier;
-- ``tokens.npy`` float16 ``(N, D)``: the vector of each token, of an encoder.
+- ``token_vectors.npy`` float16 ``(N, D)``: the vector of each token, of an encoder.
 """
 
 # R texts   N their tokens   W answer   D token vector
@@ -31,7 +31,7 @@ from twil.core.storage import atomic_folder, read_json, sha256, write_json
 
 PART_ROWS = 4096
 SETTINGS, CHECKS = "store.json", "part.json"
-_ARRAYS = ("texts", "text_ends", "pieces", "piece_ends", "answers", "tokens")
+_ARRAYS = ("texts", "text_ends", "token_ids", "token_ends", "answers", "token_vectors")
 _OTHER_FILES = 256
 """What a process has open besides: an array that is mapped into memory holds its file."""
 _LEFT = ".part-*"  # by a write that was killed
@@ -43,15 +43,15 @@ class Taught:
 
     Attributes:
         texts: The texts.
-        pieces: The teacher's tokens of each.
+        token_ids: The teacher's tokens of each.
         answers: ``(R, W)``, see the module.
-        tokens: Of each text float16 ``(pieces, D)``; None of a classifier.
+        token_vectors: Of each text float16 ``(tokens, D)``; None of a classifier.
     """
 
     texts: list[str]
-    pieces: list[NDArray[np.int32]]
+    token_ids: list[NDArray[np.int32]]
     answers: NDArray[Any]
-    tokens: list[NDArray[np.float16]] | None
+    token_vectors: list[NDArray[np.float16]] | None
 
 
 class TeacherStore:
@@ -122,12 +122,12 @@ class TeacherStore:
         arrays: dict[str, NDArray[Any]] = {
             "texts": np.frombuffer(b"".join(texts), np.uint8),
             "text_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
-            "pieces": np.concatenate(taught.pieces).astype(np.int32),
-            "piece_ends": np.cumsum([len(row) for row in taught.pieces], dtype=np.int64),
+            "token_ids": np.concatenate(taught.token_ids).astype(np.int32),
+            "token_ends": np.cumsum([len(row) for row in taught.token_ids], dtype=np.int64),
             "answers": taught.answers,
         }
-        if taught.tokens is not None:
-            arrays["tokens"] = np.concatenate(taught.tokens)
+        if taught.token_vectors is not None:
+            arrays["token_vectors"] = np.concatenate(taught.token_vectors)
         with atomic_folder(self._at(part)) as folder:
             for name, array in arrays.items():
                 whole = io.BytesIO()  # NumPy's own writing to a file may not say that the disk is full
@@ -155,23 +155,24 @@ class TeacherStore:
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Taught:
         """Read some texts, in the order asked for."""
-        texts, pieces, answers, tokens = [], [], [], []
+        texts, token_ids, answers, vectors = [], [], [], []
         for row in rows:
             part, place = divmod(int(row), PART_ROWS)
             arrays = self._part(self._at(part))
-            text, piece = (_range(arrays[ends], place) for ends in ("text_ends", "piece_ends"))
+            text, token = (_range(arrays[ends], place) for ends in ("text_ends", "token_ends"))
             texts.append(arrays["texts"][text].tobytes().decode())
-            pieces.append(np.array(arrays["pieces"][piece]))  # a copy, which does not keep the file open
+            # A copy, which does not keep the file open.
+            token_ids.append(np.array(arrays["token_ids"][token]))
             answers.append(np.array(arrays["answers"][place]))
-            if "tokens" in arrays:
-                tokens.append(arrays["tokens"][piece])
-        return Taught(texts, pieces, np.stack(answers), tokens or None)
+            if "token_vectors" in arrays:
+                vectors.append(arrays["token_vectors"][token])
+        return Taught(texts, token_ids, np.stack(answers), vectors or None)
 
-    def piece_counts(self, vocabulary: int) -> NDArray[np.int64]:
-        """Count how often the texts use each of the teacher's pieces, int64 ``(vocabulary,)``."""
+    def token_counts(self, vocabulary: int) -> NDArray[np.int64]:
+        """Count how often the texts use each of the teacher's tokens, int64 ``(vocabulary,)``."""
         counts = np.zeros(vocabulary, dtype=np.int64)
         for part in range(self.parts):
-            counts += np.bincount(self._part(self._at(part))["pieces"], minlength=vocabulary)
+            counts += np.bincount(self._part(self._at(part))["token_ids"], minlength=vocabulary)
         return counts
 
     def _has(self, part: int) -> bool:

@@ -165,7 +165,7 @@ def open_classifier(
         path: A model folder or a bundle.
         map_labels: Other names for some of its labels.
         kind: What it is asked, where its folder leaves that open.
-        batch_tokens: Pieces per batch, pads included.
+        batch_tokens: Tokens per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:

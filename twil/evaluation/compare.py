@@ -80,7 +80,7 @@ def compare_events(
         resamples: How many samples are drawn.
         seed: Of their drawing.
         order: Of the models in the result: one of `ORDERS`.
-        batch_tokens: Pieces per batch, pads included.
+        batch_tokens: Tokens per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:

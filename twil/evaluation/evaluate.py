@@ -57,7 +57,7 @@ def evaluate(
         map_labels: What the model's labels are called in the file.
         kind: What it is asked, where its folder leaves that open.
         order: Its labels as zeros and ones stand for them in the file; as in the model when left out.
-        batch_tokens: Pieces per batch, pads included.
+        batch_tokens: Tokens per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:

@@ -37,10 +37,10 @@ from twil.inference.inputs import (
 from twil.inference.pipeline import Window, Work, announced, cancelled_pool
 from twil.inference.resume import PartialRun, run_settings
 
-VECTOR_COLUMN, PIECES_COLUMN, VECTORS_COLUMN = "vector", "pieces", "vectors"
+VECTOR_COLUMN, TOKENS_COLUMN, VECTORS_COLUMN = "vector", "tokens", "vectors"
 ENDINGS = (".npy", ".parquet")
 
-_HELD_BYTES = 1 << 25  # of vectors in a window: those of all pieces of thousands of rows would be gigabytes
+_HELD_BYTES = 1 << 25  # of vectors in a window: those of all tokens of thousands of rows would be gigabytes
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def embed_events(
 
     A ``.npy`` holds float32 ``(rows, width)`` in the order of the input; the ids stand as lines in a file
     beside it, ``vectors.ids.txt`` for ``vectors.npy``. A ``.parquet`` holds the id, the kept columns, and
-    the vector as a list of fixed size in `vector`; or the pieces in `pieces` and a vector for each in
+    the vector as a list of fixed size in `vector`; or the tokens in `tokens` and a vector for each in
     `vectors`. Where a column of the input has one of these names, the one that is made begins with
     `predicted_`. The output appears under its name once it is complete. What an interrupted run keeps, and
     how several tables and shards are read, is as in `predict_events`; the vectors lie in ``TARGET.partial`` a
@@ -89,7 +89,7 @@ def embed_events(
         source: The table, ``-`` for standard input, or several tables.
         model: What an `Embedder` is made of, or one.
         target: Where the vectors go: a ``.npy`` or a ``.parquet``.
-        tokens: Give a vector for each piece, not one a row (Parquet only).
+        tokens: Give a vector for each token, not one a row (Parquet only).
         normalize: Give every vector the length 1; not where left out. An embedder says so itself.
         text: The column with the text. When left out: `TEXT`, else the only one of
             `text`, `tweet`, `full_text`, `content` and `review`.
@@ -140,7 +140,7 @@ def embed_events(
         repeated = list(repeated_columns(found_id, file_column, keep))
         made = [
             free_name(name, repeated)
-            for name in ((PIECES_COLUMN, VECTORS_COLUMN) if tokens else (VECTOR_COLUMN,))
+            for name in ((TOKENS_COLUMN, VECTORS_COLUMN) if tokens else (VECTOR_COLUMN,))
         ]
         errors = free_name(ERROR_COLUMN, repeated)
         if on_error == "mark" and not array:
@@ -158,7 +158,7 @@ def embed_events(
             else VectorTableWriter(target, repeated, made, width)
         )
         resumed = state.open(settings, beside=ids)
-        work = Work(embedder, texts, gather, state, output=output, pieces=tokens)
+        work = Work(embedder, texts, gather, state, output=output, tokens=tokens)
         columns = () if array else (*repeated, *made)
         found = found_text(text, texts[0])
         yield announced([embedder], tables, columns, found_id, found_text=found, resumed=resumed)
@@ -166,13 +166,13 @@ def embed_events(
             for window in work.windows(tables, size, wanted, pool):
                 values = (yield from work.finish(window)).values
                 cells = {**window.rows.columns, errors: error_cells(window.rows)}
-                pieces = None
+                names = None
                 if tokens:
                     assert window.encoded is not None
-                    pieces = embedder.pieces(window.encoded)
+                    names = embedder.token_names(window.encoded)
                 writer.write(
                     {name: column[window.own] for name, column in cells.items()},
-                    _row_vectors(window, values, pieces).part(window.own),
+                    _row_vectors(window, values, names).part(window.own),
                 )
     yield VectorSummary(
         **work.tally.sum_up(tables, on_error),
@@ -184,15 +184,15 @@ def embed_events(
 
 
 def _row_vectors(
-    window: Window, values: NDArray[np.float32], pieces: Sequence[list[str]] | None
+    window: Window, values: NDArray[np.float32], names: Sequence[list[str]] | None
 ) -> RowVectors:
     """Give every row of a window its vectors, and the bad ones none."""
     missing = np.ones(len(window.rows.numbers), dtype=np.bool_)
     missing[window.good] = False
-    if pieces is not None:
+    if names is not None:
         named: list[list[str]] = [[] for _ in missing]
-        for row, names in zip(window.good, pieces, strict=True):
-            named[row] = names
+        for row, found in zip(window.good, names, strict=True):
+            named[row] = found
         return RowVectors(values, missing, named)
     vectors = np.zeros((len(missing), values.shape[1]), dtype=np.float32)
     vectors[window.good] = values
@@ -204,7 +204,7 @@ def _holds_array(target: str | Path, *, tokens: bool, more: Mapping[str, object]
 
     Args:
         target: The output.
-        tokens: Whether it is to hold a vector for each piece.
+        tokens: Whether it is to hold a vector for each token.
         more: Other columns that it is to hold, by their options.
     """
     if is_stream(target):
@@ -216,7 +216,7 @@ def _holds_array(target: str | Path, *, tokens: bool, more: Mapping[str, object]
         raise ConfigError(f"{target} cannot hold vectors: name a file that ends in {' or '.join(ENDINGS)}")
     asked = [f"other columns ({option})" for option, columns in more.items() if columns]
     if ending == ".npy" and (tokens or asked):
-        what = "a vector for each piece (--tokens)" if tokens else asked[0]
+        what = "a vector for each token (--tokens)" if tokens else asked[0]
         raise ConfigError(f"{target} cannot hold {what}: write a .parquet")
     return ending == ".npy"
 

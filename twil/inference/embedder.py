@@ -21,21 +21,21 @@ Vectors = NDArray[np.float32]
 
 
 class Tokens(NamedTuple):
-    """A text piece by piece.
+    """A text token by token.
 
     Attributes:
-        pieces: The pieces, special ones included.
-        vectors: A vector for each, float32 ``(pieces, D)``.
+        tokens: The tokens, special ones included.
+        vectors: A vector for each, float32 ``(tokens, D)``.
     """
 
-    pieces: list[str]
+    tokens: list[str]
     vectors: Vectors
 
 
 class Embedder(Engine):
     """An encoder ready to give vectors. May be called from several threads at once.
 
-    The vectors of a text do not depend on the texts beside it. Texts of the same pieces, as retweets
+    The vectors of a text do not depend on the texts beside it. Texts of the same tokens, as retweets
     are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
 
     Args:
@@ -53,10 +53,10 @@ class Embedder(Engine):
         workers: How many batches are computed at a time.
         normalize: Whether every vector has the length 1.
         width: Numbers of a text's vector.
-        token_width: Numbers of a piece's vector.
+        token_width: Numbers of a token's vector.
 
     Raises:
-        ConfigError: A batch has no piece.
+        ConfigError: A batch has no token.
         ModelError: There is no such model, it is damaged, or is a classifier's.
         ProviderError: The provider asked for cannot be had.
         MissingExtraError: ONNX Runtime, or what exports, is not installed.
@@ -113,7 +113,7 @@ class Embedder(Engine):
     def tokens(self, texts: Texts) -> list[Tokens]: ...
 
     def tokens(self, texts: str | Texts) -> Tokens | list[Tokens]:
-        """Compute a vector for each piece of one text, or of several in their order.
+        """Compute a vector for each token of one text, or of several in their order.
 
         Args:
             texts: What a call takes.
@@ -127,7 +127,7 @@ class Embedder(Engine):
         for encoded in self.encoded_windows(texts):
             values = self.gather_tokens(encoded, self.output_batches(encoded, TOKENS))
             ends = np.cumsum([len(ids) for ids in encoded.input_ids])[:-1]
-            found += map(Tokens, self.pieces(encoded), np.split(values, ends))
+            found += map(Tokens, self.token_names(encoded), np.split(values, ends))
         return found
 
     def vectors(self, encoded: Encoded) -> Vectors:
@@ -142,7 +142,7 @@ class Embedder(Engine):
         return self.finished(vectors)
 
     def gather_tokens(self, encoded: Encoded, batches: Iterable[OutputBatch]) -> Vectors:
-        """Lay the vectors of all pieces out row after row: float32 ``(pieces of all rows, token_width)``."""
+        """Lay the vectors of all tokens out row after row: float32 ``(tokens of all rows, token_width)``."""
         lengths = np.array([len(ids) for ids in encoded.input_ids], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
         vectors = np.empty((int(lengths.sum()), self.token_width), dtype=np.float32)
@@ -160,10 +160,10 @@ class Embedder(Engine):
         np.divide(vectors, lengths, out=vectors, where=lengths > 0, casting="same_kind")
         return vectors
 
-    def pieces(self, encoded: Encoded) -> list[list[str]]:
-        """Name the pieces of encoded texts, special ones included."""
+    def token_names(self, encoded: Encoded) -> list[list[str]]:
+        """Name the tokens of encoded texts, special ones included."""
         name = self._tokenizer.id_to_token
-        return [[name(piece) or "" for piece in ids] for ids in encoded.input_ids]
+        return [[name(token) or "" for token in ids] for ids in encoded.input_ids]
 
 
 def _check_encoder(bundle: Bundle) -> None:

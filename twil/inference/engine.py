@@ -23,7 +23,7 @@ from twil.text.preparation import find_preparation
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
-"""Pieces of a batch, pads included: enough to fill a CPU's cores, and few enough to stay in its caches."""
+"""Tokens of a batch, pads included: enough to fill a CPU's cores, and few enough to stay in its caches."""
 WINDOW_ROWS = 4096
 """Texts that are encoded and sorted by length together."""
 
@@ -36,7 +36,7 @@ class EngineOptions(TypedDict, total=False):
         threads: CPU threads of the graph; all that the process may use when left out. The threads that turn
             texts into ids are those of the `tokenizers` library, which has one set for the whole process:
             `twil.text.tokenizer.bound_threads` bounds them, before the first text.
-        batch_tokens: Pieces of a batch, pads included.
+        batch_tokens: Tokens of a batch, pads included.
         side_by_side: Where there is no GPU, compute a batch on each thread, in place of one batch on all of
             them: faster for many texts, slower for one.
     """
@@ -53,7 +53,7 @@ class OutputBatch(NamedTuple):
     Attributes:
         rows: Their indices, int64 ``(rows,)``.
         values: One output of the graph, float32 ``(rows, …)``.
-        repeated: Whether a row has the pieces of an earlier one, and its values; bool ``(rows,)``.
+        repeated: Whether a row has the tokens of an earlier one, and its values; bool ``(rows,)``.
         member: Which of several models gave it.
     """
 
@@ -66,7 +66,7 @@ class OutputBatch(NamedTuple):
 class Engine:
     """A bundle's tokenizer and graph. May be called from several threads at once.
 
-    What is given for a text does not depend on the texts beside it. Texts of the same pieces, as retweets
+    What is given for a text does not depend on the texts beside it. Texts of the same tokens, as retweets
     are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
 
     Args:
@@ -77,7 +77,7 @@ class Engine:
         text_pair: The column with the second text, where the model takes pairs.
         provider: See `EngineOptions`, as of the others.
         threads: CPU threads of the graph.
-        batch_tokens: Pieces of a batch.
+        batch_tokens: Tokens of a batch.
         side_by_side: Whether a batch is computed on each thread.
 
     Attributes:
@@ -88,7 +88,7 @@ class Engine:
         workers: How many batches are computed at a time.
 
     Raises:
-        ConfigError: A batch has no piece.
+        ConfigError: A batch has no token.
         ModelError: The bundle is damaged.
         ProviderError: The provider asked for cannot be had.
         MissingExtraError: ONNX Runtime is not installed, or what the preparation of texts needs.
@@ -108,7 +108,7 @@ class Engine:
         side_by_side: bool = False,
     ) -> None:
         if batch_tokens < 1:
-            raise ConfigError(f"a batch cannot have {batch_tokens} pieces: ask for at least one")
+            raise ConfigError(f"a batch cannot have {batch_tokens} tokens: ask for at least one")
         self.bundle = bundle
         self.pair = pair
         self.batch_tokens = batch_tokens
@@ -167,7 +167,7 @@ class Engine:
             yield self.encode(window)
 
     def output_batches(self, encoded: Encoded, output: str | None = None) -> Iterator[OutputBatch]:
-        """Compute encoded texts batch by batch; rows of the same pieces share one row of it.
+        """Compute encoded texts batch by batch; rows of the same tokens share one row of it.
 
         Args:
             encoded: The texts.
@@ -198,12 +198,12 @@ class Engine:
         return [pool.submit(self._run_one, encoded, sharing, named, member) for sharing in batches]
 
     def is_empty(self, encoded: Encoded) -> NDArray[np.bool_]:
-        """Tell per row whether the text left nothing to read but the special pieces; bool ``(rows,)``."""
+        """Tell per row whether the text left nothing to read but the special tokens; bool ``(rows,)``."""
         special = self._tokenizer.num_special_tokens_to_add(is_pair=self.pair)
         return np.array([len(ids) == special for ids in encoded.input_ids], dtype=np.bool_)
 
     def _batches(self, encoded: Encoded) -> Iterator[list[list[int]]]:
-        """Group rows into batches of like length; a batch is lists of rows of the same pieces."""
+        """Group rows into batches of like length; a batch is lists of rows of the same tokens."""
         alike = _alike(encoded)
         for chosen in length_batches([len(encoded.input_ids[rows[0]]) for rows in alike], self.batch_tokens):
             yield [alike[index] for index in chosen]
@@ -254,13 +254,13 @@ class Engine:
         truncation = self._tokenizer.truncation or {}
         if truncation.get("max_length") != self.bundle.manifest.max_length:
             raise ModelError(
-                f"{self.bundle.tokenizer} cuts at {truncation.get('max_length')} pieces, and the model reads "
+                f"{self.bundle.tokenizer} cuts at {truncation.get('max_length')} tokens, and the model reads "
                 f"{self.bundle.manifest.max_length}: export the model again"
             )
 
 
 def _alike(encoded: Encoded) -> list[list[int]]:
-    """Group the rows that hold the same pieces, in the order of the first of each."""
+    """Group the rows that hold the same tokens, in the order of the first of each."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, ids in enumerate(encoded.input_ids):
         key = (*ids, -1, *encoded.segment_ids[row]) if encoded.segment_ids else tuple(ids)

@@ -63,7 +63,7 @@ class Summary(Progress):
     Attributes:
         truncated: Rows longer than the model reads, of which part was left out.
         empty: Rows that hold nothing to read; computed all the same.
-        repeated: Rows of the same pieces as an earlier one of their window, and computed with it.
+        repeated: Rows of the same tokens as an earlier one of their window, and computed with it.
         continued: Rows whose answers were kept of an interrupted run.
         skipped: Bad rows left out.
         marked: Bad rows kept without a prediction or vector.

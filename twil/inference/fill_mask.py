@@ -10,7 +10,7 @@ from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
 from twil.inference.engine import Engine, EngineOptions
 from twil.inference.texts import Texts
-from twil.text.cloze import FilledText, TopPieces, encode_masked, fill_texts, rank_pieces
+from twil.text.cloze import FilledText, TopTokens, encode_masked, fill_texts, rank_tokens
 from twil.text.tokenizer import Encoded
 
 
@@ -22,10 +22,10 @@ class MaskFiller(Engine):
             see `prepared`.
         text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
             `text`, `tweet`, `full_text`, `content` and `review`.
-        options: See `EngineOptions`. Each piece of a batch gets a number for every piece of the vocabulary.
+        options: See `EngineOptions`. Each token of a batch gets a number for every token of the vocabulary.
 
     Raises:
-        ConfigError: A batch has no piece.
+        ConfigError: A batch has no token.
         ModelError: The bundle is damaged, or fills no masks.
         ProviderError: The provider asked for cannot be had.
         MissingExtraError: ONNX Runtime is not installed.
@@ -39,23 +39,23 @@ class MaskFiller(Engine):
             super().__init__(bundle, "logits", pair=False, text=text, **options)
 
     def fill(self, texts: Texts, *, top_k: int = 5) -> list[FilledText]:
-        """Find the likeliest pieces for every [MASK] of some texts.
+        """Find the likeliest tokens for every [MASK] of some texts.
 
         Args:
             texts: What a `Predictor` takes, each with one [MASK] or more; a str is one. All of a text's masks
                 are hidden from the model while it answers for each.
-            top_k: How many pieces for each mask.
+            top_k: How many tokens for each mask.
 
         Raises:
-            ConfigError: The vocabulary does not have so many pieces.
+            ConfigError: The vocabulary does not have so many tokens.
             DataError: A text has no [MASK], one that lies behind the longest row, or is none.
         """
         singles = map(str, self.read_texts(texts))  # none is a pair
         masked = encode_masked(self._tokenizer, list(singles))
-        best: dict[int, TopPieces] = {}
+        best: dict[int, TopTokens] = {}
         for batch in self.output_batches(Encoded(masked.input_ids, None, masked.truncated)):
             for row, logits in zip(batch.rows.tolist(), batch.values, strict=True):
-                best[row] = rank_pieces(logits[masked.asked[row]], top_k)
+                best[row] = rank_tokens(logits[masked.asked[row]], top_k)
         return fill_texts(self._tokenizer, masked, [best[row] for row in range(len(masked.texts))])
 
 

@@ -40,7 +40,7 @@ class Work:
         gather: Makes `Answers.values` of batches.
         state: What an interrupted run kept, and where this one keeps its answers.
         output: The output of the graph, where it is not the engine's own.
-        pieces: Whether pieces are wanted of rows that were kept, too.
+        tokens: Whether tokens are wanted of rows that were kept, too.
         live: Whether rows of a stream are computed as they come, and not as many together as of a file.
 
     Attributes:
@@ -55,7 +55,7 @@ class Work:
         state: PartialRun | None,
         *,
         output: str | None = None,
-        pieces: bool = False,
+        tokens: bool = False,
         live: bool = False,
     ) -> None:
         self.tally = Tally()
@@ -64,7 +64,7 @@ class Work:
         self._gather = gather
         self._state = state
         self._output = output
-        self._pieces = pieces
+        self._tokens = tokens
         self._live = live
 
     def windows(self, tables: TableSet, size: int, wanted: range | None, pool: Executor) -> Iterator[Window]:
@@ -89,11 +89,11 @@ class Work:
         return answers
 
     def _open(self, given: TableWindow) -> Window:
-        """Find what is kept of some rows, or turn their texts into pieces."""
+        """Find what is kept of some rows, or turn their texts into tokens."""
         good = good_rows(given.rows)
         texts = chosen_texts(given.rows, self._texts, good)
         kept = self._state.take(texts) if self._state else None
-        encoded = self._engine.encode(texts) if kept is None or self._pieces else None
+        encoded = self._engine.encode(texts) if kept is None or self._tokens else None
         return Window(given.rows, given.own, good, texts, encoded, kept)
 
     def _await(self, window: Window) -> Generator[Progress, None, Answers]:
@@ -144,7 +144,7 @@ class Window:
         own: Those of them that are asked for; the others are computed with them, and nothing else.
         good: Those without an error.
         texts: Their texts.
-        encoded: Their pieces; None where nothing is to be done with them.
+        encoded: Their tokens; None where nothing is to be done with them.
         kept: What an interrupted run kept of them; otherwise they are computed.
         batches: What will come of them, once they are begun.
     """

@@ -59,7 +59,7 @@ class Prediction:
 class Predictor(Engine):
     """A classifier ready to predict. May be called from several threads at once.
 
-    What is said of a text does not depend on the texts beside it. Texts of the same pieces, as retweets
+    What is said of a text does not depend on the texts beside it. Texts of the same tokens, as retweets
     are, are computed once where they come together. In a ``with`` block, the graph is let go at its end.
 
     Args:
@@ -79,7 +79,7 @@ class Predictor(Engine):
         workers: How many batches are computed at a time.
 
     Raises:
-        ConfigError: A batch has no piece.
+        ConfigError: A batch has no token.
         ModelError: There is no such model, it is damaged, or is no classifier's.
         ProviderError: The provider asked for cannot be had.
         MissingExtraError: ONNX Runtime, or what exports, is not installed.

@@ -262,11 +262,11 @@ class Answers:
     """What is known of some rows once they were computed.
 
     Attributes:
-        values: The logits of a row, its vector, or a vector for each of its pieces, row after row; float32
-            ``(rows or pieces, D)``.
+        values: The logits of a row, its vector, or a vector for each of its tokens, row after row; float32
+            ``(rows or tokens, D)``.
         truncated: Whether the text was longer than the model reads; bool ``(rows,)``.
         empty: Whether the text held nothing to read; bool ``(rows,)``.
-        repeated: Whether the row has the pieces of an earlier one, and its values; bool ``(rows,)``.
+        repeated: Whether the row has the tokens of an earlier one, and its values; bool ``(rows,)``.
     """
 
     values: NDArray[np.float32]

@@ -50,7 +50,7 @@ def make_classifier(start: StartConfig, task: Task) -> MadeClassifier:
     limit = made.model.max_positions
     length = start.max_length or min(limit, max_length(made.tokenizer) or limit)
     if length > limit:
-        raise ConfigError(f"rows of {length} pieces do not fit: the encoder has {limit} positions")
+        raise ConfigError(f"rows of {length} tokens do not fit: the encoder has {limit} positions")
     set_max_length(made.tokenizer, length)
     return made
 

@@ -37,7 +37,7 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout1d(config.input_dropout)
 
     def forward(self, input_ids: Tensor, segment_ids: Tensor, packing: Packing | None = None) -> Tensor:
-        """Embed int64 ``(B, T)`` piece ids and segments as float ``(B, T, D)``; of a packed batch, B is 1."""
+        """Embed int64 ``(B, T)`` token ids and segments as float ``(B, T, D)``; of a packed batch, B is 1."""
         if packing is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         else:
@@ -112,7 +112,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """From piece ids to hidden states.
+    """From token ids to hidden states.
 
     Args:
         config: Its shape. With `share_layers`, all plain layers are one block, and so are all layers
@@ -142,7 +142,7 @@ class Encoder(nn.Module):
         segment_ids: Tensor,
         packing: Packing | None = None,
     ) -> Tensor:
-        """Encode rows of pieces.
+        """Encode rows of tokens.
 
         Args:
             input_ids: int64 ``(B, T)``, T at most `max_positions`.

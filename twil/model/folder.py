@@ -34,15 +34,15 @@ from twil.core.version import __version__
 from twil.model.hub.description import CONFIG, HubDescription
 from twil.model.hub.download import BESIDE_WEIGHTS, download, is_hub_name
 from twil.model.hub.model import HubModel
-from twil.model.hub.pieces import SETTINGS, TOKENIZER
 from twil.model.hub.sentence import encoder_folder, read_modules
+from twil.model.hub.tokens import SETTINGS, TOKENIZER
 from twil.model.text_model import TextModel
 from twil.model.twilbert import MODEL_TYPE, TWilBERT
 from twil.model.twilbert_folder import FORMAT, read_shape, read_weights, write_weights
 from twil.model.weights import check_finite, weights_files
 from twil.shipped import shipped_model, shipped_names
 from twil.text.preparation import NONE, check_name, find_preparation
-from twil.text.tokenizer import check_own, load_tokenizer, pieces_hash, save_tokenizer
+from twil.text.tokenizer import check_own, load_tokenizer, save_tokenizer, tokens_hash
 
 WEIGHTS, RUN = "model.safetensors", "run.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER, SETTINGS, RUN, LOG)
@@ -57,7 +57,7 @@ _FOREIGN = {
     "openvino_model*": "OpenVINO",
 }
 """Names of files in which other programs keep weights."""
-_TOKENIZER_HASH, _PIECES_HASH = "tokenizer_sha256", "pieces_sha256"
+_TOKENIZER_HASH, _TOKENS_HASH = "tokenizer_sha256", "tokens_sha256"
 
 
 def save(
@@ -74,20 +74,20 @@ def save(
     Args:
         path: The folder.
         model: Shape and weights.
-        tokenizer: The tokenizer of its pieces.
+        tokenizer: The tokenizer of its tokens.
         run: How the model came to be, in JSON's types; the versions in use are added.
         overwrite: Replace a folder that is there.
         log: The log of its training, to be kept beside it.
 
     Raises:
         TwilError: `path` is taken.
-        ModelError: The tokenizer has more pieces than the model, or the weights are not finite.
+        ModelError: The tokenizer has more tokens than the model, or the weights are not finite.
     """
     check_finite(model, path)
-    pieces = tokenizer.get_vocab_size(with_added_tokens=True)
-    if pieces > model.vocab_size:
+    tokens = tokenizer.get_vocab_size(with_added_tokens=True)
+    if tokens > model.vocab_size:
         raise ModelError(
-            f"the tokenizer has {pieces} pieces and the model {model.vocab_size}: they do not belong together"
+            f"the tokenizer has {tokens} tokens and the model {model.vocab_size}: they do not belong together"
         )
     with atomic_folder(path, overwrite=overwrite, own=FILES) as folder:
         save_tokenizer(tokenizer, folder / TOKENIZER)
@@ -101,7 +101,7 @@ def save(
         elif isinstance(model, HubModel):
             from twil.model.hub.writing import write_hub
 
-            told = {_PIECES_HASH: pieces_hash(tokenizer), "preparation": preparation}
+            told = {_TOKENS_HASH: tokens_hash(tokenizer), "preparation": preparation}
             write_hub(folder, model, tokenizer, header | told)
         write_json(folder / RUN, {**run, "preparation": preparation, "versions": versions()})
         if log is not None:
@@ -160,15 +160,15 @@ def load_described(described: Description) -> tuple[TextModel, Tokenizer]:
     return read_hub(described.hub)
 
 
-def load_pieces(path: str | Path) -> Tokenizer:
+def load_tokens(path: str | Path) -> Tokenizer:
     """Load the tokenizer of a model alone; raises as `load` does."""
     described = describe(path)
     if described.written_here:
         return load_tokenizer(described.folder / TOKENIZER)
-    from twil.model.hub.reading import read_hub_pieces
+    from twil.model.hub.reading import read_hub_tokens
 
     assert described.hub is not None
-    return read_hub_pieces(described.hub)
+    return read_hub_tokens(described.hub)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Description:
     @property
     def written_here(self) -> bool:
         """Whether `tokenizer.json` is as twil wrote it, and what it reads with."""
-        return self.hub is None or (self.hub.own_pieces and self.hub.preparation is None)
+        return self.hub is None or (self.hub.own_tokens and self.hub.preparation is None)
 
 
 def describe(path: str | Path, preparation: str | None = None) -> Description:
@@ -232,7 +232,7 @@ def describe(path: str | Path, preparation: str | None = None) -> Description:
     name = "" if _locate_root(path) == Path(path) else Path(path).as_posix()
     hub = replace(hub, name=name, preparation=preparation)
     if hub.own:
-        hub = replace(hub, own_pieces=_has_own_pieces(folder, hub.own))
+        hub = replace(hub, own_tokens=_has_own_tokens(folder, hub.own))
     if not weights_files(folder):
         raise _foreign(path, folder) or _incomplete(path, WEIGHTS)
     return Description(folder, hub.task, hub.config, hub=hub)
@@ -369,15 +369,15 @@ def _other_tokenizer(folder: Path) -> ModelError:
     return ModelError(f"{folder / TOKENIZER} is not the tokenizer of this model: copy the folder again")
 
 
-def _has_own_pieces(folder: Path, header: Mapping[str, Any]) -> bool:
+def _has_own_tokens(folder: Path, header: Mapping[str, Any]) -> bool:
     """Tell whether a tokenizer is the file that twil wrote, and not what the library made of it since.
 
     Raises:
-        ModelError: It cuts texts into other pieces.
+        ModelError: It cuts texts into other tokens.
     """
     if _is_own_tokenizer(folder, header):
         return True
     path = folder / TOKENIZER
-    if not path.is_file() or pieces_hash(load_tokenizer(path)) != header.get(_PIECES_HASH):
+    if not path.is_file() or tokens_hash(load_tokenizer(path)) != header.get(_TOKENS_HASH):
         raise _other_tokenizer(folder)
     return False

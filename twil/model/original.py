@@ -25,9 +25,9 @@ from twil.core.errors import ConfigError, ModelError, require
 from twil.model.twilbert import TWilBERT
 from twil.text.tokenizer import original_tokenizer, set_max_length
 
-DEFAULT_LENGTH = 131  # two texts of 64 pieces and three special ones
+DEFAULT_LENGTH = 131  # two texts of 64 tokens and three special ones
 NOTES = (
-    "the spare last row of the token embedding, which no piece uses, is left out",
+    "the spare last row of the token embedding, which no token uses, is left out",
     "in texts, named letters (&ntilde;) stay as written, unlike in the original; [MASK] is mere punctuation",
 )
 TOKEN_EMBEDDING = "encoder.embeddings.token.weight"
@@ -56,7 +56,7 @@ def import_original(weights: str | Path, config: str | Path, vocabulary: str | P
     Args:
         weights: An HDF5 file of `save_weights` or `save`, of a pretrained or a fine-tuned model.
         config: The original's JSON configuration of that model.
-        vocabulary: The original's `vocab` file, one piece per line.
+        vocabulary: The original's `vocab` file, one token per line.
 
     Raises:
         ModelError: The file cannot be read, or does not fit the configuration; what is missing, left
@@ -89,7 +89,7 @@ def fill(model: TWilBERT, tensors: list[tuple[str, NDArray[np.float32]]], *, sou
         slots = list(keras_order(dict(model.named_parameters()), model.config))
         for (role, slot), (name, tensor) in zip(slots, tensors, strict=False):
             if role == TOKEN_EMBEDDING:
-                # TWilBERT: one row more than there are pieces; no text ever reads it.
+                # TWilBERT: one row more than there are tokens; no text ever reads it.
                 tensor = tensor[: slot.shape[0]] if tensor.shape[0] == slot.shape[0] + 1 else tensor
             if tensor.shape != tuple(slot.shape):
                 raise ModelError(

@@ -37,7 +37,7 @@ class TextModel(nn.Module, ABC):
     @property
     @abstractmethod
     def max_positions(self) -> int:
-        """The longest row in pieces, special ones included."""
+        """The longest row in tokens, special ones included."""
 
     @property
     @abstractmethod
@@ -84,7 +84,7 @@ class TextModel(nn.Module, ABC):
     @property
     @abstractmethod
     def token_embeddings(self) -> Tensor:
-        """The vectors that pieces are looked up in, float ``(P, E)``; E may be less than D."""
+        """The vectors that tokens are looked up in, float ``(P, E)``; E may be less than D."""
 
     @property
     @abstractmethod
@@ -177,7 +177,7 @@ class TextModel(nn.Module, ABC):
 
     @property
     def vocab_size(self) -> int:
-        """Pieces that have an embedding."""
+        """Tokens that have an embedding."""
         return self.architecture.vocabulary
 
 

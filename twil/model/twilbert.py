@@ -61,7 +61,7 @@ class TWilBERT(TextModel):
 
     @property
     def max_positions(self) -> int:
-        """The longest row in pieces, special ones included."""
+        """The longest row in tokens, special ones included."""
         return self.config.encoder.max_positions
 
     @property
@@ -79,7 +79,7 @@ class TWilBERT(TextModel):
             "hidden size": f"{shape.hidden_size:,}",
             "attention heads": f"{shape.n_heads} of {shape.head_size}",
             "embedding size": f"{shape.embedding_size or shape.hidden_size:,}",
-            "vocabulary": f"{shape.vocab_size:,} pieces",
+            "vocabulary": f"{shape.vocab_size:,} tokens",
             "parameters": f"{parameter_count(self):,}",
         }
         if shape.memory:
@@ -113,7 +113,7 @@ class TWilBERT(TextModel):
 
     @property
     def token_embeddings(self) -> Tensor:
-        """The vectors that pieces are looked up in, float ``(P, E)``."""
+        """The vectors that tokens are looked up in, float ``(P, E)``."""
         return self.encoder.embeddings.token.weight
 
     @property
@@ -185,7 +185,7 @@ def classify(
     attention_mask: Tensor | None = None,
     segment_ids: Tensor | None = None,
 ) -> Tensor:
-    """Compute logits float ``(B, L)`` of pieces int64 ``(B, T)``; arguments as for `TextModel.encode`."""
+    """Compute logits float ``(B, L)`` of tokens int64 ``(B, T)``; arguments as for `TextModel.encode`."""
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
     if segment_ids is None:

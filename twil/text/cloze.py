@@ -1,4 +1,4 @@
-"""Texts with [MASK] in them: their rows, the likeliest pieces by logits, and the texts filled in."""
+"""Texts with [MASK] in them: their rows, the likeliest tokens by logits, and the texts filled in."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tokenizers import Tokenizer
 from twil.core.errors import ConfigError, DataError, ModelError
 from twil.data.batching import Int64Array
 from twil.text.preparation import prepare
-from twil.text.special import SpecialPieces, find_special
+from twil.text.special import SpecialTokens, find_special
 from twil.text.tokenizer import MASK, encode, max_length
 
 
 @dataclass(frozen=True)
 class Fill:
-    """One piece for one mask.
+    """One token for one mask.
 
     Attributes:
-        piece: The piece, as the vocabulary writes it.
+        token: The token, as the vocabulary writes it.
         probability: How likely the model finds it there.
         text: The text with it filled in; other masks stay.
     """
 
-    piece: str
+    token: str
     probability: float
     text: str
 
@@ -38,7 +38,7 @@ class FilledText:
 
     Attributes:
         text: The text, as given.
-        masks: For each mask, from left to right, the likeliest pieces, best first.
+        masks: For each mask, from left to right, the likeliest tokens, best first.
         truncated: The text was longer than the model reads, and its end (without masks) was left out.
     """
 
@@ -53,11 +53,11 @@ class FilledText:
 
 @dataclass(frozen=True)
 class MaskedTexts:
-    """Texts as rows of pieces, and where their masks are.
+    """Texts as rows of tokens, and where their masks are.
 
     Attributes:
         texts: As given.
-        input_ids: The ids of each row, special pieces included; every [MASK] is one of them.
+        input_ids: The ids of each row, special tokens included; every [MASK] is one of them.
         asked: Per row the places of its masks, int64 ``(M,)``.
         truncated: Whether the end of the text (without masks) was left out; bool ``(rows,)``.
         mask: How the tokenizer calls its mask, as it stands in the texts.
@@ -71,15 +71,15 @@ class MaskedTexts:
 
 
 @dataclass(frozen=True)
-class TopPieces:
-    """The likeliest pieces at some places.
+class TopTokens:
+    """The likeliest tokens at some places.
 
     Attributes:
-        pieces: int64 ``(M, k)``, likeliest first.
+        tokens: int64 ``(M, k)``, likeliest first.
         probabilities: float64 ``(M, k)``.
     """
 
-    pieces: Int64Array
+    tokens: Int64Array
     probabilities: NDArray[np.float64]
 
 
@@ -103,7 +103,7 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
     for number, text in enumerate(texts, start=1):
         if mask not in text:
             raise DataError(
-                f"text {number} has no {MASK}: put it where a piece is to be found ({_cut(text)})"
+                f"text {number} has no {MASK}: put it where a token is to be found ({_cut(text)})"
             )
     for number, (text, prepared) in enumerate(zip(texts, prepare(tokenizer, texts), strict=True), start=1):
         if prepared.count(mask) != text.count(mask):
@@ -117,16 +117,16 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
         if len(places) < text.count(mask):
             raise DataError(
                 f"{MASK} {len(places) + 1} of text {number} lies behind the longest row that the model "
-                f"reads ({max_length(tokenizer)} pieces): shorten the text ({_cut(text)})"
+                f"reads ({max_length(tokenizer)} tokens): shorten the text ({_cut(text)})"
             )
     return MaskedTexts(tuple(texts), rows, asked, np.array(truncated, dtype=np.bool_), mask)
 
 
-def rank_pieces(logits: NDArray[np.float32], k: int) -> TopPieces:
-    """Find the likeliest pieces by their logits, float32 ``(M, vocabulary)``.
+def rank_tokens(logits: NDArray[np.float32], k: int) -> TopTokens:
+    """Find the likeliest tokens by their logits, float32 ``(M, vocabulary)``.
 
     Raises:
-        ConfigError: The vocabulary does not have `k` pieces, or `k` is none.
+        ConfigError: The vocabulary does not have `k` tokens, or `k` is none.
     """
     check_count(k, logits.shape[-1])
     best = np.argpartition(-logits, k - 1, axis=-1)[:, :k]  # (M, k)
@@ -135,47 +135,47 @@ def rank_pieces(logits: NDArray[np.float32], k: int) -> TopPieces:
     best = np.take_along_axis(best, order, axis=-1)
     shares = np.exp(logits - logits.max(axis=-1, keepdims=True))  # (M, vocabulary)
     probabilities = np.take_along_axis(shares, best, axis=-1) / shares.sum(axis=-1, keepdims=True)
-    return TopPieces(best.astype(np.int64), probabilities.astype(np.float64))
+    return TopTokens(best.astype(np.int64), probabilities.astype(np.float64))
 
 
 def check_count(k: int, vocabulary: int) -> None:
-    """Refuse to look for more pieces than there are, or for none.
+    """Refuse to look for more tokens than there are, or for none.
 
     Raises:
         ConfigError: It is so.
     """
     if not 1 <= k <= vocabulary:
-        raise ConfigError(f"the best {k} pieces cannot be given: choose 1 to {vocabulary}")
+        raise ConfigError(f"the best {k} tokens cannot be given: choose 1 to {vocabulary}")
 
 
-def spell(tokenizer: Tokenizer, piece: int) -> str:
-    """Give the piece that an id stands for."""
-    return tokenizer.id_to_token(piece) or f"[{piece}]"  # a model may have spare ids
+def spell(tokenizer: Tokenizer, token: int) -> str:
+    """Give the token that an id stands for."""
+    return tokenizer.id_to_token(token) or f"[{token}]"  # a model may have spare ids
 
 
-def fill_texts(tokenizer: Tokenizer, masked: MaskedTexts, best: Sequence[TopPieces]) -> list[FilledText]:
-    """Put the likeliest pieces into texts.
+def fill_texts(tokenizer: Tokenizer, masked: MaskedTexts, best: Sequence[TopTokens]) -> list[FilledText]:
+    """Put the likeliest tokens into texts.
 
     Args:
-        tokenizer: Of the pieces.
+        tokenizer: Of the tokens.
         masked: The texts.
-        best: For each text the pieces for its masks.
+        best: For each text the tokens for its masks.
     """
-    used = {int(piece) for found in best for piece in np.unique(found.pieces)}
+    used = {int(token) for found in best for token in np.unique(found.tokens)}
     special = find_special(tokenizer, source="the tokenizer")
-    surfaces = {piece: _surface(tokenizer, piece, special) for piece in used}
+    surfaces = {token: _surface(tokenizer, token, special) for token in used}
     return [
         FilledText(
             text=text,
             masks=tuple(
                 tuple(
                     Fill(
-                        spell(tokenizer, piece), probability, _fill(text, masked.mask, place, surfaces[piece])
+                        spell(tokenizer, token), probability, _fill(text, masked.mask, place, surfaces[token])
                     )
-                    for piece, probability in zip(pieces, probabilities, strict=True)
+                    for token, probability in zip(tokens, probabilities, strict=True)
                 )
-                for place, (pieces, probabilities) in enumerate(
-                    zip(found.pieces.tolist(), found.probabilities.tolist(), strict=True)
+                for place, (tokens, probabilities) in enumerate(
+                    zip(found.tokens.tolist(), found.probabilities.tolist(), strict=True)
                 )
             ),
             truncated=bool(truncated),
@@ -185,7 +185,7 @@ def fill_texts(tokenizer: Tokenizer, masked: MaskedTexts, best: Sequence[TopPiec
 
 
 def _encode(
-    tokenizer: Tokenizer, texts: Sequence[str], special: SpecialPieces, mask: str
+    tokenizer: Tokenizer, texts: Sequence[str], special: SpecialTokens, mask: str
 ) -> tuple[list[list[int]], list[bool]]:
     assert special.mask is not None
     if tokenizer.encode(mask, add_special_tokens=False).ids == [special.mask]:
@@ -197,25 +197,25 @@ def _encode(
     rows, truncated = [], []
     for text in texts:
         parts = encode(tokenizer, text.split(mask))
-        pieces = parts.input_ids[0][1:-1]
+        tokens = parts.input_ids[0][1:-1]
         for part in parts.input_ids[1:]:
-            pieces += [special.mask, *part[1:-1]]
-        kept = pieces[: longest - tokenizer.num_special_tokens_to_add(is_pair=False)]
+            tokens += [special.mask, *part[1:-1]]
+        kept = tokens[: longest - tokenizer.num_special_tokens_to_add(is_pair=False)]
         rows.append([special.cls, *kept, special.sep])
-        truncated.append(len(kept) < len(pieces) or bool(parts.truncated.any()))
+        truncated.append(len(kept) < len(tokens) or bool(parts.truncated.any()))
     return rows, truncated
 
 
-def _surface(tokenizer: Tokenizer, piece: int, special: SpecialPieces) -> str:
-    """Spell a piece as it stands in a text, with a blank before it where it begins a word."""
-    # Alone, a piece would lose its blank; behind another one it keeps it.
+def _surface(tokenizer: Tokenizer, token: int, special: SpecialTokens) -> str:
+    """Spell a token as it stands in a text, with a blank before it where it begins a word."""
+    # Alone, a token would lose its blank; behind another one it keeps it.
     before = special.sep if special.unknown is None else special.unknown
-    decoded: str = tokenizer.decode([before, piece], skip_special_tokens=False)
+    decoded: str = tokenizer.decode([before, token], skip_special_tokens=False)
     return decoded.removeprefix(str(tokenizer.id_to_token(before)))
 
 
 def _fill(text: str, mask: str, place: int, surface: str) -> str:
-    """Put a piece in the place of one [MASK], counted from 0; blanks before it are the piece's own."""
+    """Put a token in the place of one [MASK], counted from 0; blanks before it are the token's own."""
     parts = text.split(mask)
     before, after = mask.join(parts[: place + 1]).rstrip(), mask.join(parts[place + 1 :])
     return (before + surface if before else surface.lstrip()) + after

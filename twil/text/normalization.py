@@ -1,4 +1,4 @@
-"""What is done to a raw tweet before it is cut into pieces, as normalisers that live in tokenizer.json.
+"""What is done to a raw tweet before it is cut into tokens, as normalisers that live in tokenizer.json.
 
 Two of them: `original_normalizer` gives the original's text, faults included, for its old weights;
 `tweet_normalizer` is what new vocabularies are trained and used with.
@@ -53,7 +53,7 @@ NOT_WITHIN_A_RUN = r"(?<!\W@)"
 # A mention begins a word: neither "juan@correo.example" nor "tod@s" holds one; "l@@s" does.
 MENTION = rf"(?<!\w){NOT_WITHIN_A_RUN}@+\w+"
 
-# White space, controls, marks of direction, and the `▁` with which pieces mark the start of a word. The
+# White space, controls, marks of direction, and the `▁` with which tokens mark the start of a word. The
 # joiner of emoji (U+200D) and variation selectors are not among them.
 _ODD_BLANK = (
     "[\x00-\x1f\x7f-\xa0\u1680\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f\u2066-\u2069\u2581\u3000\ufeff]"

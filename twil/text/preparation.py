@@ -1,4 +1,4 @@
-"""Named preparations: what the authors of a pretrained model do to a raw text before it is cut into pieces.
+"""Named preparations: what the authors of a pretrained model do to a raw text before it is cut into tokens.
 
 A tokenizer that reads prepared texts says so itself. The first step of its normaliser is a mark that changes
 no text and spells the name and the version of the preparation, so that it is in `tokenizer.json` and goes

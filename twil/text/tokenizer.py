@@ -1,6 +1,6 @@
 """From raw text to token ids: one `tokenizer.json`, the same in training and in serving.
 
-Everything on that way (replacing addresses and mentions, blanks, case, pieces, special pieces, truncation)
+Everything on that way (replacing addresses and mentions, blanks, case, tokens, special tokens, truncation)
 is written in the file and run by the `tokenizers` library, but for a preparation that the file names and that
 is a step in Python (`twil.text.preparation`).
 """
@@ -26,12 +26,12 @@ from twil.core.machine import usable_threads
 from twil.core.storage import LFS_POINTER, atomic_file, is_lfs_pointer
 from twil.text.normalization import original_normalizer
 from twil.text.preparation import find_preparation, prepare
-from twil.text.special import SpecialPieces, find_special
+from twil.text.special import SpecialTokens, find_special
 
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")  # ids 0 to 4 of every vocabulary
 PAD, UNK, MASK, CLS, SEP = SPECIAL
 PAD_ID, UNK_ID, MASK_ID, CLS_ID, SEP_ID = range(len(SPECIAL))
-OWN_SPECIAL = SpecialPieces(
+OWN_SPECIAL = SpecialTokens(
     pad=PAD_ID,
     cls=CLS_ID,
     sep=SEP_ID,
@@ -43,13 +43,13 @@ OWN_SPECIAL = SpecialPieces(
 """Those of twil's own vocabularies."""
 
 _PROBE = "¿qué tal? ꙮ"  # with a character that hardly any vocabulary has
-_MOST_PIECES = 2**31 - 1  # of a row
-_LONGEST_PIECE = 20_000  # bytes
+_MOST_TOKENS = 2**31 - 1  # of a row
+_LONGEST_TOKEN = 20_000  # bytes
 _LONGEST_WORD = 200  # characters; the original gives [UNK] for a longer one
 
 # Characters of a text for each token of the longest row; hardly any tweet has more.
 _LONG = 4
-_CHARACTERS_PER_PIECE = 64  # more than a row of addresses and mentions has
+_CHARACTERS_PER_TOKEN = 64  # more than a row of addresses and mentions has
 
 # A single word of megabytes takes the library gigabytes, so that of a long text no more is read than this.
 _READ_CHARACTERS, _MOST_CHARACTERS = 1 << 14, 1 << 20
@@ -64,10 +64,10 @@ class Encoded:
     """Token ids of some texts or pairs, without pads.
 
     Attributes:
-        input_ids: The ids of each row, special pieces included.
+        input_ids: The ids of each row, special tokens included.
         segment_ids: For pairs: 0 for the first text, 1 for the second, as long as the ids. None for single
             texts (all 0).
-        truncated: bool ``(rows,)``: whether pieces of the row were cut off.
+        truncated: bool ``(rows,)``: whether tokens of the row were cut off.
     """
 
     input_ids: list[list[int]]
@@ -130,13 +130,13 @@ def encode_batch(tokenizer: Tokenizer, texts: Sequence[Any]) -> Encodings:
 def cut_texts(tokenizer: Tokenizer, texts: Sequence[Any]) -> tuple[Sequence[Any], NDArray[np.bool_]]:
     """Take of long texts, or of those of pairs, no more than is read.
 
-    That is 64 characters for each piece of the longest row, but at least 16,384, and at most 1,048,576.
+    That is 64 characters for each token of the longest row, but at least 16,384, and at most 1,048,576.
 
     Returns:
         The texts, and bool ``(rows,)``: which are cut.
     """
     longest = max_length(tokenizer) or _MOST_CHARACTERS
-    most = min(max(_READ_CHARACTERS, _CHARACTERS_PER_PIECE * longest), _MOST_CHARACTERS)
+    most = min(max(_READ_CHARACTERS, _CHARACTERS_PER_TOKEN * longest), _MOST_CHARACTERS)
     part = slice(most) if truncation_side(tokenizer) == "right" else slice(-most, None)
     cut = np.fromiter((_is_longer(text, most) for text in texts), np.bool_, len(texts))
     if not cut.any():
@@ -181,15 +181,15 @@ def original_tokenizer(vocab_file: str | Path, *, max_length: int, preprocess: b
     """Make the tokenizer of the original's weights from its vocabulary file.
 
     Args:
-        vocab_file: One piece a line; a piece that goes on within a word begins with ``##``.
-        max_length: The most pieces of a row, special pieces included.
+        vocab_file: One token a line; a token that goes on within a word begins with ``##``.
+        max_length: The most tokens of a row, special tokens included.
         preprocess: Replace addresses, mentions and the like first, as the original's commands did.
 
     Raises:
         ModelError: The file is absent or no such vocabulary.
         ConfigError: `max_length` leaves no room for text.
     """
-    # TWilBERT: kept: the `▁` of a word's start was written as `##`, which word pieces read as a continuation.
+    # TWilBERT: kept: the `▁` of a word's start was written as `##`, which word tokens read as a continuation.
     tokenizer = Tokenizer(
         models.WordPiece(
             _read_vocabulary(Path(vocab_file)), unk_token=UNK, max_input_chars_per_word=_LONGEST_WORD
@@ -203,9 +203,9 @@ def original_tokenizer(vocab_file: str | Path, *, max_length: int, preprocess: b
 
 
 def frame(tokenizer: Tokenizer, max_length: int) -> None:
-    """Set the special pieces around one text or two, and the truncation.
+    """Set the special tokens around one text or two, and the truncation.
 
-    The special pieces are not registered as added tokens: a tweet that says "[SEP]" cannot write one.
+    The special tokens are not registered as added tokens: a tweet that says "[SEP]" cannot write one.
 
     Raises:
         ConfigError: `max_length` leaves no room for text.
@@ -219,28 +219,28 @@ def frame(tokenizer: Tokenizer, max_length: int) -> None:
 
 
 def set_max_length(tokenizer: Tokenizer, max_length: int) -> None:
-    """Truncate rows at `max_length` pieces, special pieces included; of a pair the longer text is cut first.
+    """Truncate rows at `max_length` tokens, special tokens included; of a pair the longer text is cut first.
 
     Texts are cut at the end, or at the beginning where the tokenizer does so already.
 
     Raises:
         ConfigError: `max_length` leaves no room for two texts.
     """
-    if max_length > _MOST_PIECES:
+    if max_length > _MOST_TOKENS:
         raise ConfigError(
-            f"no row has {max_length:,} pieces: choose a length of {_MOST_PIECES:,} or less (--max-length)"
+            f"no row has {max_length:,} tokens: choose a length of {_MOST_TOKENS:,} or less (--max-length)"
         )
     smallest = tokenizer.num_special_tokens_to_add(is_pair=True) + 2
     if max_length < smallest:  # the library would not truncate at all
         raise ConfigError(
-            f"a length of {max_length} pieces leaves no room for text: "
-            f"at least {smallest} are needed (a pair has {smallest - 2} special pieces)"
+            f"a length of {max_length} tokens leaves no room for text: "
+            f"at least {smallest} are needed (a pair has {smallest - 2} special tokens)"
         )
     tokenizer.enable_truncation(max_length, strategy="longest_first", direction=truncation_side(tokenizer))
 
 
 def max_length(tokenizer: Tokenizer) -> int | None:
-    """Return the longest row in pieces, or None where nothing is truncated."""
+    """Return the longest row in tokens, or None where nothing is truncated."""
     return int(tokenizer.truncation["max_length"]) if tokenizer.truncation else None
 
 
@@ -263,7 +263,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if is_lfs_pointer(path):
         raise ModelError(f"{path} {LFS_POINTER}")
     content = path.read_bytes()
-    check_pieces(content, path)
+    check_tokens(content, path)
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises nothing narrower
@@ -290,20 +290,20 @@ def try_tokenizer(tokenizer: Tokenizer, source: str) -> None:
         raise
 
 
-def check_pieces(content: bytes, path: str | Path) -> None:
-    """Refuse a `tokenizer.json` with a piece at whose length the library would crash the process.
+def check_tokens(content: bytes, path: str | Path) -> None:
+    """Refuse a `tokenizer.json` with a token at whose length the library would crash the process.
 
     Raises:
         ModelError: It holds one.
     """
-    step = _LONGEST_PIECE // 2  # within a longer piece one of such parts holds no quote
+    step = _LONGEST_TOKEN // 2  # within a longer token one of such parts holds no quote
     for begin in range(0, len(content) - step, step):
         if content.find(b'"', begin, begin + step) >= 0:
             continue
         name = content[: content.rfind(b'"', 0, begin) + 1][-40:]
-        if b"precompiled_charsmap" not in name:  # which is as long as it is, and no piece
+        if b"precompiled_charsmap" not in name:  # which is as long as it is, and no token
             raise ModelError(
-                f"{path} holds a piece of more than {step:,} bytes, and is damaged or none: copy it again"
+                f"{path} holds a token of more than {step:,} bytes, and is damaged or none: copy it again"
             )
 
 
@@ -319,24 +319,24 @@ def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
         temporary.write_text(padded.to_str(pretty=True), encoding="utf-8")
 
 
-def pieces_hash(tokenizer: Tokenizer) -> str:
+def tokens_hash(tokenizer: Tokenizer) -> str:
     """Give a SHA-256 of how texts are cut, however rows are truncated and padded."""
     told = json.loads(tokenizer.to_str())
     told["padding"] = told["truncation"] = None
     # Their other properties are for what is decoded, and other programs set them anew.
-    told["added_tokens"] = [(piece["id"], piece["content"]) for piece in told["added_tokens"]]
+    told["added_tokens"] = [(token["id"], token["content"]) for token in told["added_tokens"]]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def check_own(tokenizer: Tokenizer, path: Path) -> None:
-    """Refuse a tokenizer whose special pieces are not twil's own, with which TWilBERT reads.
+    """Refuse a tokenizer whose special tokens are not twil's own, with which TWilBERT reads.
 
     Raises:
         ModelError: It is another.
     """
     text, pair = tokenizer.encode(""), tokenizer.encode("", "")
     framed = (text.ids, pair.ids, pair.type_ids) == ([CLS_ID, SEP_ID], [CLS_ID, SEP_ID, SEP_ID], [0, 0, 1])
-    if not framed or [tokenizer.token_to_id(piece) for piece in SPECIAL] != list(range(len(SPECIAL))):
+    if not framed or [tokenizer.token_to_id(token) for token in SPECIAL] != list(range(len(SPECIAL))):
         raise ModelError(
             f"{path} is a tokenizer of another kind: twil's gives {', '.join(SPECIAL)} the ids 0 to "
             f"{len(SPECIAL) - 1}, and puts a text between {CLS} and {SEP}: make one with twil vocab, "
@@ -378,17 +378,17 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     if not path.is_file():
         raise ModelError(f"there is no vocabulary file {path}")
     try:
-        pieces = (
+        tokens = (
             path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        )  # pieces may hold odd line ends
+        )  # tokens may hold odd line ends
     except UnicodeDecodeError as error:
         raise ModelError(f"{path} is not a vocabulary: it is not UTF-8 text") from error
-    if tuple(pieces[: len(SPECIAL)]) != SPECIAL:
+    if tuple(tokens[: len(SPECIAL)]) != SPECIAL:
         raise ModelError(
             f"{path} is not a vocabulary of the original: it does not begin with {', '.join(SPECIAL)}"
         )
-    vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    if len(vocabulary) != len(pieces):
-        twice = next(piece for index, piece in enumerate(pieces) if vocabulary[piece] != index)
-        raise ModelError(f"{path} holds the piece '{twice}' twice, so its ids are not certain")
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        twice = next(token for index, token in enumerate(tokens) if vocabulary[token] != index)
+        raise ModelError(f"{path} holds the token '{twice}' twice, so its ids are not certain")
     return vocabulary

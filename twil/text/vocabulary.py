@@ -1,6 +1,6 @@
-"""New vocabularies: pieces trained with sentencepiece, used through `tokenizers`.
+"""New vocabularies: tokens trained with sentencepiece, used through `tokenizers`.
 
-Texts are normalised for training by the very normaliser that goes into `tokenizer.json`, so the pieces are
+Texts are normalised for training by the very normaliser that goes into `tokenizer.json`, so the tokens are
 learned from what they will meet.
 """
 
@@ -26,7 +26,7 @@ from twil.data.tables.tables import TableReader
 from twil.text.normalization import URL, USER, tweet_normalizer
 from twil.text.tokenizer import CLS, CLS_ID, MASK, PAD, PAD_ID, SEP, SEP_ID, SPECIAL, UNK, UNK_ID, frame
 
-PieceModel = Literal["unigram", "bpe"]
+TokenModel = Literal["unigram", "bpe"]
 
 TEXT_COLUMNS = ("TEXT", "ORIG_TEXT", "REPLY_TEXT")
 
@@ -42,26 +42,26 @@ _THREADS = 8
 # "jaja" or "jaja" + "ja") is one for every encoder, not settled by the noise of what came before it.
 _SCORE_STEP = 1 / 1024
 
-# Worse than any five characters, so that the special pieces, which a unigram model must hold, are never read
+# Worse than any five characters, so that the special tokens, which a unigram model must hold, are never read
 # in a text: those characters are always in the vocabulary.
 NEVER = -10_000.0
 SPECIAL_CHARACTERS = "".join(sorted(set("".join(SPECIAL))))
 
 _RESERVED = "▅"  # sentencepiece drops a whole text for this character, its own mark of the unknown
 _READ_CHARACTERS = 1 << 13  # of a text
-_MOST_PIECES = 10_000_000
+_MOST_TOKENS = 10_000_000
 
 
 @dataclass(frozen=True)
 class TrainedVocabulary:
-    """A tokenizer with new pieces, and what it was made from.
+    """A tokenizer with new tokens, and what it was made from.
 
     Attributes:
         tokenizer: Ready to use and to save.
         sentencepiece: The trained model as sentencepiece stores it (its scores not rounded).
         rows_read: Texts that were offered.
-        rows_used: Texts that the pieces were learned from: drawn for the sample, and not blank.
-        pieces: How many ids there are.
+        rows_used: Texts that the tokens were learned from: drawn for the sample, and not blank.
+        tokens: How many ids there are.
         seconds: What it took.
     """
 
@@ -69,7 +69,7 @@ class TrainedVocabulary:
     sentencepiece: bytes
     rows_read: int
     rows_used: int
-    pieces: int
+    tokens: int
     seconds: float
 
 
@@ -96,41 +96,41 @@ def train_vocabulary(
     texts: Iterable[str],
     *,
     size: int = 30_000,
-    model: PieceModel = "unigram",
+    model: TokenModel = "unigram",
     lowercase: bool = False,
     strip_accents: bool = False,
     max_length: int = 128,
     sample: int = 500_000,
     seed: int = 0,
 ) -> TrainedVocabulary:
-    """Learn pieces from texts.
+    """Learn tokens from texts.
 
     The same texts in the same order and the same settings give the same `tokenizer.json`, byte for byte.
 
     Args:
         texts: Raw texts, read once and not kept.
         size: How many ids, the five special ones included.
-        model: `unigram` (pieces by likelihood) or `bpe` (pieces by merges).
+        model: `unigram` (tokens by likelihood) or `bpe` (tokens by merges).
         lowercase: Lower-case texts.
         strip_accents: Take accents away, from ``ñ`` too.
-        max_length: The most pieces of a row, special pieces included.
+        max_length: The most tokens of a row, special tokens included.
         sample: From how many texts to learn; of more, that many are drawn at random.
         seed: Of that draw.
 
     Raises:
-        ConfigError: The texts cannot give that many pieces, `size` is too small for their characters, or
+        ConfigError: The texts cannot give that many tokens, `size` is too small for their characters, or
             another setting is impossible.
         DataError: There is no text.
         MissingExtraError: sentencepiece is not installed.
     """
-    if model not in get_args(PieceModel):
+    if model not in get_args(TokenModel):
         raise ConfigError(
-            f"there is no piece model '{model}': choose one of {', '.join(get_args(PieceModel))}"
+            f"there is no token model '{model}': choose one of {', '.join(get_args(TokenModel))}"
         )
     if size <= len(SPECIAL):
-        raise ConfigError(f"{size} pieces are too few: the special ones alone take {len(SPECIAL)}")
-    if size > _MOST_PIECES:
-        raise ConfigError(f"{size:,} pieces are more than any model has: choose at most {_MOST_PIECES:,}")
+        raise ConfigError(f"{size} tokens are too few: the special ones alone take {len(SPECIAL)}")
+    if size > _MOST_TOKENS:
+        raise ConfigError(f"{size:,} tokens are more than any model has: choose at most {_MOST_TOKENS:,}")
     if sample < 1:
         raise ConfigError(f"a sample of {sample} texts is none: choose at least 1")
     frame(Tokenizer(models.BPE()), max_length)  # a length that is no good is refused before the work
@@ -140,36 +140,36 @@ def train_vocabulary(
     lines = [line for line in map(normalizer.normalize_str, drawn) if line]
     if not lines:
         raise DataError(
-            f"there is no text to learn pieces from: of {rows_read} rows, none or only blank ones"
+            f"there is no text to learn tokens from: of {rows_read} rows, none or only blank ones"
         )
     _try_threads()
-    trained = _train_pieces(lines, size, model)
-    tokenizer = pieces_tokenizer(trained, model, normalizer, max_length=max_length)
+    trained = _train_tokens(lines, size, model)
+    tokenizer = tokens_tokenizer(trained, model, normalizer, max_length=max_length)
     if any(len(tokenizer.encode(word, add_special_tokens=False)) > 1 for word in (URL, USER)):
         raise ConfigError(
-            f"a vocabulary of {size} pieces has no room for '{URL}' and '{USER}': choose a larger size"
+            f"a vocabulary of {size} tokens has no room for '{URL}' and '{USER}': choose a larger size"
         )
     return TrainedVocabulary(
         tokenizer=tokenizer,
         sentencepiece=trained,
         rows_read=rows_read,
         rows_used=len(lines),
-        pieces=tokenizer.get_vocab_size(),
+        tokens=tokenizer.get_vocab_size(),
         seconds=time.perf_counter() - start,
     )
 
 
-def pieces_tokenizer(
-    sentencepiece_model: bytes, model: PieceModel, normalizer: Normalizer, *, max_length: int
+def tokens_tokenizer(
+    sentencepiece_model: bytes, model: TokenModel, normalizer: Normalizer, *, max_length: int
 ) -> Tokenizer:
     """Turn a model that sentencepiece has trained into a tokenizer that gives the same ids.
 
-    ``[MASK]`` in a text is the special piece, for questions to a language model; the other special pieces
+    ``[MASK]`` in a text is the special token, for questions to a language model; the other special tokens
     cannot be written in a text.
     """
     processor = _sentencepiece().SentencePieceProcessor(model_proto=sentencepiece_model)
-    pieces = {processor.id_to_piece(index): processor.get_score(index) for index in range(len(processor))}
-    tokenizer = Tokenizer(_unigram(pieces) if model == "unigram" else _bpe(pieces))
+    tokens = {processor.id_to_piece(index): processor.get_score(index) for index in range(len(processor))}
+    tokenizer = Tokenizer(_unigram(tokens) if model == "unigram" else _bpe(tokens))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
@@ -210,7 +210,7 @@ def _try_threads() -> None:
         done.set()
 
 
-def _train_pieces(lines: Sequence[str], size: int, model: PieceModel) -> bytes:
+def _train_tokens(lines: Sequence[str], size: int, model: TokenModel) -> bytes:
     trained = io.BytesIO()
     try:
         _sentencepiece().SentencePieceTrainer.train(
@@ -242,7 +242,7 @@ def _train_pieces(lines: Sequence[str], size: int, model: PieceModel) -> bytes:
 
 
 def _weighted(lines: Sequence[str]) -> Iterator[str]:
-    """Give texts with their counts, and the words of addresses and mentions often enough to become pieces."""
+    """Give texts with their counts, and the words of addresses and mentions often enough to become tokens."""
     for line in lines:
         yield f"{line.replace(_RESERVED, ' ')}\t1"
     # One word in twenty each, as in tweets: texts without any give room for them, and others hardly change.
@@ -257,40 +257,40 @@ def _training_error(size: int, error: RuntimeError) -> ConfigError:
     message = str(error)
     if largest := re.search(r"set it to a value <= (\d+)", message):
         return ConfigError(
-            f"these texts give at most {largest[1]} pieces, and {size} are asked for: "
+            f"these texts give at most {largest[1]} tokens, and {size} are asked for: "
             f"choose a size of {largest[1]} or less, or give more texts"
         )
     if smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return ConfigError(
-            f"{size} pieces are too few: the characters of these texts alone take {smallest[1]}: "
+            f"{size} tokens are too few: the characters of these texts alone take {smallest[1]}: "
             "choose a larger size"
         )
     return ConfigError(
-        f"sentencepiece cannot learn {size} pieces from these texts ({first_line(error)}): "
+        f"sentencepiece cannot learn {size} tokens from these texts ({first_line(error)}): "
         "choose another size, or give more texts"
     )
 
 
 def _unigram(scores: dict[str, float]) -> models.Unigram:
     vocabulary = [
-        (piece, NEVER if piece in SPECIAL else round(score / _SCORE_STEP) * _SCORE_STEP)
-        for piece, score in scores.items()
+        (token, NEVER if token in SPECIAL else round(score / _SCORE_STEP) * _SCORE_STEP)
+        for token, score in scores.items()
     ]
     return models.Unigram(vocabulary, unk_id=UNK_ID, byte_fallback=False)
 
 
 def _bpe(scores: dict[str, float]) -> models.BPE:
-    """Write down every merge of two pieces into a third, best first; sentencepiece finds them as it goes."""
+    """Write down every merge of two tokens into a third, best first; sentencepiece finds them as it goes."""
     merges = [
-        (-score, cut, piece)
-        for piece, score in scores.items()
-        if piece not in SPECIAL
-        for cut in range(1, len(piece))
-        if piece[:cut] in scores and piece[cut:] in scores
+        (-score, cut, token)
+        for token, score in scores.items()
+        if token not in SPECIAL
+        for cut in range(1, len(token))
+        if token[:cut] in scores and token[cut:] in scores
     ]
     return models.BPE(
-        vocab={piece: index for index, piece in enumerate(scores)},
-        merges=[(piece[:cut], piece[cut:]) for _, cut, piece in sorted(merges)],
+        vocab={token: index for index, token in enumerate(scores)},
+        merges=[(token[:cut], token[cut:]) for _, cut, token in sorted(merges)],
         unk_token=UNK,
         fuse_unk=True,
     )

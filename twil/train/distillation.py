@@ -39,7 +39,7 @@ from twil.model.folder import describe, load_with_tokenizer
 from twil.model.text_model import TextModel, parameter_count
 from twil.model.twilbert import TWilBERT
 from twil.scores.metrics import Report, check_metric, main_metric, score_logits
-from twil.text.adoption import NONE, adopt_pieces, matching_pieces
+from twil.text.adoption import NONE, adopt_tokens, matching_tokens
 from twil.text.tokenizer import SPECIAL, check_own, load_tokenizer, max_length, set_max_length
 from twil.text.vocabulary import texts_of
 from twil.train.checkpoint import CheckpointFolder
@@ -67,8 +67,8 @@ class DistillationStarted:
         texts: What became of the texts.
         labelled: Texts with a true label.
         dev_rows: Texts that an evaluation takes.
-        shared: The share of the student's pieces that the teacher has, too.
-        pieces: Pieces of the student.
+        shared: The share of the student's tokens that the teacher has, too.
+        tokens: Tokens of the student.
         parameters: Trainable numbers of the student.
         steps: Optimiser steps of the whole run.
         lr: Peak learning rate.
@@ -83,7 +83,7 @@ class DistillationStarted:
     labelled: int
     dev_rows: int
     shared: float
-    pieces: int
+    tokens: int
     parameters: int
     steps: int
     lr: float
@@ -268,7 +268,7 @@ class _Distillation(TrainingRun[DistillationFinished]):
         lessons = Lessons(
             store,
             self.tokenizer,
-            matching_pieces(theirs, self.tokenizer),
+            matching_tokens(theirs, self.tokenizer),
             targets=targets,
             repeat=config.objective.repeat,
             held_out=0 if dev else min(config.data.dev_rows, (len(store) - _rows(targets)) // 10),
@@ -304,13 +304,13 @@ class _Distillation(TrainingRun[DistillationFinished]):
         objective, loop = self.objective, self.loop
         assert loop.lr is not None
         matches = objective.lessons.matches
-        pieces = self.tokenizer.get_vocab_size()
+        tokens = self.tokenizer.get_vocab_size()
         return DistillationStarted(
             texts=self.counts,
             labelled=len(objective.lessons.targets),
             dev_rows=len(self.dev) if self.dev else objective.lessons.held_out,
-            shared=len(np.unique(matches[matches != NONE])) / pieces,
-            pieces=pieces,
+            shared=len(np.unique(matches[matches != NONE])) / tokens,
+            tokens=tokens,
             parameters=parameter_count(self.model),
             steps=self.steps,
             lr=loop.lr,
@@ -379,11 +379,11 @@ def make_student(
     Args:
         config: What it is to be.
         theirs: The teacher's tokenizer.
-        store: The teacher's answers, which tell the pieces that are used.
+        store: The teacher's answers, which tell the tokens that are used.
         task: What a student that learns labels is asked.
 
     Raises:
-        ConfigError: The shape does not fit, or the teacher's pieces cannot be taken over.
+        ConfigError: The shape does not fit, or the teacher's tokens cannot be taken over.
         ModelError: The student's folder, or the tokenizer, cannot be read.
     """
     chosen = config.model
@@ -394,10 +394,10 @@ def make_student(
         tokenizer = load_tokenizer(chosen.tokenizer)
         check_own(tokenizer, chosen.tokenizer)
     else:
-        keep = store.piece_counts(theirs.get_vocab_size()) >= chosen.min_uses
+        keep = store.token_counts(theirs.get_vocab_size()) >= chosen.min_uses
         longest = max_length(theirs)
         assert longest is not None  # a bundle's tokenizer cuts
-        adopted = adopt_pieces(theirs, max_length=longest, keep=keep, source=str(config.data.teacher))
+        adopted = adopt_tokens(theirs, max_length=longest, keep=keep, source=str(config.data.teacher))
         tokenizer, origins = adopted.tokenizer, adopted.origins
     shape = chosen.draw(vocab_size=tokenizer.get_vocab_size())
     dropouts = {"input_dropout": chosen.input_dropout, "output_dropout": chosen.output_dropout}

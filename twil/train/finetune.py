@@ -43,7 +43,7 @@ class Started:
         weights: How much rows of each label count, where not all count alike.
         truncated: Rows of each set cut at the longest length.
         pitfalls: Texts that sets share, and sets with one label.
-        max_length: That length, in pieces.
+        max_length: That length, in tokens.
         parameters: Numbers of the model.
         trainable: Those of them that are not frozen.
         steps: Optimiser steps of the whole run.

@@ -39,7 +39,7 @@ class PretrainingStarted:
         texts: Its single texts.
         dev_rows: Rows of an evaluation; 0 without a held-out part.
         epoch_rows: Rows of an epoch.
-        max_length: The longest row in pieces.
+        max_length: The longest row in tokens.
         parameters: Trainable numbers of the model.
         steps: Optimiser steps of the whole run.
         lr: Peak learning rate.
@@ -250,9 +250,9 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Token
         if rop and not isinstance(start, TWilBERT):
             raise ConfigError(
                 f"{config.model.folder} has no head for the order of replies, which TWilBERT alone has: "
-                "learn masked pieces alone (--set objective.rop=false)"
+                "learn masked tokens alone (--set objective.rop=false)"
             )
-        _check_same_pieces(tokenizer, corpus, config.model.folder)
+        _check_same_tokens(tokenizer, corpus, config.model.folder)
         new = [] if start.has_mlm else ["mlm"]
         if isinstance(start, TWilBERT):
             head = start.config.rop or (config.model.rop if rop else None)
@@ -269,7 +269,7 @@ def make_model(config: PretrainConfig, corpus: Corpus) -> tuple[TextModel, Token
     if corpus.max_length > limit:
         longer = "" if config.model.folder else ", or set model.encoder.max_positions"
         raise ConfigError(
-            f"the corpus has rows of up to {corpus.max_length} pieces, and the encoder {limit} positions: "
+            f"the corpus has rows of up to {corpus.max_length} tokens, and the encoder {limit} positions: "
             f"make the corpus with --max-length {limit}{longer}"
         )
     set_max_length(tokenizer, corpus.max_length)
@@ -295,7 +295,7 @@ def _check_metric(name: str, measured: tuple[str, ...]) -> None:
         raise ConfigError(f"there is no metric '{name}' on dev: choose one of {', '.join(measured)}")
 
 
-def _check_same_pieces(tokenizer: Tokenizer, corpus: Corpus, folder: Path) -> None:
+def _check_same_tokens(tokenizer: Tokenizer, corpus: Corpus, folder: Path) -> None:
     length = max_length(tokenizer)
     own, theirs = Tokenizer.from_str(tokenizer.to_str()), Tokenizer.from_str(corpus.tokenizer.to_str())
     for copy in (own, theirs):

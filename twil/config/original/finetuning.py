@@ -119,7 +119,7 @@ def _translate(value: Mapping[str, Any], source: Path) -> OriginalFinetuning:
         },
         "train": {
             "epochs": training.epochs,
-            "batch_tokens": training.batch_size * settings.row_pieces,
+            "batch_tokens": training.batch_size * settings.row_tokens,
             "accumulation": training.accum_iters,
             "loss": loss,
             "class_weights": weights,
@@ -174,8 +174,8 @@ def _notes(
 ) -> Iterator[str]:
     training, rows = settings.finetuning, "pairs" if settings.is_pair else "texts"
     yield (
-        f"batch_size {training.batch_size} becomes {train['batch_tokens']:,} pieces a batch "
-        f"(--batch-tokens), as many {rows} of {settings.row_pieces} pieces"
+        f"batch_size {training.batch_size} becomes {train['batch_tokens']:,} tokens a batch "
+        f"(--batch-tokens), as many {rows} of {settings.row_tokens} tokens"
     )
     yield from task.notes
     if train["class_weights"] != task.class_weights:
@@ -213,7 +213,7 @@ def _grid_notes(grid: GridSearch, settings: FinetuningFile) -> Iterator[str]:
     training = settings.finetuning
     tried: dict[str, list[Any]] = {
         "lr": grid.lr,
-        "batch_tokens": [size * settings.row_pieces for size in grid.batch_size],
+        "batch_tokens": [size * settings.row_tokens for size in grid.batch_size],
         "pooling": grid.collapse_mode,
     }
     values = [f"--set {key}={','.join(map(str, found))}" for key, found in tried.items() if len(found) > 1]

@@ -15,8 +15,8 @@ from twil.config.original.model import MODEL_SETTINGS
 from twil.config.original.tasks import TaskSection
 from twil.core.errors import ConfigError
 
-ROW_PIECES = 32
-"""Pieces of a usual tweet, special ones included; batches of so many rows become batches of pieces."""
+ROW_TOKENS = 32
+"""Tokens of a usual tweet, special ones included; batches of so many rows become batches of tokens."""
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -91,9 +91,9 @@ class FinetuningFile(Strict):
         return self.dataset.aux_header is not None
 
     @property
-    def row_pieces(self) -> int:
-        """Pieces of a usual row."""
-        return 2 * ROW_PIECES if self.is_pair else ROW_PIECES
+    def row_tokens(self) -> int:
+        """Tokens of a usual row."""
+        return 2 * ROW_TOKENS if self.is_pair else ROW_TOKENS
 
 
 SETTINGS = MODEL_SETTINGS | {

@@ -27,7 +27,7 @@ BUCKETS = {
 
 
 def text_length(value: Mapping[str, Any]) -> int:
-    """Return the longest text in pieces that the model was made for."""
+    """Return the longest text in tokens that the model was made for."""
     representation = value["representation"]
     # The test configurations call the trained length `max_len_training`.
     length = int(representation.get("max_len_training") or representation["max_len"])
@@ -37,14 +37,14 @@ def text_length(value: Mapping[str, Any]) -> int:
 
 
 def row_length(length: int) -> int:
-    """Return the longest row in pieces: two texts and three special pieces."""
+    """Return the longest row in tokens: two texts and three special tokens."""
     return 2 * length + 3
 
 
 def pair_note(length: int) -> str:
     """Say how pairs are cut."""
     return (
-        f"max_len {length}: a pair may have {row_length(length)} pieces in all, where the original cuts each "
+        f"max_len {length}: a pair may have {row_length(length)} tokens in all, where the original cuts each "
         f"text at {length}"
     )
 
@@ -54,7 +54,7 @@ def encoder_fields(model: Mapping[str, Any], length: int) -> dict[str, Any]:
 
     Args:
         model: The section `model`.
-        length: The longest text in pieces.
+        length: The longest text in tokens.
     """
     fields: dict[str, Any] = {
         "hidden_size": model["hidden_size"],

@@ -44,8 +44,8 @@ class OriginalPretraining:
         config: Sections `model`, `objective`, `optimiser` and `train` for `pretrain_config`; the corpus is
             still to be made of the file of pairs.
         pairs_file: Tweets and replies.
-        vocab_file: The vocabulary, one piece per line.
-        max_length: The longest row in pieces: two texts and three special pieces.
+        vocab_file: The vocabulary, one token per line.
+        max_length: The longest row in tokens: two texts and three special tokens.
         notes: What the file asks for that is done differently or left out, for the user to read.
     """
 
@@ -208,5 +208,5 @@ def _notes(
             "model.encoder.memory.query_norm does"
         )
     if settings.model.masked_lm.type != "span" and "max_span" in model["masked_lm"]:
-        yield "masked_lm.max_span is not used: pieces are masked one by one"
+        yield "masked_lm.max_span is not used: tokens are masked one by one"
     yield from idle_notes(model)

@@ -30,7 +30,7 @@ class OriginalConfig:
 
     Attributes:
         model: The encoder and the heads of pretraining.
-        max_length: The longest row in pieces: two texts and three special pieces.
+        max_length: The longest row in tokens: two texts and three special tokens.
         preprocess: Whether addresses, mentions and the like are replaced in texts.
         classifier: Head and task, where the file describes a fine-tuning.
         query_scale: What the memory's queries are multiplied by when the original predicts.
@@ -50,7 +50,7 @@ def read_original(path: str | Path, *, vocab_size: int) -> OriginalConfig:
 
     Args:
         path: The JSON file.
-        vocab_size: Pieces in the vocabulary file.
+        vocab_size: Tokens in the vocabulary file.
 
     Raises:
         ConfigError: The file is absent, is no such configuration, or contradicts itself.

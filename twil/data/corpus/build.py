@@ -1,7 +1,7 @@
 """From tables of pairs and single texts to a corpus: cleaned, encoded once, and a part held out.
 
 The texts are gone through once and never held. What the rules about ids need waits on disk beside the output:
-some numbers of each row, and its pieces until it is known where they go.
+some numbers of each row, and its tokens until it is known where they go.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from twil.data.corpus.disk_array import RUN_ROWS
 from twil.data.corpus.grouping import HeldOut, RowKeys, hold_out, mark_repeats, row_keys
 from twil.data.corpus.pairs import PairColumns, PairReader, PairRows
 from twil.data.corpus.row_spool import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
-from twil.data.corpus.token_store import PieceType, PieceWriter, piece_type
+from twil.data.corpus.token_store import TokenType, TokenWriter, token_type
 from twil.data.tables.tables import OnError
 from twil.text.special import find_special
 from twil.text.tokenizer import (
@@ -69,7 +69,7 @@ class CorpusOptions:
         columns: Which columns of every table to read.
         reading: How every table is read; whether it has a header is found where it is not told.
         on_error: What a bad row leads to: ``fail`` or ``skip``.
-        max_length: The longest row in pieces; the tokenizer's when left out.
+        max_length: The longest row in tokens; the tokenizer's when left out.
         drop_duplicates: Leave out rows whose texts an earlier row has, but for links, mentions, punctuation,
             blanks and case.
         dev: Share of the rows to hold out; 0.01 when left out, 0 where there are files to hold out.
@@ -89,7 +89,7 @@ class CorpusOptions:
         if self.dev is not None and not 0 <= self.dev < 1:
             raise ConfigError(f"a share of {self.dev:g} cannot be held out: choose one from 0 to below 1")
         if self.max_length is not None and self.max_length > _LONGEST_ROW:
-            raise ConfigError(f"no row has {self.max_length} pieces: choose at most {_LONGEST_ROW}")
+            raise ConfigError(f"no row has {self.max_length} tokens: choose at most {_LONGEST_ROW}")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def build_corpus(
         sources = _open_sources(files, dev_files, options)
         folder = stack.enter_context(atomic_folder(target, overwrite=overwrite, own=FILES))
         scratch = stack.enter_context(TemporaryDirectory(prefix="spool-", dir=folder))
-        spool = stack.enter_context(RowSpool(Path(scratch), piece_type(encoder.get_vocab_size())))
+        spool = stack.enter_context(RowSpool(Path(scratch), token_type(encoder.get_vocab_size())))
         build = _Build(spool, encoder, sources, drop_duplicates=options.drop_duplicates)
         yield from build.read(start)
         yield Progress("finding repeats and conversations", build.rows, perf_counter() - start)
@@ -329,7 +329,7 @@ class _Build:
     def _store(self, source: _Source, keys: RowKeys, encoding: Future[Encodings]) -> None:
         rows = encoded_rows(
             *encoding.result(),
-            self._spool.piece_type,
+            self._spool.token_type,
             self._special,
             pairs=source.reader.pairs,
             held_out=source.dev,
@@ -344,7 +344,7 @@ class _Build:
                     _PartWriter(
                         folder / part_file(part, kind),
                         KINDS[kind],
-                        self._spool.piece_type,
+                        self._spool.token_type,
                         self._special.unknown,
                     )
                 )
@@ -361,31 +361,31 @@ class _Build:
         return {part: output.counts() for part, output in outputs.items() if output.rows}
 
 
-class _PartWriter(PieceWriter):
+class _PartWriter(TokenWriter):
     """Writes the rows of one part and kind, and counts what they hold.
 
     Attributes:
         truncated: Rows whose end was cut off.
-        unknown: Pieces that stand for what is not in the vocabulary.
+        unknown: Tokens that stand for what is not in the vocabulary.
     """
 
-    def __init__(self, path: Path, columns: int, pieces: PieceType, unknown: int | None) -> None:
-        super().__init__(path, columns, pieces)
+    def __init__(self, path: Path, columns: int, tokens: TokenType, unknown: int | None) -> None:
+        super().__init__(path, columns, tokens)
         self.truncated = self.unknown = 0
-        self._unknown_piece = unknown
+        self._unknown_token = unknown
 
     def write_rows(self, rows: EncodedRows) -> None:
         """Append rows as one batch."""
         self.truncated += int(rows.truncated.sum())
-        if self._unknown_piece is not None:
-            self.unknown += int((rows.pieces == self._unknown_piece).sum())
-        self.write(rows.pieces, rows.lengths[:, : self.columns])
+        if self._unknown_token is not None:
+            self.unknown += int((rows.tokens == self._unknown_token).sum())
+        self.write(rows.tokens, rows.lengths[:, : self.columns])
 
     def counts(self) -> dict[str, int | str]:
         """Say what the closed file holds, and its SHA-256, which tells it from one of the same sizes."""
         return {
             "rows": self.rows,
-            "pieces": self.pieces,
+            "tokens": self.tokens,
             "truncated": self.truncated,
             "unknown": self.unknown,
             "bytes": self.path.stat().st_size,

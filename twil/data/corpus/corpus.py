@@ -1,4 +1,4 @@
-"""A corpus for pretraining as it lies on disk: piece ids of pairs and single texts, and their tokenizer."""
+"""A corpus for pretraining as it lies on disk: token ids of pairs and single texts, and their tokenizer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 
 from twil.core.errors import DataError, ModelError
 from twil.core.storage import sha256
-from twil.data.corpus.token_store import PieceStore
+from twil.data.corpus.token_store import TokenStore
 from twil.text.tokenizer import load_tokenizer
 
-__all__ = ["Corpus", "Part", "PieceStore", "open_corpus"]
+__all__ = ["Corpus", "Part", "TokenStore", "open_corpus"]
 
 FORMAT = "twil corpus 1"
 MANIFEST_FILE = "corpus.json"
@@ -42,8 +42,8 @@ class Part:
         texts: Single texts, if there are any.
     """
 
-    pairs: PieceStore | None
-    texts: PieceStore | None
+    pairs: TokenStore | None
+    texts: TokenStore | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Corpus:
     Attributes:
         path: Its folder.
         tokenizer: What its texts were encoded with.
-        max_length: The longest row in pieces, special pieces included.
+        max_length: The longest row in tokens, special tokens included.
         train: What is learned from.
         dev: What is held out, if anything is.
         sha256: Of `corpus.json`, which tells this corpus from any other.
@@ -99,7 +99,7 @@ def open_corpus(path: str | Path) -> Corpus:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read what `corpus.json` says, without going through the pieces.
+    """Read what `corpus.json` says, without going through the tokens.
 
     Raises:
         DataError: The folder is no corpus, or is damaged.
@@ -150,14 +150,14 @@ def _open_part(path: Path, part: str, counts: dict[str, Any]) -> Part | None:
     return Part(**stores) if any(stores.values()) else None
 
 
-def _open_store(file: Path, kind: str, counts: dict[str, Any]) -> PieceStore:
+def _open_store(file: Path, kind: str, counts: dict[str, Any]) -> TokenStore:
     if not file.is_file():
         raise _damaged(file, "it is missing")
     if file.stat().st_size != counts["bytes"]:
         raise _damaged(file, f"it has {file.stat().st_size:,} bytes, and {counts['bytes']:,} were written")
     if sha256(file) != counts["sha256"]:
         raise _damaged(file, "it is not what was written (its SHA-256 differs)")
-    store = PieceStore(file)
+    store = TokenStore(file)
     if (len(store), store.columns) != (counts["rows"], KINDS[kind]):
         raise _damaged(file, f"it holds {len(store):,} rows, and {counts['rows']:,} were written")
     return store

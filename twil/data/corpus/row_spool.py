@@ -16,8 +16,8 @@ from tokenizers import Encoding
 
 from twil.data.corpus.disk_array import DiskArray, DiskReader
 from twil.data.corpus.grouping import RowKeys
-from twil.data.corpus.token_store import PieceArray, PieceType
-from twil.text.special import SpecialPieces
+from twil.data.corpus.token_store import TokenArray, TokenType
+from twil.text.special import SpecialTokens
 
 
 class Fate(IntEnum):
@@ -34,14 +34,14 @@ class EncodedRows:
     """Some rows; their arrays as they lie on disk.
 
     Attributes:
-        pieces: The ids of all texts, row by row, special pieces left out.
-        lengths: int32 ``(rows, 2)``: pieces of each text; of a single text the second is 0.
-        truncated: bool ``(rows,)``: whether pieces were cut off.
+        tokens: The ids of all texts, row by row, special tokens left out.
+        lengths: int32 ``(rows, 2)``: tokens of each text; of a single text the second is 0.
+        truncated: bool ``(rows,)``: whether tokens were cut off.
         fates: uint8 ``(rows,)``: what becomes of each, a `Fate`.
         held_out: bool ``(rows,)``: whether it goes to dev.
     """
 
-    pieces: PieceArray
+    tokens: TokenArray
     lengths: NDArray[np.int32]
     truncated: NDArray[np.bool_]
     fates: NDArray[np.uint8]
@@ -49,17 +49,17 @@ class EncodedRows:
 
     def select(self, chosen: NDArray[np.bool_]) -> EncodedRows:
         """Take the rows where `chosen` ``(rows,)`` is true."""
-        pieces = self.pieces[np.repeat(chosen, self.lengths.sum(axis=1))]
+        tokens = self.tokens[np.repeat(chosen, self.lengths.sum(axis=1))]
         return EncodedRows(
-            pieces, self.lengths[chosen], self.truncated[chosen], self.fates[chosen], self.held_out[chosen]
+            tokens, self.lengths[chosen], self.truncated[chosen], self.fates[chosen], self.held_out[chosen]
         )
 
 
 def encoded_rows(
     encodings: Sequence[Encoding],
     truncated: NDArray[np.bool_],
-    pieces: PieceType,
-    special: SpecialPieces,
+    tokens: TokenType,
+    special: SpecialTokens,
     *,
     pairs: bool,
     held_out: bool,
@@ -69,16 +69,16 @@ def encoded_rows(
     Args:
         encodings: Of pairs or of single texts.
         truncated: bool ``(rows,)``: whether something of them was cut off.
-        pieces: The type of the ids.
-        special: The special pieces around the texts.
+        tokens: The type of the ids.
+        special: The special tokens around the texts.
         pairs: Which of both.
         held_out: Whether the rows go to dev.
     """
-    flat, lengths = _unframe(encodings, pieces, special, pairs=pairs)
+    flat, lengths = _unframe(encodings, tokens, special, pairs=pairs)
     # The tokenizer may find nothing to read where there are characters.
     empty = (lengths[:, : 1 + pairs] == 0).any(axis=1)
     return EncodedRows(
-        pieces=flat,
+        tokens=flat,
         lengths=lengths,
         truncated=truncated,
         fates=np.where(empty, Fate.EMPTY, Fate.KEPT).astype(np.uint8),
@@ -91,23 +91,23 @@ class RowSpool:
 
     Args:
         folder: For its files.
-        pieces: The type of the ids.
+        tokens: The type of the ids.
 
     Attributes:
-        piece_type: The type of the ids.
+        token_type: The type of the ids.
         links: See `RowKeys`; ``(rows, 2)`` on disk, like the others.
         repeats: See `RowKeys`.
         duplicates: See `RowKeys`.
     """
 
-    def __init__(self, folder: Path, pieces: PieceType) -> None:
-        self.piece_type = pieces
+    def __init__(self, folder: Path, tokens: TokenType) -> None:
+        self.token_type = tokens
         with ExitStack() as stack:  # what is open is closed where the next cannot be opened
 
             def array(name: str, dtype: Any, columns: int = 1) -> DiskArray:
                 return stack.enter_context(DiskArray(folder / name, dtype, columns))
 
-            self._pieces = array("pieces", pieces)
+            self._tokens = array("tokens", tokens)
             self._lengths = array("lengths", np.int32, 2)
             self._truncated = array("truncated", np.bool_)
             self._fates = array("fates", np.uint8)
@@ -129,7 +129,7 @@ class RowSpool:
 
     def append(self, rows: EncodedRows, keys: RowKeys) -> None:
         """Add rows at the end."""
-        self._pieces.append(rows.pieces)
+        self._tokens.append(rows.tokens)
         self._lengths.append(rows.lengths)
         self._truncated.append(rows.truncated)
         self._fates.append(rows.fates)
@@ -152,15 +152,15 @@ class RowSpool:
 
     def read(self) -> SpoolReader:
         """Read all rows from the first."""
-        arrays = (self._pieces, self._lengths, self._truncated, self._fates, self._held_out)
+        arrays = (self._tokens, self._lengths, self._truncated, self._fates, self._held_out)
         return SpoolReader(*(array.read() for array in arrays))
 
 
 class SpoolReader:
     """Reads a spool onwards; its arguments read the fields of `EncodedRows`."""
 
-    def __init__(self, pieces: DiskReader, lengths: DiskReader, *rest: DiskReader) -> None:
-        self._pieces = pieces
+    def __init__(self, tokens: DiskReader, lengths: DiskReader, *rest: DiskReader) -> None:
+        self._tokens = tokens
         self._lengths = lengths
         self._rest = rest
 
@@ -168,20 +168,20 @@ class SpoolReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for reader in (self._pieces, self._lengths, *self._rest):
+        for reader in (self._tokens, self._lengths, *self._rest):
             reader.close()
 
     def take(self, rows: int) -> EncodedRows:
         """Read the next rows."""
         lengths = self._lengths.take(rows)
-        pieces = self._pieces.take(int(lengths.sum()))
-        return EncodedRows(pieces, lengths, *(reader.take(rows) for reader in self._rest))
+        tokens = self._tokens.take(int(lengths.sum()))
+        return EncodedRows(tokens, lengths, *(reader.take(rows) for reader in self._rest))
 
 
 def _unframe(
-    encodings: Sequence[Encoding], pieces: PieceType, special: SpecialPieces, *, pairs: bool
-) -> tuple[PieceArray, NDArray[np.int32]]:
-    """Take the special pieces off: [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
+    encodings: Sequence[Encoding], tokens: TokenType, special: SpecialTokens, *, pairs: bool
+) -> tuple[TokenArray, NDArray[np.int32]]:
+    """Take the special tokens off: [CLS] first [SEP], or [CLS] first [SEP] second [SEP].
 
     Some families put two in the middle.
 
@@ -189,7 +189,7 @@ def _unframe(
         The ids of all texts, and their lengths int32 ``(rows, 2)``.
     """
     counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
-    flat = np.fromiter(chain.from_iterable(row.ids for row in encodings), pieces, int(counts.sum()))
+    flat = np.fromiter(chain.from_iterable(row.ids for row in encodings), tokens, int(counts.sum()))
     ends = np.cumsum(counts)
     begins = ends - counts
     lengths = np.zeros((len(encodings), 2), np.int32)
@@ -206,13 +206,13 @@ def _unframe(
 
 
 def _borders(
-    encodings: Sequence[Encoding], flat: PieceArray, begins: NDArray[np.int64], special: SpecialPieces
+    encodings: Sequence[Encoding], flat: TokenArray, begins: NDArray[np.int64], special: SpecialTokens
 ) -> NDArray[np.int64]:
     """Find the (first) [SEP] between the texts of each pair."""
     separators = np.flatnonzero(flat == special.sep)
     if len(separators) == (special.between + 1) * len(encodings):
         return separators[:: special.between + 1]
-    # A tokenizer of another maker may find the piece in a text; whose each is, is sure, and costs more.
+    # A tokenizer of another maker may find the token in a text; whose each is, is sure, and costs more.
     firsts = np.fromiter((_second(row) for row in encodings), np.int64, len(encodings))
     return begins + firsts - special.between
 

@@ -1,4 +1,4 @@
-"""Piece ids on disk: one Arrow file, written row by row and read at any place from a memory map."""
+"""Token ids on disk: one Arrow file, written row by row and read at any place from a memory map."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from twil.core.errors import DataError, first_line
 from twil.data.batching import Int64Array
 
-PieceArray = NDArray[Any]  # uint16 or int32
-PieceType = type[np.uint16] | type[np.int32]
+TokenArray = NDArray[Any]  # uint16 or int32
+TokenType = type[np.uint16] | type[np.int32]
 
 COLUMNS = ("first", "second")
-_ARROW_TYPES: dict[PieceType, Any] = {np.uint16: pa.uint16(), np.int32: pa.int32()}
+_ARROW_TYPES: dict[TokenType, Any] = {np.uint16: pa.uint16(), np.int32: pa.int32()}
 
 
-def piece_type(vocab_size: int) -> PieceType:
+def token_type(vocab_size: int) -> TokenType:
     """Choose the type that the ids of a vocabulary are stored in."""
     return np.uint16 if vocab_size <= 1 << 16 else np.int32
 
 
-class PieceStore:
-    """The pieces of single texts or pairs, memory-mapped: any rows at any time, in constant memory.
+class TokenStore:
+    """The tokens of single texts or pairs, memory-mapped: any rows at any time, in constant memory.
 
     Args:
-        path: A file that `PieceWriter` wrote.
+        path: A file that `TokenWriter` wrote.
 
     Attributes:
         columns: 1 for single texts, 2 for pairs.
@@ -43,11 +43,11 @@ class PieceStore:
             with pa.memory_map(str(path)) as file:
                 content = file.read_buffer(file.size())
             reader = pa.ipc.open_file(content)
-            pieces = _stored_type(reader.schema)
+            tokens = _stored_type(reader.schema)
             batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(
-                f"is no file of pieces, or is damaged or cut short ({first_line(error)}): "
+                f"is no file of tokens, or is damaged or cut short ({first_line(error)}): "
                 "make the corpus again with twil corpus",
                 file=path,
             ) from error
@@ -55,9 +55,9 @@ class PieceStore:
         self._ends = np.cumsum([batch.num_rows for batch in batches], dtype=np.int64)
         self._begins = self._ends - [batch.num_rows for batch in batches]
         # Every batch lies in the one map: where its offsets and values begin is all that is needed to reach
-        # the pieces of any rows of any batches at once.
+        # the tokens of any rows of any batches at once.
         self._offsets = _view(content, np.int32)
-        self._values = _view(content, pieces)
+        self._values = _view(content, tokens)
         places = np.array(
             [[_places(column, content) for column in batch.columns] for batch in batches], dtype=np.int64
         ).reshape(len(batches), self.columns, 2)
@@ -69,7 +69,7 @@ class PieceStore:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def lengths(self, rows: Int64Array) -> Int64Array:
-        """Count the pieces of texts, special pieces left out.
+        """Count the tokens of texts, special tokens left out.
 
         Args:
             rows: int64 ``(k,)``, in any order.
@@ -82,8 +82,8 @@ class PieceStore:
         """
         return self._ranges(rows)[1]
 
-    def pieces(self, rows: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """Read the pieces of texts, special pieces left out.
+    def tokens(self, rows: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Read the tokens of texts, special tokens left out.
 
         Args:
             rows: int64 ``(k,)``, in any order.
@@ -114,39 +114,39 @@ class PieceStore:
         return self._value_places[batches] + begins, lengths
 
 
-class PieceWriter:
-    """Writes what a `PieceStore` reads; a file without rows is not written at all.
+class TokenWriter:
+    """Writes what a `TokenStore` reads; a file without rows is not written at all.
 
     Args:
         path: The file.
         columns: 1 for single texts, 2 for pairs.
-        pieces: The type of the ids, as `piece_type` gives it.
+        tokens: The type of the ids, as `token_type` gives it.
 
     Attributes:
         path: The file.
         columns: As given.
         rows: Rows written so far.
-        pieces: Pieces written so far.
+        tokens: Tokens written so far.
     """
 
-    def __init__(self, path: Path, columns: int, pieces: PieceType) -> None:
+    def __init__(self, path: Path, columns: int, tokens: TokenType) -> None:
         self.path = path
         self.columns = columns
         self.rows = 0
-        self.pieces = 0
+        self.tokens = 0
         self._schema = pa.schema(
-            [pa.field(name, pa.list_(_ARROW_TYPES[pieces])) for name in COLUMNS[:columns]]
+            [pa.field(name, pa.list_(_ARROW_TYPES[tokens])) for name in COLUMNS[:columns]]
         )
         self._writer: Any = None
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, pieces: PieceArray, lengths: NDArray[np.integer[Any]]) -> None:
+    def write(self, tokens: TokenArray, lengths: NDArray[np.integer[Any]]) -> None:
         """Append rows as one batch.
 
         Args:
-            pieces: The ids of all texts, row by row.
+            tokens: The ids of all texts, row by row.
             lengths: ``(rows, columns)``.
         """
         if not len(lengths):
@@ -154,10 +154,10 @@ class PieceWriter:
         if self._writer is None:
             self._writer = pa.ipc.new_file(str(self.path), self._schema)
         column_of = np.repeat(np.tile(np.arange(self.columns, dtype=np.int8), len(lengths)), lengths.ravel())
-        lists = [_lists(lengths[:, column], pieces[column_of == column]) for column in range(self.columns)]
+        lists = [_lists(lengths[:, column], tokens[column_of == column]) for column in range(self.columns)]
         self._writer.write_batch(pa.record_batch(lists, schema=self._schema))
         self.rows += len(lengths)
-        self.pieces += len(pieces)
+        self.tokens += len(tokens)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -166,23 +166,23 @@ class PieceWriter:
             self._writer.close()
 
 
-def _lists(lengths: NDArray[np.integer[Any]], values: PieceArray) -> Any:
+def _lists(lengths: NDArray[np.integer[Any]], values: TokenArray) -> Any:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
-def _stored_type(schema: Any) -> PieceType:
-    for pieces, type_ in _ARROW_TYPES.items():
+def _stored_type(schema: Any) -> TokenType:
+    for tokens, type_ in _ARROW_TYPES.items():
         fields = [pa.field(name, pa.list_(type_)) for name in COLUMNS]
         if schema.equals(pa.schema(fields[:1])) or schema.equals(pa.schema(fields)):
-            return pieces
+            return tokens
     raise ValueError(f"its columns are {', '.join(schema.names)}")
 
 
-def _view(content: Any, pieces: Any) -> NDArray[Any]:
+def _view(content: Any, tokens: Any) -> NDArray[Any]:
     """See all bytes of a file as numbers of one type."""
-    return np.frombuffer(content, pieces, count=content.size // np.dtype(pieces).itemsize)
+    return np.frombuffer(content, tokens, count=content.size // np.dtype(tokens).itemsize)
 
 
 def _places(column: Any, content: Any) -> tuple[int, int]:

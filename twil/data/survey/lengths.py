@@ -1,4 +1,4 @@
-"""How long texts are: in pieces, where there is a tokenizer to cut them, otherwise in characters."""
+"""How long texts are: in tokens, where there is a tokenizer to cut them, otherwise in characters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twil.text.preparation import prepare
 from twil.text.special import find_special
 from twil.text.tokenizer import cut_texts, encode, load_tokenizer, max_length, set_max_length
 
-Unit = Literal["pieces", "characters"]
+Unit = Literal["tokens", "characters"]
 PERCENTILES = (50, 90, 95, 99)
 
 _SHOWN_WORDS = 10
@@ -27,26 +27,26 @@ class Lengths:
     """The lengths of the texts of a file.
 
     Attributes:
-        percentiles: By name, such as ``p50``, and ``max``; special pieces are counted.
+        percentiles: By name, such as ``p50``, and ``max``; special tokens are counted.
         truncated: Rows longer than the longest that is read, which would be cut; None where nothing is.
-        pieces: Of all rows, special ones left out; None where lengths are in characters, as are the next.
-        unknown: How many of the pieces the vocabulary lacks.
+        tokens: Of all rows, special ones left out; None where lengths are in characters, as are the next.
+        unknown: How many of the tokens the vocabulary lacks.
         unknown_parts: What of the texts they stand for, the most frequent first.
     """
 
     percentiles: dict[str, int]
     truncated: int | None
-    pieces: int | None
+    tokens: int | None
     unknown: int | None
     unknown_parts: dict[str, int]
 
 
-class PieceCounter:
-    """Cuts texts into pieces, whole, to see how long they are.
+class TokenCounter:
+    """Cuts texts into tokens, whole, to see how long they are.
 
     Args:
-        pieces: A tokenizer, which is changed, or the path of a `tokenizer.json`.
-        longest: The longest row that is read, in pieces; the tokenizer's where left out.
+        tokens: A tokenizer, which is changed, or the path of a `tokenizer.json`.
+        longest: The longest row that is read, in tokens; the tokenizer's where left out.
 
     Attributes:
         longest: That length; None where nothing is cut.
@@ -56,12 +56,12 @@ class PieceCounter:
         ConfigError: Rows of that length have no room for text.
     """
 
-    def __init__(self, pieces: Path | Tokenizer, longest: int | None = None) -> None:
-        self.tokenizer = pieces if isinstance(pieces, Tokenizer) else load_tokenizer(pieces)
+    def __init__(self, tokens: Path | Tokenizer, longest: int | None = None) -> None:
+        self.tokenizer = tokens if isinstance(tokens, Tokenizer) else load_tokenizer(tokens)
         if longest is not None:
             set_max_length(self.tokenizer, longest)
         self.longest = max_length(self.tokenizer)
-        self.unknown = find_special(self.tokenizer, source=str(pieces)).unknown
+        self.unknown = find_special(self.tokenizer, source=str(tokens)).unknown
         self.tokenizer.no_truncation()
 
 
@@ -69,13 +69,13 @@ class LengthTally:
     """Measures the texts of one file, run by run.
 
     Args:
-        counter: What cuts them into pieces; without one they are measured in characters.
+        counter: What cuts them into tokens; without one they are measured in characters.
     """
 
-    def __init__(self, counter: PieceCounter | None) -> None:
+    def __init__(self, counter: TokenCounter | None) -> None:
         self._counter = counter
         self._lengths: Counter[int] = Counter()
-        self._pieces = self._unknown = 0
+        self._tokens = self._unknown = 0
         self._parts: Counter[str] = Counter()
 
     def add(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
@@ -94,7 +94,7 @@ class LengthTally:
         encoded = encode(tokenizer, rows).input_ids
         self._lengths.update(map(len, encoded))
         framed = tokenizer.num_special_tokens_to_add(is_pair=pairs is not None)
-        self._pieces += sum(map(len, encoded)) - framed * len(encoded)
+        self._tokens += sum(map(len, encoded)) - framed * len(encoded)
         unknown = self._counter.unknown
         if unknown is not None:
             lacking = [row for row, ids in zip(rows, encoded, strict=True) if unknown in ids]
@@ -115,17 +115,17 @@ class LengthTally:
         return Lengths(
             percentiles,
             truncated=None if longest is None else sum(cut),
-            pieces=self._pieces,
+            tokens=self._tokens,
             unknown=self._unknown,
             unknown_parts=dict(self._parts.most_common(_SHOWN_WORDS)),
         )
 
     def _count_unknown(self, tokenizer: Tokenizer, unknown: int, rows: list[Any]) -> None:
-        """Count unknown pieces; what they stand for is known only to the slower encoding of their rows."""
+        """Count unknown tokens; what they stand for is known only to the slower encoding of their rows."""
         rows = list(prepare(tokenizer, cut_texts(tokenizer, rows)[0]))
         for row, encoding in zip(rows, tokenizer.encode_batch(rows), strict=True):
-            for place, piece in enumerate(encoding.ids):
-                if piece != unknown:
+            for place, token in enumerate(encoding.ids):
+                if token != unknown:
                     continue
                 self._unknown += 1
                 text = row if isinstance(row, str) else row[encoding.sequence_ids[place] or 0]

@@ -24,9 +24,9 @@ class OverviewOptions:
     Attributes:
         columns: Where texts and answers stand, and how all files are read; a file may have no answers.
         task: What the answers are.
-        tokenizer: A tokenizer or the path of a `tokenizer.json`, to measure texts in pieces; in characters
+        tokenizer: A tokenizer or the path of a `tokenizer.json`, to measure texts in tokens; in characters
             without it.
-        max_length: The longest row that is read, in pieces; the tokenizer's where left out.
+        max_length: The longest row that is read, in tokens; the tokenizer's where left out.
     """
 
     columns: LabelledColumns = COLUMNS
@@ -35,13 +35,13 @@ class OverviewOptions:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a task that there is not, and a length without pieces to count."""
+        """Refuse a task that there is not, and a length without tokens to count."""
         if self.task not in get_args(TaskKind):
             raise ConfigError(
                 f"there is no task kind '{self.task}': choose one of {', '.join(get_args(TaskKind))}"
             )
         if self.max_length is not None and self.tokenizer is None:
-            raise ConfigError("a longest row is one of pieces: give a model or a tokenizer as well")
+            raise ConfigError("a longest row is one of tokens: give a model or a tokenizer as well")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Overview:
         task: What the answers are taken for.
         files: One by one.
         unit: What lengths are counted in.
-        max_length: The longest row that is read, in pieces; None where nothing is cut.
+        max_length: The longest row that is read, in tokens; None where nothing is cut.
         overlaps: Of each two files, the later one first.
         contradictions: Texts with different labels, over all files; None without labels.
         variants: Labels that differ in case or blanks alone, each with the rows of every spelling.

@@ -15,7 +15,7 @@ from twil.core.errors import ConfigError, DataError
 from twil.core.machine import peak_memory
 from twil.data.labelled import LabelledRows, LabelledTable
 from twil.data.survey.label_counts import AnswerTally, find_variants
-from twil.data.survey.lengths import LengthTally, PieceCounter
+from twil.data.survey.lengths import LengthTally, TokenCounter
 from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, Progress
 from twil.data.survey.repeats import (
     Contradictions,
@@ -55,7 +55,7 @@ def survey(
     begin = perf_counter()
     options = options or OverviewOptions()
     names = name_files(files)
-    counter = PieceCounter(options.tokenizer, options.max_length) if options.tokenizer else None
+    counter = TokenCounter(options.tokenizer, options.max_length) if options.tokenizer else None
     inputs = [InputFile(file) for file in files]
     tables = [  # all, before the first is gone through
         LabelledTable(file, options.columns, options.task, needed=False, on_error="skip") for file in inputs
@@ -83,7 +83,7 @@ def survey(
     yield Overview(
         task=options.task,
         files=tuple(look.describe(name) for name, look in looks.items()),
-        unit="characters" if counter is None else "pieces",
+        unit="characters" if counter is None else "tokens",
         max_length=counter.longest if counter else None,
         overlaps=overlaps,
         contradictions=contradictions,
@@ -123,7 +123,7 @@ class _Look:
         self,
         table: LabelledTable,
         options: OverviewOptions,
-        counter: PieceCounter | None,
+        counter: TokenCounter | None,
         codes: dict[str, int],
     ) -> None:
         self.answers = AnswerTally(options.task, codes) if table.columns.label else None

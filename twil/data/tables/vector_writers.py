@@ -25,25 +25,25 @@ from twil.data.tables.tables import TableWriter
 
 @dataclass(frozen=True)
 class RowVectors:
-    """The vectors of some rows: one a row, or one for each piece of a row.
+    """The vectors of some rows: one a row, or one for each token of a row.
 
     Attributes:
-        values: float32 ``(rows, D)``, or ``(pieces of all rows, D)``.
+        values: float32 ``(rows, D)``, or ``(tokens of all rows, D)``.
         missing: Whether a row has none; bool ``(rows,)``.
-        pieces: The pieces of each row; None where a row has one vector.
+        tokens: The tokens of each row; None where a row has one vector.
     """
 
     values: NDArray[np.float32]
     missing: NDArray[np.bool_]
-    pieces: Sequence[Sequence[str]] | None = None
+    tokens: Sequence[Sequence[str]] | None = None
 
     def part(self, rows: slice) -> RowVectors:
         """Return those of some rows."""
-        if self.pieces is None:
+        if self.tokens is None:
             return RowVectors(self.values[rows], self.missing[rows])
-        ends = np.cumsum([0, *map(len, self.pieces)])
+        ends = np.cumsum([0, *map(len, self.tokens)])
         values = self.values[ends[rows.start] : ends[rows.stop]]
-        return RowVectors(values, self.missing[rows], self.pieces[rows])
+        return RowVectors(values, self.missing[rows], self.tokens[rows])
 
 
 class VectorWriter(Protocol):
@@ -140,7 +140,7 @@ class VectorTableWriter:
     Args:
         path: The table.
         texts: The columns of text, which come first.
-        made: The column of the vectors; or that of the pieces and that of the pieces' vectors.
+        made: The column of the vectors; or that of the tokens and that of the tokens' vectors.
         width: Numbers of a vector.
     """
 
@@ -169,14 +169,14 @@ class VectorTableWriter:
         """Append rows."""
         missing = pa.array(vectors.missing)
         arrays = [pa.array(texts[name], pa.string()) for name in self._texts]
-        if vectors.pieces is None:
+        if vectors.tokens is None:
             arrays.append(self._fixed(vectors.values, missing))
         else:
-            ends = pa.array(np.cumsum([0, *map(len, vectors.pieces)], dtype=np.int32))
-            pieces = pa.array([piece for row in vectors.pieces for piece in row], pa.string())
+            ends = pa.array(np.cumsum([0, *map(len, vectors.tokens)], dtype=np.int32))
+            tokens = pa.array([token for row in vectors.tokens for token in row], pa.string())
             arrays += [
                 pa.ListArray.from_arrays(ends, values, mask=missing)
-                for values in (pieces, self._fixed(vectors.values))
+                for values in (tokens, self._fixed(vectors.values))
             ]
         self._groups.append(arrays)
 

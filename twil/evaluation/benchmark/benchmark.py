@@ -164,7 +164,7 @@ def _fitting(options: BenchmarkOptions, longest: int) -> tuple[list[Shape], tupl
     lengths = list(dict.fromkeys(length for length in options.lengths if length <= longest))
     if not lengths:
         raise ConfigError(
-            f"the models read rows of up to {longest} pieces: ask for a --length of at most that"
+            f"the models read rows of up to {longest} tokens: ask for a --length of at most that"
         )
     shapes = [Shape(*sizes) for sizes in product(dict.fromkeys(options.batches), lengths)]
     return shapes, tuple(dict.fromkeys(length for length in options.lengths if length > longest))

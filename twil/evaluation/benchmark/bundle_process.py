@@ -32,7 +32,7 @@ def open_measured(opening: Opening) -> Subject:
         kind=bundle.manifest.kind,
         threads=session.threads,
         max_length=bundle.manifest.max_length,
-        pieces=load_tokenizer(bundle.tokenizer).get_vocab_size(with_added_tokens=True),
+        tokens=load_tokenizer(bundle.tokenizer).get_vocab_size(with_added_tokens=True),
     )
     return Subject(session.run, facts)
 

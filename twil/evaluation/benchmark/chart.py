@@ -81,7 +81,7 @@ def _dress(rates: Any, latencies: Any, batches: Sequence[int], length: int) -> N
     """Give the two drawings of a length their title, limits, units and grid."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    rates.set_title(f"rows of {length} pieces", loc="left")
+    rates.set_title(f"rows of {length} tokens", loc="left")
     rates.set_ylim(bottom=0)
     rates.yaxis.set_major_formatter("{x:,.0f}")
     latencies.set_yscale("log")

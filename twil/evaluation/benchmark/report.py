@@ -24,12 +24,12 @@ class BenchmarkOptions:
 
     Attributes:
         batches: Rows of a batch.
-        lengths: Pieces of a row; each goes with each number of rows.
+        lengths: Tokens of a row; each goes with each number of rows.
         rounds: How often the contestants take turns at each shape.
         runs: Timed runs of a turn.
         warmup: Runs of each shape before any is timed.
         threads: CPU threads; all that the process may use when None.
-        seed: Of the random pieces, and of the intervals.
+        seed: Of the random tokens, and of the intervals.
     """
 
     batches: Sequence[int] = (1, 8, 32)
@@ -138,7 +138,7 @@ class Report:
         interval               {level, samples, over: "rounds"}
         configurations         [one for each contestant, in the order given]
             name, folder
-            engine, version, provider, reason, device, precision, kind, threads, max_length, pieces
+            engine, version, provider, reason, device, precision, kind, threads, max_length, tokens
             peak_memory_bytes  of the process of this configuration alone, over all shapes
             shapes             [one for each batch × length]
                 batch, length

@@ -1,6 +1,6 @@
 """How long a model takes for batches of given shapes, whatever computes it."""
 
-# B rows of a batch   T pieces of a row
+# B rows of a batch   T tokens of a row
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shape(NamedTuple):
 
     Attributes:
         rows: How many rows.
-        length: Pieces of each.
+        length: Tokens of each.
     """
 
     rows: int
@@ -44,7 +44,7 @@ class Facts:
         kind: What it gives, such as ``classifier`` or ``encoder``.
         threads: CPU threads.
         max_length: The longest row that it reads.
-        pieces: The size of its vocabulary.
+        tokens: The size of its vocabulary.
     """
 
     engine: str
@@ -56,7 +56,7 @@ class Facts:
     kind: str
     threads: int
     max_length: int
-    pieces: int
+    tokens: int
 
     def as_dict(self) -> dict[str, Any]:
         """Describe it in JSON's types."""
@@ -77,11 +77,11 @@ class Subject:
 
 
 class Timer:
-    """Times a model on batches of random pieces.
+    """Times a model on batches of random tokens.
 
     Args:
         subject: What to time.
-        seed: Of the pieces.
+        seed: Of the tokens.
         clock: Tells seconds.
     """
 
@@ -93,7 +93,7 @@ class Timer:
 
     def warm_up(self, shape: Shape, runs: int) -> list[float]:
         """Compute a batch of a shape for the first times, and return the seconds of each."""
-        self._batches[shape] = random_batch(shape, self._subject.facts.pieces, self._seed)
+        self._batches[shape] = random_batch(shape, self._subject.facts.tokens, self._seed)
         return [self._seconds(shape) for _ in range(runs)]
 
     def time(self, shape: Shape, runs: int) -> list[float]:
@@ -114,7 +114,7 @@ class Timer:
         return self._clock() - begin
 
 
-def random_batch(shape: Shape, pieces: int, seed: int) -> Batch:
-    """Draw a batch without pads; each shape has its own pieces, and they are the same ones each time."""
-    ids = np.random.default_rng([seed, *shape]).integers(pieces, size=shape, dtype=np.int64)  # (B, T)
+def random_batch(shape: Shape, tokens: int, seed: int) -> Batch:
+    """Draw a batch without pads; each shape has its own tokens, and they are the same ones each time."""
+    ids = np.random.default_rng([seed, *shape]).integers(tokens, size=shape, dtype=np.int64)  # (B, T)
     return Batch(ids, np.ones_like(ids), np.zeros_like(ids))

@@ -51,7 +51,7 @@ def open_measured(opening: Opening) -> Subject:
         kind="encoder" if model.own_task is None else "classifier",
         threads=threads,
         max_length=model.max_positions,
-        pieces=tokenizer.get_vocab_size(with_added_tokens=True),
+        tokens=tokenizer.get_vocab_size(with_added_tokens=True),
     )
     return Subject(run, facts)
 

@@ -34,7 +34,7 @@ class Opening:
         folder: The bundle, or the model folder.
         provider: Where to run, as `Session` knows it.
         threads: CPU threads; all that the process may use when None.
-        seed: Of the pieces.
+        seed: Of the tokens.
     """
 
     folder: str

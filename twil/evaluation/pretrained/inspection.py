@@ -1,4 +1,4 @@
-"""One row of a file as a pretrained model meets it: masked pieces, guesses, and the order of its texts."""
+"""One row of a file as a pretrained model meets it: masked tokens, guesses, and the order of its texts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from twil.evaluation.pretrained.probing import (
     encode_rows,
     mask_rows,
     order_probabilities,
-    score_pieces,
-    top_pieces,
+    score_tokens,
+    top_tokens,
 )
 
 TOP = 3
@@ -31,14 +31,14 @@ TOP = 3
 
 @dataclass(frozen=True)
 class Guess:
-    """What the model says of a masked piece.
+    """What the model says of a masked token.
 
     Attributes:
         place: Where in the row it stands, [CLS] being 0.
-        true: The piece that was there.
-        shown: What the model saw in its place: [MASK], a random piece, or the piece itself.
-        best: The likeliest pieces with their probabilities, best first.
-        probability: The probability of the true piece.
+        true: The token that was there.
+        shown: What the model saw in its place: [MASK], a random token, or the token itself.
+        best: The likeliest tokens with their probabilities, best first.
+        probability: The probability of the true token.
     """
 
     place: int
@@ -49,7 +49,7 @@ class Guess:
 
     @property
     def right(self) -> bool:
-        """Whether the likeliest piece is the true one."""
+        """Whether the likeliest token is the true one."""
         return self.best[0][0] == self.true
 
 
@@ -78,7 +78,7 @@ class Inspection:
     Attributes:
         row: Its number, from 1.
         place: Where it stands in the file, such as ``line 4``.
-        pieces: The row's pieces as they were before masking, special ones included.
+        tokens: The row's tokens as they were before masking, special ones included.
         guesses: The masked ones, from left to right.
         order: None for a single text, and for a model without a reply-order head.
         truncated: The row was longer than the model reads, and its end was left out.
@@ -86,7 +86,7 @@ class Inspection:
 
     row: int
     place: str
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
     guesses: tuple[Guess, ...]
     order: Verdict | None
     truncated: bool
@@ -111,7 +111,7 @@ def inspect_row(
         probe: A model with a masked-language head.
         file: Pairs or single texts, of any format that `PairReader` reads.
         row: Which row, counted from 1.
-        seed: Decides which pieces are masked, and the order in which a pair is shown.
+        seed: Decides which tokens are masked, and the order in which a pair is shown.
         columns: Where the texts stand; the standard names when left out.
         reading: How the file is read; whether it has a line of column names is found where it is not told.
 
@@ -136,7 +136,7 @@ def inspect_row(
     return Inspection(
         row=row,
         place=f"{reader.unit} {number}",
-        pieces=tuple(probe.spell(piece) for piece in whole.input_ids.tolist()),
+        tokens=tuple(probe.spell(token) for token in whole.input_ids.tolist()),
         guesses=tuple(_guess(probe, whole, rng)),
         order=order,
         truncated=bool(truncated[0]),
@@ -145,16 +145,16 @@ def inspect_row(
 
 def _guess(probe: Probe, row: Row, rng: np.random.Generator) -> Iterator[Guess]:
     (masked,), targets = mask_rows(probe, [row], MaskingConfig(), rng)
-    log_probs = score_pieces(probe, [masked], targets).log_probs
-    best = top_pieces(probe, [masked], min(TOP, probe.model.vocab_size))
-    for place, target, log_prob, pieces, probabilities in zip(
-        masked.asked, targets, log_probs, best.pieces, best.probabilities, strict=True
+    log_probs = score_tokens(probe, [masked], targets).log_probs
+    best = top_tokens(probe, [masked], min(TOP, probe.model.vocab_size))
+    for place, target, log_prob, tokens, probabilities in zip(
+        masked.asked, targets, log_probs, best.tokens, best.probabilities, strict=True
     ):
         yield Guess(
             place=int(place),
             true=probe.spell(int(target)),
             shown=probe.spell(int(masked.input_ids[place])),
-            best=tuple(zip(map(probe.spell, pieces.tolist()), probabilities.tolist(), strict=True)),
+            best=tuple(zip(map(probe.spell, tokens.tolist()), probabilities.tolist(), strict=True)),
             probability=float(np.exp(log_prob)),
         )
 

@@ -1,6 +1,6 @@
 """Intrinsic scores of a pretrained model on a file of pairs or texts, in constant memory.
 
-Masked pieces guessed (MLM), order of pairs told (ROP), and pseudo-log-likelihood of texts (PLL), each
+Masked tokens guessed (MLM), order of pairs told (ROP), and pseudo-log-likelihood of texts (PLL), each
 beside what a baseline without a network would score.
 """
 
@@ -36,7 +36,7 @@ from twil.evaluation.pretrained.probing import (
     open_probe,
     order_probabilities,
     pseudo_log_likelihoods,
-    score_pieces,
+    score_tokens,
 )
 
 Objective = Literal["mlm", "rop", "pll"]
@@ -46,21 +46,21 @@ ROP_CHANCE = 0.5
 """Accuracy of a guess: every pair is shown in both orders."""
 
 _PROGRESS_SECONDS = 0.2
-_SMOOTHING = 0.1  # added to every piece's count
+_SMOOTHING = 0.1  # added to every token's count
 
 
 @dataclass(frozen=True)
 class MlmScores:
-    """How well masked pieces are guessed.
+    """How well masked tokens are guessed.
 
     Attributes:
-        masked: Pieces that were masked.
-        accuracy: Share of them whose likeliest piece is the true one.
-        loss: Mean negative log-likelihood of the true piece, in nats.
+        masked: Tokens that were masked.
+        accuracy: Share of them whose likeliest token is the true one.
+        loss: Mean negative log-likelihood of the true token, in nats.
         perplexity: Its exponential.
-        frequent_piece: The piece that was masked most often.
+        frequent_token: The token that was masked most often.
         frequent_accuracy: Accuracy of always guessing that one.
-        unigram_perplexity: Perplexity of guessing by how often each piece stands elsewhere in the file.
+        unigram_perplexity: Perplexity of guessing by how often each token stands elsewhere in the file.
         truncated: Rows cut at the longest length.
     """
 
@@ -68,7 +68,7 @@ class MlmScores:
     accuracy: float
     loss: float
     perplexity: float
-    frequent_piece: str
+    frequent_token: str
     frequent_accuracy: float
     unigram_perplexity: float
     truncated: int
@@ -80,7 +80,7 @@ class RopScores:
 
     Attributes:
         shown: Rows shown, two per pair.
-        empty: Pairs with a text without a piece, left out: both orders look the same.
+        empty: Pairs with a text without a token, left out: both orders look the same.
         accuracy: Share whose order is told right.
         chance: Accuracy of a guess.
         probability: Mean probability of the true order.
@@ -99,23 +99,23 @@ class RopScores:
 
 @dataclass(frozen=True)
 class PllScores:
-    """How likely texts are, every piece masked in turn; of a pair each text by itself.
+    """How likely texts are, every token masked in turn; of a pair each text by itself.
 
     Attributes:
         texts: Texts scored.
-        empty: Texts without a piece, left out.
-        pieces: Pieces scored.
-        score: Mean over texts of their pieces' summed log-probabilities, divided by the length with
+        empty: Texts without a token, left out.
+        tokens: Tokens scored.
+        score: Mean over texts of their tokens' summed log-probabilities, divided by the length with
             [CLS] and [SEP], as the original gives it.
-        unigram_score: The same of the baseline that knows only how often each piece stands elsewhere.
-        perplexity: Pseudo-perplexity: exponential of the mean negative log-probability of a piece.
+        unigram_score: The same of the baseline that knows only how often each token stands elsewhere.
+        perplexity: Pseudo-perplexity: exponential of the mean negative log-probability of a token.
         unigram_perplexity: That of the baseline.
         truncated: Texts cut at the longest length.
     """
 
     texts: int
     empty: int
-    pieces: int
+    tokens: int
     score: float
     unigram_score: float
     perplexity: float
@@ -181,13 +181,13 @@ def score_pretrained(
         path: A model folder.
         file: Pairs or single texts, of any format that `PairReader` reads.
         objectives: What to score: ``mlm``, ``rop``, ``pll``.
-        masking: Which pieces are masked for ``mlm``; as pretraining does unless told when left out.
-        seed: Of the masking; the same one masks the same pieces, whatever model, device and batch size.
+        masking: Which tokens are masked for ``mlm``; as pretraining does unless told when left out.
+        seed: Of the masking; the same one masks the same tokens, whatever model, device and batch size.
         columns: Where the texts stand; the standard names when left out.
         reading: How the file is read; whether it has a line of column names is found where it is not told.
         limit: Read so many rows only.
         device: ``auto``, ``cpu`` or ``cuda``.
-        batch_tokens: Pieces of a batch, pads included.
+        batch_tokens: Tokens of a batch, pads included.
 
     Yields:
         `Progress` a few times a second, and last the scores.
@@ -207,9 +207,9 @@ def score_pretrained(
     first = next(windows, None)
     if first is None:
         raise DataError("the file has no rows: nothing can be scored", file=file)
-    asks_pieces = "mlm" in objectives or "pll" in objectives
+    asks_tokens = "mlm" in objectives or "pll" in objectives
     probe = open_probe(
-        path, mlm=asks_pieces, rop="rop" in objectives, device=device, batch_tokens=batch_tokens
+        path, mlm=asks_tokens, rop="rop" in objectives, device=device, batch_tokens=batch_tokens
     )
     mlm = (
         _Mlm(probe, masking or MaskingConfig(), np.random.default_rng(seed)) if "mlm" in objectives else None
@@ -226,7 +226,7 @@ def score_pretrained(
                 yield Progress(rows, pll.texts if pll else 0, last - start)
         rows += len(window)
     if (mlm and not mlm.masked) or (pll and not pll.texts):
-        raise DataError("no row holds a piece that can be masked: give a file with text", file=file)
+        raise DataError("no row holds a token that can be masked: give a file with text", file=file)
     if rop and not rop.shown:
         raise DataError("no pair holds two texts: give a file with pairs of them", file=file)
     yield IntrinsicScores(
@@ -247,11 +247,11 @@ class _Meter(Protocol):
 
 
 class _Mlm:
-    """Adds up what becomes of masked pieces."""
+    """Adds up what becomes of masked tokens."""
 
     def __init__(self, probe: Probe, masking: MaskingConfig, rng: np.random.Generator) -> None:
         self._probe, self._masking, self._rng = probe, masking, rng
-        self._pieces = _Counts(probe.tokenizer.get_vocab_size())  # all that could be masked
+        self._tokens = _Counts(probe.tokenizer.get_vocab_size())  # all that could be masked
         self._targets = _Counts(probe.tokenizer.get_vocab_size())  # those that were
         self._log_prob = 0.0
         self._right = self._truncated = 0
@@ -263,9 +263,9 @@ class _Mlm:
     def add(self, rows: Sequence[Text]) -> Iterator[None]:
         whole, truncated = encode_rows(self._probe, rows)
         masked, targets = mask_rows(self._probe, whole, self._masking, self._rng)
-        scores = score_pieces(self._probe, masked, targets)
-        pieces = np.concatenate([row.input_ids for row in whole])
-        self._pieces.add(pieces[self._probe.special.ordinary(pieces)])
+        scores = score_tokens(self._probe, masked, targets)
+        tokens = np.concatenate([row.input_ids for row in whole])
+        self._tokens.add(tokens[self._probe.special.ordinary(tokens)])
         self._targets.add(targets)
         self._log_prob += float(scores.log_probs.sum())
         self._right += int((scores.guesses == targets).sum())
@@ -275,13 +275,13 @@ class _Mlm:
     def scores(self) -> MlmScores:
         loss = -self._log_prob / self.masked
         frequent = int(self._targets.counts.argmax())
-        baseline = float(self._pieces.log_probs() @ self._targets.counts)
+        baseline = float(self._tokens.log_probs() @ self._targets.counts)
         return MlmScores(
             masked=self.masked,
             accuracy=self._right / self.masked,
             loss=loss,
             perplexity=_perplexity(-loss),
-            frequent_piece=self._probe.spell(frequent),
+            frequent_token=self._probe.spell(frequent),
             frequent_accuracy=int(self._targets.counts[frequent]) / self.masked,
             unigram_perplexity=_perplexity(baseline / self.masked),
             truncated=self._truncated,
@@ -326,7 +326,7 @@ class _Rop:
 
 
 def _is_filled(row: Row) -> bool:
-    """Tell whether both texts of a pair have pieces: cutting takes the last piece of neither."""
+    """Tell whether both texts of a pair have tokens: cutting takes the last token of neither."""
     second = int(row.segment_ids.sum())
     return len(row.input_ids) - second > FRAME and second > FRAME - 1
 
@@ -337,8 +337,8 @@ class _Pll:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         size = probe.tokenizer.get_vocab_size()
-        self._pieces = _Counts(size)
-        self._weights = np.zeros(size)  # each piece's share in the score: 1 / T for each time it stands
+        self._tokens = _Counts(size)
+        self._weights = np.zeros(size)  # each token's share in the score: 1 / T for each time it stands
         self._log_prob = self._score = 0.0
         self.texts = self._empty = self._truncated = 0
 
@@ -356,30 +356,30 @@ class _Pll:
             yield
 
     def _add_text(self, ids: Int64Array, log_probs: NDArray[np.float64]) -> None:
-        pieces, total = ids[1:-1], float(log_probs.sum())
-        self._pieces.add(pieces)
-        np.add.at(self._weights, pieces, 1 / len(ids))
+        tokens, total = ids[1:-1], float(log_probs.sum())
+        self._tokens.add(tokens)
+        np.add.at(self._weights, tokens, 1 / len(ids))
         self._log_prob += total
         # TWilBERT: kept: the length counts [CLS] and [SEP], which are not scored.
         self._score += total / len(ids)
         self.texts += 1
 
     def scores(self) -> PllScores:
-        baseline = self._pieces.log_probs()
+        baseline = self._tokens.log_probs()
         return PllScores(
             texts=self.texts,
             empty=self._empty,
-            pieces=self._pieces.total,
+            tokens=self._tokens.total,
             score=self._score / self.texts,
             unigram_score=float(baseline @ self._weights) / self.texts,
-            perplexity=_perplexity(self._log_prob / self._pieces.total),
-            unigram_perplexity=_perplexity(float(baseline @ self._pieces.counts) / self._pieces.total),
+            perplexity=_perplexity(self._log_prob / self._tokens.total),
+            unigram_perplexity=_perplexity(float(baseline @ self._tokens.counts) / self._tokens.total),
             truncated=self._truncated,
         )
 
 
 class _Counts:
-    """How often each piece stands in the file."""
+    """How often each token stands in the file."""
 
     def __init__(self, size: int) -> None:
         self.counts = np.zeros(size, dtype=np.int64)  # (P,)
@@ -388,11 +388,11 @@ class _Counts:
     def total(self) -> int:
         return int(self.counts.sum())
 
-    def add(self, pieces: Int64Array) -> None:
-        self.counts += np.bincount(pieces, minlength=len(self.counts))
+    def add(self, tokens: Int64Array) -> None:
+        self.counts += np.bincount(tokens, minlength=len(self.counts))
 
     def log_probs(self) -> NDArray[np.float64]:
-        """Judge each piece by all others of the file: a piece that stands once has not been seen."""
+        """Judge each token by all others of the file: a token that stands once has not been seen."""
         others = np.maximum(self.counts - 1, 0)
         shares = (others + _SMOOTHING) / (max(self.total - 1, 0) + _SMOOTHING * len(others))
         logarithms: NDArray[np.float64] = np.log(shares)

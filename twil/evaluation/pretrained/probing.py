@@ -1,4 +1,4 @@
-"""Asking a pretrained model: which piece stands here, and which of two texts came first."""
+"""Asking a pretrained model: which token stands here, and which of two texts came first."""
 
 # B rows   T tokens   D hidden   P vocabulary   M places asked about
 
@@ -21,8 +21,8 @@ from twil.data.batching import Int64Array, length_batches, pad_batch
 from twil.data.masking import mask
 from twil.model.folder import load_with_tokenizer
 from twil.model.text_model import TextModel
-from twil.text.cloze import FilledText, TopPieces, check_count, encode_masked, fill_texts, rank_pieces, spell
-from twil.text.special import SpecialPieces, find_special
+from twil.text.cloze import FilledText, TopTokens, check_count, encode_masked, fill_texts, rank_tokens, spell
+from twil.text.special import SpecialTokens, find_special
 from twil.text.tokenizer import encode, max_length, set_max_length
 from twil.train.devices import choose_device
 
@@ -30,7 +30,7 @@ Text = str | tuple[str, str]
 
 BATCH_TOKENS = 1024
 FRAME = 2
-"""Pieces of a single text that has none of its own: [CLS] and [SEP]."""
+"""Tokens of a single text that has none of its own: [CLS] and [SEP]."""
 
 _HEAD_ROWS = 1024  # places that get logits over the whole vocabulary at a time
 _GROUP_BATCHES = 16  # batches' worth of masked copies that are in memory at a time
@@ -45,7 +45,7 @@ class Probe:
         model: The model, in evaluation mode, on `device`.
         tokenizer: Its tokenizer, cutting rows at what the model reads.
         device: Where it computes.
-        batch_tokens: Pieces of a batch, pads included.
+        batch_tokens: Tokens of a batch, pads included.
     """
 
     path: Path
@@ -55,21 +55,21 @@ class Probe:
     batch_tokens: int
 
     @cached_property
-    def special(self) -> SpecialPieces:
-        """The special pieces of the tokenizer."""
+    def special(self) -> SpecialTokens:
+        """The special tokens of the tokenizer."""
         return find_special(self.tokenizer, source=str(self.path))
 
-    def spell(self, piece: int) -> str:
-        """Give the piece that an id stands for."""
-        return spell(self.tokenizer, piece)
+    def spell(self, token: int) -> str:
+        """Give the token that an id stands for."""
+        return spell(self.tokenizer, token)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of pieces, and the places in it that the model is asked about.
+    """A row of tokens, and the places in it that the model is asked about.
 
     Attributes:
-        input_ids: int64 ``(T,)``, special pieces included.
+        input_ids: int64 ``(T,)``, special tokens included.
         segment_ids: int64 ``(T,)``, 1 on the second text.
         asked: int64 ``(M,)``, places in `input_ids`.
     """
@@ -80,12 +80,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class PieceScores:
+class TokenScores:
     """What a model says at the places asked about, all rows' one behind the other.
 
     Attributes:
-        log_probs: float64 ``(M,)``, natural logarithm of the true piece's probability.
-        guesses: int64 ``(M,)``, the likeliest piece.
+        log_probs: float64 ``(M,)``, natural logarithm of the true token's probability.
+        guesses: int64 ``(M,)``, the likeliest token.
     """
 
     log_probs: NDArray[np.float64]
@@ -107,14 +107,14 @@ def open_probe(
         mlm: Whether it must have a masked-language head.
         rop: Whether it must have a reply-order head.
         device: ``auto``, ``cpu`` or ``cuda``.
-        batch_tokens: Pieces of a batch, pads included.
+        batch_tokens: Tokens of a batch, pads included.
 
     Raises:
-        ConfigError: The device is not there, or a batch has no piece.
+        ConfigError: The device is not there, or a batch has no token.
         ModelError: It is no model folder, or has no such head.
     """
     if batch_tokens < 1:
-        raise ConfigError(f"a batch cannot have {batch_tokens} pieces: ask for at least one")
+        raise ConfigError(f"a batch cannot have {batch_tokens} tokens: ask for at least one")
     place = choose_device(device, "fp32")
     model, tokenizer = load_with_tokenizer(path)
     heads = (mlm, model.has_mlm, "masked-language"), (rop, model.rop is not None, "reply-order")
@@ -150,7 +150,7 @@ def encode_rows(probe: Probe, texts: Sequence[Text]) -> tuple[list[Row], NDArray
 def mask_rows(
     probe: Probe, rows: Sequence[Row], masking: MaskingConfig, rng: np.random.Generator
 ) -> tuple[list[Row], Int64Array]:
-    """Mask pieces of rows as pretraining does, and ask about them.
+    """Mask tokens of rows as pretraining does, and ask about them.
 
     Returns:
         The masked rows, and int64 ``(M,)`` what stood there, all rows' one behind the other.
@@ -166,44 +166,44 @@ def mask_rows(
     ], masked.targets
 
 
-def score_pieces(probe: Probe, rows: Sequence[Row], targets: Int64Array) -> PieceScores:
-    """Score the true pieces at the places asked about.
+def score_tokens(probe: Probe, rows: Sequence[Row], targets: Int64Array) -> TokenScores:
+    """Score the true tokens at the places asked about.
 
     Args:
         probe: A model with a masked-language head.
         rows: The rows as the model sees them.
-        targets: int64 ``(M,)``, the true pieces, all rows' one behind the other.
+        targets: int64 ``(M,)``, the true tokens, all rows' one behind the other.
     """
     log_probs = np.empty(len(targets), dtype=np.float64)
     guesses = np.empty(len(targets), dtype=np.int64)
-    for numbers, logits in _piece_logits(probe, rows):
+    for numbers, logits in _token_logits(probe, rows):
         true = torch.from_numpy(targets[numbers]).to(probe.device)
         chosen = logits.gather(1, true[:, None])[:, 0]  # (M,)
         log_probs[numbers] = (chosen - logits.logsumexp(1)).cpu().numpy()
         guesses[numbers] = logits.argmax(1).cpu().numpy()
-    return PieceScores(log_probs, guesses)
+    return TokenScores(log_probs, guesses)
 
 
-def top_pieces(probe: Probe, rows: Sequence[Row], k: int) -> TopPieces:
-    """Find the likeliest pieces at the places asked about, all rows' one behind the other.
+def top_tokens(probe: Probe, rows: Sequence[Row], k: int) -> TopTokens:
+    """Find the likeliest tokens at the places asked about, all rows' one behind the other.
 
-    Arguments are those of `score_pieces`.
+    Arguments are those of `score_tokens`.
 
     Raises:
-        ConfigError: The vocabulary does not have `k` pieces, or `k` is none.
+        ConfigError: The vocabulary does not have `k` tokens, or `k` is none.
     """
     check_count(k, probe.model.vocab_size)
     count = sum(len(row.asked) for row in rows)
-    pieces = np.empty((count, k), dtype=np.int64)
+    tokens = np.empty((count, k), dtype=np.int64)
     probabilities = np.empty((count, k), dtype=np.float64)
-    for numbers, logits in _piece_logits(probe, rows):
-        best = rank_pieces(logits.cpu().numpy(), k)
-        pieces[numbers], probabilities[numbers] = best.pieces, best.probabilities
-    return TopPieces(pieces, probabilities)
+    for numbers, logits in _token_logits(probe, rows):
+        best = rank_tokens(logits.cpu().numpy(), k)
+        tokens[numbers], probabilities[numbers] = best.tokens, best.probabilities
+    return TopTokens(tokens, probabilities)
 
 
 def pseudo_log_likelihoods(probe: Probe, rows: Sequence[Row]) -> Iterator[list[NDArray[np.float64]]]:
-    """Mask every piece in turn, and score it (Wang and Cho 2019; Salazar et al. 2020).
+    """Mask every token in turn, and score it (Wang and Cho 2019; Salazar et al. 2020).
 
     Args:
         probe: A model with a masked-language head.
@@ -211,14 +211,14 @@ def pseudo_log_likelihoods(probe: Probe, rows: Sequence[Row]) -> Iterator[list[N
 
     Yields:
         Some rows at a time, in their order, for each the log-probabilities float64 ``(T - 2,)`` of its
-        pieces from the first to the last, without [CLS] and the final [SEP].
+        tokens from the first to the last, without [CLS] and the final [SEP].
     """
     mask = probe.special.mask
     assert mask is not None  # of a model that fills it
     for group in _groups(rows, _GROUP_BATCHES * probe.batch_tokens):
         copies = [_masked(row, place, mask) for row in group for place in range(1, len(row.input_ids) - 1)]
         targets = np.concatenate([row.input_ids[1:-1] for row in group])
-        log_probs = score_pieces(probe, copies, targets).log_probs
+        log_probs = score_tokens(probe, copies, targets).log_probs
         ends = np.cumsum([len(row.input_ids) - 2 for row in group])
         yield np.split(log_probs, ends[:-1])
 
@@ -244,7 +244,7 @@ def order_probabilities(probe: Probe, rows: Sequence[Row]) -> NDArray[np.float64
 
 
 @torch.inference_mode()
-def _piece_logits(probe: Probe, rows: Sequence[Row]) -> Iterator[tuple[Int64Array, Tensor]]:
+def _token_logits(probe: Probe, rows: Sequence[Row]) -> Iterator[tuple[Int64Array, Tensor]]:
     """Compute logits at the places asked about, and nowhere else.
 
     Yields:
@@ -284,36 +284,36 @@ def _masked(row: Row, place: int, mask: int) -> Row:
 
 
 def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
-    """Cut rows into runs whose masked copies have about as many pieces in all as the budget says."""
+    """Cut rows into runs whose masked copies have about as many tokens in all as the budget says."""
     group: list[Row] = []
-    pieces = 0
+    tokens = 0
     for row in rows:
         group.append(row)
-        pieces += len(row.input_ids) * (len(row.input_ids) - 2)
-        if pieces >= budget:
+        tokens += len(row.input_ids) * (len(row.input_ids) - 2)
+        if tokens >= budget:
             yield group
-            group, pieces = [], 0
+            group, tokens = [], 0
     if group:
         yield group
 
 
 def fill_masks(probe: Probe, texts: Sequence[str], *, top_k: int = 5) -> list[FilledText]:
-    """Find the likeliest pieces for every [MASK] of some texts.
+    """Find the likeliest tokens for every [MASK] of some texts.
 
     Args:
         probe: A model with a masked-language head.
         texts: Each with one [MASK] or more. All of a text's masks are hidden from the model while it
             answers for each.
-        top_k: How many pieces for each mask.
+        top_k: How many tokens for each mask.
 
     Raises:
-        ConfigError: The vocabulary does not have so many pieces.
+        ConfigError: The vocabulary does not have so many tokens.
         DataError: A text has no [MASK], one that lies behind the longest row, or is not Unicode.
     """
     masked = encode_masked(probe.tokenizer, texts)
     ids = [np.asarray(row, dtype=np.int64) for row in masked.input_ids]
     rows = [Row(row, np.zeros_like(row), asked) for row, asked in zip(ids, masked.asked, strict=True)]
-    best = top_pieces(probe, rows, top_k)
+    best = top_tokens(probe, rows, top_k)
     ends = np.cumsum([len(row.asked) for row in rows])[:-1]
-    by_text = zip(np.split(best.pieces, ends), np.split(best.probabilities, ends), strict=True)
-    return fill_texts(probe.tokenizer, masked, [TopPieces(*found) for found in by_text] if rows else [])
+    by_text = zip(np.split(best.tokens, ends), np.split(best.probabilities, ends), strict=True)
+    return fill_texts(probe.tokenizer, masked, [TopTokens(*found) for found in by_text] if rows else [])

@@ -73,13 +73,13 @@ class Panel:
 
 PANELS = (
     Panel("loss", "Loss", "nats"),
-    Panel("mlm_accuracy", "Accuracy on masked pieces", share=True),
+    Panel("mlm_accuracy", "Accuracy on masked tokens", share=True),
     Panel("rop_accuracy", "Accuracy of reply order", share=True),
     Panel("vector_cosine", "Cosine of texts with the teacher's"),
     Panel("token_cosine", "Cosine of tokens with the teacher's"),
     Panel("agreement", "Same answers as the teacher", share=True),
     Panel("lr", "Learning rate", from_zero=True, noisy=False),
-    Panel("tokens_per_second", "Throughput", "pieces/s", from_zero=True),
+    Panel("tokens_per_second", "Throughput", "tokens/s", from_zero=True),
 )
 TRAIN_COLOUR, DEV_COLOUR = COLOURS[:2]
 SMOOTHED_POINTS = 100

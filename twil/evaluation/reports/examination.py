@@ -37,7 +37,7 @@ class Examination:
         record: What the run recorded of itself.
         task: What the model is asked.
         facts: Of its shape, as `TextModel.facts` gives them.
-        max_length: Its longest row in pieces.
+        max_length: Its longest row in tokens.
         source: The file.
         labelled: Its rows.
         truncated: How many were cut at the longest length.

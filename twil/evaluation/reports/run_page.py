@@ -245,7 +245,7 @@ def _model(examined: Examination) -> Element:
         ("task", kind),
         ("input", "pairs of texts" if task.pair else "single texts"),
         *examined.facts.items(),
-        ("longest row", f"{examined.max_length} pieces"),
+        ("longest row", f"{examined.max_length} tokens"),
     ]
     if examined.record.versions:
         versions = ", ".join(f"{name} {version}" for name, version in examined.record.versions.items())

@@ -40,7 +40,7 @@ class Job:
         on_error: What a bad row leads to.
         provider: Where the graphs run.
         threads: CPU threads of a worker.
-        batch_tokens: Pieces of a batch, pads included.
+        batch_tokens: Tokens of a batch, pads included.
     """
 
     texts: tuple[str, ...]

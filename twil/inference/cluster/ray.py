@@ -84,7 +84,7 @@ def predict_on_ray(
         provider: Where to run; with ``cuda``, ``cuda-graphs`` or ``tensorrt`` a worker has a GPU.
         workers: Actors, each with a graph; as many as the cluster has room for when left out.
         threads: CPUs of a worker, which share one copy of the graph.
-        batch_tokens: Pieces of a batch, pads included.
+        batch_tokens: Tokens of a batch, pads included.
         overwrite: Replace an output of twil.
 
     Yields:

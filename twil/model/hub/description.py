@@ -40,7 +40,7 @@ class HubDescription:
         path: The file.
         config: All of it.
         sentence: What sentence-transformers wrote beside it; None where it did not.
-        own_pieces: Whether the `tokenizer.json` beside it is as twil wrote it, with the length of rows.
+        own_tokens: Whether the `tokenizer.json` beside it is as twil wrote it, with the length of rows.
         name: What the model is called on the hub, where it was asked for by that name.
         preparation: How texts are to be prepared for it, by the user's choice; None where nothing is chosen.
     """
@@ -48,7 +48,7 @@ class HubDescription:
     path: Path
     config: dict[str, Any]
     sentence: SentenceModules | None = None
-    own_pieces: bool = False
+    own_tokens: bool = False
     name: str = ""
     preparation: str | None = None
 

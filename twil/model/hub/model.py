@@ -36,7 +36,7 @@ class HubModel(TextModel):
         network: For sequence classification, for masked language modelling, or bare.
         head: Which of these it is.
         task: What its classifier is asked.
-        longest: The most pieces that its tokenizer is meant to give, if it says so: the bound to rows where
+        longest: The most tokens that its tokenizer is meant to give, if it says so: the bound to rows where
             the network has none.
         sentence: What sentence-transformers wrote of its vectors, if it did.
         classifier: The classifier that twil puts on a bare network.
@@ -100,7 +100,7 @@ class HubModel(TextModel):
 
     @property
     def max_positions(self) -> int:
-        """The longest row in pieces, special ones included."""
+        """The longest row in tokens, special ones included."""
         return self._longest
 
     @property
@@ -126,7 +126,7 @@ class HubModel(TextModel):
             "layers": str(made.layers),
             "hidden size": f"{made.hidden:,}",
             "attention heads": str(made.heads),
-            "vocabulary": f"{made.vocabulary:,} pieces",
+            "vocabulary": f"{made.vocabulary:,} tokens",
             "parameters": f"{made.parameters:,}",
         }
 
@@ -165,7 +165,7 @@ class HubModel(TextModel):
 
     @property
     def token_embeddings(self) -> Tensor:
-        """The vectors that pieces are looked up in, float ``(P, E)``."""
+        """The vectors that tokens are looked up in, float ``(P, E)``."""
         weight: Tensor = self.network.get_input_embeddings().weight
         return weight
 
@@ -327,7 +327,7 @@ def _head_of(network: Any, hidden: Tensor) -> Any:
 
 
 def _positions(encoder: Any) -> Iterator[int | None]:
-    """Give the bounds that an encoder sets to a row's pieces: by its positions, and by its configuration."""
+    """Give the bounds that an encoder sets to a row's tokens: by its positions, and by its configuration."""
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     weight, pad = getattr(table, "weight", None), getattr(table, "padding_idx", None)
     if isinstance(weight, Tensor):

@@ -23,8 +23,8 @@ from twil.model.heads import LIBRARY, ClassifierHead
 from twil.model.hub.description import HubDescription
 from twil.model.hub.library import hushed
 from twil.model.hub.model import HubHead, HubModel
-from twil.model.hub.pieces import TOKENIZER, read_pieces
 from twil.model.hub.sentence import MODULES
+from twil.model.hub.tokens import TOKENIZER, read_tokens
 from twil.model.weights import check_finite, folder_tensors, unread
 from twil.text.preparation import NONE, find_preparation, put_preparation, usual_preparation
 from twil.text.special import find_special
@@ -84,7 +84,7 @@ def read_hub(described: HubDescription, dropouts: Dropouts | None = None) -> tup
     return model.eval(), _fit(tokenizer, model, folder, longest)
 
 
-def read_hub_pieces(described: HubDescription) -> Tokenizer:
+def read_hub_tokens(described: HubDescription) -> Tokenizer:
     """Read the tokenizer of a folder alone, which cuts rows at what the model reads; raises as `read_hub`."""
     config = _read_config(described)  # first: the library reads it with the tokenizer, too
     tokenizer, longest = _read_tokenizer(described)
@@ -245,7 +245,7 @@ def ask(config: Any, task: Task) -> Any:
 
 
 def _read_tokenizer(described: HubDescription) -> tuple[Tokenizer, int | None]:
-    tokenizer, longest = _read_pieces(described)
+    tokenizer, longest = _read_tokens(described)
     _settle_preparation(described, tokenizer)
     return tokenizer, longest
 
@@ -281,9 +281,9 @@ def _put_usual(described: HubDescription, tokenizer: Tokenizer) -> None:
             return
 
 
-def _read_pieces(described: HubDescription) -> tuple[Tokenizer, int | None]:
+def _read_tokens(described: HubDescription) -> tuple[Tokenizer, int | None]:
     folder = described.folder
-    if described.own_pieces:
+    if described.own_tokens:
         return load_tokenizer(folder / TOKENIZER), None
     sentence = described.sentence
     if sentence is not None and sentence.unfollowed:
@@ -292,19 +292,19 @@ def _read_pieces(described: HubDescription) -> tuple[Tokenizer, int | None]:
         )
     if sentence is not None and sentence.prompt:
         _warn(f"every text begins with '{sentence.prompt}', the default prompt of {sentence.root}")
-    return read_pieces(folder, sentence)
+    return read_tokens(folder, sentence)
 
 
 def _fit(tokenizer: Tokenizer, model: HubModel, folder: Path, longest: int | None) -> Tokenizer:
-    """Let a tokenizer cut rows at what the model reads; refuse one whose pieces the model does not know."""
-    pieces = tokenizer.get_vocab_size(with_added_tokens=True)
-    if pieces > model.vocab_size:
+    """Let a tokenizer cut rows at what the model reads; refuse one whose tokens the model does not know."""
+    tokens = tokenizer.get_vocab_size(with_added_tokens=True)
+    if tokens > model.vocab_size:
         raise ModelError(
-            f"{folder}: the tokenizer has {pieces:,} pieces and the model embeds {model.vocab_size:,}: they "
+            f"{folder}: the tokenizer has {tokens:,} tokens and the model embeds {model.vocab_size:,}: they "
             "do not belong together"
         )
-    if pieces < _FEW * model.vocab_size:
-        _warn(f"the tokenizer of {folder} has {pieces:,} tokens, and the model embeds {model.vocab_size:,}")
+    if tokens < _FEW * model.vocab_size:
+        _warn(f"the tokenizer of {folder} has {tokens:,} tokens, and the model embeds {model.vocab_size:,}")
     cut = min(bound for bound in (max_length(tokenizer), longest, model.max_positions) if bound)
     if cut != max_length(tokenizer):
         try:

@@ -75,12 +75,12 @@ class TwilbertConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
 
     @property
     def vocab_size(self) -> int:
-        """Pieces that have an embedding."""
+        """Tokens that have an embedding."""
         return self.shape.encoder.vocab_size
 
     @vocab_size.setter
-    def vocab_size(self, pieces: int) -> None:
-        self.model = {**self.model, "encoder": {**self.model["encoder"], "vocab_size": pieces}}
+    def vocab_size(self, tokens: int) -> None:
+        self.model = {**self.model, "encoder": {**self.model["encoder"], "vocab_size": tokens}}
 
     @property
     def hidden_size(self) -> int:
@@ -99,5 +99,5 @@ class TwilbertConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
 
     @property
     def max_position_embeddings(self) -> int:
-        """The longest row in pieces, special ones included."""
+        """The longest row in tokens, special ones included."""
         return self.shape.encoder.max_positions

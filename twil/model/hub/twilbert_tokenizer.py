@@ -9,15 +9,15 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from twil.core.errors import ModelError
-from twil.model.hub.pieces import TOKENIZER
+from twil.model.hub.tokens import TOKENIZER
 from twil.text.tokenizer import CLS, MASK, PAD, SEP, SPECIAL, UNK, check_own, load_tokenizer, max_length
 
 
 class TwilbertTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc]  # the library is not typed
-    """Gives the same pieces as twil.
+    """Gives the same tokens as twil.
 
     As in twil, rows are cut at the length that the file says, unless the caller asks otherwise, and a text
-    that says "[SEP]" cannot write one. It can write a [MASK], which is how a masked piece is asked for.
+    that says "[SEP]" cannot write one. It can write a [MASK], which is how a masked token is asked for.
 
     Args:
         tokenizer_file: The `tokenizer.json`.
@@ -71,7 +71,7 @@ class TwilbertTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc]  # the l
     def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **settings: Any) -> str:
         if skip_special_tokens and not isinstance(token_ids, int):
             hidden = set(self.all_special_ids)
-            token_ids = [piece for piece in token_ids if piece not in hidden]
+            token_ids = [token for token in token_ids if token not in hidden]
         return str(super()._decode(token_ids, skip_special_tokens=skip_special_tokens, **settings))
 
     def _save_pretrained(

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from twil.model.hub.description import OWN
 from twil.model.hub.library import hushed
 from twil.model.hub.model import HubModel
-from twil.model.hub.pieces import SETTINGS, write_settings
 from twil.model.hub.reading import HEAD, ask
+from twil.model.hub.tokens import SETTINGS, write_settings
 from twil.text.tokenizer import max_length
 
 WEIGHTS = "model.safetensors"
@@ -26,7 +26,7 @@ def write_hub(folder: Path, model: HubModel, tokenizer: Tokenizer, header: Mappi
     Args:
         folder: Where `tokenizer.json` lies already.
         model: Shape, weights and task.
-        tokenizer: The tokenizer of its pieces.
+        tokenizer: The tokenizer of its tokens.
         header: What twil asks for when it reads the folder.
     """
     task, config = model.own_task, model.network.config

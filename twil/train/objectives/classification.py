@@ -38,7 +38,7 @@ class EncodedSet:
         segment_ids: Segments of each row of a set of pairs.
         targets: As `LabelledSet.targets` gives them.
         truncated: How many rows were cut at the longest length.
-        pad_id: The piece that fills rows up.
+        pad_id: The token that fills rows up.
     """
 
     input_ids: list[list[int]]
@@ -49,7 +49,7 @@ class EncodedSet:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Pieces per row, int64 ``(rows,)``."""
+        """Tokens per row, int64 ``(rows,)``."""
         return np.fromiter(map(len, self.input_ids), dtype=np.int64, count=len(self.input_ids))
 
 

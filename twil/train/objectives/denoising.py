@@ -1,6 +1,6 @@
-"""The objective of pretraining: masked pieces and the order of replies (González et al. 2020, section 3)."""
+"""The objective of pretraining: masked tokens and the order of replies (González et al. 2020, section 3)."""
 
-# B rows   N pieces of a packed batch, or B·T of a padded one   M masked pieces   D hidden   P vocabulary
+# B rows   N tokens of a packed batch, or B·T of a padded one   M masked tokens   D hidden   P vocabulary
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from twil.config.pretraining import PretrainLoopConfig
 from twil.core.errors import ModelError
-from twil.data.samples import NO_ORDER, NOT_MASKED, PieceRows, Samples, Steps, frame_texts, micro_batches
+from twil.data.samples import NO_ORDER, NOT_MASKED, Samples, Steps, TokenRows, frame_texts, micro_batches
 from twil.model.packing import Packing
 from twil.model.text_model import TextModel
 from twil.text.tokenizer import PAD_ID
@@ -24,7 +24,7 @@ from twil.train.distributed import World
 from twil.train.loop import TRIED_ROWS, Counts, Loss, Step
 
 # Libraries of matrix products prepare a kernel for each shape: batches are filled up to few sizes.
-PIECES_GRAIN, MASKED_GRAIN = 64, 32
+TOKENS_GRAIN, MASKED_GRAIN = 64, 32
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class DenoisingBatch:
         segment_ids: int64 of the same shape.
         attention_mask: int64 of the same shape, 0 on pads.
         packing: Where the rows lie; None where padded.
-        first: int64 ``(B,)``: where each row's [CLS] lies among all pieces, pads included.
-        masked: int64 ``(M,)``: where the masked pieces lie.
+        first: int64 ``(B,)``: where each row's [CLS] lies among all tokens, pads included.
+        masked: int64 ``(M,)``: where the masked tokens lie.
         targets: int64 ``(M,)``: what they are; `NOT_MASKED` where the batch was filled up.
         order: int64 ``(B,)``: the label of each row's order, `NO_ORDER` for a single text.
     """
@@ -52,13 +52,13 @@ class DenoisingBatch:
     order: Tensor
 
     @classmethod
-    def of(cls, rows: PieceRows, *, packed: bool, pad_id: int = PAD_ID) -> DenoisingBatch:
+    def of(cls, rows: TokenRows, *, packed: bool, pad_id: int = PAD_ID) -> DenoisingBatch:
         """Lay out rows on the host."""
         ids, segments, targets = map(torch.from_numpy, (rows.input_ids, rows.segment_ids, rows.targets))
         lengths, order = rows.lengths.tolist(), torch.from_numpy(rows.order)
         packing = None
         if packed:
-            fill = -len(ids) % PIECES_GRAIN
+            fill = -len(ids) % TOKENS_GRAIN
             ids, segments = F.pad(ids, (0, fill), value=pad_id), F.pad(segments, (0, fill))
             mask = (torch.arange(len(ids)) < len(ids) - fill).long()
             packing = Packing.of(lengths + _cut(fill, max(lengths)))
@@ -119,7 +119,7 @@ class DenoisingNetwork(nn.Module):
             )  # (N, D)
         else:
             hidden = self.model.encode(batch.input_ids, batch.attention_mask, batch.segment_ids).flatten(0, 1)
-        # The head runs on masked pieces alone: a seventh of all, and most of the vocabulary's cost is saved.
+        # The head runs on masked tokens alone: a seventh of all, and most of the vocabulary's cost is saved.
         logits = self.model.mlm_logits(hidden[batch.masked])  # (M, P)
         sums = [*_sums(logits, batch.targets)]
         if self.rop:
@@ -139,7 +139,7 @@ def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 class MadeSteps(Sequence[Step]):
     """Steps of rows as steps of tensors, each made when it is asked for."""
 
-    def __init__(self, steps: Steps, make: Callable[[Sequence[PieceRows]], Step]) -> None:
+    def __init__(self, steps: Steps, make: Callable[[Sequence[TokenRows]], Step]) -> None:
         self.steps, self.make = steps, make
 
     def __len__(self) -> int:
@@ -154,10 +154,10 @@ class MadeSteps(Sequence[Step]):
 class Denoising:
     """The objective of pretraining.
 
-    The masked-language loss is the mean over the masked pieces of the whole step, over all micro-batches
+    The masked-language loss is the mean over the masked tokens of the whole step, over all micro-batches
     and processes; the loss of the order is the mean over its pairs; the step's loss is their sum.
 
-    TWilBERT: each micro-batch counts by its masked pieces; the original averages the means of batches.
+    TWilBERT: each micro-batch counts by its masked tokens; the original averages the means of batches.
 
     Args:
         model: With the heads that are learned, on its device.
@@ -266,7 +266,7 @@ class Denoising:
                 "(train it with a lower learning rate)"
             )
 
-    def _step(self, batches: Sequence[PieceRows]) -> Step:
+    def _step(self, batches: Sequence[TokenRows]) -> Step:
         # A process without a row takes part all the same, or the others would wait for it.
         layouts = batches or [frame_texts(np.empty(0, np.int64), np.zeros(1, np.int64), self.special)]
         tensors = [

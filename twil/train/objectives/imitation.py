@@ -77,7 +77,7 @@ class Lessons:
     Args:
         store: What the teacher says.
         tokenizer: The student's.
-        matches: The student's id of each piece of the teacher's, see `matching_pieces`.
+        matches: The student's id of each token of the teacher's, see `matching_tokens`.
         targets: What is true of the first texts of the store; none of an encoder's.
         repeat: How often an epoch sees each of those.
         held_out: How many of the other texts are kept to measure on.
@@ -128,7 +128,7 @@ class Lessons:
         taught = self.store.take(own)
         ids = encode(self.tokenizer, taught.texts).input_ids
         return [
-            self._batch(own[batch], batch, ids, taught.pieces, taught.answers, taught.tokens)
+            self._batch(own[batch], batch, ids, taught.token_ids, taught.answers, taught.token_vectors)
             for batch in length_batches([len(row) for row in ids], batch_tokens)
         ]
 
@@ -137,21 +137,21 @@ class Lessons:
         rows: NDArray[np.int64],
         batch: NDArray[np.int64],
         ids: list[list[int]],
-        pieces: Sequence[NDArray[np.int32]],
+        token_ids: Sequence[NDArray[np.int32]],
         answers: NDArray[Any],
-        tokens: Sequence[NDArray[np.float16]] | None,
+        token_vectors: Sequence[NDArray[np.float16]] | None,
     ) -> TaughtBatch:
         padded = pad_batch([ids[place] for place in batch], pad_id=self.pad_id)
         width = padded.input_ids.shape[1]
         known = rows < len(self.targets)
         places, vectors = np.empty(0, np.int64), np.empty((0, 0), np.float16)
-        if tokens is not None:
-            same = [self._reads_same(ids[place], pieces[place]) for place in batch]
+        if token_vectors is not None:
+            same = [self._reads_same(ids[place], token_ids[place]) for place in batch]
             alike = [place for place, is_same in zip(batch, same, strict=True) if is_same]
             lengths = np.array([len(ids[place]) for place in alike], dtype=np.int64)
             places = ranges(np.flatnonzero(same) * width, lengths)
             vectors = np.concatenate(
-                [vectors.reshape(0, tokens[0].shape[1]), *(tokens[row] for row in alike)]
+                [vectors.reshape(0, token_vectors[0].shape[1]), *(token_vectors[row] for row in alike)]
             )
         return TaughtBatch(
             torch.from_numpy(padded.input_ids),
@@ -164,8 +164,8 @@ class Lessons:
             torch.ones(()),
         )
 
-    def _reads_same(self, ids: list[int], pieces: NDArray[np.int32]) -> bool:
-        return len(ids) == len(pieces) and bool((self.matches[pieces] == ids).all())
+    def _reads_same(self, ids: list[int], tokens: NDArray[np.int32]) -> bool:
+        return len(ids) == len(tokens) and bool((self.matches[tokens] == ids).all())
 
 
 class VectorImitation(nn.Module):
@@ -432,8 +432,8 @@ class _Steps(Sequence[Step]):
 def measure_vectors(store: TeacherStore) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give some of a teacher's vectors: of texts, float32 ``(R, W)``, and of their tokens ``(N, E)``."""
     taught = store.take(range(min(_MEASURED_ROWS, len(store))))
-    assert taught.tokens is not None
-    return taught.answers.astype(np.float32), np.concatenate(taught.tokens).astype(np.float32)
+    assert taught.token_vectors is not None
+    return taught.answers.astype(np.float32), np.concatenate(taught.token_vectors).astype(np.float32)
 
 
 def measure_spread(store: TeacherStore) -> float:

@@ -237,13 +237,13 @@ class Teacher:
     def _answer(self, engines: list[Engine], texts: list[str], should_stop: Callable[[], bool]) -> Taught:
         first, *others = engines
         encoded = first.encode(texts)
-        pieces = [np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids]
+        tokens = [np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids]
         if self.task is None:
-            return Taught(texts, pieces, *self._vectors(first, encoded, should_stop))
+            return Taught(texts, tokens, *self._vectors(first, encoded, should_stop))
         answers = [self._logits(first, encoded, should_stop)]
         answers += [self._logits(engine, engine.encode(texts), should_stop) for engine in others]
         tasks = [bundle.manifest.task for bundle in self._bundles]
-        return Taught(texts, pieces, mean_logits(self.task, tasks, answers), None)
+        return Taught(texts, tokens, mean_logits(self.task, tasks, answers), None)
 
     def _logits(
         self, engine: Engine, encoded: Encoded, should_stop: Callable[[], bool]

@@ -1,4 +1,4 @@
-"""The pieces of `tokenizer.json` as a model of SentencePiece, whose tokenizer there is an operator for."""
+"""The tokens of `tokenizer.json` as a model of SentencePiece, whose tokenizer there is an operator for."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ _HANGUL = frozenset(map(chr, range(0xAC00, 0xD7A4)))  # syllables, whose parts U
 
 
 def sentencepiece_model(tokenizer: Mapping[str, Any]) -> bytes:
-    """Write the model that gives a normalised text the pieces of `tokenizer.json`, composing letters first.
+    """Write the model that gives a normalised text the tokens of `tokenizer.json`, composing letters first.
 
     Args:
         tokenizer: What `tokenizer.json` says.
 
     Raises:
-        ExportError: Its pieces are of another kind.
+        ExportError: Its tokens are of another kind.
         MissingExtraError: sentencepiece is not installed.
     """
     require("sentencepiece", purpose="--text-in")
     from sentencepiece import sentencepiece_model_pb2
 
     model = sentencepiece_model_pb2.ModelProto()
-    for index, (piece, score) in enumerate(_vocabulary(tokenizer["model"])):
+    for index, (token, score) in enumerate(_vocabulary(tokenizer["model"])):
         kind = {UNK_ID: _UNKNOWN, MASK_ID: _USER_DEFINED}.get(index, _CONTROL)
         model.pieces.add(
-            piece=MASK_MARK if index == MASK_ID else piece,
+            piece=MASK_MARK if index == MASK_ID else token,
             score=score,
             type=_NORMAL if index >= len(SPECIAL) else kind,
         )
@@ -60,28 +60,28 @@ def sentencepiece_model(tokenizer: Mapping[str, Any]) -> bytes:
 
 
 def _vocabulary(model: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Give pieces with their scores, in the order of their ids."""
+    """Give tokens with their scores, in the order of their ids."""
     if model["type"] not in _KINDS or model["byte_fallback"]:
         raise unsupported(
             f"it is of the kind {model['type']}, and only Unigram and BPE without bytes will do"
         )
     vocabulary: list[tuple[str, float]] = model["vocab"] if model["type"] == "Unigram" else _merged(model)
-    known = {piece for piece, _ in vocabulary}
-    # The two libraries rate unknown characters differently, which shows only where a piece holds one.
-    if any(character not in known for piece, _ in vocabulary for character in piece):
-        raise unsupported("a piece of it holds a character that is no piece itself")
+    known = {token for token, _ in vocabulary}
+    # The two libraries rate unknown characters differently, which shows only where a token holds one.
+    if any(character not in known for token, _ in vocabulary for character in token):
+        raise unsupported("a token of it holds a character that is no token itself")
     return vocabulary
 
 
 def _merged(model: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Score pieces by how early they are merged; SentencePiece merges whatever makes the best of them."""
+    """Score tokens by how early they are merged; SentencePiece merges whatever makes the best of them."""
     if {key: model.get(key) for key in _PLAIN_BPE} != _PLAIN_BPE:
         raise unsupported("its merges are not those that twil vocab makes")
     scores: dict[str, float] = {}
     for rank, (first, second) in enumerate(model["merges"]):
         scores.setdefault(first + second, -float(rank))
     return [
-        (piece, scores.get(piece, 0.0)) for piece in sorted(model["vocab"], key=model["vocab"].__getitem__)
+        (token, scores.get(token, 0.0)) for token in sorted(model["vocab"], key=model["vocab"].__getitem__)
     ]
 
 

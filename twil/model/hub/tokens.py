@@ -12,7 +12,7 @@ from twil.core.storage import write_json
 from twil.model.hub.library import hushed
 from twil.model.hub.sentence import SentenceModules
 from twil.text.special import find_special
-from twil.text.tokenizer import check_pieces, truncation_side, try_tokenizer
+from twil.text.tokenizer import check_tokens, truncation_side, try_tokenizer
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
@@ -20,7 +20,7 @@ _LONGEST = 1_000_000
 """What the library writes for "no bound" is far above; what means a bound is below."""
 
 
-def read_pieces(folder: Path, sentence: SentenceModules | None = None) -> tuple[Tokenizer, int | None]:
+def read_tokens(folder: Path, sentence: SentenceModules | None = None) -> tuple[Tokenizer, int | None]:
     """Read a folder's tokenizer as the library does, and the longest row that it is meant to give.
 
     Args:
@@ -32,7 +32,7 @@ def read_pieces(folder: Path, sentence: SentenceModules | None = None) -> tuple[
         MissingExtraError: transformers is not installed.
     """
     if (folder / TOKENIZER).is_file():
-        check_pieces((folder / TOKENIZER).read_bytes(), folder / TOKENIZER)
+        check_tokens((folder / TOKENIZER).read_bytes(), folder / TOKENIZER)
     with hushed() as library:
         try:
             found = library.AutoTokenizer.from_pretrained(
@@ -89,6 +89,6 @@ def write_settings(path: Path, tokenizer: Tokenizer, *, longest: int, segments: 
             "model_input_names": inputs,
             "truncation_side": truncation_side(tokenizer),
             "clean_up_tokenization_spaces": False,
-            **{name: tokenizer.id_to_token(piece) for name, piece in names.items() if piece is not None},
+            **{name: tokenizer.id_to_token(token) for name, token in names.items() if token is not None},
         },
     )

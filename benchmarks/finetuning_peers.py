@@ -96,7 +96,7 @@ class Course:
 def run_twil(course: Course, precision: str) -> None:
     """Train as `twil finetune` does, in an arithmetic."""
     from twil.config.training import finetune_config
-    from twil.train.finetune import Started, finetune_events
+    from twil.train.finetune import FinetuneStarted, finetune_events
     from twil.train.loop import Evaluated, StepDone
 
     train = {
@@ -120,7 +120,7 @@ def run_twil(course: Course, precision: str) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         for event in finetune_events(config, Path(folder) / "model"):
-            if isinstance(event, Started):
+            if isinstance(event, FinetuneStarted):
                 course.pace.ready()
             elif isinstance(event, StepDone):
                 course.pace.count(int(event.counts["rows"]))

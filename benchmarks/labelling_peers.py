@@ -6,7 +6,8 @@
 
 Nothing of twil is imported but by the ways that are twil, since the others live where it is not installed.
 What is built of a model folder computes the same: BERT of transformers with the layer norm behind the
-embeddings and the pooler left out, which TWilBERT does not have, and with its GELU.
+embeddings and the pooler left out, which TWilBERT does not have, and with its GELU. A folder of transformers
+is loaded as it is.
 """
 
 from __future__ import annotations
@@ -38,7 +39,14 @@ Label = Callable[[Sequence[str]], list[str]]
 
 def read_labels(model: Path) -> list[str]:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    if "model" not in config:
+        return [config["id2label"][number] for number in sorted(config["id2label"], key=int)]
     return list(config["model"]["task"]["labels"])
+
+
+def is_library_s(model: Path) -> bool:
+    """Tell whether a folder is one of transformers, and not of TWilBERT."""
+    return "model" not in json.loads((model / "config.json").read_text(encoding="utf-8"))
 
 
 def build_bert(folder: Path, **options: Any) -> Any:
@@ -46,6 +54,9 @@ def build_bert(folder: Path, **options: Any) -> Any:
     import torch
     from safetensors.torch import load_file
     from transformers import BertConfig, BertForSequenceClassification
+
+    if is_library_s(folder):
+        return BertForSequenceClassification.from_pretrained(folder, **options).eval()
 
     class First(torch.nn.Module):
         def forward(self, hidden: Any) -> Any:
@@ -97,8 +108,10 @@ def build_bert(folder: Path, **options: Any) -> Any:
 
 
 def load_fast_tokenizer(folder: Path) -> Any:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    if is_library_s(folder):
+        return AutoTokenizer.from_pretrained(folder)
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
@@ -190,14 +203,18 @@ def openvino_way(model: Path) -> Label:
     return label
 
 
-def ctranslate2_way(model: Path) -> Label:
-    """CTranslate2 in int8: texts sorted by length, a batch on each CPU."""
+def ctranslate2_way(precision: str) -> Callable[[Path], Label]:
+    """CTranslate2: texts sorted by length, a batch on each CPU."""
+    return lambda model: _load_ctranslate2(model, precision)
+
+
+def _load_ctranslate2(model: Path, precision: str) -> Label:
     import ctranslate2
 
     labels, encode = _serving_parts(model)
     head = np.load(model / "head.npz")
     encoder = ctranslate2.Encoder(
-        str(model), device="cpu", compute_type="int8", inter_threads=THREADS, intra_threads=1
+        str(model), device="cpu", compute_type=precision, inter_threads=THREADS, intra_threads=1
     )
 
     def label(texts: Sequence[str]) -> list[str]:
@@ -206,6 +223,8 @@ def ctranslate2_way(model: Path) -> Label:
         def run(batch: tuple[Any, list[list[int]]]) -> None:
             chosen, rows = batch
             hidden = np.array(encoder.forward_batch(rows).last_hidden_state)[:, 0]
+            if "pooler.weight" in head:
+                hidden = np.tanh(hidden @ head["pooler.weight"].T + head["pooler.bias"])
             logits = hidden @ head["weight"].T + head["bias"]
             for row, index in zip(chosen, logits.argmax(axis=1), strict=True):
                 found[row] = labels[index]
@@ -261,7 +280,8 @@ WAYS: dict[str, Callable[[Path], Label]] = {
     "optimum": optimum_way,
     "onnxruntime": onnxruntime_way,
     "openvino": openvino_way,
-    "ctranslate2": ctranslate2_way,
+    "ctranslate2": ctranslate2_way("int8"),
+    "ctranslate2-fp32": ctranslate2_way("float32"),
     "torch": torch_way,
     "twil": twil_way,
     "twil-alone": twil_alone_way,
@@ -329,7 +349,8 @@ def make_onnx(model: Path, target: Path) -> None:
         "architectures": ["BertForSequenceClassification"],
         **json.loads(bert.config.to_json_string(use_diff=False)),
     }
-    (target / "config.json").write_text(json.dumps({**theirs, "model": ours["model"]}), encoding="utf-8")
+    own = {"model": ours["model"]} if "model" in ours else {}
+    (target / "config.json").write_text(json.dumps({**theirs, **own}), encoding="utf-8")
 
 
 def make_openvino_int8(source: Path, target: Path, texts: Sequence[str]) -> None:
@@ -362,7 +383,8 @@ def make_ctranslate2(model: Path, target: Path) -> None:
             config.num_hidden_layers,
             config.num_attention_heads,
             pre_norm=False,
-            activation=common_spec.Activation.GELUTanh,
+            activation=getattr(common_spec.Activation, "GELU" if config.hidden_act == "gelu" else "GELUTanh"),
+            layernorm_embedding=is_library_s(model),
             num_source_embeddings=2,
             embeddings_merge=common_spec.EmbeddingsMerge.ADD,
         )
@@ -372,6 +394,8 @@ def make_ctranslate2(model: Path, target: Path) -> None:
     loader.set_embeddings(encoder.embeddings[0], parts.embeddings.word_embeddings)
     loader.set_embeddings(encoder.embeddings[1], parts.embeddings.token_type_embeddings)
     loader.set_position_encodings(encoder.position_encodings, parts.embeddings.position_embeddings)
+    if is_library_s(model):
+        loader.set_layer_norm(encoder.layernorm_embedding, parts.embeddings.LayerNorm)
     for own, layer in zip(encoder.layer, parts.encoder.layer, strict=True):
         attention = layer.attention
         mixed = [common_spec.LinearSpec() for _ in range(3)]
@@ -388,14 +412,18 @@ def make_ctranslate2(model: Path, target: Path) -> None:
     spec.config.unk_token = tokenizer.unk_token
     spec.config.layer_norm_epsilon = config.layer_norm_eps
     spec.validate()
-    spec.optimize(quantization="int8")
+    spec.optimize()  # what it is computed in is chosen where it is loaded
     target.mkdir(parents=True, exist_ok=True)
     spec.save(str(target))
     weights = {name: tensor.detach().numpy() for name, tensor in bert.classifier.named_parameters()}
+    if is_library_s(model):
+        pooler = parts.pooler.dense.named_parameters()
+        weights |= {f"pooler.{name}": tensor.detach().numpy() for name, tensor in pooler}
     np.savez(target / "head.npz", **weights)
     kept = json.loads((target / "config.json").read_text(encoding="utf-8"))
     ours = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    (target / "config.json").write_text(json.dumps({**kept, "model": ours["model"]}), encoding="utf-8")
+    own = {key: ours[key] for key in ("model", "id2label") if key in ours}
+    (target / "config.json").write_text(json.dumps({**kept, **own}), encoding="utf-8")
     _copy_parts(model, target)
 
 

@@ -217,7 +217,14 @@ def write_texts(data: Path, target: Path, rows: int) -> None:
 
 
 def measure_steady(
-    ways: Sequence[Way], texts: Path, test: Path, work: Path, rounds: int, rows: int
+    ways: Sequence[Way],
+    texts: Path,
+    test: Path,
+    work: Path,
+    rounds: int,
+    rows: int,
+    *,
+    every_label: bool = False,
 ) -> list[Measured]:
     measured = [Measured(way.title, way.precision) for way in ways]
     test_rows = len(read_rows(test))
@@ -233,7 +240,7 @@ def measure_steady(
                     f"round {number + 1}  {way.title}, {way.precision}: {found.rates[-1]:.1f}/s", flush=True
                 )
         for way, process, found in zip(ways, processes, measured, strict=True):
-            if way.precision == "int8" or way.name == "twil":
+            if every_label or way.precision == "int8" or way.name == "twil":
                 found.test_labels = ask(process, [str(test), 0, test_rows])["labels"]
     return measured
 

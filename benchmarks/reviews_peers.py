@@ -118,7 +118,7 @@ def evaluate_notebook(reading: Reading) -> None:
 def train_twil(reading: Reading) -> None:
     """Train as `twil finetune` does; a round is an epoch."""
     from twil.config.training import finetune_config
-    from twil.train.finetune import Started, finetune_events
+    from twil.train.finetune import FinetuneStarted, finetune_events
     from twil.train.loop import Evaluated, StepDone
 
     config = finetune_config(
@@ -138,7 +138,7 @@ def train_twil(reading: Reading) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         for event in finetune_events(config, Path(folder) / "model"):
-            if isinstance(event, Started):
+            if isinstance(event, FinetuneStarted):
                 reading.pace.ready()
             elif isinstance(event, StepDone):
                 reading.pace.count(int(event.counts["rows"]))

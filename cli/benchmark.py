@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display, format_bytes, format_seconds, make_table, show, split_names
+from twil.cli.options import Force, Quiet
 from twil.cli.rows import follow_export
 from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from twil.evaluation.benchmark.benchmark import Contestant, Progress, Started
-    from twil.evaluation.benchmark.report import Configuration, Report
+    from twil.evaluation.benchmark.benchmark import BenchmarkProgress, BenchmarkStarted, Contestant
+    from twil.evaluation.benchmark.report import BenchmarkReport, Configuration
     from twil.scores.intervals import Interval
 
 
@@ -42,8 +43,8 @@ def command(
         Path | None, typer.Option("--json", help="Write everything, every run included, as JSON.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace these files.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure latency, throughput and memory of bundles, in turn, on batches of random tokens."""
     from twil.bundle.cache import prepared
@@ -52,7 +53,7 @@ def command(
     from twil.core.storage import reserved_files, write_json
     from twil.evaluation.benchmark.benchmark import Contestant, benchmark
     from twil.evaluation.benchmark.chart import PURPOSE, draw_report
-    from twil.evaluation.benchmark.report import BenchmarkOptions, Report
+    from twil.evaluation.benchmark.report import BenchmarkOptions, BenchmarkReport
     from twil.evaluation.benchmark.torch_process import MODULE
     from twil.evaluation.pages.figure import check_ending
 
@@ -70,9 +71,9 @@ def command(
         contestants += [Contestant(path, where, MODULE) for path, where in modules]
         events = stack.enter_context(closing(benchmark(contestants, options)))
         for event in events:
-            if not isinstance(event, Report):
+            if not isinstance(event, BenchmarkReport):
                 show_progress(display, event, contestants)
-        assert isinstance(event, Report)
+        assert isinstance(event, BenchmarkReport)
         if json_file:
             write_json(json_file, event.as_dict())
         if plot:
@@ -92,11 +93,13 @@ def _read_numbers(option: str, text: str) -> list[int]:
         ) from None
 
 
-def show_progress(display: Display, event: Started | Progress, contestants: Sequence[Contestant]) -> None:
+def show_progress(
+    display: Display, event: BenchmarkStarted | BenchmarkProgress, contestants: Sequence[Contestant]
+) -> None:
     """Say where models run and what is left out, then how far the work is."""
-    from twil.evaluation.benchmark.benchmark import Started, make_names
+    from twil.evaluation.benchmark.benchmark import BenchmarkStarted, make_names
 
-    if isinstance(event, Started):
+    if isinstance(event, BenchmarkStarted):
         for name, facts in zip(make_names(contestants, event.facts), event.facts, strict=True):
             why = f" ({facts.reason})" if facts.reason else ""
             display.line(f"{name}: on {facts.device or facts.provider}{why}, {facts.threads} threads")
@@ -111,7 +114,7 @@ def show_progress(display: Display, event: Started | Progress, contestants: Sequ
         display.update(f"{event.doing}: {event.done:,} of {event.turns:,} turns{tail}")
 
 
-def show_report(report: Report) -> None:
+def show_report(report: BenchmarkReport) -> None:
     """Print a report on stdout."""
     from twil.evaluation.benchmark.timing import SETTLE_SECONDS
     from twil.scores.intervals import LEVEL

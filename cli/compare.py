@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, make_table, read_names, show, show_json
-from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.cli.options import (
+    AnyDevice,
+    AsJson,
+    BatchTokens,
+    Force,
+    LabelColumn,
+    LabelSeparator,
+    Limit,
+    PairColumn,
+    Quiet,
+    ShuffleSeed,
+    TextColumn,
+)
+from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 
 
@@ -36,26 +49,24 @@ def command(
     sort: Annotated[
         str, typer.Option(help="Order of the models: metric, given, name, parameters, size or time.")
     ] = "metric",
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     reading: Reading = AS_FOUND,
     map_labels: Annotated[
         list[str] | None,
         typer.Option(help="What models' labels are called in the file: LABEL_1=positive,…"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of the file.")] = None,
-    shuffle_seed: Annotated[
-        int | None, typer.Option(min=0, help="Shuffle the rows first. [dim]\\[in their order][/dim]")
-    ] = None,
+    limit: Limit = None,
+    shuffle_seed: ShuffleSeed = None,
     resamples: Annotated[int, typer.Option(help="Samples of the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of these samples.")] = 0,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 1024,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the outputs.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    batch_tokens: BatchTokens = 1024,
+    device: AnyDevice = "auto",
+    as_json: AsJson = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.bundle.names import name_models

@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # imported where needed, since most runs need neither
 _WAITS = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
 PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
-# Signals so close together are one wish: torchrun passes on the Ctrl-C that the terminal sent already.
-SAME_WISH_SECONDS = 0.5
+# Signals so close together are one request: torchrun passes on the Ctrl-C that the terminal sent already.
+SAME_REQUEST_SECONDS = 0.5
 PROVIDERS = "auto, cpu, cuda, cuda-graphs, tensorrt or openvino."
 
 
@@ -239,10 +239,10 @@ def tell_weights(display: Display, finished: PretrainingFinished | DistillationF
 
 
 class StopSignal:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop; the second one ends at once.
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; the second one ends at once.
 
     Args:
-        display: Says that the wish was heard.
+        display: Says that the request was heard.
     """
 
     def __init__(self, display: Display) -> None:
@@ -267,7 +267,7 @@ class StopSignal:
     def _ask(self, signum: int, frame: Any) -> None:  # noqa: ARG002
         now = time.monotonic()
         if self.asked:
-            if now - self._asked_at < SAME_WISH_SECONDS:
+            if now - self._asked_at < SAME_REQUEST_SECONDS:
                 return
             raise KeyboardInterrupt
         self.asked, self._asked_at = True, now

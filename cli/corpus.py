@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import Display, format_bytes, format_seconds, make_table, show
+from twil.cli.options import Force, Quiet
 from twil.cli.reading import reads_tables
 from twil.config.reading import AS_FOUND, Reading
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from twil.data.corpus.build import Progress, Summary
+    from twil.data.corpus.build import CorpusProgress, Summary
 
 
 @reads_tables
@@ -64,8 +65,8 @@ def command(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the draw of that share. [dim]\\[0][/dim]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Clean and encode texts once, for pretraining."""
     from twil.data.corpus.build import CorpusOptions, build_corpus
@@ -99,7 +100,7 @@ def _find_tokens(source: Path) -> Path | Callable[[], Tokenizer]:
     return load
 
 
-def follow(events: Iterable[Progress | Summary], display: Display) -> None:
+def follow(events: Iterable[CorpusProgress | Summary], display: Display) -> None:
     """Draw the making of a corpus; its summary is a result, on stdout."""
     from twil.data.corpus.build import Summary
 

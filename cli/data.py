@@ -12,8 +12,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from twil.cli.console import Display, fits, make_table, show, show_json
+from twil.cli.options import AsJson, LabelColumn, LabelSeparator, Quiet, TextColumn
 from twil.cli.pitfalls import NEARLY
-from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.cli.reading import columns_of, reads_tables
 from twil.cli.visible import visible
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
@@ -30,9 +31,9 @@ def command(
     files: Annotated[
         list[str], typer.Argument(help="Tables of texts, those to train on first; - is standard input.")
     ],
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
+    text: TextColumn = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, of pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     task: Annotated[str, typer.Option(help="class, multi-label, regression or stance.")] = "class",
     model: Annotated[
@@ -46,8 +47,8 @@ def command(
         int | None, typer.Option(help="Longest row in tokens. [dim]\\[the tokenizer's][/dim]")
     ] = None,
     reading: Reading = AS_FOUND,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Look at files before training: repeats, overlaps, labels, lengths."""
     from twil.cli.pitfalls import show_notes

@@ -14,6 +14,7 @@ import typer
 from rich.console import RenderableType
 
 from twil.cli.console import Display, format_seconds, make_table, show
+from twil.cli.options import Force, Quiet
 from twil.cli.scores import report_tables
 
 SHOWN = 12  # predictions in the table at the end
@@ -25,8 +26,8 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to work in.")] = Path(
         "twil-demo"
     ),
-    force: Annotated[bool, typer.Option("--force", help="Replace that folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Learn a vocabulary, fine-tune, export and predict, on texts that come with twil; a minute or so."""
     from twil.cli.rows import show_summary

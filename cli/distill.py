@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from twil.cli.console import Display, continue_later, prepare_torch, show, speaks, tell_weights
-from twil.cli.reading import LABEL_OPTION, LabelSeparator, reading_settings, reads_tables
+from twil.cli.options import (
+    Device,
+    Force,
+    LabelColumn,
+    LabelSeparator,
+    Quiet,
+    Resume,
+    Seed,
+    Settings,
+    Threads,
+    TrainingPrecision,
+)
+from twil.cli.reading import reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
@@ -59,7 +71,7 @@ def command(
             "[dim]\\[TEXT, ORIG_TEXT, REPLY_TEXT][/dim]"
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     reading: Reading = AS_FOUND,
     limit: Annotated[int | None, typer.Option(help="At most so many different texts.", min=1)] = None,
@@ -69,22 +81,18 @@ def command(
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate. [dim]\\[1e-3; of a trained student 2e-4][/dim]")
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, fp32, bf16 or fp16. [dim]\\[auto][/dim]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is random. [dim]\\[1][/dim]")] = None,
+    precision: TrainingPrecision = None,
+    seed: Seed = None,
     store: Annotated[
         Path | None, typer.Option(help="Keep the teacher's answers in this folder, for more students.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, as key=value; repeatable.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    settings: Settings = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    resume: Resume = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Teach a small model what a large one says of texts.
 

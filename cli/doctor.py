@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from twil.cli.console import make_table, show, show_json
+from twil.cli.options import AsJson
 from twil.cli.visible import visible
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def command(as_json: AsJson = False) -> None:
     """Check this installation and this machine."""
     from dataclasses import asdict
 

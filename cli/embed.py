@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.reading import TEXT_OPTION, reads_tables
+from twil.cli.options import BatchTokens, IdColumn, Quiet, Resume, TextColumn
+from twil.cli.reading import reads_tables
 from twil.cli.rows import follow, start_quickly
 from twil.config.reading import AS_FOUND, Reading
 
@@ -31,10 +32,8 @@ def command(
         bool, typer.Option("--tokens", help="A vector for each token, not one a row; into Parquet.")
     ] = False,
     normalize: Annotated[bool, typer.Option("--normalize", help="Give every vector the length 1.")] = False,
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
-    ] = None,
+    text: TextColumn = None,
+    id_column: IdColumn = None,
     file_column: Annotated[
         str | None,
         typer.Option(help="A column of this name for each row's file, into Parquet."),
@@ -47,14 +46,14 @@ def command(
     shard: Annotated[
         str | None, typer.Option(help="One part of the rows only, as 2/8 is the second of eight.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 512,
+    batch_tokens: BatchTokens = 512,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all it may use][/dim]")
     ] = None,
     provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    resume: Resume = False,
     force: Annotated[bool, typer.Option("--force", help="Give an interrupted run up.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Give every row of a file, or of several in their order, its vector."""
     start_quickly(threads)

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, format_seconds, read_names, show, show_json
-from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.cli.options import (
+    AnyDevice,
+    AsJson,
+    BatchTokens,
+    LabelColumn,
+    LabelSeparator,
+    Limit,
+    PairColumn,
+    Quiet,
+    ShuffleSeed,
+    TextColumn,
+)
+from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
@@ -34,17 +46,15 @@ def command(
     pll: Annotated[
         bool, typer.Option("--pll", help="Pretrained: how likely texts are, every token masked in turn.")
     ] = False,
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     first: Annotated[str | None, typer.Option(help="Pretrained: column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Pretrained: column of the replies.")] = None,
     reading: Reading = AS_FOUND,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read so many rows only.")] = None,
-    shuffle_seed: Annotated[
-        int | None, typer.Option(min=0, help="Shuffle the rows first. [dim]\\[in their order][/dim]")
-    ] = None,
+    limit: Limit = None,
+    shuffle_seed: ShuffleSeed = None,
     map_labels: Annotated[
         list[str] | None,
         typer.Option(help="What the model's labels are called in the file: LABEL_1=positive,…"),
@@ -63,10 +73,10 @@ def command(
     seed: Annotated[
         int | None, typer.Option(min=0, help="With --mlm: of the masking. [dim]\\[1][/dim]")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 1024,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    batch_tokens: BatchTokens = 1024,
+    device: AnyDevice = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a classifier on labelled texts, or a pretrained model (--mlm, --rop, --pll) on pairs or texts."""
     objectives = [name for name, asked in {"mlm": mlm, "rop": rop, "pll": pll}.items() if asked]

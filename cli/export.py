@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, read_names
-from twil.cli.reading import LABEL_OPTION, TEXT_OPTION, LabelSeparator, columns_of, reads_tables
+from twil.cli.options import TEXT_OPTION, Force, LabelColumn, LabelSeparator, PairColumn, Quiet
+from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
@@ -46,10 +47,8 @@ def command(
     text: Annotated[
         str | None, typer.Option(help=f"In both: {TEXT_OPTION[0].lower()}{TEXT_OPTION[1:]}")
     ] = None,
-    text_pair: Annotated[
-        str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     reading: Reading = AS_FOUND,
     map_labels: Annotated[
@@ -77,8 +76,8 @@ def command(
             help="How texts are prepared, if the folder does not say: robertuito, cardiffnlp, bertweet, none."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a model to ONNX and check that it computes the same.
 

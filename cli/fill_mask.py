@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import Display, make_table, show, show_json
+from twil.cli.options import AnyDevice, AsJson, BatchTokens, Quiet
 
 if TYPE_CHECKING:
     from twil.text.cloze import FilledText
@@ -26,10 +27,10 @@ def command(
         typer.Argument(help="Texts with \\[MASK] in them; - or none: the lines of standard input."),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Tokens for each mask.")] = 5,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 1024,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a bundle any provider.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    batch_tokens: BatchTokens = 1024,
+    device: AnyDevice = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the likeliest tokens for each mask of a text."""
     given = _read_lines() if texts in (None, [], [STANDARD_INPUT]) else texts or []

@@ -17,15 +17,24 @@ from twil.cli.console import (
     speaks,
     split_names,
 )
-from twil.cli.reading import (
-    DEV_OPTION,
-    LABEL_OPTION,
-    TEXT_OPTION,
+from twil.cli.options import (
+    Device,
+    Figures,
+    Force,
+    LabelColumn,
     LabelSeparator,
-    read_dev,
-    reading_settings,
-    reads_tables,
+    Limit,
+    PairColumn,
+    Quiet,
+    Resume,
+    Seed,
+    Settings,
+    ShuffleSeed,
+    TextColumn,
+    Threads,
+    TrainingPrecision,
 )
+from twil.cli.reading import DEV_OPTION, read_dev, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
@@ -49,9 +58,9 @@ def command(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
     test: Annotated[Path | None, typer.Option(help="Scored once, at the end.")] = None,
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     reading: Reading = AS_FOUND,
     task: Annotated[
@@ -69,10 +78,8 @@ def command(
             help="With --keep-head: what the model's labels are called in the file: LABEL_1=positive,…"
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each file.")] = None,
-    shuffle_seed: Annotated[
-        int | None, typer.Option(min=0, help="Shuffle each file's rows first. [dim]\\[in their order][/dim]")
-    ] = None,
+    limit: Limit = None,
+    shuffle_seed: ShuffleSeed = None,
     epochs: Annotated[
         int | None, typer.Option(min=0, help="At most so many epochs. [dim]\\[10][/dim]")
     ] = None,
@@ -99,9 +106,7 @@ def command(
     freeze: Annotated[
         str | None, typer.Option(help="Parts that stay as they are, such as embeddings,0-3.")
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, fp32, bf16 or fp16. [dim]\\[auto][/dim]")
-    ] = None,
+    precision: TrainingPrecision = None,
     metric: Annotated[
         str | None,
         typer.Option(help="Dev score that decides the best epoch. [dim]\\[macro_f1, for labels][/dim]"),
@@ -112,28 +117,24 @@ def command(
     calibrate: Annotated[
         str | None, typer.Option(help="temperature: probabilities that fit dev, kept with the model.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is random. [dim]\\[1][/dim]")] = None,
+    seed: Seed = None,
     config: Annotated[
         Path | None,
         typer.Option(help="A TOML file with any of these settings, or a JSON file of the original."),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, as key=value; repeatable.")
-    ] = None,
+    settings: Settings = None,
     runs: Annotated[
         int | None, typer.Option(help="Train with so many seeds and keep the best by dev.", min=1)
     ] = None,
     keep_runs: Annotated[
         bool, typer.Option("--keep-runs", help="Keep the models of all runs, in OUTPUT.runs.")
     ] = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Write the figures of the run for TensorBoard into this folder, too.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    tensorboard: Figures = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    resume: Resume = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune a classifier on labelled texts."""
     prepare_torch(threads)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display
+from twil.cli.options import Force, Quiet
 
 
 def command(
@@ -15,8 +16,8 @@ def command(
     config: Annotated[Path, typer.Option(help="The original's JSON configuration of that model.")],
     vocab: Annotated[Path, typer.Option(help="The original's vocabulary, one token per line.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Import weights of the original TWilBERT."""
     from twil.core.storage import reserved_folder, sha256

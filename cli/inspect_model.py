@@ -10,12 +10,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from twil.cli.console import Display, make_table, show, show_json
+from twil.cli.options import AsJson, Device, Quiet
 from twil.cli.reading import reads_tables
 from twil.cli.visible import visible
 from twil.config.reading import AS_FOUND, Reading
 
 if TYPE_CHECKING:
-    from twil.evaluation.pretrained.inspection import Guess, Inspection, Verdict
+    from twil.evaluation.pretrained.inspection import Guess, Inspection, OrderVerdict
 
 RIGHT, WRONG = "green", "red"
 
@@ -29,9 +30,9 @@ def command(
     first: Annotated[str | None, typer.Option(help="Column of the (first) texts.")] = None,
     second: Annotated[str | None, typer.Option(help="Column of the replies.")] = None,
     reading: Reading = AS_FOUND,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Mask tokens of one row, and show what the model makes of it."""
     from twil.data.corpus.pairs import PairColumns
@@ -88,7 +89,7 @@ def _lay_out_guesses(guesses: tuple[Guess, ...]) -> RenderableType:
     return make_table(f"{right} of {len(guesses)} masked tokens found", columns, rows)
 
 
-def _lay_out_verdict(order: Verdict) -> Text:
+def _lay_out_verdict(order: OrderVerdict) -> Text:
     names = ("the reply first", "the tweet first")
     said = names[order.tweet_first if order.right else not order.tweet_first]
     probability = order.probability if order.right else 1 - order.probability

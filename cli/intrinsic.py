@@ -13,7 +13,13 @@ from twil.cli.console import Display, format_seconds, make_table, show
 from twil.config.model import explain
 from twil.config.pretraining import MaskingConfig
 from twil.core.errors import ConfigError
-from twil.evaluation.pretrained.intrinsic import IntrinsicScores, MlmScores, PllScores, Progress, RopScores
+from twil.evaluation.pretrained.intrinsic import (
+    IntrinsicScores,
+    MlmScores,
+    PllScores,
+    RopScores,
+    ScoringProgress,
+)
 
 UNIGRAM = "tokens by how often they stand elsewhere in the file"
 
@@ -30,7 +36,7 @@ def masking_config(**options: Any) -> MaskingConfig:
         raise ConfigError(f"masking: {explain(error, MaskingConfig)}") from error
 
 
-def follow(events: Iterable[Progress | IntrinsicScores], display: Display) -> IntrinsicScores:
+def follow(events: Iterable[ScoringProgress | IntrinsicScores], display: Display) -> IntrinsicScores:
     """Draw the progress of the work; return what came of it."""
     for event in events:
         if isinstance(event, IntrinsicScores):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twil.cli.console import PROVIDERS, Display, make_table, show
+from twil.cli.options import Quiet
 from twil.cli.rows import announce_default, follow_export, start_quickly
 from twil.core.errors import ConfigError, DataError
 
@@ -43,7 +44,7 @@ def command(
     ] = None,
     provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each text.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Label the texts that are given; as TSV where the output is no terminal."""
     if STANDARD_INPUT in texts:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import Display, make_table, show, show_json
+from twil.cli.options import AsJson, Quiet
 from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def command(
         list[str] | None, typer.Argument(help="What to remove, as the list names it.", metavar="[NAME]...")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="With remove: all that the cache holds.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List the models that can be named: those of twil, exported ones, and known ones of the hub."""
     if action == REMOVE:

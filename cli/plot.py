@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display
+from twil.cli.options import Force, Quiet
 
 
 def command(
@@ -17,8 +18,8 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Its ending decides the format: .png, .svg or .pdf.")
     ] = Path("curves.png"),
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw the curves of a run: loss, accuracies, learning rate, throughput."""
     from twil.core.storage import reserved_files

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twil.cli.console import PROVIDERS, Display, format_seconds
-from twil.cli.reading import TEXT_OPTION, reads_tables, told_options
+from twil.cli.options import (
+    BatchTokens,
+    FileColumn,
+    IdColumn,
+    PairColumn,
+    Quiet,
+    Resume,
+    Shard,
+    TextColumn,
+)
+from twil.cli.reading import reads_tables, told_options
 from twil.cli.rows import announce_default, follow, show_found_text, show_notes, start_quickly
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
@@ -44,16 +54,10 @@ def command(
             help="Its ending decides the format; - is standard output. On Ray a folder of Parquet.",
         ),
     ] = "-",
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
-    text_pair: Annotated[
-        str | None, typer.Option(help="Column of the second texts, for a model of pairs.")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="Column that names the rows. [dim]\\[ID if there][/dim]")
-    ] = None,
-    file_column: Annotated[
-        str | None, typer.Option(help="A column of this name for each row's file.")
-    ] = None,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    id_column: IdColumn = None,
+    file_column: FileColumn = None,
     keep: Annotated[list[str] | None, typer.Option(help="Another column to repeat; repeatable.")] = None,
     on_error: Annotated[str, typer.Option(help="A bad row: fail, skip or mark.")] = "fail",
     reading: Reading = AS_FOUND,
@@ -61,10 +65,8 @@ def command(
     safe_cells: Annotated[
         bool, typer.Option("--safe-cells", help="In a CSV, ' before what a spreadsheet would compute.")
     ] = False,
-    shard: Annotated[
-        str | None, typer.Option(help="Predict one part of the rows only, as 2/8 is the second of eight.")
-    ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 512,
+    shard: Shard = None,
+    batch_tokens: BatchTokens = 512,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="CPU threads; on Ray of each worker. [dim]\\[all; on Ray 1][/dim]"),
@@ -75,9 +77,9 @@ def command(
         typer.Option(help="Graphs open on Ray at a time. [dim]\\[all the cluster has room for][/dim]"),
     ] = None,
     provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    resume: Resume = False,
     force: Annotated[bool, typer.Option("--force", help="Give an interrupted run or a folder up.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Label every row of a file, or of several in their order."""
     if engine != "local" or workers is not None:

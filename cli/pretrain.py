@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, continue_later, prepare_torch, speaks, tell_weights
+from twil.cli.options import Device, Figures, Force, Quiet, Resume, Settings, Threads
 
 
 def command(
@@ -19,17 +20,13 @@ def command(
     init: Annotated[
         Path | None, typer.Option(help="Train this model folder further, in place of a new model.")
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, as key=value; repeatable.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [dim]\\[all][/dim]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Write the figures of the run for TensorBoard into this folder, too.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+    settings: Settings = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    resume: Resume = False,
+    force: Force = False,
+    tensorboard: Figures = None,
+    quiet: Quiet = False,
 ) -> None:
     """Pretrain an encoder on tweet–reply pairs and single texts.
 

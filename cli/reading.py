@@ -32,21 +32,10 @@ Encoding = Annotated[
     str | None, typer.Option("--encoding", help="latin-1, cp1252, utf-16, … [dim]\\[utf-8][/dim]")
 ]
 MaxRow = Annotated[int, typer.Option("--max-row-mb", help="Longest row that is read, in MiB.")]
-LabelSeparator = Annotated[
-    str | None,
-    typer.Option(
-        "--label-separator",
-        help="What stands between the labels of a row that has several. [dim]\\[|][/dim]",
-    ),
-]
-TEXT_OPTION = (
-    "Column of the texts. [dim]\\[TEXT, else the only one of text, tweet, full_text, content, review][/dim]"
-)
 DEV_OPTION = (
     "Labelled texts that decide the best epoch, or a share of the rows to learn from, such as 0.1. "
     "[dim]\\[the last epoch is kept][/dim]"
 )
-LABEL_OPTION = "Column of the labels. [dim]\\[CLASS, else the only one of label, sentiment, class][/dim]"
 
 
 _OPTIONS = {

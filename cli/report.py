@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display
+from twil.cli.options import Device, Force, Quiet
 from twil.core.errors import ConfigError
 
 
@@ -29,9 +30,9 @@ def command(
     no_texts: Annotated[
         bool, typer.Option("--no-texts", help="Leave their texts out: tweets are personal data.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+    device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
     from twil.core.storage import reserved_files

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from twil.bundle.cache import Preparing
-    from twil.inference.events import ClusterSummary, Event, Started, Summary
+    from twil.inference.events import ClusterSummary, Event, RowsStarted, Summary
 
 
 def announce_default(display: Display) -> str:
@@ -63,12 +63,12 @@ def follow(
         made: What each row is given.
     """
     from twil.bundle.cache import Preparing
-    from twil.inference.events import Started, Summary
+    from twil.inference.events import RowsStarted, Summary
 
     summary = None
     with _telling_what_is_kept(display, output):
         for event in events:
-            if isinstance(event, Started):
+            if isinstance(event, RowsStarted):
                 gc.freeze()  # not to be looked through at the end either
                 gc.enable()
                 _show_start(display, event)
@@ -85,7 +85,7 @@ def follow(
     return summary
 
 
-def _show_start(display: Display, started: Started) -> None:
+def _show_start(display: Display, started: RowsStarted) -> None:
     """Say where the model runs, and what is not as it might be thought."""
     why = f" ({started.reason})" if started.reason else ""
     files = f", {started.files:,} files" if started.files > 1 else ""

@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, continue_later, format_seconds, prepare_torch, show
-from twil.cli.reading import (
-    LABEL_OPTION,
-    TEXT_OPTION,
+from twil.cli.options import (
+    Device,
+    Force,
+    LabelColumn,
     LabelSeparator,
-    read_dev,
-    reading_settings,
-    reads_tables,
+    PairColumn,
+    Quiet,
+    TextColumn,
 )
+from twil.cli.reading import read_dev, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 
 
@@ -41,11 +43,11 @@ def command(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer.json of a fresh encoder.")] = None,
     test: Annotated[Path | None, typer.Option(help="Scored once, by the winner.")] = None,
-    text: Annotated[str | None, typer.Option(help=TEXT_OPTION)] = None,
-    label: Annotated[str | None, typer.Option(help=LABEL_OPTION)] = None,
+    text: TextColumn = None,
+    label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     reading: Reading = AS_FOUND,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for pairs.")] = None,
+    text_pair: PairColumn = None,
     task: Annotated[
         str | None, typer.Option(help="class, multi-label, regression or stance. [dim]\\[class][/dim]")
     ] = None,
@@ -71,13 +73,13 @@ def command(
     keep_trials: Annotated[
         bool, typer.Option("--keep-trials", help="Keep the models of all trials.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads, of all trials together. [dim]\\[all][/dim]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted search.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is at the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Search the best settings of a classifier, each tried with several seeds."""
     prepare_torch(threads)

@@ -21,7 +21,7 @@ from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
 from twil.core.errors import ConfigError
 from twil.core.machine import peak_memory
 from twil.scores.names import name_metric
-from twil.train.finetune import Finished, Started
+from twil.train.finetune import FinetuneFinished, FinetuneStarted
 from twil.train.loop import Evaluated, Interrupted, StepDone
 from twil.train.pretraining import PretrainingFinished, PretrainingStarted
 from twil.train.runs import RunDone, RunStarted, SeriesEvent, SeriesFinished
@@ -123,17 +123,17 @@ class RunView(Generic[LastEvent]):
         return format_seconds(seconds / (event.step - self.first_step) * (event.steps - event.step))
 
 
-class TrainingView(RunView[Finished]):
+class TrainingView(RunView[FinetuneFinished]):
     """Draws the events of a run of fine-tuning."""
 
-    finished_type = Finished
+    finished_type = FinetuneFinished
 
     def __init__(self, display: Display, *, resumable: bool = True) -> None:
         super().__init__(display, resumable=resumable)
         self.epochs = 0
         self.metric, self.kind = "loss", "class"
 
-    def start(self, event: Started) -> None:
+    def start(self, event: FinetuneStarted) -> None:
         """Say what is learned from how many rows."""
         rows = ", ".join(f"{name} {count:,}" for name, count in event.rows.items())
         self.display.line(
@@ -186,7 +186,7 @@ class TrainingView(RunView[Finished]):
         return "  ".join(f"{name_metric(name)} {metrics[name]:.4f}" for name in names if name != "loss")
 
 
-def warn_of_data(display: Display, event: Started) -> None:
+def warn_of_data(display: Display, event: FinetuneStarted) -> None:
     """Say what of the data is not as it might be thought."""
     for name, count in event.blank.items():
         if count:
@@ -198,7 +198,7 @@ def warn_of_data(display: Display, event: Started) -> None:
     warn_of_constant(display, event.pitfalls.constant)
 
 
-def show_decision(finished: Finished, display: Display) -> None:
+def show_decision(finished: FinetuneFinished, display: Display) -> None:
     """Say what was tuned on dev when training was done."""
     decision = finished.decision
     if decision is None:
@@ -241,7 +241,7 @@ def read_weights(text: str | None) -> str | dict[str, float] | None:
         ) from error
 
 
-def _label_table(event: Started) -> RenderableType:
+def _label_table(event: FinetuneStarted) -> RenderableType:
     rows: list[list[object]] = [[label, count] for label, count in event.labels.items()]
     if event.weights is None:
         return make_table("training labels", ["label", "rows"], rows)
@@ -327,11 +327,11 @@ class SeriesView:
                 elif isinstance(event, RunDone):
                     if event.kept:
                         self.display.line("done already, and kept")
-                elif isinstance(event, Started) and introduced:
+                elif isinstance(event, FinetuneStarted) and introduced:
                     self.training.go_on(event)  # its data and model are those of the run before
                 else:
                     self.training.show(event)
-                if isinstance(event, Started) and not introduced:
+                if isinstance(event, FinetuneStarted) and not introduced:
                     introduced = True
                     if self.training.resumable:
                         self.training.stop.arm()

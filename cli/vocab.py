@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, format_seconds, split_names
+from twil.cli.options import Force, Quiet
 from twil.cli.reading import reads_tables
 from twil.config.reading import AS_FOUND, Reading
 
@@ -34,8 +35,8 @@ def command(
     max_length: Annotated[int, typer.Option(help="Longest row in tokens.")] = 128,
     sample: Annotated[int, typer.Option(help="Learn from at most so many texts, drawn at random.")] = 500_000,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Learn a vocabulary from texts and write a tokenizer."""
     from twil.core.storage import reserved_files

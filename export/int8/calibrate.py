@@ -32,7 +32,7 @@ _SHARES = np.linspace(0.4, 1.0, 13)  # of the extremes, that a range may span
 
 
 @dataclass(frozen=True)
-class Range:
+class ReadRange:
     """The values that 8 bits stand for, zero among them; what lies outside becomes the nearest end."""
 
     low: float
@@ -64,7 +64,7 @@ class Seen:
         rows: What some of the tokens held, float32 ``(S, D)``.
     """
 
-    range: Range
+    range: ReadRange
     rows: NDArray[np.float32]
 
 
@@ -126,10 +126,10 @@ class _Values:
         rows = np.concatenate(self._sample[name])
         return Seen(self._range(name, self._random.permutation(rows.ravel())[:SAMPLE_VALUES]), rows)
 
-    def _range(self, name: str, sample: NDArray[np.float32]) -> Range:
+    def _range(self, name: str, sample: NDArray[np.float32]) -> ReadRange:
         low, high = self._low[name], self._high[name]
         ranges = [
-            Range(low * below, high * above)
+            ReadRange(low * below, high * above)
             for below in (_SHARES if low < 0 else (1.0,))
             for above in (_SHARES if high > 0 else (1.0,))
         ]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.errors import require
-from twil.exporting.int8.calibrate import LARGEST, SMALLEST_STEP, Range, largest_steps
+from twil.exporting.int8.calibrate import LARGEST, SMALLEST_STEP, ReadRange, largest_steps
 
 TABLE_ROWS = 1000
 """From how many rows a table is worth holding in 8 bits."""
@@ -74,7 +74,7 @@ class FloatGraph:
         weights: NDArray[np.float32] = self._onnx.numpy_helper.to_array(self._constants[self._read[part]])
         return weights
 
-    def write_int8(self, target: Path, ranges: Mapping[str, Range], ways: Mapping[str, Way]) -> None:
+    def write_int8(self, target: Path, ranges: Mapping[str, ReadRange], ways: Mapping[str, Way]) -> None:
         """Write the graph with some of its products and tables in 8 bits.
 
         Products stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime
@@ -116,7 +116,7 @@ class _Rewriting:
         )
         self.nodes: list[Any] = []
 
-    def quantise_input(self, name: str, values: Range) -> str:
+    def quantise_input(self, name: str, values: ReadRange) -> str:
         """Round a tensor to 8 bits, once for all products that read it, and name what is left of it."""
         if name not in self._known:
             scale = self._constant(f"{name}.scale", np.array(values.scale, np.float32))

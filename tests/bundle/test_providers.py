@@ -19,7 +19,7 @@ from tuning import twil_command
 from twil.bundle import providers
 from twil.bundle.bundle import open_bundle
 from twil.bundle.diagnosis import diagnose
-from twil.bundle.providers import CUDA, OPENVINO, TENSORRT, Provider, ProviderChoice, Wish
+from twil.bundle.providers import CUDA, OPENVINO, TENSORRT, Provider, ProviderChoice, ProviderRequest
 from twil.bundle.runtime import Place
 from twil.bundle.session import Session
 from twil.cli.console import PROVIDERS
@@ -303,7 +303,7 @@ def test_openvino_is_loaded_only_where_it_is_asked_for(folder: Path, monkeypatch
 
 
 def test_a_wish_is_called_by_the_name_of_what_computes() -> None:
-    assert [Wish(one).title for one in ("cuda", "cuda-graphs", "tensorrt", "openvino")] == [
+    assert [ProviderRequest(one).title for one in ("cuda", "cuda-graphs", "tensorrt", "openvino")] == [
         "CUDA",
         "CUDA",
         "TensorRT",

@@ -15,7 +15,7 @@ from tuning import write_sets
 
 import twil
 from twil.evaluation.compare import Answering
-from twil.train.finetune import Started
+from twil.train.finetune import FinetuneStarted
 
 SHAPE = {"hidden_size": 16, "n_layers": 1, "n_heads": 1, "head_size": 16, "max_positions": 40}
 
@@ -69,7 +69,7 @@ def test_a_function_is_given_each_event(tmp_path: Path, settings: dict[str, Any]
     )
     assert result.runs is not None
     assert len(result.runs.runs) == 2
-    assert sum(isinstance(event, Started) for event in seen) == 2
+    assert sum(isinstance(event, FinetuneStarted) for event in seen) == 2
     seen.clear()
     twil.compare(sets["dev"], ["m"], resamples=100, device="cpu", progress=seen.append)
     assert isinstance(seen[0], Answering)

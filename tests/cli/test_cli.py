@@ -101,6 +101,31 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         assert f"'{heavy}'" not in done.stderr
 
 
+def test_labelling_a_text_imports_what_it_needs_and_nothing_else(bundle: Path) -> None:
+    program = (
+        "import sys; from twil.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "label", "qué buen día", "--model", str(bundle), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    own = {"twil", "typer", "rich", "numpy", "tokenizers", "onnxruntime"}
+    others = {
+        "flatbuffers",
+        "google",
+        "markdown_it",
+        "mdurl",
+        "pygments",
+        "shellingham",
+        "click",
+        "packaging",
+    }
+    assert own <= loaded
+    found = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert found <= own | others, found - own - others
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     code, out, err = run(command, "--help")

@@ -9,7 +9,7 @@ import pytest
 
 from twil.config.training import FinetuneConfig, finetune_config
 from twil.data.labelled import LabelledColumns, find_labels, read_labelled
-from twil.train.finetune import Finished, finetune_events
+from twil.train.finetune import FinetuneFinished, finetune_events
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -80,7 +80,7 @@ def test_a_recipe_runs_as_it_is(
     fresh = {"init": "tiny", "tokenizer": tokenizer_file, "encoder": {"n_layers": 1}}
     options = {"model": fresh, "train": {"epochs": 1}}
     *_, done = finetune_events(finetune_config(RECIPES / "semeval18_ec_es.toml", options), "emotions")
-    assert isinstance(done, Finished)
+    assert isinstance(done, FinetuneFinished)
     assert (done.task.labels, done.metric) == (EMOTIONS, "jaccard")
     assert done.test is not None
     assert done.test.labels["joy"]["support"] == 2

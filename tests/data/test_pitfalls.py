@@ -12,7 +12,7 @@ from twil.cli.training import TrainingView
 from twil.config.training import finetune_config
 from twil.data.labelled import LabelledColumns, LabelledSet, read_labelled
 from twil.data.survey.repeats import find_pitfalls
-from twil.train.finetune import Started, finetune_events
+from twil.train.finetune import FinetuneStarted, finetune_events
 
 ROWS = {
     "train": [("hoy es lunes", "N"), ("por fin viernes", "P"), ("hoy es lunes", "N")],
@@ -59,7 +59,7 @@ def test_fine_tuning_says_so_when_it_starts(
     started = next(
         finetune_events(finetune_config(None, {"data": data, "model": model}, ()), tmp_path / "model")
     )
-    assert isinstance(started, Started)
+    assert isinstance(started, FinetuneStarted)
     TrainingView(Display(), resumable=False).follow([started])
     said = capsys.readouterr().err
     assert ("note: rows of dev whose text train has, too: 1 (33.3 %)" in said) is not sound

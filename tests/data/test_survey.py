@@ -20,7 +20,7 @@ from twil.data.corpus.cleaning import fold
 from twil.data.labelled import LabelledColumns
 from twil.data.survey import survey as survey_module
 from twil.data.survey.label_counts import split_answer
-from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, Progress
+from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, SurveyProgress
 from twil.data.survey.repeats import KeyBuffer, TextKeys, count_empty, count_repeats, find_overlaps, key_texts
 from twil.data.survey.survey import name_files, survey
 from twil.text.tokenizer import UNK_ID, save_tokenizer
@@ -311,7 +311,7 @@ def test_progress_comes_before_the_overview(tmp_path: Path) -> None:
     *before, last = survey([write(tmp_path / "tweets.txt", "hola")])
     assert isinstance(last, Overview)
     assert before
-    assert all(isinstance(event, Progress) for event in before)
+    assert all(isinstance(event, SurveyProgress) for event in before)
 
 
 @pytest.mark.parametrize("how", CHANGES)

@@ -25,15 +25,15 @@ from twil.core.storage import write_json
 from twil.data.batching import Batch
 from twil.evaluation.benchmark import benchmark as benchmark_module
 from twil.evaluation.benchmark.benchmark import (
+    BenchmarkProgress,
+    BenchmarkStarted,
     Contestant,
-    Progress,
-    Started,
     benchmark,
     make_names,
     turn_order,
 )
 from twil.evaluation.benchmark.chart import draw_report
-from twil.evaluation.benchmark.report import BenchmarkOptions, Configuration, Measurement, Report
+from twil.evaluation.benchmark.report import BenchmarkOptions, BenchmarkReport, Configuration, Measurement
 from twil.evaluation.benchmark.timing import SETTLE_SECONDS, Facts, Shape, Subject, Timer, random_batch
 from twil.evaluation.benchmark.worker import Opening, Worker, answers
 from twil.scores.intervals import Latencies
@@ -233,23 +233,25 @@ class TestOrder:
         self, asked: list[tuple[str, str, Shape]]
     ) -> None:
         events = list(benchmark([Contestant(Path("a"))], BenchmarkOptions([1], [8, 16, 17, 99, 17])))
-        assert isinstance(events[0], Started)
+        assert isinstance(events[0], BenchmarkStarted)
         assert (events[0].dropped, events[0].longest) == ((17, 99), 16)
         assert {shape.length for _, _, shape in asked} == {8, 16}
-        assert isinstance(events[-1], Report)
+        assert isinstance(events[-1], BenchmarkReport)
         assert events[-1].as_dict()["dropped_lengths"] == [17, 99]
         with pytest.raises(ConfigError, match="up to 16 tokens"):
             list(benchmark([Contestant(Path("a"))], BenchmarkOptions([1], [17])))
 
     def test_progress_counts_every_turn(self, asked: list[tuple[str, str, Shape]]) -> None:
         events = list(benchmark([Contestant(Path("a"))], BenchmarkOptions([1], [4], rounds=3)))
-        timing = [event for event in events if isinstance(event, Progress) and event.doing == "timing"]
+        timing = [
+            event for event in events if isinstance(event, BenchmarkProgress) and event.doing == "timing"
+        ]
         assert [(event.done, event.turns) for event in timing] == [(0, 3), (1, 3), (2, 3)]
 
     def test_the_report_compares_with_the_first(self, asked: list[tuple[str, str, Shape]]) -> None:
         options = BenchmarkOptions([4], [8], rounds=2, runs=3, seed=5)
         *_, report = benchmark([Contestant(Path("a")), Contestant(Path("b"))], options)
-        assert isinstance(report, Report)
+        assert isinstance(report, BenchmarkReport)
         found = report.as_dict()
         first, second = found["configurations"]
         assert first["shapes"][0]["speedup"] is None
@@ -371,7 +373,7 @@ def test_who_asks_for_a_model_in_torch_imports_none() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def make_report(contestants: int = 2, lengths: Sequence[int] = (4, 8)) -> Report:
+def make_report(contestants: int = 2, lengths: Sequence[int] = (4, 8)) -> BenchmarkReport:
     random = np.random.default_rng(0)
     base = Latencies(random.uniform(0.1, 0.2, size=(3, 2)).tolist(), seed=0)
     shapes = [Shape(rows, length) for rows in (1, 8) for length in lengths]
@@ -385,7 +387,7 @@ def make_report(contestants: int = 2, lengths: Sequence[int] = (4, 8)) -> Report
         )
         for number in range(contestants)
     )
-    return Report(BenchmarkOptions((1, 8), lengths), configurations, (), 1.0)
+    return BenchmarkReport(BenchmarkOptions((1, 8), lengths), configurations, (), 1.0)
 
 
 class TestDrawing:

@@ -11,7 +11,7 @@ import pytest
 from browser import look, needs_browser
 
 from twil.evaluation.pages.axes import Axis, Frame, axis_around
-from twil.evaluation.pages.bars import Interval, bar_chart, interval_chart
+from twil.evaluation.pages.bars import IntervalMark, bar_chart, interval_chart
 from twil.evaluation.pages.chart import Chart, cut
 from twil.evaluation.pages.document import (
     POLICY,
@@ -55,7 +55,7 @@ def every_chart() -> list[Chart]:
         ),
         histogram(NASTY, [0, 1, 2], [3, 4], across=NASTY),
         bar_chart(NASTY, LABELS, {NASTY: [0.1, 0.5, 1], "F1": [0.2, math.nan, 0]}, across=NASTY),
-        interval_chart(NASTY, [Interval(NASTY, 0.5, 0.4, 0.7)], across=NASTY, zero=True),
+        interval_chart(NASTY, [IntervalMark(NASTY, 0.5, 0.4, 0.7)], across=NASTY, zero=True),
         heat_map(NASTY, LABELS, [[3, 1, 0], [0, 0, 0], [1, 1, 9]], down=NASTY, across=NASTY),
     ]
 
@@ -233,11 +233,11 @@ class TestCharts:
     def test_a_figure_that_is_no_number_has_no_bar(self) -> None:
         chart = bar_chart("t", ["a"], {"F1": [math.nan]}, across="score")
         assert of_class(chart, "area") == []
-        chart = interval_chart("t", [Interval("a", math.nan, math.nan, math.nan)], across="score")
+        chart = interval_chart("t", [IntervalMark("a", math.nan, math.nan, math.nan)], across="score")
         assert of_class(chart, "mark") == []
 
     def test_the_zero_of_differences_is_drawn(self) -> None:
-        figures = [Interval("a − b", 0.03, 0.01, 0.05)]
+        figures = [IntervalMark("a − b", 0.03, 0.01, 0.05)]
         assert of_class(interval_chart("t", figures, across="x", zero=True), "reference")
         assert not of_class(interval_chart("t", figures, across="x"), "reference")
 

@@ -22,7 +22,7 @@ from twil.config.pretraining import MaskingConfig
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.core.task import Task
 from twil.data.masking import mask
-from twil.evaluation.pretrained.intrinsic import IntrinsicScores, Objective, Progress, score_pretrained
+from twil.evaluation.pretrained.intrinsic import IntrinsicScores, Objective, ScoringProgress, score_pretrained
 from twil.evaluation.pretrained.probing import (
     Probe,
     encode_rows,
@@ -242,7 +242,7 @@ def test_rows_beyond_a_window_are_scored_and_progress_is_told(
     assert scores.rop is not None
     assert scores.pll is not None
     assert (scores.rows, scores.rop.shown, scores.pll.texts) == (5, 10, 10)
-    told = [(event.rows, event.texts) for event in progress if isinstance(event, Progress)]
+    told = [(event.rows, event.texts) for event in progress if isinstance(event, ScoringProgress)]
     assert told == sorted(told)
     assert told[-1] == (4, 10)
 

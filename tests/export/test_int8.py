@@ -29,7 +29,7 @@ from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.exporting.bundle import export_onnx
 from twil.exporting.card import CARD
 from twil.exporting.int8.accuracy import Accuracy, AnswerGuard
-from twil.exporting.int8.calibrate import LEVELS, Range, observe, round_tokens
+from twil.exporting.int8.calibrate import LEVELS, ReadRange, observe, round_tokens
 from twil.exporting.int8.guard import Closeness, Limits, VectorGuard
 from twil.exporting.int8.options import Int8Options, choose_arithmetic
 from twil.exporting.int8.rewrite import FloatGraph, Way
@@ -187,13 +187,13 @@ def test_a_fusion_that_did_not_happen_is_said(
 
 def test_a_range_keeps_zero_and_rounds_to_its_steps() -> None:
     values = np.linspace(-1, 3, 1001, dtype=np.float32)
-    found = Range(-1.0, 3.0)
+    found = ReadRange(-1.0, 3.0)
     assert found.rounded(np.zeros(1, np.float32))[0] == 0
     assert (
         np.abs(found.rounded(values) - values).max() <= found.scale / 2 + found.scale
     )  # zero moves the ends
     assert len(np.unique(found.rounded(values))) <= LEVELS + 1
-    assert Range(0.0, 0.0).rounded(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+    assert ReadRange(0.0, 0.0).rounded(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
 
 
 def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
@@ -210,7 +210,7 @@ def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
     assert all(found.range.low <= 0 <= found.range.high and found.range.scale > 0 for found in seen.values())
 
 
-def ranges_of(graph: Path, tensors: Sequence[str]) -> dict[str, Range]:
+def ranges_of(graph: Path, tensors: Sequence[str]) -> dict[str, ReadRange]:
     return {name: seen.range for name, seen in observe(graph, tensors, batches()).items()}
 
 
@@ -443,7 +443,7 @@ def test_a_token_in_steps_of_its_own_loses_nothing_to_larger_ones() -> None:
     rows = np.array([[0.01, -0.02, 0.004], [30, -7, 2], [0, 0, 0]], dtype=np.float32)
     left = round_tokens(rows)
     assert (np.abs(left - rows) <= np.abs(rows).max(axis=1, keepdims=True) / 254 + 1e-9).all()
-    assert not Range(-7.0, 30.0).rounded(rows[0]).any()
+    assert not ReadRange(-7.0, 30.0).rounded(rows[0]).any()
 
 
 @pytest.fixture(scope="module")

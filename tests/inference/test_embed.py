@@ -31,7 +31,7 @@ from twil.inference import pipeline as windows
 from twil.inference import resume as partial
 from twil.inference.embed_file import VectorSummary, embed_events
 from twil.inference.embedder import Embedder, Tokens
-from twil.inference.events import Progress, Started
+from twil.inference.events import RowsDone, RowsStarted
 from twil.inference.resume import PartialRun, partial_folder
 from twil.text.tokenizer import encode
 
@@ -299,8 +299,8 @@ def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     target, ids = write(tmp_path / name, "the old one\n"), write(tmp_path / "out.ids.txt", "old\n")
     events = embed_events(source, embedder, target, window_rows=20)
-    assert isinstance(next(events), Started)
-    while not isinstance(event := next(events), Progress) or event.rows <= 100:
+    assert isinstance(next(events), RowsStarted)
+    while not isinstance(event := next(events), RowsDone) or event.rows <= 100:
         pass
     if end == "close":
         events.close()
@@ -432,7 +432,7 @@ def test_a_table_that_changes_while_it_is_read_leaves_no_vectors(
 ) -> None:
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 20)
     events = embed_events(source, embedder, tmp_path / name, window_rows=10)
-    assert isinstance(next(events), Started)
+    assert isinstance(next(events), RowsStarted)
     change(source, how)
     with pytest.raises(DataError, match=r"tweets\.tsv: changed while it was read"):
         list(events)

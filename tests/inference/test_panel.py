@@ -18,7 +18,7 @@ from test_partial import interrupt_after, keep_at_once, write_rows
 from twil.core.errors import ConfigError, DataError
 from twil.core.task import Task
 from twil.data.tables.table_sets import Shard
-from twil.inference.events import Progress, Started, Summary
+from twil.inference.events import RowsDone, RowsStarted, Summary
 from twil.inference.predict_file import predict_events
 from twil.inference.predictor import Predictor
 from twil.inference.resume import partial_folder
@@ -43,9 +43,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def label(source: Any, models: Any, target: Path, **options: Any) -> tuple[Started, Summary]:
+def label(source: Any, models: Any, target: Path, **options: Any) -> tuple[RowsStarted, Summary]:
     started, *_, last = predict_events(source, models, target, window_rows=50, provider="cpu", **options)
-    assert isinstance(started, Started)
+    assert isinstance(started, RowsStarted)
     assert isinstance(last, Summary)
     return started, last
 
@@ -125,7 +125,7 @@ def test_rows_are_counted_once_however_many_models_there_are(
     monkeypatch.setattr("twil.inference.pipeline.PROGRESS_SECONDS", 0.0)
     source = write_rows(tmp_path / "in.tsv", rows=120)
     events = list(predict_events(source, list(models.values()), tmp_path / "out.tsv", window_rows=50))
-    counts = [event.rows for event in events if isinstance(event, Progress)]
+    counts = [event.rows for event in events if isinstance(event, RowsDone)]
     assert counts == sorted(counts)
     assert counts[-1] == 120
     label(source, models["short"], tmp_path / "short.tsv")

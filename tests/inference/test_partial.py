@@ -21,7 +21,7 @@ from conftest import change
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
 from twil.data.tables.table_sets import Shard
 from twil.inference import resume
-from twil.inference.events import Started, Summary
+from twil.inference.events import RowsStarted, Summary
 from twil.inference.inputs import Sources
 from twil.inference.predict_file import predict_events
 from twil.inference.predictor import Predictor
@@ -98,7 +98,7 @@ def test_an_output_is_the_same_however_often_the_work_was_interrupted(
     if windows < 19:
         interrupt_after(1, source, predictor, part, resume=True)
     started, *_, summary = run(source, predictor, part, resume=True)
-    assert isinstance(started, Started)
+    assert isinstance(started, RowsStarted)
     assert isinstance(summary, Summary)
     assert started.resumed
     assert summary.continued == WINDOW * (windows + (windows < 19))

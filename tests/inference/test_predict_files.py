@@ -28,7 +28,7 @@ from twil.data.tables.table_sets import Shard
 from twil.data.tables.tables import TableWriter
 from twil.inference import pipeline as windows
 from twil.inference import resume as partial
-from twil.inference.events import Progress, Started, Summary
+from twil.inference.events import RowsDone, RowsStarted, Summary
 from twil.inference.predict_file import predict_events
 from twil.inference.predictor import Predictor
 
@@ -231,7 +231,7 @@ class TestBeforeTheModelIsLoaded:
 def test_a_default_id_column_may_be_missing_and_that_is_told(predictor: Predictor, tmp_path: Path) -> None:
     source = write(tmp_path / "tweets.tsv", "TEXT\nhola\n")
     started, *_ = predict_events(source, predictor, tmp_path / "out.tsv")
-    assert isinstance(started, Started)
+    assert isinstance(started, RowsStarted)
     assert started.id_column is None
     assert read_tsv(tmp_path / "out.tsv")[0] == ["label", "NEG", "NEU", "POS"]
 
@@ -244,7 +244,7 @@ def test_the_default_id_column_is_found_in_any_case(
 ) -> None:
     source = write(tmp_path / "tweets.tsv", f"{names}\tTEXT\n{names}\thola\n")
     started, *_ = predict_events(source, predictor, tmp_path / "out.tsv")
-    assert isinstance(started, Started)
+    assert isinstance(started, RowsStarted)
     assert started.id_column == expected
     header, (row,) = read_tsv(tmp_path / "out.tsv")
     assert header[:-4] == row[:-4] == ([expected] if expected else [])
@@ -527,9 +527,9 @@ def test_events_begin_with_the_setting_and_tell_the_progress(
         source, bundle, tmp_path / "out.tsv", window_rows=16, batch_tokens=64, provider="cpu", threads=1
     )
     columns = ("ID", "label", "NEG", "NEU", "POS")
-    assert started == Started(bundle, "fp32", "cpu", "", 1, columns, "ID", resumed=False)
-    assert all(type(event) is Progress for event in middle)
-    rows = [event.rows for event in middle if isinstance(event, Progress)]
+    assert started == RowsStarted(bundle, "fp32", "cpu", "", 1, columns, "ID", resumed=False)
+    assert all(type(event) is RowsDone for event in middle)
+    rows = [event.rows for event in middle if isinstance(event, RowsDone)]
     assert len(rows) > 3
     assert rows == sorted(set(rows))
     assert isinstance(last, Summary)
@@ -550,7 +550,7 @@ def test_a_table_that_changes_while_it_is_read_leaves_no_output(
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     for shard in (None, Shard(1, 3)):  # a part has an end of its own, in rows that were counted before
         events = predict_events(source, predictor, tmp_path / "out.tsv", shard=shard, window_rows=20)
-        assert isinstance(next(events), Started)
+        assert isinstance(next(events), RowsStarted)
         before = source.read_bytes()
         change(source, how)
         with pytest.raises(DataError, match=r"tweets\.tsv: changed while it was read"):
@@ -567,8 +567,8 @@ def test_work_that_is_given_up_leaves_the_old_output_and_nothing_else(
     source = write_tweets(tmp_path / "tweets.tsv", TWEETS * 50)
     target = write(tmp_path / "out.tsv", "the old one\n")
     events = predict_events(source, predictor, target, window_rows=20)
-    assert isinstance(next(events), Started)
-    while not isinstance(event := next(events), Progress) or event.rows <= 100:
+    assert isinstance(next(events), RowsStarted)
+    while not isinstance(event := next(events), RowsDone) or event.rows <= 100:
         pass
     if end == "close":
         events.close()
@@ -675,7 +675,7 @@ class TestSeveralFiles:
         self, predictor: Predictor, paths: list[Path], tmp_path: Path
     ) -> None:
         started, *_ = predict_events(paths, predictor, tmp_path / "out.tsv")
-        assert isinstance(started, Started)
+        assert isinstance(started, RowsStarted)
         assert started.files == 3
 
     def test_a_column_tells_from_which_file_a_row_came(
@@ -858,7 +858,7 @@ def test_a_column_that_is_plainly_that_of_the_texts_is_taken_and_said(
     with TableWriter(tmp_path / f"t.{ending}", {"ID": str, name: str, "lang": str}) as writer:
         writer.write({"ID": ["a", "b", "c", "d"], name: TWEETS, "lang": ["es"] * 4})
     started, *_ = predict_events(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv")
-    assert isinstance(started, Started)
+    assert isinstance(started, RowsStarted)
     assert started.found_text == name
     run(tmp_path / f"t.{ending}", predictor, tmp_path / "out.tsv", keep=[name])
     header, rows = read_tsv(tmp_path / "out.tsv")
@@ -893,7 +893,7 @@ def test_the_usual_column_and_a_named_one_come_first(predictor: Predictor, tmp_p
     source = write(tmp_path / "t.tsv", "text\tTEXT\treview\n" + "".join(f"x\t{text}\ty\n" for text in TWEETS))
     for options in ({}, {"text": "TEXT"}):
         started, *_ = predict_events(source, predictor, tmp_path / "out.tsv", **options)  # type: ignore[arg-type]
-        assert isinstance(started, Started)
+        assert isinstance(started, RowsStarted)
         assert started.found_text is None
         assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, TWEETS)
 
@@ -936,7 +936,7 @@ def test_lines_from_a_pipe_without_a_header_are_texts(
     stream = io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode()))
     monkeypatch.setattr(sys, "stdin", stream)
     started, *_ = predict_events("-", predictor, tmp_path / "out.tsv")
-    assert isinstance(started, Started)
+    assert isinstance(started, RowsStarted)
     assert started.bare
     header, rows = read_tsv(tmp_path / "out.tsv")
     assert header == ["label", "NEG", "NEU", "POS"]

@@ -21,7 +21,7 @@ from twil.core.task import Task
 from twil.inference.cluster import ray as engine
 from twil.inference.cluster.parts import find_files, part_name
 from twil.inference.cluster.ray import _cause, predict_on_ray
-from twil.inference.events import ClusterStarted, ClusterSummary, Progress, Summary
+from twil.inference.events import ClusterStarted, ClusterSummary, RowsDone, Summary
 from twil.inference.predict_file import predict_events
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -110,7 +110,7 @@ def test_a_pattern_of_tables_gives_the_rows_of_the_local_engine_in_their_order(
     assert isinstance(started, ClusterStarted)
     assert (started.files, started.workers, started.id_column) == (3, 2, "ID")
     assert progress
-    assert all(isinstance(event, Progress) for event in progress)
+    assert all(isinstance(event, RowsDone) for event in progress)
     assert isinstance(summary, ClusterSummary)
     assert truncated > 0
     assert (summary.rows, summary.truncated, summary.empty) == (2400, truncated, 2)
@@ -130,7 +130,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_none_imports_torch(
     table = write_table(tmp_path / "tweets.parquet", tweets(rows))
     seen: list[int] = []
     for event in predict_on_ray(str(table), bundle, str(tmp_path / "out"), workers=1):
-        if isinstance(event, Progress):
+        if isinstance(event, RowsDone):
             for pid in set(worker_pids()) - set(seen):
                 assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
                 if not seen:

@@ -26,7 +26,7 @@ from twil.model.folder import describe, load, load_with_tokenizer, save
 from twil.model.heads import _OWN, register_head
 from twil.model.hub.model import HubModel
 from twil.model.hub.reading import HEAD, Dropouts, make_hub_classifier
-from twil.train.finetune import Finished, Started, finetune_events
+from twil.train.finetune import FinetuneFinished, FinetuneStarted, finetune_events
 from twil.train.layers import head_rates
 from twil.train.objectives.classification import compute_logits, encode_rows
 
@@ -209,7 +209,7 @@ class TestTraining:
         )
         config = run_of(encoder, "model.classifier.pooling=max", *options)
         finished = list(finetune_events(config, tmp_path / "whole"))[-1]
-        assert isinstance(finished, Finished)
+        assert isinstance(finished, FinetuneFinished)
         assert finished.dev is not None
         steps = iter(range(100))
         list(finetune_events(config, tmp_path / "parts", should_stop=lambda: next(steps) == 4))
@@ -227,7 +227,7 @@ class TestTraining:
         started, *_, _ = finetune_events(
             run_of(tmp_path / "first", *still, keep_head=True), tmp_path / "second"
         )
-        assert isinstance(started, Started)
+        assert isinstance(started, FinetuneStarted)
         assert started.kept_classifier
         one, two = (evaluate(tmp_path / name, DEV).report for name in ("first", "second"))
         assert one.labels == two.labels

@@ -26,7 +26,7 @@ from twil.evaluation.pretrained.probing import fill_masks, open_probe
 from twil.model.folder import describe, load_tokens, load_with_tokenizer, read_run, save
 from twil.scores.metrics import score_logits
 from twil.text.special import find_special
-from twil.train.finetune import Finished, Started, finetune_events
+from twil.train.finetune import FinetuneFinished, FinetuneStarted, finetune_events
 from twil.train.loop import Interrupted
 from twil.train.objectives.classification import compute_logits, encode_rows
 from twil.train.objectives.denoising import DenoisingBatch, DenoisingNetwork
@@ -84,7 +84,7 @@ class TestFinetuning:
     def test_a_new_classifier_is_one_that_the_library_opens(self, pretrained: Path, tmp_path: Path) -> None:
         config = run_of(pretrained, "model.classifier.head=library")
         finished = list(finetune_events(config, tmp_path / "model"))[-1]
-        assert isinstance(finished, Finished)
+        assert isinstance(finished, FinetuneFinished)
         rows = read_labelled(DEV, sample=Sample(24))
         transformers = library()
         network = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
@@ -180,7 +180,7 @@ class TestFinetuning:
         self, settings: tuple[str, ...], distilbert: Path, tmp_path: Path
     ) -> None:
         started, *_, finished = finetune_events(run_of(distilbert, *settings), tmp_path / "model")
-        assert isinstance(started, Started)
+        assert isinstance(started, FinetuneStarted)
         assert (started.weights is not None) == ("train.class_weights=balanced" in settings)
         assert evaluate(tmp_path / "model", DEV, sample=Sample(24)).report == finished.dev
         # Without learning no epoch is better than the first: patience 2 ends the run after the third.
@@ -204,7 +204,7 @@ class TestKeptHead:
     ) -> None:
         config = run_of(judge, "train.lr=1e-12", keep_head=True, map_labels=NAMES)
         started, *_, finished = finetune_events(config, tmp_path / "model")
-        assert isinstance(started, Started)
+        assert isinstance(started, FinetuneStarted)
         assert started.kept_classifier
         assert finished.task.labels == tuple(NAMES.values())
         as_it_is = evaluate(judge, DEV, map_labels=NAMES, sample=Sample(24))
@@ -416,7 +416,7 @@ class TestPretraining:
         with torch.inference_mode():
             assert (model.mlm_logits(model.encode(ids)) - theirs(input_ids=ids).logits).abs().max() < LIKE
         finished = list(finetune_events(run_of(tmp_path / "adapted"), tmp_path / "tuned"))[-1]
-        assert isinstance(finished, Finished)
+        assert isinstance(finished, FinetuneFinished)
 
 
 def _inputs_of(folder: Path) -> list[str]:

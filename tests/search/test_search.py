@@ -32,7 +32,7 @@ from twil.search.events import (
 )
 from twil.search.folder import SearchFolder
 from twil.search.run import search
-from twil.train.finetune import Finished, Started, finetune_events
+from twil.train.finetune import FinetuneFinished, FinetuneStarted, finetune_events
 from twil.train.loop import Evaluated, StepDone
 from twil.train.objectives.classification import Classification
 from twil.train.series import Run, Series
@@ -89,7 +89,7 @@ def test_a_grid_tries_every_combination_and_its_settings_make_the_winner_again(
     )
     again = finetune_config(tmp_path / "search" / "best.toml", {})
     *_, made = finetune_events(again, tmp_path / "again")
-    assert isinstance(made, Finished)
+    assert isinstance(made, FinetuneFinished)
     assert same_weights(tmp_path / "again", tmp_path / "search" / "best")
     assert (made.dev, made.test) == (finished.dev, finished.test)
     record = json.loads((tmp_path / "search" / "best" / "run.json").read_text())
@@ -248,7 +248,7 @@ def test_a_killed_search_takes_its_trial_up_again(plan: MakePlan, tmp_path: Path
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     events = list(search(made, tmp_path / "part", resume=True))
-    (again,) = (event.event for event in events if in_trial(event, 2, 1, Started))
+    (again,) = (event.event for event in events if in_trial(event, 2, 1, FinetuneStarted))
     assert again.resumed > 0  # from its last checkpoint, not from its beginning
     assert account(tmp_path / "part") == account(whole)
 

@@ -29,7 +29,7 @@ from twil.scores.metrics import score_logits
 from twil.text.tokenizer import max_length
 from twil.train import checkpoint, devices
 from twil.train.checkpoint import CheckpointFolder
-from twil.train.finetune import Finished, Started, finetune_events
+from twil.train.finetune import FinetuneFinished, FinetuneStarted, finetune_events
 from twil.train.loop import Evaluated, Interrupted, Step, StepDone, Trainer, count_steps
 from twil.train.objectives.classification import Classification, EncodedSet, encode_set
 from twil.train.optimisers import make_optimiser, rate
@@ -73,8 +73,8 @@ def test_it_learns_and_the_folder_holds_the_best_epoch(
     config: Callable[..., FinetuneConfig], tmp_path: Path
 ) -> None:
     events = list(finetune_events(config(epochs=6), tmp_path / "model"))
-    assert isinstance(events[0], Started)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[0], FinetuneStarted)
+    assert isinstance(events[-1], FinetuneFinished)
     assert events[0].labels == {"N": 20, "P": 20}
     assert events[-1].dev.metrics["accuracy"] == 1.0
     epochs = [event for event in events if isinstance(event, Evaluated)]
@@ -97,7 +97,7 @@ def test_a_preset_may_be_changed_for_a_model_drawn_anew(
 
 def test_lower_precision_on_a_cpu_learns_too(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
     events = list(finetune_events(config(epochs=4, precision="bf16"), tmp_path / "model"))
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], FinetuneFinished)
     assert events[-1].dev.metrics["accuracy"] >= 0.75
     assert {value.dtype for value in weights(tmp_path / "model").values()} == {torch.float32}
 
@@ -185,7 +185,7 @@ def test_a_run_stopped_in_its_second_epoch_ends_bit_for_bit_the_same(
     assert not (tmp_path / "part").exists()
     torch.manual_seed(12345)
     rest = list(finetune_events(config(), tmp_path / "part", resume=True))
-    assert isinstance(rest[0], Started)
+    assert isinstance(rest[0], FinetuneStarted)
     assert rest[0].resumed == resumed_at
     assert same(tmp_path / "whole", tmp_path / "part")
 
@@ -209,7 +209,7 @@ def test_patience_and_the_best_epoch_survive_a_resume(
     rest = list(finetune_events(stuck, tmp_path / "model", resume=True))
     assert [event.epoch for event in rest if isinstance(event, Evaluated)] == [3, 4]
     assert [event.last for event in rest if isinstance(event, Evaluated)] == [False, True]
-    assert isinstance(rest[-1], Finished)
+    assert isinstance(rest[-1], FinetuneFinished)
     assert rest[-1].best_epoch == 1
 
 
@@ -250,7 +250,9 @@ def test_a_run_with_other_settings_is_not_continued(
     (tmp_path / "dev.tsv").write_text((tmp_path / "dev.tsv").read_text() + "x\tuno más\tP\n")
     with pytest.raises(ConfigError, match="the dev data"):
         list(finetune_events(config(), tmp_path / "model", resume=True))
-    assert isinstance(list(finetune_events(config(), tmp_path / "model", overwrite=True))[-1], Finished)
+    assert isinstance(
+        list(finetune_events(config(), tmp_path / "model", overwrite=True))[-1], FinetuneFinished
+    )
 
 
 @pytest.mark.parametrize("fault", ["save_file", "torch.save"])
@@ -277,7 +279,7 @@ def test_a_fault_while_writing_a_checkpoint_leaves_the_last_good_one(
     assert kept.state["progress"]["epoch"] == 2
     rest = list(finetune_events(config(), tmp_path / "model", resume=True))
     list(finetune_events(config(), tmp_path / "whole"))
-    assert isinstance(rest[-1], Finished)
+    assert isinstance(rest[-1], FinetuneFinished)
     assert same(tmp_path / "model", tmp_path / "whole")
 
 
@@ -502,7 +504,7 @@ def test_a_trained_model_can_be_tuned_further_with_other_labels(
     model, tokenizer = load_with_tokenizer(tmp_path / "second")
     assert model.task.labels == ("c", "b", "a")
     assert max_length(tokenizer) == 20
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], FinetuneFinished)
     assert events[-1].test == events[-1].dev
     record = json.loads((tmp_path / "second" / "run.json").read_text())
     train = record["config"]["train"]
@@ -540,13 +542,13 @@ def test_a_classifier_of_the_same_labels_and_pooling_is_trained_further(
     )
     before = evaluate(tmp_path / "first", tmp_path / "dev.tsv").report
 
-    def go_on(name: str, *overrides: str) -> tuple[Started, Finished]:
+    def go_on(name: str, *overrides: str) -> tuple[FinetuneStarted, FinetuneFinished]:
         data = {"train": tmp_path / "train.tsv", "dev": tmp_path / "dev.tsv"}
         still = {"epochs": 1, "lr": 1e-12, "seed": 7}
         options = {"data": data, "model": {"folder": tmp_path / "first"}, "train": still}
         started, *_, finished = finetune_events(finetune_config(None, options, overrides), tmp_path / name)
-        assert isinstance(started, Started)
-        assert isinstance(finished, Finished)
+        assert isinstance(started, FinetuneStarted)
+        assert isinstance(finished, FinetuneFinished)
         return started, finished
 
     started, finished = go_on("second")
@@ -573,7 +575,7 @@ def test_a_label_that_training_lacks_is_named_with_file_and_line(
 def test_a_dev_set_may_lack_a_label(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
     write_rows(tmp_path / "dev.tsv", [(text, "P") for text in GOOD])
     finished = list(finetune_events(config(epochs=1), tmp_path / "model"))[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, FinetuneFinished)
     assert finished.dev.labels["N"]["support"] == 0
 
 
@@ -594,7 +596,7 @@ def test_blank_lines_of_a_labelled_file_are_counted(
     with (tmp_path / "train.tsv").open("a") as train:
         train.write("\n\n")
     started = next(finetune_events(config(), tmp_path / "model"))
-    assert isinstance(started, Started)
+    assert isinstance(started, FinetuneStarted)
     assert started.rows["train"] == 40
     assert started.blank == {"train": 2, "dev": 0}
 

@@ -18,7 +18,7 @@ from twil.exporting.bundle import export_onnx
 from twil.inference.predictor import Predictor
 from twil.model.packing import Packing
 from twil.model.twilbert import TWilBERT
-from twil.train.finetune import Finished, finetune_events
+from twil.train.finetune import FinetuneFinished, finetune_events
 from twil.train.loop import StepDone
 from twil.train.pretraining import PretrainingFinished, pretrain_events
 
@@ -39,7 +39,7 @@ def test_training_on_cuda_follows_training_on_the_cpu(
             },
         )
         events = list(finetune_events(config, tmp_path / device, device=device))
-        assert isinstance(events[-1], Finished)
+        assert isinstance(events[-1], FinetuneFinished)
         return [event.loss for event in events if isinstance(event, StepDone)]
 
     tolerance = 1e-3 if precision == "fp32" else 5e-2
@@ -111,7 +111,7 @@ def test_cuda_graphs_of_a_real_encoder_give_what_plain_runs_give(
             "train": {"epochs": 1},
         },
     )
-    assert isinstance(list(finetune_events(config, tmp_path / "model", device="cpu"))[-1], Finished)
+    assert isinstance(list(finetune_events(config, tmp_path / "model", device="cpu"))[-1], FinetuneFinished)
     export_onnx(tmp_path / "model", tmp_path / "bundle", optimize=optimised)
     texts = [line.split("\t")[1] for line in data["train"].read_text(encoding="utf-8").splitlines()[1:]]
     replayed, plain = (Predictor(tmp_path / "bundle", provider=one) for one in ("cuda-graphs", "cuda"))

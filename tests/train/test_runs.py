@@ -18,6 +18,7 @@ from twil.train.objectives.classification import Classification
 from twil.train.runs import RunDone, SeriesFinished, finetune_runs_events, read_series
 from twil.train.series import Run as OneRun
 from twil.train.series import Series, Spread
+from twil.train.tensorboard import recorded
 
 
 def finish(events: Any) -> SeriesFinished:
@@ -213,3 +214,14 @@ def test_processes_of_torchrun_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="torchrun"):
         list(finetune_runs_events(tiny_config(tmp_path, tokenizer_file), tmp_path / "model", runs=2))
+
+
+def test_every_seed_has_its_figures_for_tensorboard(tmp_path: Path, tokenizer_file: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = tiny_config(tmp_path, tokenizer_file)
+    events = finetune_runs_events(config, tmp_path / "model", runs=2)
+    list(recorded(events, tmp_path / "figures"))
+    for seed in (1, 2):
+        figures = accumulator.EventAccumulator(str(tmp_path / "figures" / f"seed-{seed}"))
+        figures.Reload()
+        assert {"train/loss", "train/lr", "dev/macro_f1"} <= set(figures.Tags()["scalars"])

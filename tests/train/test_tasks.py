@@ -26,7 +26,7 @@ from twil.model import heads
 from twil.model.heads import content_mask, register_head
 from twil.scores import metrics
 from twil.text.tokenizer import CLS_ID, PAD_ID, SEP_ID
-from twil.train.finetune import Finished, Started, finetune_events
+from twil.train.finetune import FinetuneFinished, FinetuneStarted, finetune_events
 from twil.train.objectives import losses
 from twil.train.objectives.losses import register_loss
 
@@ -139,7 +139,7 @@ def test_thresholds_and_temperature_tuned_on_dev_come_along_to_the_bundle(
 ) -> None:
     run = config("decision.tune_threshold=f1", "decision.calibrate=temperature", "train.epochs=1")
     *_, finished = finetune_events(run, tmp_path / "model")
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, FinetuneFinished)
     task = twil.load(tmp_path / "model").task
     assert task == finished.task
     assert task.temperature != 1
@@ -160,7 +160,7 @@ def test_thresholds_and_temperature_tuned_on_dev_come_along_to_the_bundle(
         {"data": run.data.model_dump(), "model": {"folder": tmp_path / "model"}, "train": {"epochs": 1}},
     )
     started, *_ = finetune_events(again, tmp_path / "again")
-    assert isinstance(started, Started)
+    assert isinstance(started, FinetuneStarted)
     assert started.kept_classifier
     assert started.task == task.undecided
 
@@ -177,7 +177,7 @@ def test_weights_of_labels_change_what_is_learnt_and_are_told(config: Any, tmp_p
         started, *_, finished = finetune_events(
             config(f"train.class_weights={weights}"), tmp_path / weights[:2]
         )
-        assert isinstance(started, Started)
+        assert isinstance(started, FinetuneStarted)
         runs[weights] = (started.weights, twil.load(finished.folder).state_dict()["classifier.output.bias"])
     assert runs["none"][0] is None
     assert runs["{N = 4.0}"][0] == {"N": 4.0, "P": 1.0}
@@ -195,7 +195,7 @@ def test_frozen_parts_end_as_they_began_and_the_rest_does_not(config: Any, tmp_p
         },
     )
     started, *_ = finetune_events(frozen, tmp_path / "second")
-    assert isinstance(started, Started)
+    assert isinstance(started, FinetuneStarted)
     assert started.trainable < started.parameters
     before, after = (twil.load(tmp_path / name).state_dict() for name in ("first", "second"))
     same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
@@ -207,7 +207,7 @@ def test_between_epochs_of_the_same_score_the_loss_decides(config: Any, tmp_path
     *_, finished = finetune_events(run, tmp_path / "model")
     history = json.loads((tmp_path / "model" / "run.json").read_text())["history"]
     assert len({entry["dev_accuracy"] for entry in history}) == 1
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, FinetuneFinished)
     assert finished.best_epoch == 1 + int(np.argmin([entry["dev_loss"] for entry in history])) == 3
 
 
@@ -248,7 +248,7 @@ def test_a_head_and_a_loss_of_ones_own_are_trained_loaded_and_exported(
 
     run = config("model.classifier.head=two_layers", "train.loss=hinge", "train.epochs=6")
     *_, finished = finetune_events(run, tmp_path / "model")
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, FinetuneFinished)
     assert finished.dev.metrics["accuracy"] > 0.8
     assert "classifier.output.2.weight" in twil.load(tmp_path / "model").state_dict()
     assert export_onnx(tmp_path / "model", tmp_path / "bundle").manifest.parity["label_agreement"] == 1.0

@@ -11,7 +11,7 @@ from tuning import same_weights, tiny_options, twil_command, write_sets
 
 from twil.config.training import FinetuneConfig, finetune_config, parse_finetune_config
 from twil.core.errors import ConfigError
-from twil.train.finetune import Finished, finetune_events
+from twil.train.finetune import FinetuneFinished, finetune_events
 from twil.train.loop import Evaluated, Interrupted
 
 
@@ -21,9 +21,9 @@ def config_without_dev(folder: Path, tokenizer_file: Path, *overrides: str) -> F
     return finetune_config(None, options, overrides)
 
 
-def finish(events: Any) -> Finished:
+def finish(events: Any) -> FinetuneFinished:
     *_, last = events
-    assert isinstance(last, Finished)
+    assert isinstance(last, FinetuneFinished)
     return last
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
 
-from twil.bundle.providers import CUDA, OPENVINO, TENSORRT, Obstacle, Wish, has_openvino, open_on
+from twil.bundle.providers import (
+    CUDA,
+    OPENVINO,
+    TENSORRT,
+    ProviderFailure,
+    ProviderRequest,
+    has_openvino,
+    open_on,
+)
 from twil.bundle.runtime import CPU, import_runtime, open_graph
 from twil.core.errors import TwilError
 from twil.core.machine import available_cpus, cpu_flags, cpu_name
@@ -38,11 +46,11 @@ _IDENTITY = bytes.fromhex(
 )
 
 
-_KNOWN: dict[str, Wish] = {
-    TENSORRT: Wish("tensorrt"),
-    CUDA: Wish("cuda"),
-    OPENVINO: Wish("openvino"),
-    CPU: Wish("cpu"),
+_KNOWN: dict[str, ProviderRequest] = {
+    TENSORRT: ProviderRequest("tensorrt"),
+    CUDA: ProviderRequest("cuda"),
+    OPENVINO: ProviderRequest("openvino"),
+    CPU: ProviderRequest("cpu"),
 }
 """What twil runs on; ONNX Runtime lists others, too, such as one that sends texts to a service."""
 
@@ -129,7 +137,7 @@ def _trouble(runtime: ModuleType, provider: str) -> str:
     """Load a provider for a tiny graph; say why it did not, or nothing."""
     if provider != CPU:
         found = open_on(runtime, _IDENTITY, _KNOWN[provider])
-        return found.cause if isinstance(found, Obstacle) else ""
+        return found.cause if isinstance(found, ProviderFailure) else ""
     try:
         open_graph(runtime, _IDENTITY)
     except Exception as error:  # ONNX Runtime's errors have no base of their own

@@ -34,14 +34,14 @@ _registering = Lock()
 _opening = Lock()
 
 
-class Obstacle(NamedTuple):
+class ProviderFailure(NamedTuple):
     """What keeps a provider away, and what to do about it."""
 
     cause: str
     cure: str
 
 
-class Wish(NamedTuple):
+class ProviderRequest(NamedTuple):
     """How a graph is to run.
 
     Attributes:
@@ -64,37 +64,37 @@ class Wish(NamedTuple):
         return _TITLES[self.provider]
 
 
-def open_on(runtime: ModuleType, graph: Path | bytes, wish: Wish) -> Any | Obstacle:
+def open_on(runtime: ModuleType, graph: Path | bytes, request: ProviderRequest) -> Any | ProviderFailure:
     """Open a graph on another provider than the CPU, or find out what keeps that one away.
 
     Raises:
         MissingExtraError: OpenVINO is wanted, and its plug-in is not installed.
     """
-    wanted = {"tensorrt": TENSORRT, "openvino": OPENVINO}.get(wish.provider, CUDA)
+    wanted = {"tensorrt": TENSORRT, "openvino": OPENVINO}.get(request.provider, CUDA)
     if wanted == OPENVINO:
-        places = _openvino_places(runtime, wish)
+        places = _openvino_places(runtime, request)
     else:
-        places = _nvidia_obstacle(runtime, wanted, wish.title) or _nvidia_places(wish)
-    if isinstance(places, Obstacle):
+        places = _nvidia_failure(runtime, wanted, request.title) or _nvidia_places(request)
+    if isinstance(places, ProviderFailure):
         return places
     # Standard output is the whole process's: two that silence it at once would leave it silent.
     with _opening, _quiet() as said:
         if wanted != OPENVINO:
             _preload(runtime, wanted)
         try:
-            session = open_graph(runtime, graph, places, threads=wish.threads)
+            session = open_graph(runtime, graph, places, threads=request.threads)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             if "install TensorRT libraries" in str(error):
-                return _loading_obstacle(wanted, said.getvalue())
-            return Obstacle(
+                return _loading_failure(wanted, said.getvalue())
+            return ProviderFailure(
                 f"the graph does not load there ({first_line(error)})",
                 {
                     "cuda": "free the device's memory, or run with --provider cpu",
                     "openvino": "run with --provider cpu",
-                }.get(wish.provider, "run with --provider cuda"),
+                }.get(request.provider, "run with --provider cuda"),
             )
     # ONNX Runtime goes on without a provider whose libraries do not load.
-    return session if wanted in session.get_providers() else _loading_obstacle(wanted, said.getvalue())
+    return session if wanted in session.get_providers() else _loading_failure(wanted, said.getvalue())
 
 
 def has_openvino() -> bool:
@@ -102,15 +102,15 @@ def has_openvino() -> bool:
     return importlib.util.find_spec(_PLUG_IN) is not None
 
 
-def _nvidia_obstacle(runtime: ModuleType, wanted: str, title: str) -> Obstacle | None:
+def _nvidia_failure(runtime: ModuleType, wanted: str, title: str) -> ProviderFailure | None:
     """Tell what keeps a provider of NVIDIA's away, as far as that shows without loading it."""
     if wanted not in runtime.get_available_providers():
-        return Obstacle(
+        return ProviderFailure(
             f"the installed onnxruntime {runtime.__version__} is built without {title}",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'twil[gpu]'",
         )
     if not count_devices():
-        return Obstacle(
+        return ProviderFailure(
             "there is no NVIDIA device, or no driver for it",
             "check that nvidia-smi lists one (a container is started with --gpus all), "
             "or run with --provider cpu",
@@ -118,15 +118,15 @@ def _nvidia_obstacle(runtime: ModuleType, wanted: str, title: str) -> Obstacle |
     return None
 
 
-def _nvidia_places(wish: Wish) -> tuple[Place, ...]:
+def _nvidia_places(request: ProviderRequest) -> tuple[Place, ...]:
     # TF32, which CUDA's provider takes for fp32 by default, keeps 10 of fp32's 23 bits.
     cuda = {"use_tf32": "0"}
-    if wish.provider == "cuda-graphs":
+    if request.provider == "cuda-graphs":
         return (Place(CUDA, {**cuda, "enable_cuda_graph": "1"}),)
-    if wish.provider == "cuda":
+    if request.provider == "cuda":
         return (Place(CUDA, cuda),)
-    half = "1" if wish.precision == "fp16" else "0"
-    return (Place(TENSORRT, {**_profile(wish.max_length), "trt_fp16_enable": half}), Place(CUDA, cuda))
+    half = "1" if request.precision == "fp16" else "0"
+    return (Place(TENSORRT, {**_profile(request.max_length), "trt_fp16_enable": half}), Place(CUDA, cuda))
 
 
 def _profile(longest: int | None) -> dict[str, str]:
@@ -140,22 +140,22 @@ def _profile(longest: int | None) -> dict[str, str]:
     }
 
 
-def _openvino_places(runtime: ModuleType, wish: Wish) -> tuple[Place, ...] | Obstacle:
+def _openvino_places(runtime: ModuleType, request: ProviderRequest) -> tuple[Place, ...] | ProviderFailure:
     try:
         plug_in = require(_PLUG_IN, purpose="the provider openvino")
         found = _openvino_devices(runtime, plug_in)
     except MissingExtraError:
         raise
     except Exception as error:  # of a library that was built for another ONNX Runtime
-        return Obstacle(
+        return ProviderFailure(
             f"its libraries do not load ({first_line(error)})",
             "pip install -U onnxruntime onnxruntime-ep-openvino",
         )
     if not found:
-        return Obstacle("this machine has no CPU that OpenVINO knows", "run with --provider cpu")
+        return ProviderFailure("this machine has no CPU that OpenVINO knows", "run with --provider cpu")
     options = {
-        "num_of_threads": str(wish.threads * wish.streams),
-        "num_streams": str(wish.streams),
+        "num_of_threads": str(request.threads * request.streams),
+        "num_streams": str(request.streams),
         # It computes in bfloat16 where the CPU has units for it, and answers shift by a hundredth.
         "load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}),
     }
@@ -192,11 +192,11 @@ def _preload(runtime: ModuleType, wanted: str) -> None:
             importlib.import_module("tensorrt")
 
 
-def _loading_obstacle(wanted: str, said: str) -> Obstacle:
+def _loading_failure(wanted: str, said: str) -> ProviderFailure:
     lost = re.findall(r"^Failed to load (\S+):", said, flags=re.MULTILINE)
     which = f" ({', '.join(lost)})" if lost else ""
     tensorrt = " 'tensorrt==10.*'" if wanted == TENSORRT else ""
-    return Obstacle(
+    return ProviderFailure(
         f"its libraries do not load{which}", f"pip install 'onnxruntime-gpu[cuda,cudnn]'{tensorrt}"
     )
 

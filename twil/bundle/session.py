@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from twil.bundle.architecture import Architecture
 from twil.bundle.bundle import BATCH, INPUTS, SEQUENCE, TASK_KEY, Bundle
 from twil.bundle.external import external_files
-from twil.bundle.providers import ON_NVIDIA, Obstacle, Provider, ProviderChoice, Wish, open_on
+from twil.bundle.providers import (
+    ON_NVIDIA,
+    Provider,
+    ProviderChoice,
+    ProviderFailure,
+    ProviderRequest,
+    open_on,
+)
 from twil.bundle.replay import Replay
 from twil.bundle.runtime import import_runtime, open_graph
 from twil.core.errors import ConfigError, ModelError, ProviderError, TwilError, first_line
@@ -112,12 +119,12 @@ class Session:
             return self._open_cpu(), "cpu", ""
         manifest = self.bundle.manifest
         wanted: Provider = "cuda" if choice == "auto" else choice
-        wish = Wish(wanted, self.threads, streams, manifest.max_length, manifest.precision)
-        found = open_on(self._runtime, self.bundle.graph, wish)
-        if not isinstance(found, Obstacle):
+        request = ProviderRequest(wanted, self.threads, streams, manifest.max_length, manifest.precision)
+        found = open_on(self._runtime, self.bundle.graph, request)
+        if not isinstance(found, ProviderFailure):
             return found, wanted, "CUDA loads" if choice == "auto" else ""
         if choice != "auto":
-            raise ProviderError(f"{wish.title} cannot be had, as {found.cause}: {found.cure}")
+            raise ProviderError(f"{request.title} cannot be had, as {found.cause}: {found.cure}")
         return self._open_cpu(), "cpu", found.cause
 
     def _open_cpu(self) -> Any:

@@ -22,7 +22,7 @@ from twil.data.tables.vector_writers import ArrayWriter, RowVectors, VectorTable
 from twil.inference.columns import ERROR_COLUMN, error_cells, free_name
 from twil.inference.embedder import Embedder
 from twil.inference.engine import WINDOW_ROWS, EngineOptions
-from twil.inference.events import Progress, Started, Summary
+from twil.inference.events import RowsDone, RowsStarted, Summary
 from twil.inference.inputs import (
     Sources,
     check_on_error,
@@ -74,7 +74,7 @@ def embed_events(
     resume: bool = False,
     overwrite: bool = False,
     **options: Unpack[EngineOptions],
-) -> Generator[Preparing | Started | Progress | VectorSummary, None, None]:
+) -> Generator[Preparing | RowsStarted | RowsDone | VectorSummary, None, None]:
     """Compute the vectors of every row of a table, or of several, and tell on the way how far it is.
 
     A ``.npy`` holds float32 ``(rows, width)`` in the order of the input; the ids stand as lines in a file
@@ -107,8 +107,8 @@ def embed_events(
             has its own.
 
     Yields:
-        `Preparing` where the model is no bundle, `Started`, then `Progress` a few times a second, and last
-        `VectorSummary`.
+        `Preparing` where the model is no bundle, `RowsStarted`, then `RowsDone` a few times a second, and
+        last `VectorSummary`.
 
     Raises:
         ConfigError: `on_error` is unknown, an embedder is given options, the target cannot hold what is

@@ -11,7 +11,7 @@ from twil.core.pace import Paced
 
 
 @dataclass(frozen=True)
-class Started:
+class RowsStarted:
     """The tables and the model are open, and the first rows come next.
 
     Attributes:
@@ -44,7 +44,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Progress(Paced):
+class RowsDone(Paced):
     """How far the work is.
 
     Attributes:
@@ -57,7 +57,7 @@ class Progress(Paced):
 
 
 @dataclass(frozen=True)
-class Summary(Progress):
+class Summary(RowsDone):
     """The output is complete and in its place.
 
     Attributes:
@@ -111,7 +111,7 @@ class ClusterStarted:
 
 
 @dataclass(frozen=True)
-class ClusterSummary(Progress):
+class ClusterSummary(RowsDone):
     """The output of a cluster is complete and in its place.
 
     Attributes:
@@ -133,4 +133,4 @@ class ClusterSummary(Progress):
     providers: tuple[Provider, ...]
 
 
-Event = Preparing | Started | Progress | Summary
+Event = Preparing | RowsStarted | RowsDone | Summary

@@ -21,7 +21,7 @@ from twil.data.tables.table_sets import TableSet, TableWindow
 from twil.data.tables.tables import OnError
 from twil.inference.columns import good_rows
 from twil.inference.engine import Engine, OutputBatch
-from twil.inference.events import Progress, Started
+from twil.inference.events import RowsDone, RowsStarted
 from twil.inference.inputs import chosen_texts
 from twil.inference.resume import Answers, PartialRun
 from twil.inference.texts import Text
@@ -73,7 +73,7 @@ class Work:
         windows = map(self._open, tables.windows(size, wanted, live=live))
         return begun_ahead(windows, self._engine, pool, self._output, stream=tables.stream)
 
-    def finish(self, window: Window) -> Generator[Progress, None, Answers]:
+    def finish(self, window: Window) -> Generator[RowsDone, None, Answers]:
         """Await what is said of the good rows of a window, and tell now and then how far it is."""
         own = window.own_texts
         self.tally.rows += sum(window.own.start <= row < window.own.stop for row in window.rows.errors)
@@ -96,7 +96,7 @@ class Work:
         encoded = self._engine.encode(texts) if kept is None or self._tokens else None
         return Window(given.rows, given.own, good, texts, encoded, kept)
 
-    def _await(self, window: Window) -> Generator[Progress, None, Answers]:
+    def _await(self, window: Window) -> Generator[RowsDone, None, Answers]:
         encoded, own = window.encoded, window.own_texts
         assert encoded is not None
         repeated = np.zeros(len(window.good), dtype=np.bool_)
@@ -223,12 +223,12 @@ class Tally:
         """The time since the start."""
         return perf_counter() - self._start
 
-    def count(self, rows: int) -> Generator[Progress, None, None]:
+    def count(self, rows: int) -> Generator[RowsDone, None, None]:
         """Count rows that are done, and tell now and then how far the work is."""
         self.rows += rows
         if perf_counter() - self._last >= PROGRESS_SECONDS:
             self._last = perf_counter()
-            yield Progress(self.rows, self.seconds)
+            yield RowsDone(self.rows, self.seconds)
 
     def note(self, answers: Answers, chosen: slice) -> None:
         """Count what is to be said of chosen rows."""
@@ -260,12 +260,12 @@ def announced(
     *,
     found_text: str | None,
     resumed: bool,
-) -> Started:
+) -> RowsStarted:
     """Say what is about to be done: by which models, where they run, and what the output will hold."""
     engine, *others = engines
     session = engine.session
     precisions = [each.bundle.manifest.precision for each in engines]
-    return Started(
+    return RowsStarted(
         model=engine.bundle.folder,
         precision="fp16" if "fp16" in precisions else precisions[0],  # which is slower on a CPU
         provider=session.provider,

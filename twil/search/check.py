@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twil.config.search import Plan
 from twil.config.training import FinetuneConfig
-from twil.train.finetune import Started, finetune_events, read_sets
+from twil.train.finetune import FinetuneStarted, finetune_events, read_sets
 from twil.train.runs import check_decided, fingerprint, fingerprint_start
 
 
@@ -16,7 +16,7 @@ def without_test(config: FinetuneConfig) -> FinetuneConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"test": None})})
 
 
-def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
+def check_plan(plan: Plan, device: str) -> tuple[FinetuneStarted, dict[str, str]]:
     """Take every value up to its first step, and say what all trials share.
 
     Returns:
@@ -28,7 +28,7 @@ def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
     configs = [plan.config(point) for point in plan.space.probes()]
     for config in configs:
         check_decided(config, "the best trial")
-    started: Started | None = None
+    started: FinetuneStarted | None = None
     with tempfile.TemporaryDirectory() as nowhere:
         for config in configs:
             # The first one reads the test set, too, whose labels must be known when it is scored.
@@ -36,7 +36,7 @@ def check_plan(plan: Plan, device: str) -> tuple[Started, dict[str, str]]:
                 without_test(config) if started else config, Path(nowhere) / "model", device=device
             )
             first = next(iter(events))
-            assert isinstance(first, Started)
+            assert isinstance(first, FinetuneStarted)
             started = started or first
     assert started is not None
     tried = {each.name for each in plan.space.dimensions}

@@ -10,7 +10,7 @@ from twil.config.search import Plan
 from twil.config.space import Point
 from twil.scores.metrics import Report
 from twil.search.trials import TrialResult
-from twil.train.finetune import Started
+from twil.train.finetune import FinetuneStarted
 from twil.train.runs import SeriesEvent
 
 
@@ -32,7 +32,7 @@ class SearchStarted:
     seeds: tuple[int, ...]
     ended: int
     jobs: int
-    data: Started
+    data: FinetuneStarted
 
 
 @dataclass(frozen=True)

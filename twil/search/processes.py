@@ -22,14 +22,14 @@ from typing import Self
 import torch
 
 from twil.core.errors import DataWarning, ModelWarning
-from twil.search.crew import LAST, Answer, Assignment, Ended, Lost, Message, work
+from twil.search.executor import LAST, Answer, Assignment, Ended, Lost, Message, work
 from twil.train.loop import StepDone
 
 PATIENCE = 0.2  # seconds between looks at whether the user wants to stop, and between steps that are told of
 
 
 @dataclass
-class _Hand:
+class _WorkerHandle:
     """A process, the line to it, its place among the others, and the trial that it does."""
 
     line: Connection
@@ -48,7 +48,7 @@ class Processes:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self._context = multiprocessing.get_context("spawn")
-        self._hands: list[_Hand] = []
+        self._hands: list[_WorkerHandle] = []
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +99,7 @@ class Processes:
             if hand.trial is not None:
                 self.answer(hand.trial, "stop")
 
-    def _hire(self) -> _Hand:
+    def _hire(self) -> _WorkerHandle:
         line, far = self._context.Pipe()
         threads = max(1, torch.get_num_threads() // self.jobs)
         place = min(set(range(self.jobs)) - {hand.place for hand in self._hands})
@@ -113,10 +113,10 @@ class Processes:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         far.close()  # so that the process's death is heard of
-        self._hands.append(_Hand(line, process, place))
+        self._hands.append(_WorkerHandle(line, process, place))
         return self._hands[-1]
 
-    def _hear(self, hand: _Hand) -> Message:
+    def _hear(self, hand: _WorkerHandle) -> Message:
         try:
             message: Message = hand.line.recv()
         except (EOFError, ConnectionResetError):
@@ -138,7 +138,9 @@ def _serve(line: Connection, place: int, threads: int) -> None:
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             assignment = line.recv()
-            if isinstance(assignment, Assignment):  # not a wish to stop that has crossed the end of a trial
+            if isinstance(
+                assignment, Assignment
+            ):  # not a request to stop that has crossed the end of a trial
                 _attend(line, assignment)
 
 

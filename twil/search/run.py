@@ -24,7 +24,6 @@ from twil.evaluation.evaluate import evaluate
 from twil.model.folder import read_run, versions
 from twil.scores.metrics import Report
 from twil.search.check import check_plan, without_test
-from twil.search.crew import Assignment, Crew, Ended, Failed, Here, Lost, Message
 from twil.search.events import (
     SearchEvent,
     SearchFinished,
@@ -35,12 +34,13 @@ from twil.search.events import (
     TrialRetried,
     TrialStarted,
 )
+from twil.search.executor import Assignment, Ended, Executor, Failed, InProcessExecutor, Lost, Message
 from twil.search.folder import SearchFolder
 from twil.search.processes import Processes
 from twil.search.study import Study, quiet
 from twil.search.trials import TrialResult, best_of, table
 from twil.train.distributed import check_alone
-from twil.train.finetune import Started, describe_sets, read_sets
+from twil.train.finetune import FinetuneStarted, describe_sets, read_sets
 from twil.train.loop import Evaluated, Interrupted, StepDone
 from twil.train.runs import RunStarted, SeriesEvent, SeriesFinished, with_seed
 
@@ -103,8 +103,8 @@ def search(
         search = _Search(plan, folder, study, device=device, keep_trials=keep_trials)
         yield SearchStarted(plan, study.metric, search.seeds, len(study.results()), jobs, data)
         search.tidy()
-        with Here(should_stop) if jobs == 1 else Processes(jobs) as crew:
-            yield from search.run(crew, should_stop)
+        with InProcessExecutor(should_stop) if jobs == 1 else Processes(jobs) as executor:
+            yield from search.run(executor, should_stop)
         last = SearchInterrupted(len(study.results())) if search.stopping else search.finish(begin)
     yield last  # here, so that who stops listening at it does not keep the output
 
@@ -133,19 +133,19 @@ class _Search:
         self.waiting: list[tuple[int, Point]] = []  # trials whose point is under way
         self.stopping = False
 
-    def run(self, crew: Crew, should_stop: Callable[[], bool]) -> Iterator[SearchEvent]:
+    def run(self, executor: Executor, should_stop: Callable[[], bool]) -> Iterator[SearchEvent]:
         """Do all trials that are left, until the end or a stop."""
         while True:
             if not self.stopping and should_stop():
                 self.stopping = True
-                crew.stop()
-            if not self.stopping and crew.free and (taken := self._take()):
-                yield from self._begin(crew, *taken)
+                executor.stop()
+            if not self.stopping and executor.free and (taken := self._take()):
+                yield from self._begin(executor, *taken)
                 continue
             if not self.trials:
                 return
-            for number, message in crew.messages():
-                yield from self._hear(crew, number, message)
+            for number, message in executor.messages():
+                yield from self._hear(executor, number, message)
 
     def _take(self) -> tuple[int, Point] | None:
         """Give the trial to do next; None where there is none, or none before another has ended."""
@@ -158,7 +158,7 @@ class _Search:
     def _is_under_way(self, point: Point) -> bool:
         return any(trial.point == point for trial in self.trials.values())
 
-    def _begin(self, crew: Crew, number: int, point: Point) -> Iterator[SearchEvent]:
+    def _begin(self, executor: Executor, number: int, point: Point) -> Iterator[SearchEvent]:
         if repeated := self.study.repeat(number):
             yield self._done(repeated)
             return
@@ -170,10 +170,10 @@ class _Search:
             Assignment(number, config, self.folder.trial(number), self.plan.search.runs, self.device), point
         )
         self.trials[number] = trial
-        crew.start(trial.assignment)
+        executor.start(trial.assignment)
         yield TrialStarted(number, point)
 
-    def _hear(self, crew: Crew, number: int, message: Message) -> Iterator[SearchEvent]:
+    def _hear(self, executor: Executor, number: int, message: Message) -> Iterator[SearchEvent]:
         trial = self.trials[number]
         if isinstance(message, SeriesFinished):
             self.study.complete(number, message.series, self._end(number))
@@ -185,7 +185,7 @@ class _Search:
             self.stopping = True
             self._end(number)
         elif isinstance(message, Lost):
-            yield from self._lose(crew, number, message)
+            yield from self._lose(executor, number, message)
         elif isinstance(message, Failed):
             if not message.alone:
                 raise TwilError(message.error)
@@ -194,20 +194,20 @@ class _Search:
             if isinstance(message, RunStarted):
                 trial.run = message.run
             if not isinstance(message, StepDone):
-                crew.answer(number, "end" if self._is_hopeless(trial, message) else "go on")
+                executor.answer(number, "end" if self._is_hopeless(trial, message) else "go on")
             yield TrialAdvanced(number, trial.run, message)
 
     def _is_hopeless(self, trial: _Trial, message: SeriesEvent) -> bool:
         """Note what the first run of a trial scored, and tell whether the trial is to end there."""
         # A run that goes on says what it scored last, which a killed search may not have noted.
-        found = message.evaluated if isinstance(message, Started) else message
+        found = message.evaluated if isinstance(message, FinetuneStarted) else message
         if trial.run > 1 or not isinstance(found, Evaluated):
             return False
         assignment = trial.assignment
         hopeless = self.study.report(assignment.trial, found.number, found.metrics[self.study.metric])
         return hopeless and (not found.last or assignment.runs > 1)
 
-    def _lose(self, crew: Crew, number: int, lost: Lost) -> Iterator[SearchEvent]:
+    def _lose(self, executor: Executor, number: int, lost: Lost) -> Iterator[SearchEvent]:
         """Take up a trial again whose process has died; one that kills every process has failed."""
         trial = self.trials[number]
         trial.deaths += 1
@@ -217,7 +217,7 @@ class _Search:
             yield self._fail(number, f"its process died {trial.deaths} times, at last by {lost.how}")
         else:
             trial.run = 1
-            crew.start(trial.assignment)
+            executor.start(trial.assignment)
             yield TrialRetried(number, lost.how)
 
     def _fail(self, number: int, reason: str) -> TrialDone:

@@ -56,7 +56,7 @@ from twil.train.objectives.imitation import (
     measure_vectors,
 )
 from twil.train.objectives.teacher import Asked, PupilTexts, Teacher, TextCounts
-from twil.train.run import Place, TrainingRun, kept_step, run_events
+from twil.train.run import RunPlace, TrainingRun, kept_step, run_events
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class _Distillation(TrainingRun[DistillationFinished]):
     objective: Imitation
     loop: DistillLoopConfig
 
-    def __init__(self, config: DistillConfig, teacher: Teacher, place: Place, store: Path | None) -> None:
+    def __init__(self, config: DistillConfig, teacher: Teacher, place: RunPlace, store: Path | None) -> None:
         super().__init__(place)
         self.config, self.teacher = config, teacher
         self.folder, self.keeps_answers = store or _own_store(self.output), store is not None

@@ -28,11 +28,11 @@ from twil.train.loop import Evaluated, LoopEvent, Trainer, count_steps
 from twil.train.objectives.class_weights import label_counts
 from twil.train.objectives.classification import Classification, encode_set
 from twil.train.objectives.decisions import Decision, check_decision, decide
-from twil.train.run import Place, TrainingRun, run_events
+from twil.train.run import RunPlace, TrainingRun, run_events
 
 
 @dataclass(frozen=True)
-class Started:
+class FinetuneStarted:
     """The data is read and the model is made.
 
     Attributes:
@@ -78,7 +78,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinetuneFinished:
     """The model folder is written.
 
     Attributes:
@@ -102,7 +102,7 @@ class Finished:
     seconds: float
 
 
-FinetuneEvent: TypeAlias = Started | LoopEvent | Finished
+FinetuneEvent: TypeAlias = FinetuneStarted | LoopEvent | FinetuneFinished
 
 
 LabelledSets: TypeAlias = dict[str, LabelledSet]  # train, perhaps dev and test
@@ -133,7 +133,7 @@ def finetune_events(
         should_stop: Asked after every step; true keeps the state and ends with `Interrupted`.
 
     Yields:
-        `Started`, then the loop's events, then `Finished` (or `Interrupted`).
+        `FinetuneStarted`, then the loop's events, then `FinetuneFinished` (or `Interrupted`).
 
     Raises:
         ConfigError: A setting does not fit.
@@ -152,7 +152,7 @@ def finetune_events(
     )
 
 
-class _Finetuning(TrainingRun[Finished]):
+class _Finetuning(TrainingRun[FinetuneFinished]):
     """A run of fine-tuning."""
 
     command = "finetune"
@@ -161,7 +161,7 @@ class _Finetuning(TrainingRun[Finished]):
     objective: Classification
     loop: TrainConfig
 
-    def __init__(self, config: FinetuneConfig, place: Place) -> None:
+    def __init__(self, config: FinetuneConfig, place: RunPlace) -> None:
         super().__init__(place)
         self.begin = time.monotonic()
         self.sets = read_sets(config.data)
@@ -207,13 +207,13 @@ class _Finetuning(TrainingRun[Finished]):
         assert self.loop.head_rate is not None
         return rates | (head_rates(self.model, self.loop.head_rate) if self.loop.head_rate != 1 else {})
 
-    def started(self, trainer: Trainer) -> Started:
+    def started(self, trainer: Trainer) -> FinetuneStarted:
         """Say what is learned from what."""
         task, weights = self.task, self.objective.weights
         counts = (
             [] if task.kind == "regression" else label_counts(self.encoded["train"].targets, task).tolist()
         )
-        return Started(
+        return FinetuneStarted(
             task=task,
             rows={name: len(labelled) for name, labelled in self.sets.items()},
             blank={name: labelled.blank for name, labelled in self.sets.items()},
@@ -234,7 +234,7 @@ class _Finetuning(TrainingRun[Finished]):
             evaluated=trainer.last_evaluation,
         )
 
-    def finish(self, trainer: Trainer) -> tuple[Finished, dict[str, Any]]:
+    def finish(self, trainer: Trainer) -> tuple[FinetuneFinished, dict[str, Any]]:
         """Tune what is tuned on dev, and score all sets but the one that was learned from."""
         logits = {name: self.objective.logits(rows) for name, rows in self.encoded.items() if name != "train"}
         decision = None
@@ -245,7 +245,7 @@ class _Finetuning(TrainingRun[Finished]):
         reports = {
             name: score_logits(found, self.encoded[name].targets, task) for name, found in logits.items()
         }
-        finished = Finished(
+        finished = FinetuneFinished(
             folder=self.output,
             task=task,
             metric=self.loop.metric,

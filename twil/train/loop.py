@@ -168,7 +168,7 @@ LoopEvent: TypeAlias = StepDone | Evaluated | Interrupted
 
 
 @dataclass
-class Progress:
+class LoopState:
     """Where a run stands; everything but tensors that a checkpoint keeps."""
 
     step: int = 0
@@ -226,7 +226,7 @@ class Trainer:
         self.device = next(objective.model.parameters()).device
         self.peak = config.lr
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.progress = Progress()
+        self.progress = LoopState()
         self.best: dict[str, Tensor] = {}
         self.mean: dict[str, Tensor] = {}  # of the weights, where one is kept
         self.clock = self.last_save = time.monotonic()
@@ -289,7 +289,7 @@ class Trainer:
             self.objective.model.load_state_dict(checkpoint.weights)
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
-            at = self.progress = Progress(**state["progress"])
+            at = self.progress = LoopState(**state["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.checkpoints.damaged(type(error).__name__) from error
         waited = at.evaluations - at.best_evaluation
@@ -308,7 +308,7 @@ class Trainer:
         self.objective.model.train()
         for step in prefetched(steps[position] for position in range(at.position, len(steps))):
             yield self._step(step)
-            stop, save = self._wishes()
+            stop, save = self._read_requests()
             if stop:
                 self._save()
                 yield Interrupted(at.epoch, at.step)
@@ -445,7 +445,7 @@ class Trainer:
             done = self._close(metrics, epoch_steps)
         self._save()
         yield done
-        if self._wishes()[0] and not done.last:
+        if self._read_requests()[0] and not done.last:
             yield Interrupted(done.epoch, done.step)
 
     def _close(self, metrics: dict[str, float], epoch_steps: int) -> Evaluated:
@@ -479,7 +479,7 @@ class Trainer:
             return metrics.get("loss", math.inf) < at.best_loss
         return is_better(self.config.metric, value, at.best_value)
 
-    def _wishes(self) -> tuple[bool, bool]:
+    def _read_requests(self) -> tuple[bool, bool]:
         """Agree with the other processes on whether to stop, and whether to save.
 
         Each may be asked to stop; the clock of the main one decides about saving.
@@ -523,7 +523,7 @@ def count_steps(objective: Objective, config: LoopConfig) -> int:
 
 
 def dev_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Give what dev gave in one entry of `Progress.history`."""
+    """Give what dev gave in one entry of `LoopState.history`."""
     return {name.removeprefix("dev_"): value for name, value in entry.items() if name.startswith("dev_")}
 
 

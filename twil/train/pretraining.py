@@ -27,7 +27,7 @@ from twil.train.checkpoint import CheckpointFolder
 from twil.train.devices import choose_device, settle_precision
 from twil.train.loop import LoopEvent, Trainer, count_steps
 from twil.train.objectives.denoising import Denoising
-from twil.train.run import Place, TrainingRun, kept_step, run_events
+from twil.train.run import RunPlace, TrainingRun, kept_step, run_events
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class _Pretraining(TrainingRun[PretrainingFinished]):
     config: PretrainConfig
     objective: Denoising
 
-    def __init__(self, config: PretrainConfig, place: Place) -> None:
+    def __init__(self, config: PretrainConfig, place: RunPlace) -> None:
         super().__init__(place)
         self.corpus = open_corpus(config.data.corpus)
         torch.manual_seed(config.train.seed)

@@ -28,7 +28,7 @@ Finished = TypeVar("Finished")
 
 
 @dataclass(frozen=True)
-class Place:
+class RunPlace:
     """Where a run computes and writes.
 
     Attributes:
@@ -72,7 +72,7 @@ class TrainingRun(ABC, Generic[Finished]):
     steps: int
     rates: Mapping[str, float] | None = None
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: RunPlace) -> None:
         self.output, self.checkpoints = place.output, place.checkpoints
         self.device, self.world = place.device, place.world
 
@@ -162,7 +162,7 @@ class TrainingRun(ABC, Generic[Finished]):
 
 
 def run_events(
-    make: Callable[[Place], TrainingRun[Finished]],
+    make: Callable[[RunPlace], TrainingRun[Finished]],
     output: str | Path,
     precision: Precision,
     *,
@@ -189,7 +189,7 @@ def run_events(
     with join_world(where.type) as world, world.reserve(reserved):
         if where.type == "cuda":
             where = torch.device("cuda", torch.cuda.current_device())  # that which this process was given
-        run = make(Place(output, checkpoints, where, world))
+        run = make(RunPlace(output, checkpoints, where, world))
         last = yield from run.events(resume=resume, overwrite=overwrite, should_stop=should_stop)
     yield last  # here, so that who stops listening at it does not keep the output
 

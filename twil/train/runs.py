@@ -25,7 +25,7 @@ from twil.model.folder import FILES, RUN, copy, describe, read_run, weights_hash
 from twil.scores.metrics import Report, metrics_of
 from twil.text.tokenizer import load_tokenizer
 from twil.train.distributed import check_alone
-from twil.train.finetune import Finished, LabelledSets, Started, finetune_events, read_sets
+from twil.train.finetune import FinetuneFinished, FinetuneStarted, LabelledSets, finetune_events, read_sets
 from twil.train.loop import Interrupted, LoopEvent
 from twil.train.objectives.decisions import Decision
 from twil.train.series import Run, Series
@@ -84,10 +84,10 @@ class SeriesFinished:
     """
 
     series: Series
-    best: Finished
+    best: FinetuneFinished
 
 
-SeriesEvent: TypeAlias = RunStarted | Started | LoopEvent | RunDone | SeriesFinished
+SeriesEvent: TypeAlias = RunStarted | FinetuneStarted | LoopEvent | RunDone | SeriesFinished
 
 
 def finetune_runs_events(
@@ -167,7 +167,7 @@ def _train(
                 ):
                     if isinstance(event, Interrupted):
                         return event
-                    if not isinstance(event, Finished):
+                    if not isinstance(event, FinetuneFinished):
                         yield event
             done.append(_describe(folder))
             yield RunDone(run, len(seeds), done[-1], kept)
@@ -224,7 +224,7 @@ def _seeds(config: FinetuneConfig, runs: int) -> list[int]:
     return [first + number for number in range(runs)]
 
 
-def read_finished(folder: Path, *, seconds: float = 0.0) -> Finished:
+def read_finished(folder: Path, *, seconds: float = 0.0) -> FinetuneFinished:
     """Read what the run came to that wrote a model folder.
 
     Args:
@@ -239,7 +239,7 @@ def read_finished(folder: Path, *, seconds: float = 0.0) -> Finished:
         assert task is not None
         reports = {name: Report(**report) for name, report in record["results"].items()}
         told = record["decision"]
-        return Finished(
+        return FinetuneFinished(
             folder=folder,
             task=task,
             metric=record["config"]["train"]["metric"],

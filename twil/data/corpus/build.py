@@ -93,7 +93,7 @@ class CorpusOptions:
 
 
 @dataclass(frozen=True)
-class Progress(Paced):
+class CorpusProgress(Paced):
     """How far the work is.
 
     Attributes:
@@ -136,7 +136,7 @@ class Summary:
         return self.rows / self.seconds
 
 
-Event = Progress | Summary
+Event = CorpusProgress | Summary
 
 
 def build_corpus(
@@ -163,7 +163,7 @@ def build_corpus(
         overwrite: Replace the corpus that is there.
 
     Yields:
-        `Progress` a few times a second, and last `Summary`.
+        `CorpusProgress` a few times a second, and last `Summary`.
 
     Raises:
         ConfigError: Options do not fit one another.
@@ -187,9 +187,9 @@ def build_corpus(
         spool = stack.enter_context(RowSpool(Path(scratch), token_type(encoder.get_vocab_size())))
         build = _Build(spool, encoder, sources, drop_duplicates=options.drop_duplicates)
         yield from build.read(start)
-        yield Progress("finding repeats and conversations", build.rows, perf_counter() - start)
+        yield CorpusProgress("finding repeats and conversations", build.rows, perf_counter() - start)
         drawn = build.group(share, seed, Path(scratch))
-        yield Progress("writing", build.rows, perf_counter() - start)
+        yield CorpusProgress("writing", build.rows, perf_counter() - start)
         parts = build.write(folder)
         rules = build.rules()
         if "train" not in parts:
@@ -259,7 +259,7 @@ class _Build:
         self._counts = {kind: Counter[str]() for kind in KINDS}
         self._spooled = Counter[str]()
 
-    def read(self, start: float) -> Iterator[Progress]:
+    def read(self, start: float) -> Iterator[CorpusProgress]:
         """Clean, encode and spool all rows, the tokenizer at work on some while others are read."""
         last = start
         waiting: deque[tuple[_Source, RowKeys, Future[Encodings]]] = deque()
@@ -272,7 +272,7 @@ class _Build:
                         self._store(*waiting.popleft())
                     if perf_counter() - last >= _PROGRESS_SECONDS:
                         last = perf_counter()
-                        yield Progress("reading and encoding", self.rows, last - start)
+                        yield CorpusProgress("reading and encoding", self.rows, last - start)
                 while waiting:
                     self._store(*waiting.popleft())
             finally:

@@ -45,7 +45,7 @@ class OverviewOptions:
 
 
 @dataclass(frozen=True)
-class Progress(Paced):
+class SurveyProgress(Paced):
     """How far the work is.
 
     Attributes:

@@ -16,7 +16,7 @@ from twil.core.machine import peak_memory
 from twil.data.labelled import LabelledRows, LabelledTable
 from twil.data.survey.label_counts import AnswerTally, find_variants
 from twil.data.survey.lengths import LengthTally, TokenCounter
-from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, Progress
+from twil.data.survey.overview import FileOverview, Overview, OverviewOptions, SurveyProgress
 from twil.data.survey.repeats import (
     Contradictions,
     KeyBuffer,
@@ -37,7 +37,7 @@ _PROGRESS_SECONDS = 0.2
 
 def survey(
     files: Sequence[str | Path], options: OverviewOptions | None = None
-) -> Iterator[Progress | Overview]:
+) -> Iterator[SurveyProgress | Overview]:
     """Look through files, those to train on first.
 
     Args:
@@ -45,7 +45,7 @@ def survey(
         options: What of them to look at; labels and lengths in characters where left out.
 
     Yields:
-        `Progress` now and then, and the `Overview` at the end.
+        `SurveyProgress` now and then, and the `Overview` at the end.
 
     Raises:
         ConfigError: A file is named twice, or an option does not fit.
@@ -75,9 +75,9 @@ def survey(
             done += len(rows.numbers)
             if perf_counter() - spoken >= _PROGRESS_SECONDS:
                 spoken = perf_counter()
-                yield Progress(f"reading {name}", done, spoken - begin)
+                yield SurveyProgress(f"reading {name}", done, spoken - begin)
         look.finish()
-    yield Progress("comparing texts", done, perf_counter() - begin)
+    yield SurveyProgress("comparing texts", done, perf_counter() - begin)
     overlaps = find_overlaps({name: look.keys for name, look in looks.items()})
     contradictions = _contradictions(looks, options, list(codes))
     yield Overview(

@@ -16,7 +16,7 @@ from typing import Any
 
 from twil.core.errors import DataError
 from twil.data.tables.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
-from twil.data.tables.rows import QUOTED, BadRowError, Rows, Source, join_items, with_cure
+from twil.data.tables.rows import QUOTED, BadRowError, Rows, RowSource, join_items, with_cure
 from twil.data.tables.streams import (
     BOM,
     ByteBlocks,
@@ -46,7 +46,7 @@ def open_source(
     may_lack: Sequence[str] = (),
     joined: Mapping[str, str],
     bare: bool = False,
-) -> Source:
+) -> RowSource:
     """Open a table and find its columns.
 
     Args:
@@ -77,7 +77,7 @@ def open_source(
     return _open_cells(blocks, form)
 
 
-def _open_cells(blocks: ByteBlocks, form: TableFormat) -> Source:
+def _open_cells(blocks: ByteBlocks, form: TableFormat) -> RowSource:
     """Open a table of cells with a delimiter between them."""
     first, header = _first_line(blocks, strict=form.header), form.header
     told = _SEPARATOR_LINE.fullmatch(first) if form.kind == "csv" else None

@@ -91,7 +91,7 @@ def whole_number(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < _EXACT else ""
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Where rows come from.
 
     Attributes:

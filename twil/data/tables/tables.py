@@ -18,7 +18,7 @@ from twil.data.tables.readers import LineSource, open_source
 from twil.data.tables.rows import (
     Cells,
     Rows,
-    Source,
+    RowSource,
     check_once,
     missing_column,
     named_columns,
@@ -94,7 +94,7 @@ class TableReader:
         may_be_bare = untold and str(self.path) == STANDARD_STREAM
         self.bare = False
         if isinstance(self.file, MemoryTable):
-            self._source: Source = MemorySource(self.file, joined)
+            self._source: RowSource = MemorySource(self.file, joined)
             self.format = "memory"
         else:
             form = find_reading(self.path, reading)

@@ -13,7 +13,7 @@ from typing import get_args
 from twil.bundle.providers import ProviderChoice
 from twil.core.errors import ConfigError, ProviderError
 from twil.evaluation.benchmark.bundle_process import MODULE as BUNDLES
-from twil.evaluation.benchmark.report import BenchmarkOptions, Configuration, Measurement, Report
+from twil.evaluation.benchmark.report import BenchmarkOptions, BenchmarkReport, Configuration, Measurement
 from twil.evaluation.benchmark.timing import Facts, Shape
 from twil.evaluation.benchmark.worker import Opening, Worker
 from twil.scores.intervals import Latencies
@@ -35,7 +35,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Started:
+class BenchmarkStarted:
     """All models are open, each in a process of its own.
 
     Attributes:
@@ -50,7 +50,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Progress:
+class BenchmarkProgress:
     """How far the work is.
 
     Attributes:
@@ -66,7 +66,7 @@ class Progress:
     seconds: float
 
 
-Event = Started | Progress | Report
+Event = BenchmarkStarted | BenchmarkProgress | BenchmarkReport
 
 
 def benchmark(
@@ -100,21 +100,21 @@ def benchmark(
         ]
         facts = tuple(worker.facts() for worker in workers)
         shapes, dropped = _fitting(options, min(found.max_length for found in facts))
-        yield Started(facts, dropped, min(found.max_length for found in facts))
+        yield BenchmarkStarted(facts, dropped, min(found.max_length for found in facts))
         begin = perf_counter()
         for done, (shape, worker) in enumerate(product(shapes, workers)):
-            yield Progress("warming up", done, len(shapes) * len(workers), perf_counter() - begin)
+            yield BenchmarkProgress("warming up", done, len(shapes) * len(workers), perf_counter() - begin)
             worker.warm_up(shape, options.warmup)
         begin = perf_counter()
         seconds: dict[tuple[int, Shape], list[list[float]]] = {}
         turns = list(turn_order(options.rounds, shapes, len(workers)))
         for done, (shape, number) in enumerate(turns):
-            yield Progress("timing", done, len(turns), perf_counter() - begin)
+            yield BenchmarkProgress("timing", done, len(turns), perf_counter() - begin)
             seconds.setdefault((number, shape), []).append(workers[number].time(shape, options.runs))
         took = perf_counter() - begin
         peaks = [worker.peak_memory for worker in workers]
     first = {shape: Latencies(seconds[0, shape], seed=options.seed) for shape in shapes}
-    yield Report(
+    yield BenchmarkReport(
         options,
         tuple(
             Configuration(

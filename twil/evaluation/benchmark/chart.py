@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twil.evaluation.benchmark.report import Measurement, Report
+from twil.evaluation.benchmark.report import BenchmarkReport, Measurement
 from twil.evaluation.pages.figure import COLOURS, draw_legend, figure_file
 from twil.scores.intervals import LEVEL
 
@@ -16,7 +16,7 @@ _NARROWEST = 7.5  # inches, so that a legend has room
 _DODGE = 0.1  # between contestants, in places of the axis: their whiskers stand side by side
 
 
-def draw_report(report: Report, output: str | Path) -> None:
+def draw_report(report: BenchmarkReport, output: str | Path) -> None:
     """Draw a report into a file, which appears whole or not at all.
 
     Args:

@@ -78,7 +78,7 @@ class Measurement:
         return self.latencies.rate(self.shape.rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """Describe it in JSON's types; see `Report`."""
+        """Describe it in JSON's types; see `BenchmarkReport`."""
         milliseconds = 1000 * self.latencies.seconds
         named = zip(PERCENTILES, self.latencies.percentiles(), strict=True)
         return {
@@ -112,7 +112,7 @@ class Configuration:
     measurements: tuple[Measurement, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Describe it in JSON's types; see `Report`."""
+        """Describe it in JSON's types; see `BenchmarkReport`."""
         return {
             "name": self.name,
             "folder": str(self.folder),
@@ -123,7 +123,7 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """Everything that was measured, and under which conditions.
 
     `as_dict` gives it in JSON's types, in this layout, which stays the same within a `format`::

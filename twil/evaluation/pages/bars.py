@@ -17,7 +17,7 @@ _LEFT, _RIGHT = 14.0, WIDTH - 52  # of the bars; their figures stand to the righ
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalMark:
     """A named figure and where it may as well lie.
 
     Attributes:
@@ -68,7 +68,12 @@ def bar_chart(
 
 
 def interval_chart(
-    title: str, figures: Sequence[Interval], *, across: Axis | str, zero: bool = False, first: str = "model"
+    title: str,
+    figures: Sequence[IntervalMark],
+    *,
+    across: Axis | str,
+    zero: bool = False,
+    first: str = "model",
 ) -> Chart:
     """Draw figures as points, each with its interval as a bar.
 

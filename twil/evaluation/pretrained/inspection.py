@@ -54,7 +54,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class OrderVerdict:
     """What the model says of the order of a pair.
 
     Attributes:
@@ -88,7 +88,7 @@ class Inspection:
     place: str
     tokens: tuple[str, ...]
     guesses: tuple[Guess, ...]
-    order: Verdict | None
+    order: OrderVerdict | None
     truncated: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def inspect_row(
     if reader.pairs and probe.model.rop is not None:
         # Told from the whole pair, as the scores of a file are.
         probabilities = order_probabilities(probe, [whole])[0]
-        order = Verdict(tweet_first, float(probabilities[TWEET_FIRST if tweet_first else REPLY_FIRST]))
+        order = OrderVerdict(tweet_first, float(probabilities[TWEET_FIRST if tweet_first else REPLY_FIRST]))
     return Inspection(
         row=row,
         place=f"{reader.unit} {number}",

@@ -148,7 +148,7 @@ class IntrinsicScores:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ScoringProgress:
     """How far the work is.
 
     Attributes:
@@ -174,7 +174,7 @@ def score_pretrained(
     limit: int | None = None,
     device: str = "auto",
     batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[Progress | IntrinsicScores]:
+) -> Iterator[ScoringProgress | IntrinsicScores]:
     """Score a pretrained model on a file, and tell on the way how far it is.
 
     Args:
@@ -190,7 +190,7 @@ def score_pretrained(
         batch_tokens: Tokens of a batch, pads included.
 
     Yields:
-        `Progress` a few times a second, and last the scores.
+        `ScoringProgress` a few times a second, and last the scores.
 
     Raises:
         ConfigError: An objective, the limit or the device cannot be had.
@@ -223,7 +223,7 @@ def score_pretrained(
         for _ in chain.from_iterable(meter.add(window) for meter in meters):
             if perf_counter() - last >= _PROGRESS_SECONDS:
                 last = perf_counter()
-                yield Progress(rows, pll.texts if pll else 0, last - start)
+                yield ScoringProgress(rows, pll.texts if pll else 0, last - start)
         rows += len(window)
     if (mlm and not mlm.masked) or (pll and not pll.texts):
         raise DataError("no row holds a token that can be masked: give a file with text", file=file)

@@ -18,7 +18,7 @@ from twil.evaluation.pages.figure import COLOURS, check_ending, draw_legend, fig
 
 
 @dataclass
-class Series:
+class Curve:
     """One figure of a run over its optimiser steps, in ascending order."""
 
     steps: list[int] = field(default_factory=list)
@@ -46,8 +46,8 @@ class Curves:
     """
 
     path: Path
-    train: dict[str, Series]
-    dev: dict[str, Series]
+    train: dict[str, Curve]
+    dev: dict[str, Curve]
     best: int | None
     cut: bool
 
@@ -58,7 +58,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """One drawing: a figure of the log, what it is called, and how its axis is made."""
 
     key: str
@@ -72,14 +72,14 @@ class Panel:
 
 
 PANELS = (
-    Panel("loss", "Loss", "nats"),
-    Panel("mlm_accuracy", "Accuracy on masked tokens", share=True),
-    Panel("rop_accuracy", "Accuracy of reply order", share=True),
-    Panel("vector_cosine", "Cosine of texts with the teacher's"),
-    Panel("token_cosine", "Cosine of tokens with the teacher's"),
-    Panel("agreement", "Same answers as the teacher", share=True),
-    Panel("lr", "Learning rate", from_zero=True, noisy=False),
-    Panel("tokens_per_second", "Throughput", "tokens/s", from_zero=True),
+    CurvePanel("loss", "Loss", "nats"),
+    CurvePanel("mlm_accuracy", "Accuracy on masked tokens", share=True),
+    CurvePanel("rop_accuracy", "Accuracy of reply order", share=True),
+    CurvePanel("vector_cosine", "Cosine of texts with the teacher's"),
+    CurvePanel("token_cosine", "Cosine of tokens with the teacher's"),
+    CurvePanel("agreement", "Same answers as the teacher", share=True),
+    CurvePanel("lr", "Learning rate", from_zero=True, noisy=False),
+    CurvePanel("tokens_per_second", "Throughput", "tokens/s", from_zero=True),
 )
 TRAIN_COLOUR, DEV_COLOUR = COLOURS[:2]
 SMOOTHED_POINTS = 100
@@ -205,17 +205,17 @@ def _drop(events: list[dict[str, Any]], step: int) -> None:
         events.pop()
 
 
-def _collect(points: Iterator[tuple[int, Mapping[str, Any]]]) -> dict[str, Series]:
+def _collect(points: Iterator[tuple[int, Mapping[str, Any]]]) -> dict[str, Curve]:
     """Sort the numbers of all points by their keys."""
-    found: dict[str, Series] = {}
+    found: dict[str, Curve] = {}
     for step, figures in points:
         for key, value in figures.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and key != "step":
-                found.setdefault(key, Series()).append(step, float(value))
+                found.setdefault(key, Curve()).append(step, float(value))
     return found
 
 
-def _draw(axes: Any, panel: Panel, curves: Curves) -> None:
+def _draw(axes: Any, panel: CurvePanel, curves: Curves) -> None:
     if train := curves.train.get(panel.key):
         many = panel.noisy and len(train) > SMOOTHED_POINTS
         style: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.8} if many else {"linewidth": 1.6}
@@ -233,7 +233,7 @@ def _draw(axes: Any, panel: Panel, curves: Curves) -> None:
     _dress(axes, panel, curves.last_step)
 
 
-def _dress(axes: Any, panel: Panel, last_step: int) -> None:
+def _dress(axes: Any, panel: CurvePanel, last_step: int) -> None:
     """Give a drawing its title, limits, units and grid."""
     from matplotlib.ticker import MaxNLocator
 

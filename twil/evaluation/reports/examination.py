@@ -17,7 +17,7 @@ from twil.core.errors import ModelError
 from twil.core.task import Task
 from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.data.splitting import hold_out
-from twil.evaluation.reports.run_record import RunRecord, Source, find_source
+from twil.evaluation.reports.run_record import ExaminedFile, RunRecord, find_source
 from twil.model.folder import RUN, load_with_tokenizer
 from twil.scores.calibration import Reliability, reliability
 from twil.scores.metrics import Report, score_logits
@@ -52,7 +52,7 @@ class Examination:
     task: Task
     facts: dict[str, str]
     max_length: int
-    source: Source
+    source: ExaminedFile
     labelled: LabelledSet
     truncated: int
     targets: NDArray[Any]
@@ -142,7 +142,7 @@ def _columns(record: RunRecord) -> LabelledColumns:
         raise ModelError(f"{RUN}: is not what twil wrote ({error}): copy the folder again") from None
 
 
-def _sample(record: RunRecord, source: Source) -> Sample:
+def _sample(record: RunRecord, source: ExaminedFile) -> Sample:
     """Tell which rows of a file the run took; of one that it did not know, all are taken."""
     if source.split is None:
         return WHOLE

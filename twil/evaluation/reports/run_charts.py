@@ -18,7 +18,7 @@ from twil.evaluation.pages.heat import heat_map
 from twil.evaluation.pages.lines import Line, histogram, line_chart, point_chart
 from twil.evaluation.pages.numbers import format_number
 from twil.evaluation.pages.tables import Cell, table
-from twil.evaluation.reports.curves import Curves, Series, read_curves
+from twil.evaluation.reports.curves import Curve, Curves, read_curves
 from twil.evaluation.reports.examination import Examination
 from twil.evaluation.reports.run_record import RunRecord
 from twil.scores.calibration import Reliability
@@ -146,7 +146,7 @@ def calibration_charts(found: Reliability, *, many: bool) -> Iterator[Chart]:
 def _step_charts(curves: Curves) -> Iterator[Chart]:
     """Draw the loss and the learning rate of the steps that a log tells of."""
     for key, title, name in (("loss", "Loss of training steps", "loss"), ("lr", "Learning rate", "rate")):
-        series = curves.train.get(key, Series())
+        series = curves.train.get(key, Curve())
         if len(series) > 1:
             width = -(-len(series) // MOST_STEPS)
             parts = [slice(start, start + width) for start in range(0, len(series), width)]

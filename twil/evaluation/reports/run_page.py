@@ -25,7 +25,7 @@ from twil.evaluation.pages.numbers import ABSENT, format_number
 from twil.evaluation.pages.tables import Cell, table
 from twil.evaluation.reports.examination import Examination
 from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
-from twil.evaluation.reports.run_record import Source
+from twil.evaluation.reports.run_record import ExaminedFile
 from twil.scores.metrics import main_metric
 from twil.scores.names import AVERAGES, name_metric
 
@@ -88,7 +88,7 @@ def _scores(examined: Examination) -> Element:
     return section("Scores", _caveat(examined.source), table(columns, whole), by_label)
 
 
-def _caveat(source: Source) -> Element | None:
+def _caveat(source: ExaminedFile) -> Element | None:
     """Say why scores on a file are not those on texts that nobody has seen; None where they are."""
     if source.split is None:
         return note(f"The run recorded no such file as {source.path}: these are not scores of the run.")

@@ -100,7 +100,7 @@ class RunRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class Source:
+class ExaminedFile:
     """The labelled file that a run is examined on.
 
     Attributes:
@@ -114,7 +114,9 @@ class Source:
     sha256: str
 
 
-def find_source(folder: Path, record: RunRecord, *, split: str | None, data: str | Path | None) -> Source:
+def find_source(
+    folder: Path, record: RunRecord, *, split: str | None, data: str | Path | None
+) -> ExaminedFile:
     """Find the file to examine a run on, and which of the run's sets it is.
 
     Raises:
@@ -128,7 +130,7 @@ def find_source(folder: Path, record: RunRecord, *, split: str | None, data: str
             raise DataError("there is no such file: check the path", file=path)
         found = sha256(path)
         known = [name for name in SPLITS if name in record.data and record.data[name].sha256 == found]
-        return Source(path, known[0] if known else None, found)
+        return ExaminedFile(path, known[0] if known else None, found)
     split = split or next((name for name in SPLITS if name in record.data), SPLITS[0])
     if split not in SPLITS:
         raise ConfigError(f"there is no set '{split}': choose one of {', '.join(SPLITS)}")
@@ -148,4 +150,4 @@ def find_source(folder: Path, record: RunRecord, *, split: str | None, data: str
             f"now, name it with --data {path}",
             file=path,
         )
-    return Source(path, split, entry.sha256)
+    return ExaminedFile(path, split, entry.sha256)

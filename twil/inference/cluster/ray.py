@@ -36,7 +36,7 @@ from twil.inference.cluster.parts import (
 )
 from twil.inference.columns import output_columns
 from twil.inference.engine import BATCH_TOKENS
-from twil.inference.events import ClusterStarted, ClusterSummary, Progress
+from twil.inference.events import ClusterStarted, ClusterSummary, RowsDone
 from twil.inference.inputs import Sources, check_on_error, found_text, open_tables, source_paths
 from twil.inference.predictor import classifier_task
 from twil.inference.texts import check_texts
@@ -63,7 +63,7 @@ def predict_on_ray(
     threads: int = 1,
     batch_tokens: int = BATCH_TOKENS,
     overwrite: bool = False,
-) -> Generator[Preparing | ClusterStarted | Progress | ClusterSummary, None, None]:
+) -> Generator[Preparing | ClusterStarted | RowsDone | ClusterSummary, None, None]:
     """Predict every row of some tables on a Ray cluster, and tell on the way how far it is.
 
     Joins the cluster that this process is in, that of ``RAY_ADDRESS``, or the one of this machine; where
@@ -88,7 +88,7 @@ def predict_on_ray(
         overwrite: Replace an output of twil.
 
     Yields:
-        `Preparing` where the model is no bundle, `ClusterStarted`, then `Progress` with every part, and last
+        `Preparing` where the model is no bundle, `ClusterStarted`, then `RowsDone` with every part, and last
         `ClusterSummary`.
 
     Raises:
@@ -140,7 +140,7 @@ def predict_on_ray(
             )
             for part in _predicted_parts(ray, job, files, content, output, workers):
                 parts[part["name"]] = part
-                yield Progress(total("rows"), perf_counter() - begin)
+                yield RowsDone(total("rows"), perf_counter() - begin)
             written = {name for name, part in parts.items() if part["rows"]}
             if not written:  # a folder without a part would have no columns
                 written = {part_name(0, 0)}

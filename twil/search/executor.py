@@ -73,7 +73,7 @@ Message: TypeAlias = SeriesEvent | Ended | Failed | Lost
 LAST = (SeriesFinished, Interrupted, Ended, Failed, Lost)
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Who does trials."""
 
     def __enter__(self) -> Self:
@@ -131,7 +131,7 @@ def work(
         yield Failed(str(error), alone=False)
 
 
-class Here:
+class InProcessExecutor:
     """This process, which does one trial after the other."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:

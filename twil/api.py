@@ -378,7 +378,6 @@ def evaluate(
         DataError: The rows cannot be used, or have a label that the model does not know.
         ModelError: It is no classifier, or its logits are not finite.
     """
-    require("torch", purpose="twil.evaluate")
     from twil.bundle.names import model_path
     from twil.data.labelled import LabelledColumns
     from twil.evaluation import evaluate as evaluation
@@ -424,7 +423,6 @@ def compare(
         DataError: The rows cannot be used, or have a label that the models do not know.
         ModelError: There is no classifier in a folder.
     """
-    require("torch", purpose="twil.compare")
     from twil.data.labelled import LabelledColumns
     from twil.evaluation.compare import compare_events
     from twil.evaluation.comparison import Comparison

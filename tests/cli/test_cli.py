@@ -112,6 +112,7 @@ def test_labelling_a_text_imports_what_it_needs_and_nothing_else(bundle: Path) -
     loaded = set(done.stderr.split())
     own = {"twil", "typer", "rich", "numpy", "tokenizers", "onnxruntime"}
     others = {
+        "annotated_doc",
         "flatbuffers",
         "google",
         "markdown_it",

@@ -29,6 +29,7 @@ from twil.train.objectives.class_weights import label_counts
 from twil.train.objectives.classification import Classification, encode_set
 from twil.train.objectives.decisions import Decision, check_decision, decide
 from twil.train.run import RunPlace, TrainingRun, run_events
+from twil.train.used_tokens import keep_used_rows
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,14 @@ class _Finetuning(TrainingRun[FinetuneFinished]):
             name: encode_set(rows, self.tokenizer, self.task, order=asked.labels)
             for name, rows in self.sets.items()
         }
+        self.parameters = parameter_count(self.model)
+        self.frozen = sum(each.numel() for each in self.model.parameters() if not each.requires_grad)
+        self.used = keep_used_rows(self.model, self.encoded, config.optimiser)
+        read = {name: self.used.renumber(rows) if self.used else rows for name, rows in self.encoded.items()}
         self.objective = Classification(
             self.model.to(self.device),
-            self.encoded["train"],
-            self.encoded.get("dev"),
+            read["train"],
+            read.get("dev"),
             config.train,
             self.world,
         )
@@ -222,8 +227,8 @@ class _Finetuning(TrainingRun[FinetuneFinished]):
             truncated={name: entry.truncated for name, entry in self.encoded.items()},
             pitfalls=find_pitfalls(self.sets),
             max_length=max_length(self.tokenizer) or 0,
-            parameters=parameter_count(self.model),
-            trainable=sum(entry.numel() for entry in self.model.parameters() if entry.requires_grad),
+            parameters=self.parameters,
+            trainable=self.parameters - self.frozen,
             steps=self.steps,
             metric=self.loop.metric,
             device=self.objective.device.type,
@@ -236,6 +241,8 @@ class _Finetuning(TrainingRun[FinetuneFinished]):
 
     def finish(self, trainer: Trainer) -> tuple[FinetuneFinished, dict[str, Any]]:
         """Tune what is tuned on dev, and score all sets but the one that was learned from."""
+        if self.used is not None:
+            self.used.restore()
         logits = {name: self.objective.logits(rows) for name, rows in self.encoded.items() if name != "train"}
         decision = None
         if "dev" in logits:

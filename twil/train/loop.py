@@ -35,6 +35,7 @@ Counts: TypeAlias = dict[str, float]
 TRIED_ROWS = 32
 """Of the training set, which tell whether a model that no other set was asked of gives numbers at all."""
 _LENGTH = ("train.epochs", "train.steps")
+_CLIP_EPS = 1e-6  # as torch's clipping has it
 _YOUNG = 10
 """A mean over few steps is one of the last tenth of them, so that what was drawn at first is left behind."""
 
@@ -413,7 +414,20 @@ class Trainer:
         self.scaler.unscale_(self.optimiser)
         # Without a limit the norm is wanted all the same: it tells whether every gradient is finite.
         limit = self.config.clip or math.inf
-        return nn.utils.clip_grad_norm_(self.objective.model.parameters(), limit)
+        parameters = list(self.objective.model.parameters())
+        if not self._scales_on_its_own:
+            return nn.utils.clip_grad_norm_(parameters, limit)
+        # The optimiser scales gradients while it reads them, which saves a pass over all of them.
+        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+        scale = (norm + _CLIP_EPS) / limit
+        self.optimiser.grad_scale = scale if scale > 1 else None  # type: ignore[attr-defined]
+        return norm
+
+    @cached_property
+    def _scales_on_its_own(self) -> bool:
+        """Whether the optimiser divides gradients by its `grad_scale`, as fused ones do; CUDA would wait."""
+        fused = bool(self.optimiser.defaults.get("fused"))
+        return fused and self.device.type == "cpu" and not self.scaler.is_enabled()
 
     def _check_finite(self, loss: float, norm: float, shares: Sequence[float]) -> None:
         # Under fp16 the scaler skips a step whose gradients overflow.

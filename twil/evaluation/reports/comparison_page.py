@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from twil.core.machine import cpu_name
 from twil.evaluation.comparison import Comparison
-from twil.evaluation.pages.bars import Interval as NamedInterval
-from twil.evaluation.pages.bars import interval_chart
+from twil.evaluation.pages.bars import IntervalMark, interval_chart
 from twil.evaluation.pages.document import facts, figure, figures, make_page, paragraph, section
 from twil.evaluation.pages.elements import Element
 from twil.evaluation.pages.tables import Cell, table
@@ -51,7 +50,7 @@ def _scores(comparison: Comparison) -> Element:
     metrics = dict.fromkeys([main, *shown_metrics(comparison.task, comparison.metric)])
     charts = []
     for metric in metrics:
-        intervals = [NamedInterval(entry.name, *entry.intervals[metric]) for entry in comparison.entries]
+        intervals = [IntervalMark(entry.name, *entry.intervals[metric]) for entry in comparison.entries]
         name = call_metric(metric)
         charts.append(figure(interval_chart(f"{name[:1].upper()}{name[1:]}", intervals, across=name)))
     told = (
@@ -68,7 +67,7 @@ def _differences(comparison: Comparison) -> Iterator[Element]:
     pairs = comparison.pairs
     if len(pairs) > MOST_PAIRS:
         pairs = tuple(pair for pair in pairs if pair.first == comparison.entries[0].name)
-    intervals = [NamedInterval(f"{pair.first} less {pair.second}", *pair.difference) for pair in pairs]
+    intervals = [IntervalMark(f"{pair.first} less {pair.second}", *pair.difference) for pair in pairs]
     chart = interval_chart(
         f"Differences of {name}", intervals, across=f"difference of {name}", zero=True, first="pair"
     )

@@ -33,12 +33,15 @@ def draw_floors() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers, serving = project["tool"]["importlinter"]["contracts"]
     without_torch = set(serving["source_modules"])
-    floors = [re.split(r" [:|] ", floor) for floor in layers["layers"]]
-    cells = [[f"{room}{'' if room in without_torch else ' *'}" for room in floor] for floor in floors]
-    width = max(len("   ".join(floor)) for floor in cells) + 4
+
+    def starred(room: re.Match[str]) -> str:
+        return room[0] if room[0] in without_torch else f"{room[0]} *"
+
+    floors = [re.sub(r"[\w.]+", starred, floor.replace(":", " ")) for floor in layers["layers"]]
+    width = max(map(len, floors)) + 4
     lines = [f"+{'-' * width}+"]
-    for floor in cells:
-        lines += [f"|{'   '.join(floor):^{width}}|", f"+{'-' * width}+"]
+    for floor in floors:
+        lines += [f"|{floor:^{width}}|", f"+{'-' * width}+"]
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 

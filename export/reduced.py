@@ -1,4 +1,4 @@
-"""Is a graph in fewer bits still one that can be used?"""
+"""Graphs in fewer bits: half precision is written here, and both are held to what the float graph gives."""
 
 from __future__ import annotations
 

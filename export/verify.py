@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-# B batch   T tokens
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -367,5 +367,5 @@ def test_options_of_the_other_engine_are_refused_in_one_line(options: tuple[str,
 
 def test_what_a_worker_says_is_told_in_its_own_words() -> None:
     # So Ray tells of an error in a worker: by its traceback, with advice behind it.
-    said = "UDF failed\n\nray::map()\n\ntwil.errors.ModelError: a bundle is odd: mend it\n\nTo change"
+    said = "UDF failed\n\nray::map()\n\ntwil.core.errors.ModelError: a bundle is odd: mend it\n\nTo change"
     assert str(_cause(RuntimeError(said))) == "a bundle is odd: mend it"

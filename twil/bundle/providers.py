@@ -26,6 +26,7 @@ ProviderChoice = Literal["auto", "cpu", "cuda", "cuda-graphs", "tensorrt", "open
 ON_NVIDIA = frozenset({"cuda", "cuda-graphs", "tensorrt"})
 
 CUDA, TENSORRT, OPENVINO = "CUDAExecutionProvider", "TensorrtExecutionProvider", "OpenVINOExecutionProvider"
+_RUNTIME_NAMES = {"cuda": CUDA, "cuda-graphs": CUDA, "tensorrt": TENSORRT, "openvino": OPENVINO}
 _TITLES = {"cuda": "CUDA", "cuda-graphs": "CUDA", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
 _PLUG_IN = "onnxruntime_ep_openvino"
 _PROFILE_ROWS = 512
@@ -70,7 +71,7 @@ def open_on(runtime: ModuleType, graph: Path | bytes, request: ProviderRequest) 
     Raises:
         MissingExtraError: OpenVINO is wanted, and its plug-in is not installed.
     """
-    wanted = {"tensorrt": TENSORRT, "openvino": OPENVINO}.get(request.provider, CUDA)
+    wanted = _RUNTIME_NAMES[request.provider]
     if wanted == OPENVINO:
         places = _openvino_places(runtime, request)
     else:

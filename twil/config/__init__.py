@@ -1,4 +1,4 @@
 """Typed settings: what a model and a run are made of.
 
-A setting is a field of a section here; every command and `--set` then know it.
+A setting is a field of a section here, which `--set` of the commands that train then knows.
 """

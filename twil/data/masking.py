@@ -61,10 +61,11 @@ def mask(
     counts = np.bincount(rows, minlength=len(lengths))
     budgets = np.clip(np.ceil(config.budget * counts - _SLACK).astype(np.int64), counts > 0, counts)
     order = np.argsort(rows + rng.random(len(rows)))  # (P,) row by row, shuffled within each
-    if config.kind == "token":
-        chosen = _first(order, counts, budgets)
-    else:
-        chosen = _spans(places, rows, order, counts, budgets, config.max_span, rng)
+    match config.kind:
+        case "token":
+            chosen = _first(order, counts, budgets)
+        case "span":
+            chosen = _spans(places, rows, order, counts, budgets, config.max_span, rng)
     positions = places[chosen]
     return Masked(_replace(ids, positions, config, vocab_size, rng, special), positions, ids[positions])
 

@@ -97,7 +97,7 @@ def predict_events(
             has its own.
 
     Yields:
-        `Preparing` where a model is no bundle, `Started`, then `Progress` a few times a second, and last
+        `Preparing` where a model is no bundle, `RowsStarted`, then `RowsDone` a few times a second, and last
         `Summary`.
 
     Raises:

@@ -103,7 +103,7 @@ def finetune_runs_events(
 ) -> Iterator[SeriesEvent]:
     """Fine-tune with several seeds and write the model folder of the best run.
 
-    The seeds are `train.seed` and those after it. The folder is that of `finetune` with this seed; its
+    The seeds are `train.seed` and those after it. The folder is that of `finetune_events` with this seed; its
     `run.json` also tells of all runs, under `runs`.
 
     Args:
@@ -118,8 +118,8 @@ def finetune_runs_events(
         should_stop: Asked after every step; true keeps the state and ends with `Interrupted`.
 
     Yields:
-        For each run `RunStarted`, the events of `finetune` where there is work left, and `RunDone`; then
-        `SeriesFinished` (or `Interrupted`).
+        For each run `RunStarted`, the events of `finetune_events` where there is work left, and `RunDone`;
+        then `SeriesFinished` (or `Interrupted`).
 
     Raises:
         ConfigError: A setting does not fit.

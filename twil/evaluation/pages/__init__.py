@@ -1,4 +1,4 @@
 """What pages are made of: elements, tables and charts, without scripts.
 
-Colours and sizes are in `style.css`; a kind of chart is a module.
+Colours of pages are in `style.css`, of pictures in `figure`; a kind of chart is a module.
 """

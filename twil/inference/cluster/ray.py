@@ -44,7 +44,7 @@ from twil.inference.texts import check_texts
 BLOCK_BYTES = 2 << 20
 """About how much text is predicted at a time, and written as a part: some ten thousand tweets."""
 _READERS = 4  # tables that are read at a time: predicting takes a hundred times as long
-_TOLD = re.compile(r"^twil\.errors\.\w+: (.+)$", re.MULTILINE)
+_TOLD = re.compile(r"^twil\.core\.errors\.\w+: (.+)$", re.MULTILINE)
 _PURPOSE = "--engine ray"
 
 

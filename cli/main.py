@@ -75,6 +75,7 @@ COMMANDS = {
     "label": "label",
     "embed": "embed",
     "benchmark": "benchmark",
+    "serve": "serve",
     "models": "models",
     "doctor": "doctor",
 }

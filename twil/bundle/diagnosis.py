@@ -31,6 +31,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
     "ray": ("ray",),
+    "serve": ("starlette", "uvicorn"),
     "text-in": ("onnxruntime-extensions",),
     "openvino": ("onnxruntime-ep-openvino",),
 }

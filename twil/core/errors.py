@@ -99,9 +99,11 @@ EXTRAS = {
     "safetensors": "train",
     "scipy": "train",
     "sentencepiece": "train",
+    "starlette": "serve",
     "tensorboard": "tensorboard",
     "torch": "train",
     "transformers": "hub",
+    "uvicorn": "serve",
 }
 """The extra that brings each optional module."""
 

@@ -8,6 +8,7 @@ until a thread is free, so that batches grow with the load. The queue has a boun
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -134,9 +135,11 @@ class Batcher:
                 await self._compute(window)
 
     def _take(self) -> list[_Waiting]:
-        """Take the next texts that somebody still waits for."""
+        """Take the next texts that somebody still waits for, and leave some for each thread that is free."""
+        free = max(1, self.engine.workers - self._computing)
+        size = min(_WINDOW, math.ceil(len(self._waiting) / free))
         window: list[_Waiting] = []
-        while self._waiting and len(window) < _WINDOW:
+        while self._waiting and len(window) < size:
             waiting = self._waiting.popleft()
             if not waiting.answer.done():
                 window.append(waiting)
@@ -158,7 +161,8 @@ class Batcher:
         self.load.texts += len(window)
         self.load.tokens += sum(lengths)
         self._computing += len(futures)
-        self._free.clear()
+        if self._computing >= self.engine.workers:
+            self._free.clear()
 
         def resolve(done: Future[OutputBatch]) -> None:
             self._computing -= 1

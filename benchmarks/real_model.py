@@ -30,7 +30,7 @@ from twil.config.reading import AS_FOUND
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.version import __version__
 from twil.data.labelled import LabelledColumns, read_labelled
-from twil.evaluation.pages.figure import COLOURS, figure_file
+from twil.evaluation.pages.figure import COLOURS, draw_legend, figure_file
 
 TASK = "umsab_spanish"
 PACKAGES = {"peers": ENVIRONMENTS["peers"]}
@@ -124,24 +124,23 @@ def render(results: dict[str, Any], name: str) -> str:
 
 def draw(results: dict[str, Any], file: Path) -> None:
     """Draw speed against labels kept."""
-    with figure_file(file, width=7, height=4, purpose="the chart") as figure:
+    with figure_file(file, width=7.5, height=5, purpose="the chart") as figure:
         axes = figure.subplots()
         tools = list(dict.fromkeys(row["title"] for row in results["lines"]))
         for row in results["lines"]:
-            colour = COLOURS[tools.index(row["title"])]
-            marker = "s" if row["precision"] == "int8" else "o"
-            axes.scatter(row["rate"], row["kept"], color=colour, marker=marker, s=60)
-            axes.annotate(
-                f"{row['title'].replace(', sorted', '').replace(', file order', '')}, {row['precision']}",
-                (row["rate"], row["kept"]),
-                xytext=(5, -11),
-                textcoords="offset points",
-                fontsize=8,
+            axes.scatter(
+                row["rate"],
+                row["kept"],
+                color=COLOURS[tools.index(row["title"])],
+                marker="s" if row["precision"] == "int8" else "o",
+                s=60,
+                label=f"{row['title'].replace(', sorted', '')}, {row['precision']}",
             )
         axes.set_xlabel("tweets a second")
         axes.set_ylabel("labels of twil in fp32 that are kept, %")
-        axes.margins(0.15)
+        axes.margins(0.1)
         axes.grid(alpha=0.3)
+        draw_legend(figure, columns=2)
 
 
 def main() -> None:

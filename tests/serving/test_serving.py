@@ -265,6 +265,13 @@ class TestBatcher:
 
         assert self.compute(bundles["polarity"], work, max_wait=0.05) < 8
 
+    def test_few_texts_are_shared_among_all_threads(self, bundles: dict[str, Path]) -> None:
+        async def work(batcher: Batcher) -> bool:
+            await asyncio.gather(*(batcher.submit([text]) for text in "abcdefgh"))
+            return sum(batcher.load.batches.values()) >= batcher.engine.workers
+
+        assert self.compute(bundles["polarity"], work, max_wait=0.05)
+
     def test_who_goes_away_frees_places(self, bundles: dict[str, Path]) -> None:
         async def work(batcher: Batcher) -> int:
             gone = asyncio.create_task(batcher.submit(["a"] * 3))

@@ -261,14 +261,14 @@ class TestBatcher:
     def test_texts_of_a_moment_become_batches(self, bundles: dict[str, Path]) -> None:
         async def work(batcher: Batcher) -> int:
             await asyncio.gather(*(batcher.submit([text]) for text in ["a", "b", "c", "d"] * 8))
-            return sum(batcher.load.batches.values())
+            return batcher.load.batches
 
         assert self.compute(bundles["polarity"], work, max_wait=0.05) < 8
 
     def test_few_texts_are_shared_among_all_threads(self, bundles: dict[str, Path]) -> None:
         async def work(batcher: Batcher) -> bool:
             await asyncio.gather(*(batcher.submit([text]) for text in "abcdefgh"))
-            return sum(batcher.load.batches.values()) >= batcher.engine.workers
+            return batcher.load.batches >= batcher.engine.workers
 
         assert self.compute(bundles["polarity"], work, max_wait=0.05)
 
@@ -282,6 +282,24 @@ class TestBatcher:
             return batcher.load.texts
 
         assert self.compute(bundles["polarity"], work, max_wait=0.05) == 1
+
+    def test_closing_answers_who_has_asked(
+        self, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def work(batcher: Batcher) -> list[Any]:
+            encode = batcher.engine.encode
+
+            def slowly(texts: Any) -> Any:
+                time.sleep(0.1)
+                return encode(texts)
+
+            monkeypatch.setattr(batcher.engine, "encode", slowly)
+            asked = asyncio.create_task(batcher.submit(["a"]))
+            await asyncio.sleep(0.02)  # taken, and not computed yet
+            await batcher.close()
+            return await asyncio.wait_for(asked, 5)
+
+        assert len(self.compute(bundles["polarity"], work)) == 1
 
     def test_more_texts_than_the_queue_has_room_for_are_refused(self, bundles: dict[str, Path]) -> None:
         async def work(batcher: Batcher) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hmac
 import json
 import logging
@@ -268,7 +269,7 @@ async def predict(request: Request) -> Response:
     body = await _read(request)
     batcher = _classifier(request, body)
     texts, single = _texts(body.get("inputs"), pair=batcher.engine.pair)
-    told = [_ranked(batcher.engine, each) for each in await _compute(request, batcher, texts)]
+    told = _ranked(batcher.engine, await _compute(request, batcher, texts))
     return JSONResponse(told[0] if single else told)
 
 
@@ -290,7 +291,7 @@ async def answer_as_hub(request: Request) -> Response:
     if isinstance(batcher.engine, Embedder):
         return JSONResponse(_vectors(batcher.engine, answers).tolist())
     top = (body.get("parameters") or {}).get("top_k") if isinstance(body.get("parameters"), dict) else None
-    return JSONResponse([_ranked(batcher.engine, each)[:top] for each in answers])
+    return JSONResponse([each[:top] for each in _ranked(batcher.engine, answers)])
 
 
 async def embed_as_openai(request: Request) -> Response:
@@ -367,7 +368,7 @@ async def metrics(request: Request) -> Response:
     for name, kind, values in (
         ("texts_total", "counter", {model: each.load.texts for model, each in batchers}),
         ("tokens_total", "counter", {model: each.load.tokens for model, each in batchers}),
-        ("batches_total", "counter", {model: sum(each.load.batches.values()) for model, each in batchers}),
+        ("batches_total", "counter", {model: each.load.batches for model, each in batchers}),
         ("queued_texts", "gauge", {model: each.queued for model, each in batchers}),
     ):
         lines.append(f"# TYPE twil_{name} {kind}")
@@ -377,17 +378,23 @@ async def metrics(request: Request) -> Response:
 
 async def openapi(request: Request) -> Response:  # noqa: ARG001
     """Describe the routes."""
-    told = resources.files("twil.serving").joinpath("openapi.json").read_text(encoding="utf-8")
-    return JSONResponse(json.loads(told) | {"info": {"title": "twil", "version": __version__}})
+    return JSONResponse(
+        json.loads(_resource("openapi.json")) | {"info": {"title": "twil", "version": __version__}}
+    )
 
 
 async def page(request: Request) -> Response:
     """Give the page on which a text can be tried, and its parts."""
     name = request.url.path.removeprefix("/") or "page.html"
     kinds = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
-    told = resources.files("twil.serving").joinpath(name).read_text(encoding="utf-8")
     headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
-    return Response(told, media_type=kinds[name], headers=headers)
+    return Response(_resource(name), media_type=kinds[name], headers=headers)
+
+
+@functools.cache
+def _resource(name: str) -> str:
+    """Read a file that lies beside this one."""
+    return resources.files("twil.serving").joinpath(name).read_text(encoding="utf-8")
 
 
 async def _read(request: Request) -> dict[str, Any]:
@@ -467,12 +474,17 @@ def _named(request: Request, body: Mapping[str, Any]) -> Batcher:
     return _service(request).find(request.path_params.get("model", body.get("model")))
 
 
-def _ranked(engine: Engine, answer: Answer) -> list[dict[str, Any]]:
-    """Give labels with their probabilities, the likeliest first; of a regression its value."""
+def _ranked(engine: Engine, answers: Sequence[Answer]) -> list[list[dict[str, Any]]]:
+    """Give each text's labels with their probabilities, the likeliest first; of a regression its value."""
     assert isinstance(engine, Predictor)
-    scores = engine.task.decode(answer.values[None]).scores[0].tolist()
-    told = [{"label": label, "score": score} for label, score in zip(engine.labels, scores, strict=True)]
-    return sorted(told, key=lambda each: -float(each["score"]))
+    decoded = engine.task.decode(np.stack([each.values for each in answers]))
+    return [
+        [
+            {"label": label, "score": score}
+            for label, score in sorted(zip(engine.labels, row, strict=True), key=lambda each: -each[1])
+        ]
+        for row in decoded.scores.tolist()
+    ]
 
 
 def _vectors(engine: Engine, answers: Sequence[Answer], *, normalize: object = None) -> Any:

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ MAX_WAIT = 0.002
 """Seconds that a text waits for others while nothing is computed."""
 MAX_QUEUE = 4096
 """Texts that wait at a time."""
+_POLL = 0.002  # seconds, between two looks at who is still to be answered
 _WINDOW = 256  # texts that are sorted by length together: those of a large request let others in between
 
 
@@ -63,12 +64,12 @@ class Load:
     Attributes:
         texts: Texts computed.
         tokens: Their tokens.
-        batches: How many batches had so many texts.
+        batches: The batches that they were computed in.
     """
 
     texts: int = 0
     tokens: int = 0
-    batches: dict[int, int] = field(default_factory=dict)
+    batches: int = 0
 
 
 class Batcher:
@@ -87,6 +88,7 @@ class Batcher:
         self._asked, self._free = asyncio.Event(), asyncio.Event()
         self._free.set()
         self._computing = 0  # batches
+        self._asking = 0  # who waits for texts, wherever these are
         self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="predict")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._task = asyncio.create_task(self._run())
@@ -109,16 +111,19 @@ class Batcher:
         own = [_Waiting(text, loop.create_future()) for text in texts]
         self._waiting.extend(own)
         self._asked.set()
+        self._asking += 1
         try:
             return [await each.answer for each in own]
         finally:
+            self._asking -= 1
             for each in own:
                 each.answer.cancel()
 
     async def close(self) -> None:
-        """Compute what is waiting, then release the engine."""
-        while self._waiting or self._computing:
-            await asyncio.sleep(self._max_wait or 0.001)
+        """Answer all who have asked, or are about to, then release the engine."""
+        await asyncio.sleep(_POLL)
+        while self._asking:
+            await asyncio.sleep(_POLL)
         self._task.cancel()
         for pool in (self._encoder, self._pool):
             pool.shutdown()
@@ -173,8 +178,7 @@ class Batcher:
             except Exception as error:
                 _fail(window, error)
                 return
-            size = len(batch.rows)
-            self.load.batches[size] = self.load.batches.get(size, 0) + 1
+            self.load.batches += 1
             for row, values in zip(batch.rows.tolist(), batch.values, strict=True):
                 if not window[row].answer.done():
                     window[row].answer.set_result(Answer(values, lengths[row], bool(encoded.truncated[row])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
@@ -17,7 +16,6 @@ from twil.serving.app import Service, ServiceOptions, make_app
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 1024
-_LOG = logging.getLogger(__name__)
 
 
 def serve(
@@ -89,9 +87,15 @@ async def _run(
         timeout_graceful_shutdown=grace,
     )
     tasks: set[asyncio.Task[None]] = set()  # held, or they might be collected
+    loop = asyncio.get_running_loop()
+
+    def reopen() -> None:
+        task = loop.create_task(_reopen(service, say))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
     if hasattr(signal, "SIGHUP"):
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(_reopen(service, say))))
+        loop.add_signal_handler(signal.SIGHUP, reopen)
     try:
         with suppress(KeyboardInterrupt):  # which uvicorn raises again at its end
             await uvicorn.Server(config).serve([listening])

@@ -26,10 +26,9 @@ from predict import ENVIRONMENTS, PEERS, Way, measure_steady, twil, write_texts
 from sklearn.metrics import f1_score
 from training_runs import table
 
-from twil.config.reading import AS_FOUND
 from twil.core.machine import available_cpus, cpu_name
 from twil.core.version import __version__
-from twil.data.labelled import LabelledColumns, read_labelled
+from twil.data.labelled import read_labelled
 from twil.evaluation.pages.figure import COLOURS, draw_legend, figure_file
 
 TASK = "umsab_spanish"
@@ -88,7 +87,7 @@ def list_ways(work: Path) -> list[Way]:
 
 def describe(ways: Sequence[Way], measured: Sequence[Any], test: Path) -> list[dict[str, Any]]:
     """Make a line of each way."""
-    truth = read_labelled(test, LabelledColumns(reading=AS_FOUND)).labels
+    truth = read_labelled(test).labels
     reference = next(
         found.test_labels for way, found in zip(ways, measured, strict=True) if way.name == "twil"
     )

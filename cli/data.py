@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from twil.cli.console import Display, fits, make_table, show, show_json
-from twil.cli.options import AsJson, LabelColumn, LabelSeparator, Quiet, TextColumn
+from twil.cli.options import AsJson, LabelColumn, LabelSeparator, PairColumn, Quiet, TextColumn
 from twil.cli.pitfalls import NEARLY
 from twil.cli.reading import columns_of, reads_tables
 from twil.cli.visible import visible
@@ -32,7 +32,7 @@ def command(
         list[str], typer.Argument(help="Tables of texts, those to train on first; - is standard input.")
     ],
     text: TextColumn = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, of pairs.")] = None,
+    text_pair: PairColumn = None,
     label: LabelColumn = None,
     label_separator: LabelSeparator = None,
     task: Annotated[str, typer.Option(help="class, multi-label, regression or stance.")] = "class",

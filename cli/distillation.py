@@ -121,6 +121,19 @@ class DistillationView(RunView[DistillationFinished]):
         return f"dev loss {event.metrics['loss']:.4f}  {scores}"
 
 
+def check_preparation(teacher: Path, preparation: str | None) -> None:
+    """Refuse to give a bundle a preparation of texts: it has its own.
+
+    Raises:
+        ConfigError: The teacher is one.
+    """
+    if preparation is not None and is_bundle(model_path(teacher)):
+        raise ConfigError(
+            f"{teacher} is a bundle, which prepares texts as it was exported: leave data.preparation out, or "
+            "give the model folder"
+        )
+
+
 def teacher_bundle(
     teacher: Path, head: Kind | None, display: Display, preparation: str | None = None
 ) -> Path:
@@ -130,11 +143,7 @@ def teacher_bundle(
         ConfigError: It is a bundle that gives something else than what is to be learned, or which knows how
             texts are prepared.
     """
-    if preparation is not None and is_bundle(model_path(teacher)):
-        raise ConfigError(
-            f"{teacher} is a bundle, which prepares texts as it was exported: leave data.preparation out, or "
-            "give the model folder"
-        )
+    check_preparation(teacher, preparation)
     bundle = follow_export(display, prepared(teacher, head, preparation))
     kind = open_bundle(bundle).manifest.kind
     if head not in (None, kind):

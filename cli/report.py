@@ -35,12 +35,12 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
-    from twil.core.storage import reserved_files
+    from twil.core.storage import reserved_files, with_name
     from twil.evaluation.pages.document import write_page
     from twil.evaluation.reports.examination import examine
     from twil.evaluation.reports.run_page import make_report
 
-    folder = run if run.name else run.absolute()
+    folder = with_name(run)
     target = output or folder.with_name(f"{folder.name}.html")
     if target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"the page is HTML, and {target} is named otherwise: give it the ending .html")

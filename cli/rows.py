@@ -52,6 +52,7 @@ def follow(
     *,
     resume: bool = False,
     made: str = "prediction",
+    started_quickly: bool = True,
 ) -> Summary:
     """Show what becomes of the rows until the last is done, and say what became of them all.
 
@@ -61,6 +62,7 @@ def follow(
         output: What it writes.
         resume: An interrupted run was to be continued.
         made: What each row is given.
+        started_quickly: `start_quickly` was called before, and garbage is not collected.
     """
     from twil.bundle.cache import Preparing
     from twil.inference.events import RowsStarted, Summary
@@ -69,8 +71,9 @@ def follow(
     with _telling_what_is_kept(display, output):
         for event in events:
             if isinstance(event, RowsStarted):
-                gc.freeze()  # not to be looked through at the end either
-                gc.enable()
+                if started_quickly:
+                    gc.freeze()  # not to be looked through at the end either
+                    gc.enable()
                 _show_start(display, event)
                 if resume and not event.resumed:
                     display.warn("there was no interrupted run to continue; this is a new one")

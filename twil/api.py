@@ -318,7 +318,7 @@ def distill(
     """
     require("torch", purpose="twil.distill")
     from twil.bundle.cache import bundle_of
-    from twil.cli.distillation import DistillationView
+    from twil.cli.distillation import DistillationView, check_preparation
     from twil.config.distillation import DistillConfig, distill_config
     from twil.config.settings import with_settings
     from twil.train.distillation import distill_events
@@ -336,7 +336,10 @@ def distill(
     }
     options = with_settings({"data": data}, settings, DistillConfig)
     run = distill_config(Path(config) if config else None, options, student=student)
-    bundles = [bundle_of(each, None, run.data.preparation) for each in (run.data.teacher, *run.data.also)]
+    bundles = []
+    for each in (run.data.teacher, *run.data.also):
+        check_preparation(each, run.data.preparation)
+        bundles.append(bundle_of(each, None, run.data.preparation))
     events = distill_events(
         run,
         bundles[0],
@@ -436,14 +439,15 @@ def compare(
         resamples=resamples,
         device=device,
     )
-    with _display(progress) as display:
+
+    def show(display: Display) -> Any:
         for event in events:
-            if callable(progress):
-                progress(event)
-            elif display and not isinstance(event, Comparison):
+            if not isinstance(event, Comparison):
                 display.update(f"{event.name}, {event.number} of {event.models}: {event.rows:,} rows")
-    assert isinstance(event, Comparison)
-    return event
+        return event
+
+    compared: Comparison = _last(events, progress, show)
+    return compared
 
 
 def export(
@@ -484,7 +488,7 @@ def export(
     """
     require("torch", purpose="twil.export")
     from twil.data.labelled import LabelledColumns
-    from twil.exporting.bundle import export_onnx
+    from twil.exporting.bundle import export_onnx, unheard
     from twil.exporting.int8.options import choose_arithmetic
 
     fp16, int8 = choose_arithmetic(
@@ -502,7 +506,7 @@ def export(
             fp16=fp16,
             int8=int8,
             overwrite=overwrite,
-            say=progress if callable(progress) else display.update if display else _say_nothing,
+            say=progress if callable(progress) else display.update if display else unheard,
         )
         if display:
             display.line(report.describe())
@@ -607,10 +611,6 @@ def _scores(report: Report | None) -> dict[str, float]:
     return metrics_of(report) if report else {}
 
 
-def _say_nothing(said: str) -> None:
-    pass
-
-
 @contextmanager
 def _display(progress: Progress) -> Iterator[Display | None]:
     """Show progress on stderr where that is asked for."""
@@ -623,28 +623,31 @@ def _display(progress: Progress) -> Iterator[Display | None]:
         yield display
 
 
-def _finish(events: Iterable[Any], progress: Progress, view: Callable[..., Any]) -> Any:
-    """Go through the events of a run; return the last one."""
+def _last(events: Iterable[Any], progress: Progress, show: Callable[[Display], Any]) -> Any:
+    """Go through events, shown as a command shows them where that is asked for; return the last one."""
     with _display(progress) as display:
         if display:
-            return view(display, resumable=False).follow(events)
+            return show(display)
         last = None
         for last in events:
             if callable(progress):
                 progress(last)
     return last
+
+
+def _finish(events: Iterable[Any], progress: Progress, view: Callable[..., Any]) -> Any:
+    """Go through the events of a run; return the last one."""
+    return _last(events, progress, lambda display: view(display, resumable=False).follow(events))
 
 
 def _follow_rows(
     events: Iterable[Any], output: str | Path, progress: Progress, *, made: str = "prediction"
 ) -> Any:
-    with _display(progress) as display:
-        if display:
-            from twil.cli.rows import follow
+    """Go through the events of labelled rows; return the last one."""
 
-            return follow(display, events, str(output), made=made)
-        last = None
-        for last in events:
-            if callable(progress):
-                progress(last)
-    return last
+    def show(display: Display) -> Any:
+        from twil.cli.rows import follow
+
+        return follow(display, events, str(output), made=made, started_quickly=False)
+
+    return _last(events, progress, show)

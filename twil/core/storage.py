@@ -259,6 +259,12 @@ def check_vacant_file(path: str | Path, *, overwrite: bool = False) -> None:
         raise TwilError(f"{path} is there already: choose another name, or replace it with --force")
 
 
+def with_name(path: str | Path) -> Path:
+    """Give a path that ends in a name, which ``.`` has none of: what lies beside it is called after it."""
+    path = Path(path)
+    return path if path.name else path.absolute()
+
+
 def check_parent(path: str | Path) -> None:
     """Refuse a path without a name, or whose folder does not exist or takes no files; a link is followed.
 

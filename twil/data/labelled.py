@@ -394,7 +394,8 @@ class LabelledTable:
             cure = "the labels: name one (--label)"
             label = only_column(LABEL_COLUMN, LIKELY_LABELS, names, cure, path)
         choices = tuple(parts) if asked not in names else ()
-        read = choices or (() if label is None else (label,))
+        self.columns = replace(columns, text=text, label=label, choices=choices)
+        read = self.columns.answers
         for name in read or ((LABEL_COLUMN,) if needed else ()):
             if name not in names:
                 hint = _APART if self.reader.format == "txt" else self.reader.hint
@@ -404,7 +405,6 @@ class LabelledTable:
                 f"--label {label} names several columns, which are the labels of rows that may have any of "
                 "them: --task multi-label"
             )
-        self.columns = replace(columns, text=text, label=label, choices=choices)
         self.reader.narrow([text, *([columns.text_pair] if columns.text_pair else []), *read])
         self._say_what_was_found(columns)
 

@@ -18,7 +18,7 @@ from twil.config.space import Point
 from twil.config.training import FinetuneConfig
 from twil.core.errors import ConfigError, ModelError, TwilError, require
 from twil.core.interruption import check_same_settings
-from twil.core.storage import sole_writer
+from twil.core.storage import sole_writer, with_name
 from twil.data.labelled import LabelledColumns, Sample
 from twil.evaluation.evaluate import evaluate
 from twil.model.folder import read_run, versions
@@ -89,7 +89,7 @@ def search(
     if jobs < 1:
         raise ConfigError(f"{jobs} processes do nothing: give --jobs 1 or more")
     require("optuna", purpose="a search")
-    folder = SearchFolder(Path(output) if Path(output).name else Path(output).absolute())
+    folder = SearchFolder(with_name(output))
     with sole_writer(folder.root), quiet():
         folder.check_vacant(resume=resume, overwrite=overwrite)
         data, shared = check_plan(plan, device)

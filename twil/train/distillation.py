@@ -30,7 +30,7 @@ from twil.config.model import ModelConfig
 from twil.config.training import StartConfig
 from twil.core.errors import ConfigError, DataError, ModelWarning
 from twil.core.machine import peak_memory
-from twil.core.storage import sole_writer
+from twil.core.storage import sole_writer, with_name
 from twil.core.task import Task
 from twil.data.labelled import LabelledColumns, read_labelled
 from twil.data.teacher_store import SETTINGS, TeacherStore
@@ -158,7 +158,7 @@ def distill_events(
         ModelError: A model cannot be loaded, a store is damaged, or training has diverged.
         TwilError: The output is taken, or another process writes it.
     """
-    output = Path(output) if Path(output).name else Path(output).absolute()
+    output = with_name(output)
     if store is not None:
         taken = (output.resolve(), CheckpointFolder.beside(output).root.resolve())
         if store.resolve() in taken:

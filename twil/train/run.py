@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from twil.config.loop import LOG, LoopConfig, Precision, name_settings
 from twil.core.errors import ConfigError
+from twil.core.storage import with_name
 from twil.model.folder import hub_origin, save, weights_hash
 from twil.model.text_model import TextModel, parameter_count
 from twil.train.checkpoint import CheckpointFolder
@@ -182,7 +183,7 @@ def run_events(
         device: ``auto``, ``cpu`` or ``cuda``.
         should_stop: Asked after every step; true keeps the state and ends with `Interrupted`.
     """
-    output = Path(output) if Path(output).name else Path(output).absolute()
+    output = with_name(output)
     where = choose_device(device, precision)
     checkpoints = CheckpointFolder.beside(output)
     reserved = checkpoints.reserved(output, resume=resume, overwrite=overwrite)

@@ -20,7 +20,7 @@ from twil.config.settings import flatten
 from twil.config.training import FinetuneConfig, StartConfig
 from twil.core.errors import ConfigError, ModelError
 from twil.core.interruption import check_same_settings, check_state, check_vacant_state
-from twil.core.storage import reserved_folder, sha256, write_json
+from twil.core.storage import reserved_folder, sha256, with_name, write_json
 from twil.model.folder import FILES, RUN, copy, describe, read_run, weights_hash
 from twil.scores.metrics import Report, metrics_of
 from twil.text.tokenizer import load_tokenizer
@@ -129,7 +129,7 @@ def finetune_runs_events(
     """
     begin = time.monotonic()
     check_alone("a series of runs")
-    output = Path(output) if Path(output).name else Path(output).absolute()
+    output = with_name(output)
     root = runs_folder(output)
     seeds = _seeds(config, runs)
     check_decided(config, "the best of several runs")

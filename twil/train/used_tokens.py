@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class UsedTokens:
     """
 
     def __init__(self, model: TextModel, used: NDArray[np.int64], learned: NDArray[np.bool_]) -> None:
-        self._module, self._name = _holders(model)[0]
+        ((self._module, self._name),) = _holders(model)
         self._used, self._learned = torch.from_numpy(used), torch.from_numpy(learned)
         self._whole: torch.Tensor = model.token_embeddings.detach()
         self._places = np.zeros(len(self._whole), dtype=np.int64)
@@ -87,11 +88,11 @@ def keep_used_rows(
     if not table.requires_grad or len(_holders(model)) != 1 or not _is_elementwise(optimiser):
         return None
     pad = sets["train"].pad_id  # which keeps its number
-    learned = np.union1d(_tokens(sets["train"]), [pad])
-    used = np.unique(np.concatenate([np.arange(pad + 1), *map(_tokens, sets.values())]))
+    tokens = {name: _tokens(encoded) for name, encoded in sets.items()}
+    used = np.unique(np.concatenate([np.arange(pad + 1), *tokens.values()]))
     if len(used) > _LARGEST_SHARE * len(table):
         return None
-    return UsedTokens(model, used, np.isin(used, learned))
+    return UsedTokens(model, used, np.isin(used, [*tokens["train"], pad]))
 
 
 def _is_elementwise(optimiser: OptimiserConfig) -> bool:
@@ -102,7 +103,7 @@ def _is_elementwise(optimiser: OptimiserConfig) -> bool:
 
 def _tokens(encoded: EncodedSet) -> NDArray[np.int64]:
     """Name the tokens of a set."""
-    return np.unique(np.concatenate([np.asarray(row, dtype=np.int64) for row in encoded.input_ids]))
+    return np.unique(np.fromiter(chain.from_iterable(encoded.input_ids), dtype=np.int64))
 
 
 def _holders(model: TextModel) -> list[tuple[nn.Module, str]]:

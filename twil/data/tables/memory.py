@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from datetime import date, datetime, time
@@ -19,11 +18,10 @@ import numpy as np
 from twil.config.memory_table import MemoryTable
 from twil.core.errors import DataError
 from twil.data.tables.formats import LABEL_COLUMN, TEXT_COLUMN
-from twil.data.tables.rows import BadRowError, Rows, distinct_names, join_items, whole_number
+from twil.data.tables.rows import SURROGATE, BadRowError, Rows, distinct_names, join_items, whole_number
 
 _WRITTEN = int | Decimal | date | datetime | time | UUID
 """What becomes a text as Python writes it."""
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _HASHED_ROWS = 4096
 _BYTES = bytes | bytearray | memoryview  # they give numbers
 _PANDAS_MISSING = ("NAType", "NaTType")  # by name: nothing imports pandas
@@ -88,7 +86,7 @@ class MemorySource:
     hint = ""
 
     def __init__(self, table: MemoryTable, joined: Mapping[str, str]) -> None:
-        self._table = table
+        self._columns = {str(name): column for name, column in table.columns.items()}
         self._joined = joined
         self.names = tuple(map(str, table.columns))
 
@@ -110,10 +108,9 @@ class MemorySource:
             first += len(chunk)
 
     def _cells(self, name: str) -> Iterator[object]:
-        column = next(column for key, column in self._table.columns.items() if str(key) == name)
-        cells = iterate(column)
+        cells = iterate(self._columns[name])
         if cells is None:
-            raise no_column(name, column)
+            raise no_column(name, self._columns[name])
         return cells
 
     def _text(self, cell: object, name: str) -> str:
@@ -124,7 +121,7 @@ class MemorySource:
         if is_missing(value):
             return ""
         if isinstance(value, str):
-            if not value.isascii() and _SURROGATES.search(value):
+            if not value.isascii() and SURROGATE.search(value):
                 raise BadRowError(f"column '{name}' holds half a character")
             return str.__str__(value)
         if isinstance(value, bool):

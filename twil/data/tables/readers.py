@@ -16,7 +16,7 @@ from typing import Any
 
 from twil.core.errors import DataError
 from twil.data.tables.formats import LIKELY_COLUMNS, TEXT_COLUMN, TableFormat
-from twil.data.tables.rows import QUOTED, BadRowError, Rows, RowSource, join_items, with_cure
+from twil.data.tables.rows import QUOTED, SURROGATE, BadRowError, Rows, RowSource, join_items, with_cure
 from twil.data.tables.streams import (
     BOM,
     ByteBlocks,
@@ -26,7 +26,6 @@ from twil.data.tables.streams import (
     text_blocks,
 )
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
 """A first line by which Excel tells the delimiter."""
 _DELIMITERS = "\t,;|"
@@ -112,7 +111,7 @@ class LineSource:
     def read(self, columns: Sequence[str], chunk_rows: int) -> Iterator[Rows]:
         """Yield every line as a text."""
         for first, lines, fault in _line_runs(self._blocks, chunk_rows):
-            errors = {index: fault for index, line in enumerate(lines) if fault and _SURROGATE.search(line)}
+            errors = {index: fault for index, line in enumerate(lines) if fault and SURROGATE.search(line)}
             for index in errors:
                 lines[index] = ""
             yield Rows(_numbers(first, lines), dict.fromkeys(columns, lines), errors)
@@ -214,7 +213,7 @@ class CsvSource:
                 self._refuse_open_quote(lines.pending.getvalue(), start)
                 # What follows may be in quotes that such a line has opened.
                 raise DataError(self._blocks.too_long, file=self._blocks.path, line=start) from None
-            if lines.fault and _SURROGATE.search("".join(row)):
+            if lines.fault and SURROGATE.search("".join(row)):
                 problem = lines.fault
             lines.pending = StringIO()
             yield start, row, problem
@@ -278,7 +277,7 @@ class JsonSource:
             errors: dict[int, str] = {}
             for index, line in enumerate(lines):
                 try:
-                    if fault and _SURROGATE.search(line):
+                    if fault and SURROGATE.search(line):
                         raise BadRowError(fault)
                     blank = _is_blank(line)
                     rows.append([""] * len(columns) if blank else self._cells(self._object(line), columns))
@@ -299,7 +298,7 @@ class JsonSource:
             if type(cell) is not str:
                 cell = "" if cell is _MISSING else _json_text(cell, name, self._joined.get(name))
             # Half of an escaped pair is valid JSON but no text that UTF-8 can hold.
-            elif not cell.isascii() and _SURROGATE.search(cell):
+            elif not cell.isascii() and SURROGATE.search(cell):
                 raise BadRowError("an escape \\ud800 to \\udfff that is only half a character")
             cells.append(cell)
         return cells
@@ -543,7 +542,7 @@ def _checked_rows(
     for index, row in enumerate(rows):
         if index in errors or row in ([], [""]):
             rows[index] = blank
-        elif fault and _SURROGATE.search("".join(row)):
+        elif fault and SURROGATE.search("".join(row)):
             errors[index] = fault
             rows[index] = blank
         elif len(row) != len(names):

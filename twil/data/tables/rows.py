@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ Cells: TypeAlias = Sequence[str] | Sequence[float] | NDArray[Any]
 """A column to be written."""
 _SHOWN_NAMES, _COMPARED_NAMES = 30, 1_000  # in a message, and with a name that is not there
 _SHOWN_NAME = 40  # characters of a column's name in a message: without a header it may be a whole tweet
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character, which no UTF-8 can hold."""
 QUOTED = "a quote opens a cell, and quotes in a TSV are text"
 """What may be behind a row of a TSV that has too few or too many cells."""
 _EXACT = 2**53  # whole numbers below stand in a float as they are

@@ -442,6 +442,22 @@ def test_a_model_that_gives_no_finite_numbers_is_named(tmp_path: Path) -> None:
         export_onnx(write_model(tmp_path / "model", model), tmp_path / "bundle")
 
 
+def test_large_logits_may_differ_by_their_rounding_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    with torch.no_grad():
+        assert model.classifier is not None
+        model.classifier.output.weight.mul_(5_000)
+    folder = write_model(tmp_path / "model", model)
+    export_onnx(folder, tmp_path / "bundle")
+    expected = in_torch(ClassifierGraph(model), random_batch(8, 10))[0]
+    assert np.abs(expected).max() > 1_000
+    monkeypatch.setattr(Session, "run", spoil(lambda batch: np.full(len(batch.input_ids), 0.1)))
+    with pytest.raises(ExportError, match=r"logits differ from the model's by 0\.1\S* on"):
+        export_onnx(folder, tmp_path / "spoiled")
+
+
 def with_twin_keys(model: TWilBERT) -> TWilBERT:
     """Make every sub-key one of a pair, so that slots tie."""
     with torch.no_grad():

@@ -19,7 +19,8 @@ a recipe that asks for them. Nothing is chosen on test. Intervals of 95 % are of
 the bootstrap over the rows of the test set.
 
 What lies in the work folder is not run again, and a run that was interrupted goes on where it stopped. Writes
-results/quality.md, .json and .png, of the runs that are there.
+results/quality.md, .json and .png, of the runs that are there; a cell without a run in the work folder stays
+as an earlier run wrote it.
 """
 
 from __future__ import annotations
@@ -313,6 +314,21 @@ def collect(recipes: Sequence[Recipe], bench: Bench) -> dict[str, Any]:
     }
 
 
+def keep_earlier(results: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Add what an earlier page has and this work folder has no run of, cell by cell."""
+    old, new = ({task["recipe"]: task for task in page["tasks"]} for page in (earlier, results))
+    tasks = []
+    for recipe in (name for name in IN_ORDER if name in old or name in new):
+        metrics: dict[str, dict[str, Any]] = {}
+        for page in (old, new):
+            for metric, scores in page.get(recipe, {"metrics": {}})["metrics"].items():
+                metrics.setdefault(metric, {}).update(scores)
+        tasks.append(old.get(recipe, {}) | new.get(recipe, {}) | {"metrics": metrics})
+    machines = dict.fromkeys([*earlier["machine"].split("; "), results["machine"]])
+    columns = dict.fromkeys([*earlier["columns"], *results["columns"]])
+    return results | {"tasks": tasks, "machine": "; ".join(machines), "columns": list(columns)}
+
+
 def score(recipe: Recipe, metric: str, bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give for every column that is there its scores by seed, and the interval of their mean."""
     answers = {column: bench.answers(recipe, column) for column in bench.columns}
@@ -466,9 +482,12 @@ def main() -> None:
         for recipe, seed, column in itertools.product(recipes, bench.seeds, columns):
             bench.run(recipe, column, seed)
     results = collect(recipes, bench)
+    page = options.output.with_suffix(".json")
+    if page.exists():
+        results = keep_earlier(results, read_json(page))
     chart = options.output.with_suffix(".png")
     draw(results, chart)
-    options.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    page.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     options.output.with_suffix(".md").write_text(render(results, chart.name), encoding="utf-8")
     print(render(results, chart.name))
 

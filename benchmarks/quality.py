@@ -326,7 +326,12 @@ def keep_earlier(results: dict[str, Any], earlier: dict[str, Any]) -> dict[str, 
         tasks.append(old.get(recipe, {}) | new.get(recipe, {}) | {"metrics": metrics})
     machines = dict.fromkeys([*earlier["machine"].split("; "), results["machine"]])
     columns = dict.fromkeys([*earlier["columns"], *results["columns"]])
-    return results | {"tasks": tasks, "machine": "; ".join(machines), "columns": list(columns)}
+    return results | {
+        "machine": "; ".join(machines),
+        "seeds": sorted({*earlier["seeds"], *results["seeds"]}),
+        "columns": list(columns),
+        "tasks": tasks,
+    }
 
 
 def score(recipe: Recipe, metric: str, bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,10 @@ class _Comparison:
     same_labels: list[bool]  # by row; empty where there are no labels
     tied_rows: int = 0  # drawn again before all agreed
 
+    @cached_property
+    def apart(self) -> dict[str, NDArray[np.bool_]]:  # by output, (B,)
+        return {name: by_row > self.allowed[name] for name, by_row in self.differences.items()}
+
 
 def _hold_to_model(
     session: Session,
@@ -151,9 +156,7 @@ def _hold_to_model(
     tied = 0
     for _ in range(DRAWS):
         comparison = _compare(session, batch, reference)
-        apart = np.any(
-            [comparison.differences[name] > comparison.allowed[name] for name in comparison.allowed], axis=0
-        )  # (B,)
+        apart = np.any(list(comparison.apart.values()), axis=0)  # (B,)
         if not apart.any():
             return replace(comparison, tied_rows=tied)
         _check_tied(comparison, apart & ~tied_rows(module, batch), shape_of(batch))
@@ -188,13 +191,14 @@ def _compare(session: Session, batch: Batch, reference: list[NDArray[np.float32]
 
 def _check_tied(comparison: _Comparison, untied: NDArray[np.bool_], shape: tuple[int, int]) -> None:
     """Refuse the graph where a row differs that has no tie to explain it."""
-    for name, by_row in comparison.differences.items():
-        apart = np.flatnonzero(untied & (by_row > comparison.allowed[name]))
-        if apart.size:
-            worst = apart[by_row[apart].argmax()]
+    for name, apart in comparison.apart.items():
+        refused = apart & untied
+        if refused.any():
+            difference, allowed = (by[name][refused] for by in (comparison.differences, comparison.allowed))
+            worst = difference.argmax()
             raise rejected(
-                f"its {name} differ from the model's by {by_row[worst]:.2g} on a batch of {shape}, "
-                f"and {comparison.allowed[name][worst]:.2g} is allowed"
+                f"its {name} differ from the model's by {difference[worst]:.2g} on a batch of {shape}, "
+                f"and {allowed[worst]:.2g} is allowed"
             )
 
 

@@ -72,7 +72,7 @@ kept are those of twil in fp32, macro-F1 is in points; both on the {test_rows:,}
 
 {parts}"""
 
-PART = """### {title}
+PART = """## {title}
 
 {steady}
 

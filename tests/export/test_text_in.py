@@ -327,7 +327,7 @@ def test_pairs_and_a_missing_extra_are_said_before_any_work(
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_command_writes_it_and_the_program_of_the_readme_runs_it(
+def test_the_command_writes_it_and_the_program_of_the_guide_runs_it(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     source = write_model(tmp_path / "model", tokenizer)
@@ -337,8 +337,8 @@ def test_the_command_writes_it_and_the_program_of_the_readme_runs_it(
     assert (
         f"{TEXT_GRAPH} takes texts: it cuts {len(ODD_TEXTS) + 11} texts as tokenizer.json does" in done.stderr
     )
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"^    (import numpy, .*\n(?:    .+\n)+)", readme, flags=re.MULTILINE)
+    guide = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^    (import numpy, .*\n(?:    .+\n)+)", guide, flags=re.MULTILINE)
     answer = subprocess.run(
         [sys.executable, "-c", program.replace("\n    ", "\n")],
         cwd=tmp_path,

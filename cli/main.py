@@ -77,6 +77,7 @@ COMMANDS = {
     "benchmark": "benchmark",
     "serve": "serve",
     "models": "models",
+    "recipes": "recipes",
     "doctor": "doctor",
 }
 """The module of each command, in the order of the help page."""

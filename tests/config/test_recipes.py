@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tuning import twil_command
 
+from twil.config.settings import read_toml
 from twil.config.training import FinetuneConfig, finetune_config
+from twil.core.errors import ConfigError
 from twil.data.labelled import LabelledColumns, find_labels, read_labelled
 from twil.train.finetune import FinetuneFinished, finetune_events
 
@@ -36,12 +39,41 @@ def test_every_task_has_its_recipe() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_whole_and_names_its_own_files(name: str) -> None:
     text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
-    assert f"twil finetune --config recipes/{name}.toml --model ENCODER -o {name}\n" in text
+    assert f"twil finetune --config {name} --model ENCODER -o {name}\n" in text
     data = recipe(name).data
     files = [data.train, data.dev, *([data.test] if data.test else [])]
     assert [file.parts[0] for file in files] == ["data"] * len(files)
     assert {file.parent.name for file in files} == {name}
     assert [file.stem for file in files] == ["train", "dev", "test"][: len(files)]
+
+
+def test_recipes_go_by_name_where_there_is_no_such_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "irosva19_es").mkdir()  # a folder is no file of settings
+    assert read_toml(Path("irosva19_es"))["data"]["train"] == "data/irosva19_es/train.tsv"
+    assert read_toml(Path("reviews/camembert"))["model"]
+    (tmp_path / "tiny").write_text("[train]\nsteps = 3\n", encoding="utf-8")
+    assert read_toml(Path("tiny")) == {"train": {"steps": 3}}
+    with pytest.raises(ConfigError, match=r"no file irosva_es, and no recipe of that name; irosva19_es or"):
+        read_toml(Path("irosva_es"))
+    with pytest.raises(ConfigError, match=r"^there is no file missing\.toml$"):
+        read_toml(Path("missing.toml"))
+
+
+def test_the_command_lists_shows_and_writes_recipes(tmp_path: Path) -> None:
+    listed = {one["name"]: one for one in json.loads(twil_command("recipes", "--json").output)}
+    assert {*NAMES, "tiny", "base", "reviews/distilbert"} <= listed.keys()
+    assert all(one["about"] and one["command"] in ("pretrain", "finetune") for one in listed.values())
+    assert (
+        twil_command("recipes", "tiny").output
+        == RECIPES.with_name("configs").joinpath("tiny.toml").read_text()
+    )
+    assert twil_command("recipes", "tiny", "-o", tmp_path / "mine.toml").exit_code == 0
+    assert read_toml(tmp_path / "mine.toml") == read_toml(Path("tiny"))
+    again = twil_command("recipes", "tiny", "-o", tmp_path / "mine.toml")
+    assert (again.exit_code, "is there already" in again.output) == (1, True)
 
 
 def test_labels_stand_in_the_order_of_their_task() -> None:

@@ -46,7 +46,7 @@ def test_each_row_of_the_table_has_its_recipe_and_its_command() -> None:
     rows = ["distilbert", "siebert", "camembert", "siebert_tuned", "camembert_tuned"]
     assert sorted(rows) == NAMES
     *tuning, table = commands()
-    assert tuning == [f"twil finetune --config recipes/reviews/{name}.toml -o {name}" for name in rows]
+    assert tuning == [f"twil finetune --config reviews/{name} -o {name}" for name in rows]
     assert table.split()[3:8] == rows
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from twil.config.model import EncoderConfig
+from twil.config.recipes import find_recipe
 from twil.core.errors import ConfigError
 
 _LOSS = ["train", "loss"]
@@ -134,11 +135,13 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file, or the recipe of that name where there is no such file.
 
     Raises:
-        ConfigError: It is absent or no TOML.
+        ConfigError: It is neither, or no TOML.
     """
+    if not path.suffix and (path.is_dir() or not path.exists()):
+        return tomllib.loads(find_recipe(path.as_posix()).text)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

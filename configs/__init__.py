@@ -1,0 +1,1 @@
+"""Recipes of pretraining: the published shapes of TWilBERT, with their reasons."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from twil.bundle import cache
 from twil.bundle.bundle import open_bundle
 from twil.bundle.cache import bundle_of, cache_folder, cached_models, prepared
 from twil.core.errors import MissingExtraError, ModelError, TwilError
+from twil.core.installation import install_command
 from twil.inference.predictor import Predictor
 
 TARGET = 7  # its place among the words behind the program, as of the export's command
@@ -245,7 +247,7 @@ def test_what_is_not_installed_is_named_before_anything_starts(
     monkeypatch.setattr(
         cache.importlib.util, "find_spec", lambda name: None if name == module else find(name)
     )
-    with pytest.raises(MissingExtraError, match=rf"alguien/modelo .* pip install 'twil\[{extra}\]'$"):
+    with pytest.raises(MissingExtraError, match=rf"alguien/modelo .* {re.escape(install_command(extra))}$"):
         bundle_of("alguien/modelo", "classifier")
     if extra == "train":
         with pytest.raises(MissingExtraError, match=r"mi modelo is exported before it is run"):

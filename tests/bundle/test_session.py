@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from twil.bundle.bundle import open_bundle
 from twil.bundle.external import TENSOR_PATHS, external_files
 from twil.bundle.session import Session
 from twil.core.errors import MissingExtraError, ModelError, ProviderError
+from twil.core.installation import install_command
 from twil.data.batching import Batch, pad_batch
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -74,7 +76,8 @@ def test_cuda_from_a_wheel_without_it_names_the_wheel_to_install(
 ) -> None:
     offer(monkeypatch, CPU)
     with pytest.raises(
-        ProviderError, match=r"built without CUDA: pip uninstall .* && pip install 'twil\[gpu\]'"
+        ProviderError,
+        match=rf"built without CUDA: pip uninstall .*, then {re.escape(install_command('gpu'))}",
     ):
         open_session(folder, provider="cuda")
 
@@ -174,7 +177,7 @@ def test_a_missing_runtime_is_answered_with_the_install_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'twil\[cpu\]'"):
+    with pytest.raises(MissingExtraError, match=rf"{re.escape(install_command('cpu'))}"):
         open_session(folder)
 
 

@@ -25,6 +25,7 @@ from twil.cli.console import Display, make_table, show
 from twil.cli.main import guard, main
 from twil.cli.visible import visible
 from twil.core.errors import TwilError
+from twil.core.installation import install_command
 from twil.core.task import Task
 
 ORIGINAL = Path(__file__).parents[1] / "data" / "original"
@@ -217,7 +218,7 @@ def test_doctor_names_versions_extras_and_providers(run: Run) -> None:
     value = json.loads(run("doctor", "--json")[1])
     assert value["threads"] == len(os.sched_getaffinity(0))
     assert value["providers"]["CPUExecutionProvider"] == ""
-    assert "pip install 'twil[gpu]'" in value["extras"]["gpu"]
+    assert install_command("gpu") in value["extras"]["gpu"]
 
 
 def test_doctor_calls_two_runtimes_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +337,7 @@ def run_without_torch(folder: Path, *arguments: object) -> subprocess.CompletedP
 )
 def test_a_missing_extra_is_answered_with_its_command(arguments: str, labelled: Path) -> None:
     done = run_without_torch(labelled.parent, *arguments.split())
-    fails((done.returncode, done.stdout, done.stderr), "pip install 'twil[train]'")
+    fails((done.returncode, done.stdout, done.stderr), install_command("train"))
 
 
 def test_a_bundle_is_scored_without_torch(bundle: Path, tmp_path: Path) -> None:

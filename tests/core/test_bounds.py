@@ -30,6 +30,7 @@ from twil.config.reading import Reading
 from twil.config.search import search_plan
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, DataError, ModelError, TwilError
+from twil.core.installation import install_command
 from twil.core.machine import available_cpus
 from twil.data.tables.table_sets import TableSet
 from twil.data.tables.tables import TableReader
@@ -459,7 +460,7 @@ def failing(module: str) -> BaseException:
         (OverflowError("Python int too large to convert to C long"), "out of range"),
         (failing("safetensors_rust"), "header too large"),
         (failing("google.protobuf.message"), "header too large"),
-        (ModuleNotFoundError("no", name="onnxruntime"), "pip install 'twil[cpu]'"),
+        (ModuleNotFoundError("no", name="onnxruntime"), install_command("cpu")),
         (TwilError("so it is"), "so it is"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from twil.cli.main import guard
 from twil.cli.plot import command
 from twil.config.loop import LOG
 from twil.core.errors import ConfigError, DataError, MissingExtraError
+from twil.core.installation import install_command
 from twil.evaluation.reports.curves import Curves, draw_curves, read_curves, running_mean
 
 RUNNER = CliRunner()
@@ -183,7 +185,7 @@ def test_another_ending_is_refused_before_anything_is_read(tmp_path: Path) -> No
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     curves = full_curves(tmp_path / LOG, steps=2)
-    with pytest.raises(MissingExtraError, match=r"twil\[plot\]"):
+    with pytest.raises(MissingExtraError, match=rf"{re.escape(install_command('plot'))}"):
         draw_curves(curves, tmp_path / "curves.png")
 
 

@@ -26,6 +26,7 @@ from twil.bundle.session import Session
 from twil.cli.main import make_app
 from twil.config.model import ClassifierConfig, EncoderConfig, ModelConfig
 from twil.core.errors import ConfigError, ExportError
+from twil.core.installation import install_command
 from twil.core.task import Task
 from twil.data.batching import pad_batch
 from twil.exporting.bundle import export_onnx
@@ -323,7 +324,7 @@ def test_pairs_and_a_missing_extra_are_said_before_any_work(
     arguments = ["export", str(pairs), "--onnx", "--text-in", "-o", str(tmp_path / "bundle")]
     done = CliRunner().invoke(make_app([]), arguments)
     assert done.exit_code == 1
-    assert "--text-in needs the extra 'text-in': pip install 'twil[text-in]'" in done.stderr
+    assert f"--text-in needs the extra 'text-in': {install_command('text-in')}" in done.stderr
     assert not (tmp_path / "bundle").exists()
 
 

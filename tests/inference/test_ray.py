@@ -17,6 +17,7 @@ from bundles import POLARITY, write_bundle
 from locks import held
 
 from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, TwilError
+from twil.core.installation import install_command
 from twil.core.task import Task
 from twil.inference.cluster import ray as engine
 from twil.inference.cluster.parts import find_files, part_name
@@ -340,7 +341,7 @@ def test_without_ray_the_command_that_installs_it_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError) as caught:
         run(tmp_path / "a.parquet", bundle, tmp_path / "out")
-    assert str(caught.value) == "--engine ray needs the extra 'ray': pip install 'twil[ray]'"
+    assert str(caught.value) == f"--engine ray needs the extra 'ray': {install_command('ray')}"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tuning import tiny_options, twil_command, write_sets
 import twil
 from twil.config.training import finetune_config
 from twil.core.errors import ModelError
+from twil.core.installation import install_command
 from twil.model.folder import describe, hub_origin, load_with_tokenizer
 from twil.model.hub import download as module
 from twil.train.finetune import finetune_events
@@ -306,6 +307,6 @@ class TestRefused:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
         monkeypatch.setitem(sys.modules, "transformers", None)
         with pytest.raises(
-            ModelError, match=r"modle, and .*pip install 'twil\[hub\]' \(did you mean model\?\)"
+            ModelError, match=rf"modle, and .*{re.escape(install_command('hub'))} \(did you mean model\?\)"
         ):
             twil.load("modle")

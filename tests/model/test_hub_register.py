@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 import twil.hub
 from twil.config.model import ClassifierConfig, EncoderConfig, MemoryConfig, ModelConfig, RopConfig
 from twil.core.errors import MissingExtraError, ModelError, TwilError
+from twil.core.installation import install_command
 from twil.core.task import Task
 from twil.model.folder import TOKENIZER, describe, load_with_tokenizer, save
 from twil.model.twilbert import TWilBERT
@@ -346,7 +348,8 @@ class TestRefused:
     def test_without_the_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "transformers", None)
         with pytest.raises(
-            MissingExtraError, match=r"^opening a twil model with transformers.*'twil\[hub\]'"
+            MissingExtraError,
+            match=rf"^opening a twil model with transformers.*{re.escape(install_command('hub'))}",
         ):
             twil.hub.register()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import random
+import re
 import shutil
 import sys
 import time
@@ -26,6 +27,7 @@ from twil.bundle.bundle import FORMAT, MANIFEST, PREPARED_FORMAT, open_bundle
 from twil.config.model import EncoderConfig, ModelConfig
 from twil.config.training import finetune_config
 from twil.core.errors import ConfigError, DataError, MissingExtraError, ModelError, ModelWarning
+from twil.core.installation import install_command
 from twil.core.storage import write_json
 from twil.data.corpus.build import CorpusOptions, build_corpus
 from twil.data.corpus.corpus import open_corpus
@@ -274,7 +276,7 @@ class TestBundles:
         folder = write_bundle(tmp_path / "bundle", preparation="robertuito")
         _python_step.cache_clear()
         monkeypatch.setitem(sys.modules, "emoji", None)
-        with pytest.raises(MissingExtraError, match=r"pip install 'twil\[preparations\]'"):
+        with pytest.raises(MissingExtraError, match=rf"{re.escape(install_command('preparations'))}"):
             Predictor(folder)
 
     def test_a_library_of_another_version_is_refused(

@@ -20,6 +20,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 from twil.core.errors import ConfigError, DataError, MissingExtraError
+from twil.core.installation import install_command
 from twil.text.normalization import tweet_normalizer
 from twil.text.tokenizer import MASK_ID, SPECIAL, UNK_ID, encode, load_tokenizer, save_tokenizer
 from twil.text.vocabulary import TokenModel, TrainedVocabulary, texts_of, train_vocabulary
@@ -345,7 +346,7 @@ class TestTraining:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "sentencepiece", None)
-        with pytest.raises(MissingExtraError, match=r"pip install 'twil\[train\]'"):
+        with pytest.raises(MissingExtraError, match=rf"{re.escape(install_command('train'))}"):
             train_vocabulary(invented_texts(10))
 
     def test_nothing_is_printed(self, capfd: pytest.CaptureFixture[str]) -> None:

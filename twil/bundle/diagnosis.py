@@ -18,6 +18,7 @@ from twil.bundle.providers import (
 )
 from twil.bundle.runtime import CPU, import_runtime, open_graph
 from twil.core.errors import TwilError
+from twil.core.installation import install_command
 from twil.core.machine import available_cpus, cpu_flags, cpu_name
 from twil.core.version import __version__
 
@@ -111,8 +112,8 @@ def _state(extra: str, packages: tuple[str, ...], versions: dict[str, str]) -> s
         return "present"
     other = {"cpu": "onnxruntime-gpu", "gpu": "onnxruntime"}.get(extra)
     if other in versions:
-        return f"not with {other}: pip uninstall {other}, then pip install 'twil[{extra}]'"
-    return f"lacks {', '.join(missing)}: pip install 'twil[{extra}]'"
+        return f"not with {other}: pip uninstall {other}, then {install_command(extra)}"
+    return f"lacks {', '.join(missing)}: {install_command(extra)}"
 
 
 def _faults(versions: dict[str, str], missing: str) -> list[str]:
@@ -120,10 +121,12 @@ def _faults(versions: dict[str, str], missing: str) -> list[str]:
     if "onnxruntime" in versions and "onnxruntime-gpu" in versions:
         faults.append(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-            "pip uninstall onnxruntime onnxruntime-gpu, then install twil[cpu] or twil[gpu]"
+            "pip uninstall onnxruntime onnxruntime-gpu, then install one of the two"
         )
     if not any(name in versions for name in ("onnxruntime", "onnxruntime-gpu")):
-        faults.append("there is no ONNX Runtime, which predicts: pip install 'twil[cpu]', or twil[gpu]")
+        faults.append(
+            f"there is no ONNX Runtime, which predicts: {install_command('cpu')}, or the same with gpu"
+        )
     elif missing:
         faults.append(missing)
     return faults

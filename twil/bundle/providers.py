@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 from twil.bundle.bundle import INPUTS
 from twil.bundle.runtime import Place, open_graph
 from twil.core.errors import MissingExtraError, first_line, require
+from twil.core.installation import install_command
 
 Provider = Literal["cpu", "cuda", "cuda-graphs", "tensorrt", "openvino"]
 ProviderChoice = Literal["auto", "cpu", "cuda", "cuda-graphs", "tensorrt", "openvino"]
@@ -108,7 +109,7 @@ def _nvidia_failure(runtime: ModuleType, wanted: str, title: str) -> ProviderFai
     if wanted not in runtime.get_available_providers():
         return ProviderFailure(
             f"the installed onnxruntime {runtime.__version__} is built without {title}",
-            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'twil[gpu]'",
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install_command('gpu')}",
         )
     if not count_devices():
         return ProviderFailure(

@@ -51,7 +51,7 @@ def import_runtime() -> ModuleType:
     except Exception as error:  # the files of two wheels mixed up may raise anything
         raise ProviderError(
             f"ONNX Runtime is installed and cannot be imported ({first_line(error)}): "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then install twil[cpu] or twil[gpu]"
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then install one of the two"
         ) from error
     return runtime
 

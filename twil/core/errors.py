@@ -10,6 +10,8 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+from twil.core.installation import install_command
+
 
 class TwilError(Exception):
     """Something the user can mend."""
@@ -82,7 +84,7 @@ class MissingExtraError(TwilError):
 
     def __init__(self, extra: str, purpose: str) -> None:
         self.extra = extra
-        super().__init__(f"{purpose} needs the extra '{extra}': pip install 'twil[{extra}]'")
+        super().__init__(f"{purpose} needs the extra '{extra}': {install_command(extra)}")
 
 
 EXTRAS = {

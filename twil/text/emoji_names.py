@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twil.core.errors import ConfigError, require
+from twil.core.installation import install_command
 
 EMOJI_VERSION = "2.16.0"
 """Names change with versions: texts are prepared alike only under the same one."""
@@ -30,7 +31,7 @@ def load_emoji() -> Any:
     if library.__version__ != EMOJI_VERSION:
         raise ConfigError(
             f"{PURPOSE} takes names from emoji {EMOJI_VERSION}, and {library.__version__} is installed: "
-            "pip install 'twil[preparations]'"
+            f"{install_command('preparations')}"
         )
     return library
 

@@ -25,7 +25,9 @@ def command(
     files: Annotated[
         list[Path], typer.Argument(help="Tweet–reply pairs or single texts, in any mix and format.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The corpus folder to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The corpus folder to write.")] = Path(
+        "corpus"
+    ),
     tokenizer: Annotated[
         Path, typer.Option(help="The tokenizer.json, or the model (a folder or of the hub) to train further.")
     ] = Path("tokenizer.json"),

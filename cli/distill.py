@@ -10,6 +10,7 @@ import typer
 from twil.cli.console import Display, continue_later, prepare_torch, show, speaks, tell_weights
 from twil.cli.options import (
     Device,
+    FolderOutput,
     Force,
     LabelColumn,
     LabelSeparator,
@@ -19,6 +20,7 @@ from twil.cli.options import (
     Settings,
     Threads,
     TrainingPrecision,
+    name_output,
 )
 from twil.cli.reading import reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -30,7 +32,7 @@ def command(
     teacher: Annotated[
         Path, typer.Argument(help="The large model: a bundle, a model folder, or a model of the hub.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    output: FolderOutput = None,
     texts: Annotated[
         list[Path] | None,
         typer.Argument(help="Texts that it is asked (TSV, CSV, JSONL, Parquet, or one a line); no labels."),
@@ -126,6 +128,7 @@ def command(
         from twil.config.distillation import distill_config
         from twil.train.distillation import distill_events
 
+        output = name_output(display, output, teacher, "small")
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)
         bundles = [

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.options import BatchTokens, IdColumn, Quiet, Resume, TextColumn
+from twil.cli.options import BatchTokens, IdColumn, Quiet, Resume, TextColumn, name_output
 from twil.cli.reading import reads_tables
 from twil.cli.rows import follow, start_quickly
 from twil.config.reading import AS_FOUND, Reading
@@ -27,7 +27,14 @@ def command(
             "--model", "-m", help="An encoder: a bundle, a model folder, a name of twil models or of the hub."
         ),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="An array (.npy) or a table (.parquet).")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="An array (.npy) or a table (.parquet). [dim]\\[named after the input][/dim]",
+        ),
+    ] = None,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="A vector for each token, not one a row; into Parquet.")
     ] = False,
@@ -62,10 +69,14 @@ def command(
     from twil.inference.embed_file import VectorSummary, embed_events
 
     with Display(quiet=quiet) as display:
+        target = output
+        if target is None:
+            kind = f"vectors.{'parquet' if tokens else 'npy'}"
+            target = str(name_output(display, None, files[0], kind))
         events = embed_events(
             files,
             model,
-            output,
+            target,
             tokens=tokens,
             normalize=normalize,
             text=text,
@@ -81,8 +92,8 @@ def command(
             resume=resume,
             overwrite=force,
         )
-        summary = follow(display, events, output, resume=resume, made="vector")
+        summary = follow(display, events, target, resume=resume, made="vector")
         assert isinstance(summary, VectorSummary)
         if summary.ids:
             display.line(f"the ids of the rows are in {summary.ids}")
-        display.line(f"wrote {output}: vectors of {summary.width:,} numbers")
+        display.line(f"wrote {target}: vectors of {summary.width:,} numbers")

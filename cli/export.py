@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, read_names
-from twil.cli.options import TEXT_OPTION, Force, LabelColumn, LabelSeparator, PairColumn, Quiet
+from twil.cli.options import (
+    TEXT_OPTION,
+    FolderOutput,
+    Force,
+    LabelColumn,
+    LabelSeparator,
+    PairColumn,
+    Quiet,
+    name_output,
+)
 from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
@@ -17,7 +26,7 @@ from twil.core.errors import ConfigError
 @reads_tables
 def command(
     model: Annotated[Path, typer.Argument(help="The model folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")],
+    output: FolderOutput = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX bundle (the only kind today).")] = False,
     head: Annotated[
         str | None,
@@ -103,6 +112,8 @@ def command(
         limits=Limits(max_drop, min_agreement, max_change, min_cosine),
     )
     with Display(quiet=quiet) as display:
+        kind = "bundle" if precision == "fp32" else f"bundle-{precision}"
+        output = name_output(display, output, model, kind)
         display.update(f"exporting {model}")
         report = export_onnx(
             model,

@@ -20,6 +20,7 @@ from twil.cli.console import (
 from twil.cli.options import (
     Device,
     Figures,
+    FolderOutput,
     Force,
     LabelColumn,
     LabelSeparator,
@@ -33,6 +34,7 @@ from twil.cli.options import (
     TextColumn,
     Threads,
     TrainingPrecision,
+    name_output,
 )
 from twil.cli.reading import DEV_OPTION, read_dev, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -41,7 +43,7 @@ from twil.core.errors import ConfigError
 
 @reads_tables
 def command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    output: FolderOutput = None,
     train: Annotated[
         Path | None,
         typer.Argument(
@@ -183,6 +185,7 @@ def command(
     choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
     series = None
     with Display(quiet=quiet or not speaks()) as display:
+        output = name_output(display, output, train or config, "model")
         run = read_run(config, options, settings or (), display)
 
         from twil.cli.scores import report_tables

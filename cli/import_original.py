@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from twil.cli.console import Display
-from twil.cli.options import Force, Quiet
+from twil.cli.options import FolderOutput, Force, Quiet, name_output
 
 
 def command(
     weights: Annotated[Path, typer.Argument(help="The HDF5 file that Keras wrote.")],
     config: Annotated[Path, typer.Option(help="The original's JSON configuration of that model.")],
     vocab: Annotated[Path, typer.Option(help="The original's vocabulary, one token per line.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    output: FolderOutput = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -25,7 +26,9 @@ def command(
     from twil.model.original import import_original
     from twil.model.text_model import parameter_count
 
-    with reserved_folder(output, overwrite=force, own=FILES), Display(quiet=quiet) as display:
+    with Display(quiet=quiet) as display, ExitStack() as held:
+        output = name_output(display, output, weights, "encoder")
+        held.enter_context(reserved_folder(output, overwrite=force, own=FILES))
         imported = import_original(weights, config, vocab)
         run = {
             "command": "import",

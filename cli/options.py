@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from twil.cli.console import Display
 
 TEXT_OPTION = (
     "Column of the texts. [dim]\\[TEXT, else the only one of text, tweet, full_text, content, review][/dim]"
@@ -40,6 +43,10 @@ Shard = Annotated[
     typer.Option("--shard", help="Predict one part of the rows only, as 2/8 is the second of eight."),
 ]
 BatchTokens = Annotated[int, typer.Option("--batch-tokens", min=1, help="Tokens per batch.")]
+FolderOutput = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The folder to write. [dim]\\[named after the input][/dim]"),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. [dim]\\[all][/dim]")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 AnyDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; of a bundle any provider.")]
@@ -56,3 +63,29 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but results and errors.")]
+
+_ENDINGS = {
+    *(".tsv", ".csv", ".jsonl", ".json", ".parquet", ".txt", ".gz", ".zst"),
+    *(".toml", ".hdf5", ".h5"),
+}
+
+
+def name_output(display: Display, output: Path | None, source: str | Path | None, ending: str) -> Path:
+    """Give the output that was asked for, or name one after the input, in this folder, and say so.
+
+    Args:
+        display: Where it is said.
+        output: What was asked for.
+        source: The input that it is named after: ``data/train.tsv.gz`` and ``model`` give ``train-model``.
+        ending: What it is.
+    """
+    if output is not None:
+        return output
+    path = Path(source or ending)
+    stem = path.name or path.resolve().name
+    while Path(stem).suffix in _ENDINGS:
+        stem = Path(stem).stem
+    stem = re.sub(r"[*?\[\]]", "", stem).strip("-_. ")  # of a pattern
+    named = Path(f"{stem}-{ending}" if stem and source else ending)
+    display.warn(f"no -o: {named}")
+    return named

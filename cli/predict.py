@@ -18,6 +18,7 @@ from twil.cli.options import (
     Resume,
     Shard,
     TextColumn,
+    name_output,
 )
 from twil.cli.reading import reads_tables, told_options
 from twil.cli.rows import announce_default, follow, show_found_text, show_notes, start_quickly
@@ -47,13 +48,14 @@ def command(
         ),
     ] = None,
     output: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="Its ending decides the format; - is standard output. On Ray a folder of Parquet.",
+            help="Its ending decides the format; - is standard output. On Ray a folder of Parquet. "
+            "[dim]\\[-, or on a terminal named after the input][/dim]",
         ),
-    ] = "-",
+    ] = None,
     text: TextColumn = None,
     text_pair: PairColumn = None,
     id_column: IdColumn = None,
@@ -82,6 +84,8 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Label every row of a file, or of several in their order."""
+    # Rows that are piped nowhere would only run across a terminal: they go into a file of their own.
+    named = output is None and "-" not in files and sys.stdout.isatty()
     if engine != "local" or workers is not None:
         label_on_cluster(
             engine,
@@ -96,7 +100,7 @@ def command(
             model or (),
             quiet=quiet,
             source=files,
-            target=output,
+            target="-" if output is None else output,
             text=text,
             text_pair=text_pair,
             id_column=id_column,
@@ -111,14 +115,19 @@ def command(
         return
     start_quickly(threads)
 
+    from twil.core.storage import check_vacant_file
     from twil.data.tables.table_sets import Shard
     from twil.inference.predict_file import predict_events
 
-    with Display(quiet=quiet, live=output != "-" or not sys.stdout.isatty()) as display:
+    target = "-" if output is None else output
+    with Display(quiet=quiet, live=named or target != "-" or not sys.stdout.isatty()) as display:
+        if named:
+            target = str(name_output(display, None, files[0], f"labelled.{output_format or 'tsv'}"))
+            check_vacant_file(target, overwrite=resume or force)
         events = predict_events(
             files,
             model or [announce_default(display)],
-            output,
+            target,
             text=text,
             text_pair=text_pair,
             id_column=id_column,
@@ -135,7 +144,7 @@ def command(
             resume=resume,
             overwrite=force,
         )
-        follow(display, events, output, resume=resume)
+        follow(display, events, target, resume=resume)
 
 
 def label_on_cluster(

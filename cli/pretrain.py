@@ -8,14 +8,24 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, continue_later, prepare_torch, speaks, tell_weights
-from twil.cli.options import Device, Figures, Force, Quiet, Resume, Settings, Threads
+from twil.cli.options import (
+    Device,
+    Figures,
+    FolderOutput,
+    Force,
+    Quiet,
+    Resume,
+    Settings,
+    Threads,
+    name_output,
+)
 
 
 def command(
     config: Annotated[
         Path, typer.Argument(help="A TOML file of the run, or a JSON file of the original TWilBERT.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    output: FolderOutput = None,
     corpus: Annotated[Path | None, typer.Option(help="The corpus to learn from (data.corpus).")] = None,
     init: Annotated[
         Path | None, typer.Option(help="Train this model folder further, in place of a new model.")
@@ -41,18 +51,19 @@ def command(
         from twil.train.pretraining import pretrain_events, reserved_place
         from twil.train.tensorboard import recorded
 
+        folder = name_output(display, output, config, "encoder")
         run = read_run(
             config,
-            output,
+            folder,
             display,
             corpus=corpus,
             init=init,
             settings=settings or (),
-            reserve=lambda run: reserved_place(run, output, resume=resume, overwrite=force, device=device),
+            reserve=lambda run: reserved_place(run, folder, resume=resume, overwrite=force, device=device),
         )
         view = PretrainingView(display)
         events = pretrain_events(
-            run, output, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
+            run, folder, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
         )
         finished = view.follow(recorded(events, tensorboard if speaks() else None), resume=resume)
     if finished is None:

@@ -10,12 +10,14 @@ import typer
 from twil.cli.console import Display, continue_later, format_seconds, prepare_torch, show
 from twil.cli.options import (
     Device,
+    FolderOutput,
     Force,
     LabelColumn,
     LabelSeparator,
     PairColumn,
     Quiet,
     TextColumn,
+    name_output,
 )
 from twil.cli.reading import read_dev, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -23,7 +25,7 @@ from twil.config.reading import AS_FOUND, Reading
 
 @reads_tables
 def command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: FolderOutput = None,
     train: Annotated[Path | None, typer.Argument(help="Labelled texts to learn from.")] = None,
     dev: Annotated[
         str | None,
@@ -112,6 +114,7 @@ def command(
     from twil.search.run import search
 
     with Display(quiet=quiet) as display:
+        output = name_output(display, output, train or config, "search")
         view = SearchView(display)
         events = search(
             plan,

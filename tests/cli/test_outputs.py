@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from locks import held
 from tuning import tiny_config, tiny_options, twil_command
 
 import twil
+from twil.cli.console import Display
+from twil.cli.options import name_output
 from twil.config.search import search_plan
 from twil.config.training import finetune_config
 from twil.core.errors import TwilError
@@ -258,3 +261,39 @@ def test_no_output_takes_the_place_of_what_is_read(command: tuple[object, ...], 
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert "the output would replace its input" in done.stderr
     assert rows.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("data/train.tsv", "train-model"),
+        ("tweets.jsonl.zst", "tweets-model"),
+        ("reviews/camembert", "camembert-model"),
+        ("runs/base/", "base-model"),
+        ("tweets-*.parquet", "tweets-model"),
+        (None, "model"),
+    ],
+)
+def test_an_output_that_nobody_names_is_named_after_the_input_and_said(
+    source: str | None, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Display() as display:
+        assert name_output(display, None, source, "model") == Path(named)
+        assert name_output(display, Path("mine"), source, "model") == Path("mine")
+    assert capsys.readouterr().err == f"note: no -o: {named}\n"
+
+
+def test_rows_that_nobody_pipes_anywhere_go_into_a_file_and_never_over_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "tweets.tsv", [("qué día tan bonito", "")])
+    assert "positive" in twil_command("predict", "tweets.tsv").stdout
+    monkeypatch.setattr("twil.cli.predict.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    done = twil_command("predict", "tweets.tsv")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "note: no -o: tweets-labelled.tsv" in done.stderr
+    assert "positive" in (tmp_path / "tweets-labelled.tsv").read_text(encoding="utf-8")
+    again = twil_command("predict", "tweets.tsv")
+    assert (again.exit_code, "tweets-labelled.tsv is there already" in again.stderr) == (1, True)
+    assert twil_command("predict", "tweets.tsv", "--force").exit_code == 0

@@ -109,9 +109,9 @@ def show_progress(
                 f"rows of {lengths} tokens left out: the longest that all models read is {event.longest}"
             )
     else:
-        left = event.seconds / event.done * (event.turns - event.done) if event.done else None
-        tail = f", {format_seconds(left)} left" if left is not None else ""
-        display.update(f"{event.doing}: {event.done:,} of {event.turns:,} turns{tail}")
+        display.update(
+            f"{event.doing}: {event.done:,} of {event.turns:,} turns", done=event.done / event.turns
+        )
 
 
 def show_report(report: BenchmarkReport) -> None:

@@ -12,13 +12,16 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 from twil.cli.visible import visible
 from twil.core.errors import ConfigError, DataWarning, ModelWarning
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
+    from rich.measure import Measurement
     from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
 
     from twil.train.distillation import DistillationFinished
     from twil.train.pretraining import PretrainingFinished
@@ -28,6 +31,8 @@ PIPE_WIDTH = 160
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
 # Signals so close together are one request: torchrun passes on the Ctrl-C that the terminal sent already.
 SAME_REQUEST_SECONDS = 0.5
+GAP = 2  # columns between those of a table
+WIDE = 60  # columns of a terminal that has room for a bar
 PROVIDERS = "auto, cpu, cuda, cuda-graphs, tensorrt or openvino."
 
 
@@ -43,11 +48,15 @@ class Display:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
         self.live: Progress | None = None
         if self.console.is_terminal and live and not quiet:
-            from rich.progress import Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress, TextColumn
+            from rich.table import Column
 
-            columns = (TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-            self.live = Progress(*columns, console=self.console, transient=True)
+            # What does not fit is cut at the end, where the figures are that matter least.
+            line = Column(no_wrap=True, overflow="ellipsis")
+            column = TextColumn("{task.description}", markup=False, table_column=line)
+            self.live = Progress(column, console=self.console, transient=True)
         self.last_plain = time.monotonic()
+        self._paced: tuple[float, float] | None = None
         self._warnings: Any = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
@@ -66,17 +75,31 @@ class Display:
             self.live.stop()
         self._warnings.__exit__(*exception)
 
-    def update(self, text: str) -> None:
-        """Show where the work stands; the next update takes its place."""
+    def update(self, text: str, *, done: float | None = None, left: str | None = None) -> None:
+        """Show where the work stands; the next update takes its place.
+
+        Args:
+            text: The figures, those that matter most first.
+            done: How much of the work is done, from 0 to 1, where that is known.
+            left: How long the rest takes; by default as at the pace since the first update that knew `done`.
+        """
+        now = time.monotonic()
+        if done is not None:
+            begin, at = self._paced = self._paced or (now, done)
+            if left is None and done > at:
+                left = format_seconds((now - begin) / (done - at) * (1 - done))
+            text = f"{done:4.0%}  {f'{left} left  ' if left else ''}{text}"
         if self.live:
-            self.live.update(self.live.task_ids[0], description=visible(text))
-        elif time.monotonic() - self.last_plain >= PLAIN_SECONDS:
-            self.last_plain = time.monotonic()
-            self.line(text)
+            bar = f"{_draw_bar(done)} " if done is not None and self.console.width >= WIDE else ""
+            self.live.update(self.live.task_ids[0], description=visible(bar + text))
+        elif now - self.last_plain >= PLAIN_SECONDS:
+            self.last_plain = now
+            self.line(text.strip())
 
     def line(self, text: str, style: str | None = None) -> None:
         """Say something that stays."""
-        self.console.print(visible(text), style=style, markup=False)
+        folds = self.console.is_terminal  # words are kept whole there; in a file a line stays a line
+        self.console.print(visible(text), style=style, markup=False, soft_wrap=not folds)
 
     def warn(self, text: str) -> None:
         """Say something that the user should act on."""
@@ -94,6 +117,12 @@ class Display:
     def table(self, table: RenderableType) -> None:
         """Show a table that stays."""
         self.console.print(table)
+
+
+def _draw_bar(done: float, width: int = 16) -> str:
+    eighths = round(min(max(done, 0.0), 1.0) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return f"{'█' * full}{' ▏▎▍▌▋▊▉'[rest] if rest else ''}".ljust(width, "·")
 
 
 def speaks() -> bool:
@@ -140,17 +169,63 @@ def make_table(
         rows: Their cells.
         figures: Columns whose figures are written out already.
     """
-    from rich.table import Table
-    from rich.text import Text
+    cells = [[visible(format_cell(cell)) for cell in row] for row in rows]
+    right = [
+        column in figures or any(isinstance(row[number], int | float) for row in rows)
+        for number, column in enumerate(columns)
+    ]
+    return _TitledTable(visible(title), [visible(column) for column in columns], cells, right)
 
-    table = Table(box=None, pad_edge=False, show_header=any(columns))
-    for number, column in enumerate(columns):
-        right = column in figures or any(isinstance(row[number], int | float) for row in rows)
-        table.add_column(Text(visible(column)), justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(format_cell(cell))) for cell in row))
-    # Not the table's own title, which would be folded where the table is narrow.
-    return Group(Text(visible(title), style="bold"), table)
+
+class _TitledTable:
+    """A table under its title, which breaks no word: where it is too wide, its rows become lists."""
+
+    def __init__(self, title: str, columns: list[str], rows: list[list[str]], right: list[bool]) -> None:
+        self._title, self._columns, self._rows, self._right = title, columns, rows, right
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        # Not the table's own title, which would be folded where the table is narrow.
+        yield Text(self._title, style="bold")
+        words = [max(map(_longest_word, cells), default=0) for cells in self._by_column()]
+        fits = sum(words) + GAP * (len(words) - 1) <= options.max_width
+        yield self._table(words) if fits else self._lists()
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.cells import cell_len
+        from rich.measure import Measurement
+
+        widths = [max(map(cell_len, cells), default=0) for cells in self._by_column()]
+        return Measurement.get(console, options, self._table(widths))
+
+    def _by_column(self) -> list[list[str]]:
+        return [[name, *(row[number] for row in self._rows)] for number, name in enumerate(self._columns)]
+
+    def _table(self, least: list[int]) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, show_header=any(self._columns))
+        for column, right, width in zip(self._columns, self._right, least, strict=True):
+            justify = "right" if right else "left"
+            table.add_column(Text(column), justify=justify, overflow="fold", min_width=width)
+        for row in self._rows:
+            table.add_row(*map(Text, row))
+        return table
+
+    def _lists(self) -> Text:
+        from rich.text import Text
+
+        wide = max(map(len, self._columns))
+        rows = ("\n".join(map(f"{{:{wide}}}  {{}}".format, self._columns, row)) for row in self._rows)
+        return Text("\n\n".join(rows))
+
+
+def _longest_word(text: str) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, text.split()), default=0)
 
 
 def format_cell(cell: object) -> str:

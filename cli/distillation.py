@@ -68,7 +68,7 @@ class DistillationView(RunView[DistillationFinished]):
         return (
             f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
             f"loss {event.loss:.4f}  {figures}lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
-            f"{format_bytes(peak_memory())}  {self.time_left(event, seconds)} left"
+            f"{format_bytes(peak_memory())}"
         )
 
     def describe_evaluation(self, event: Evaluated) -> str:
@@ -84,7 +84,7 @@ class DistillationView(RunView[DistillationFinished]):
         left = event.seconds / event.asked * (event.total - event.rows)
         text = (
             f"the teacher has answered {event.rows:,} of {event.total:,} texts  "
-            f"{event.asked / event.seconds:,.0f} texts/s  {format_seconds(left)} left"
+            f"{event.asked / event.seconds:,.0f} texts/s"
         )
         if event.rows == event.total:
             self.display.line(
@@ -92,7 +92,7 @@ class DistillationView(RunView[DistillationFinished]):
                 f"{format_seconds(event.seconds)} ({event.asked / event.seconds:,.0f} texts/s)"
             )
         else:
-            self.display.update(text)
+            self.display.update(text, done=event.rows / event.total, left=format_seconds(left))
 
     def _begin(self, event: DistillationStarted) -> None:
         texts = event.texts

@@ -83,7 +83,11 @@ def follow(
                 show_summary(display, event, made=made)
                 summary = event
             else:
-                display.update(f"{event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+                share = event.rows / event.expected if event.expected else None
+                display.update(
+                    f"{event.rows:,} rows  {event.rows_per_second:,.0f} rows/s",
+                    done=share and min(share, 1.0),
+                )
     assert summary is not None  # the last event
     return summary
 

@@ -79,7 +79,12 @@ class RunView(Generic[LastEvent]):
         """Draw one event."""
         if isinstance(event, StepDone):
             self.rows, self.tokens = self.rows + event.counts["rows"], self.tokens + event.counts["tokens"]
-            self.display.update(self.describe_step(event, max(time.monotonic() - self.begin, 1e-6)))
+            seconds = max(time.monotonic() - self.begin, 1e-6)
+            self.display.update(
+                self.describe_step(event, seconds),
+                done=event.step / event.steps,
+                left=self.time_left(event, seconds),
+            )
         elif isinstance(event, Evaluated):
             best = "  best so far" if event.best else ""
             self.display.line(f"{self.describe_evaluation(event)}{format_seconds(event.seconds)}{best}")
@@ -156,13 +161,16 @@ class TrainingView(RunView[FinetuneFinished]):
         self.go_on(event)
 
     def describe_step(self, event: StepDone, seconds: float) -> str:
-        """Say where the run stands, and how long it takes at most, since patience may end it sooner."""
+        """Say where the run stands."""
         self.epochs = event.epochs
         return (
             f"epoch {event.epoch}/{event.epochs}  step {event.step:,}/{event.steps:,}  "
-            f"loss {event.loss:.4f}  lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s  "
-            f"at most {self.time_left(event, seconds)} left"
+            f"loss {event.loss:.4f}  lr {event.lr:.2e}  {self.rows / seconds:,.0f} texts/s"
         )
+
+    def time_left(self, event: StepDone, seconds: float) -> str:
+        """Say how long the run takes at most, since patience may end it sooner."""
+        return f"at most {super().time_left(event, seconds)}"
 
     def describe_evaluation(self, event: Evaluated) -> str:
         """Say what an epoch gave."""
@@ -286,7 +294,7 @@ class PretrainingView(RunView[PretrainingFinished]):
             f"step {event.step:,}/{event.steps:,}  epoch {event.epoch}/{event.epochs}  "
             f"loss {event.loss:.4f}  masked {metrics['mlm_accuracy']:.3f}{order}  lr {event.lr:.2e}  "
             f"{self.rows / seconds:,.0f} rows/s  {self.tokens / seconds:,.0f} tokens/s  "
-            f"{format_bytes(peak_memory())}  {self.time_left(event, seconds)} left"
+            f"{format_bytes(peak_memory())}"
         )
 
     def describe_evaluation(self, event: Evaluated) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from bundles import write_bundle
 from commands import Run, fails
 from conftest import write_rows
 from processes import TwilProcess
+from rich.console import Console
 from tuning import twil_command
 
 from twil.cli.console import Display, make_table, show
@@ -504,3 +506,43 @@ def test_labels_and_names_cannot_steer_a_terminal_and_stay_what_they_are_in_json
     code, out, err = run("predict", tmp_path / "no\x1b[31m.tsv", "-m", tmp_path)
     assert (code, out, err.count("\n"), "\x1b" in err) == (1, "", 1, False)
     assert r"no\x1b[31m.tsv: there is no such file" in err
+
+
+def rendered(width: int) -> list[str]:
+    rows = [["antidisestablishment", "tuned", "+0.0123", "-0.039 to +0.061", 0.9975, 12]]
+    columns = ["model", "less", "difference", "95 %", "p", "alone right"]
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(make_table("differences of macro-F1", columns, rows))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [120, 80, 70, 60, 40])
+def test_a_table_breaks_no_word_however_narrow_the_terminal(width: int) -> None:
+    lines = rendered(width)
+    assert {"antidisestablishment", "difference", "-0.039", "+0.061", "0.9975"} <= set(
+        " ".join(lines).split()
+    )
+    assert max(map(len, lines)) <= width
+
+
+def test_rows_too_wide_for_a_table_are_lists() -> None:
+    assert len(rendered(120)) == 3
+    assert "difference   +0.0123" in rendered(40)
+
+
+def test_progress_shows_the_time_left_before_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("twil.cli.console.time.monotonic", lambda: now[0])
+    with Display() as display:
+        for seconds, done in ((0, 0.0), (11, 0.1), (12, 0.2), (30, 0.5)):
+            now[0] = 100.0 + seconds
+            display.update(f"{1000 * done:,.0f} rows", done=done)
+        now[0] += 20
+        display.update("no end in sight")
+    assert capsys.readouterr().err.splitlines() == [
+        "10%  1 min 39 s left  100 rows",
+        "50%  30.0 s left  500 rows",
+        "no end in sight",
+    ]

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from twil.config.reading import Reading
 from twil.core.errors import ConfigError, DataError, TwilError
 from twil.data.tables import streams
+from twil.data.tables.table_sets import TableSet
 from twil.data.tables.tables import TableReader, TableWriter
 
 FORMATS = [
@@ -875,3 +876,19 @@ def test_a_file_of_another_encoding_is_told_with_its_cure(tmp_path: Path) -> Non
     path.write_bytes("TEXT\nmañana\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin\.tsv, line 2: not UTF-8: .* \(--encoding latin-1"):
         list(TableReader(path))
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz", "t.jsonl", "t.parquet"])
+def test_how_many_rows_there_are_is_known_ahead_from_those_that_were_read(tmp_path: Path, name: str) -> None:
+    texts = [f"un tuit sobre el barrio, el número {number:06}" for number in range(60_000)]
+    paths = [tmp_path / f"{part}{name}" for part in "ab"]
+    for path in paths:
+        with TableWriter(path, {"TEXT": str}) as writer:
+            writer.write({"TEXT": texts})
+    tables = TableSet(paths, ["TEXT"])
+    assert tables.expected_rows() is None  # nothing has been read
+    expected = []
+    for _ in tables.windows(4096):
+        expected.append(tables.expected_rows())
+    assert expected[-1] == 120_000
+    assert expected[len(expected) // 4] == pytest.approx(120_000, rel=0.3)

@@ -50,10 +50,12 @@ class RowsDone(Paced):
     Attributes:
         rows: Rows done so far.
         seconds: Since the start.
+        expected: How many there are, as far as that can be told; None of a stream.
     """
 
     rows: int
     seconds: float
+    expected: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

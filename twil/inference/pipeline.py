@@ -69,6 +69,7 @@ class Work:
 
     def windows(self, tables: TableSet, size: int, wanted: range | None, pool: Executor) -> Iterator[Window]:
         """Yield windows of rows, which are computed ahead; `finish` each before the next."""
+        self.tally.expected = tables.expected_rows if wanted is None else lambda: len(wanted)
         live = self._live and tables.stream
         windows = map(self._open, tables.windows(size, wanted, live=live))
         return begun_ahead(windows, self._engine, pool, self._output, stream=tables.stream)
@@ -212,9 +213,11 @@ class Tally:
         truncated: Those of them that were cut.
         empty: Those of them that held nothing to read.
         repeated: Those of them that were computed with an earlier one.
+        expected: Tells how many rows there are, as far as that can be told.
     """
 
     def __init__(self) -> None:
+        self.expected: Callable[[], int | None] = lambda: None
         self.rows = self.continued = self.truncated = self.empty = self.repeated = 0
         self._start = self._last = perf_counter()
 
@@ -228,7 +231,7 @@ class Tally:
         self.rows += rows
         if perf_counter() - self._last >= PROGRESS_SECONDS:
             self._last = perf_counter()
-            yield RowsDone(self.rows, self.seconds)
+            yield RowsDone(self.rows, self.seconds, expected=self.expected())
 
     def note(self, answers: Answers, chosen: slice) -> None:
         """Count what is to be said of chosen rows."""

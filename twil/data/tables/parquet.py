@@ -60,11 +60,15 @@ class ParquetSource:
         """Yield every row."""
         first = 1
         with self._open() as table:
+            total = table.metadata.num_rows
             for group in range(table.num_row_groups):
                 size = _batch_rows(table.metadata.row_group(group), columns, chunk_rows)
                 for batch in table.iter_batches(size, row_groups=[group], columns=list(columns)):
-                    yield self._rows(batch, first, columns)
+                    rows = self._rows(batch, first, columns)
                     first += batch.num_rows
+                    # Of a group all bytes may be read before its first row is there.
+                    self._file.position = self._file.size * (first - 1) // total
+                    yield rows
 
     def _rows(self, batch: Any, first: int, columns: Sequence[str]) -> Rows:
         errors: dict[int, str] = {}

@@ -62,11 +62,13 @@ class InputFile:
     Attributes:
         path: As given.
         stream: See `is_stream`.
+        position: How far this pass has come in it, in bytes.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self.stream = is_stream(path)
+        self.position = 0
         self._state: tuple[int, ...] | None = None
 
     @contextmanager
@@ -80,7 +82,7 @@ class InputFile:
             yield sys.stdin.buffer
             return
         try:
-            raw = _WatchedFile(self.path, self._check)
+            raw = _WatchedFile(self.path, self._note)
         except FileNotFoundError:
             raise DataError("there is no such file: check the path", file=self.path) from None
         except IsADirectoryError:
@@ -93,6 +95,16 @@ class InputFile:
                 raise DataError(LFS_POINTER, file=self.path)
             yield file
             self._check(raw.fileno())  # what came last may have been read long before
+
+    @property
+    def size(self) -> int:
+        """Its bytes, once it has been opened; of a stream 0."""
+        return self._state[2] if self._state else 0
+
+    def _note(self, raw: _WatchedFile) -> None:
+        if not self.stream:
+            self.position = raw.tell()
+        self._check(raw.fileno())
 
     def _check(self, descriptor: int) -> None:
         if self.stream:
@@ -296,14 +308,14 @@ def is_stream(path: str | Path) -> bool:
 class _WatchedFile(io.FileIO):
     """A file that is checked after every read, before what was read is used."""
 
-    def __init__(self, path: str | Path, check: Callable[[int], None]) -> None:
+    def __init__(self, path: str | Path, note: Callable[[_WatchedFile], None]) -> None:
         super().__init__(path)
-        self._check = check
+        self._note = note
 
     def readinto(self, buffer: Any) -> int | None:
         """Read as much as there is room for; a buffered reader of blocks calls nothing else."""
         count = super().readinto(buffer)
-        self._check(self.fileno())
+        self._note(self)
         return count
 
 

@@ -90,6 +90,7 @@ class TableSet:
         self._on_error = on_error
         self._file_column = file_column
         self._files = [InputFile(path) for path in paths]
+        self._read = 0, 0  # rows so far, and the bytes that hold them
         if len(paths) > 1 and (streams := [file.path for file in self._files if file.stream]):
             raise ConfigError(f"{streams[0]} is a stream, which is read alone: save it to a file first")
         self._first = self._open(self._files[0])
@@ -108,6 +109,12 @@ class TableSet:
             DataError: Damage makes the rest of one unreadable, or it changes.
         """
         return sum(self._open(file).count_rows() for file in self._files)
+
+    def expected_rows(self) -> int | None:
+        """Estimate how many rows there are, by those read and their share of the bytes; None of a stream."""
+        size = sum(file.size or Path(file.path).stat().st_size for file in self._files if not file.stream)
+        rows, position = self._read
+        return round(rows / position * size) if position and not self.stream else None
 
     def windows(self, size: int, wanted: range | None = None, *, live: bool = False) -> Iterator[TableWindow]:
         """Yield the rows, so many at a time wherever a table ends, or fewer where these are long.
@@ -167,11 +174,15 @@ class TableSet:
         return f"{path}, {place}" if len(self.paths) > 1 else place
 
     def _runs(self) -> Iterator[_Run]:
+        done, before = 0, 0
         for number, file in enumerate(self._files):
             for rows in self._open(file) if number else self._first:
+                done += len(rows.numbers)
+                self._read = done, before + file.position
                 if self._file_column:
                     rows.columns[self._file_column] = [str(file.path)] * len(rows.numbers)
                 yield _Run(file.path, rows)
+            before += file.size
 
     def _open(self, file: InputFile) -> TableReader:
         table = TableReader(file, self._columns, on_error="mark", **self._options)

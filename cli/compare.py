@@ -71,16 +71,19 @@ def command(
     """Compare classifiers on labelled texts: scores with intervals, speed, and which differences are real."""
     from twil.bundle.names import name_models
     from twil.data.labelled import Sample
-    from twil.evaluation.compare import compare_events
-    from twil.evaluation.comparison import Comparison
     from twil.evaluation.reports.comparison_files import reserved_outputs, write_comparison
     from twil.evaluation.reports.comparison_tables import comparison_grids, explain_tests
     from twil.inference.inputs import check_target
 
     for path in output or ():
         check_target(file, path)
-    with reserved_outputs(*output or (), overwrite=force), Display(quiet=quiet) as display:
-        display.update("looking at the models")
+    with (
+        reserved_outputs(*output or (), overwrite=force),
+        Display(quiet=quiet, doing="looking at the models") as display,
+    ):
+        from twil.evaluation.compare import compare_events
+        from twil.evaluation.comparison import Comparison
+
         for event in compare_events(
             file,
             name_models(models),

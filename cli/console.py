@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Collection, Sequence
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+from twil.cli.faults import KEPT
 from twil.cli.visible import visible
 from twil.core.errors import ConfigError, DataWarning, ModelWarning
 
 if TYPE_CHECKING:  # imported where needed, since most runs need neither
     from rich.measure import Measurement
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
     from rich.text import Text
 
@@ -42,21 +44,19 @@ class Display:
     Args:
         quiet: Show nothing at all.
         live: Whether a live line may be drawn; not where results go to the same terminal.
+        doing: What is done first.
     """
 
-    def __init__(self, *, quiet: bool = False, live: bool = True) -> None:
+    def __init__(self, *, quiet: bool = False, live: bool = True, doing: str = "") -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
         self.live: Progress | None = None
         if self.console.is_terminal and live and not quiet:
-            from rich.progress import Progress, TextColumn
-            from rich.table import Column
+            from rich.progress import Progress
 
-            # What does not fit is cut at the end, where the figures are that matter least.
-            line = Column(no_wrap=True, overflow="ellipsis")
-            column = TextColumn("{task.description}", markup=False, table_column=line)
-            self.live = Progress(column, console=self.console, transient=True)
-        self.last_plain = time.monotonic()
+            self.live = Progress(_line_column(), console=self.console, transient=True)
+        self._text = doing
         self._paced: tuple[float, float] | None = None
+        self._ended = threading.Event()
         self._warnings: Any = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
@@ -67,10 +67,13 @@ class Display:
             warnings.simplefilter("default", kind)  # each once
         if self.live:
             self.live.start()
-            self.live.add_task("")
+            self.live.add_task(self._text)
+        elif not self.console.quiet:
+            threading.Thread(target=self._speak, name="progress", daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._ended.set()
         if self.live:
             self.live.stop()
         self._warnings.__exit__(*exception)
@@ -91,10 +94,14 @@ class Display:
             text = f"{done:4.0%}  {f'{left} left  ' if left else ''}{text}"
         if self.live:
             bar = f"{_draw_bar(done)} " if done is not None and self.console.width >= WIDE else ""
-            self.live.update(self.live.task_ids[0], description=visible(bar + text))
-        elif now - self.last_plain >= PLAIN_SECONDS:
-            self.last_plain = now
-            self.line(text.strip())
+            self.live.update(self.live.task_ids[0], description=visible(bar + text), timed=done is None)
+        self._text = text.strip()
+
+    def _speak(self) -> None:
+        """Say now and then where the work stands, where there is no live line."""
+        while not self._ended.wait(PLAIN_SECONDS):
+            if self._text:
+                self.line(self._text)
 
     def line(self, text: str, style: str | None = None) -> None:
         """Say something that stays."""
@@ -117,6 +124,22 @@ class Display:
     def table(self, table: RenderableType) -> None:
         """Show a table that stays."""
         self.console.print(table)
+
+
+def _line_column() -> ProgressColumn:
+    """Draw the live line: what does not fit is cut at its end, where the figures are that matter least."""
+    from rich.progress import ProgressColumn, Task
+    from rich.table import Column
+    from rich.text import Text
+
+    class Line(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            timed = task.fields.get("timed", True)  # of what has no end in sight the time is shown so far
+            return Text(
+                f"{task.description}  {format_seconds(task.elapsed or 0)}" if timed else task.description
+            )
+
+    return Line(table_column=Column(no_wrap=True, overflow="ellipsis"))
 
 
 def _draw_bar(done: float, width: int = 16) -> str:
@@ -299,10 +322,27 @@ def read_names(entries: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
+def read_weights(text: str | None) -> str | dict[str, float] | None:
+    """Read class weights: the name of a rule, or ``LABEL=WEIGHT`` with commas between them.
+
+    Raises:
+        ConfigError: A weight is no number.
+    """
+    if text is None or "=" not in text:
+        return text
+    pairs = [pair.rpartition("=") for pair in text.split(",")]
+    try:
+        return {label.strip(): float(weight) for label, _, weight in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--class-weights takes none, balanced, max-ratio, or LABEL=WEIGHT,…, not '{text}'"
+        ) from error
+
+
 def continue_later(display: Display) -> NoReturn:
     """Say how an interrupted run goes on, and end as Ctrl-C does."""
     display.line("continue with the same command and --resume")
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(KEPT)
 
 
 def tell_weights(display: Display, finished: PretrainingFinished | DistillationFinished) -> None:

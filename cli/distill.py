@@ -123,7 +123,7 @@ def command(
     }
     if head not in (None, "classifier", "encoder"):
         raise ConfigError(f"there is no head '{head}' to learn from: choose classifier or encoder")
-    with Display(quiet=quiet or not speaks()) as display:
+    with Display(quiet=quiet or not speaks(), doing="loading PyTorch") as display:
         from twil.cli.distillation import DistillationView, side_by_side, teacher_bundle
         from twil.config.distillation import distill_config
         from twil.train.distillation import distill_events

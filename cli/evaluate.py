@@ -103,7 +103,7 @@ def command(
 
     from twil.bundle.names import model_path
 
-    with Display(quiet=quiet) as display:
+    with Display(quiet=quiet, doing=f"loading {model}") as display:
         path = model_path(model)
         if objectives:
             from twil.cli.intrinsic import follow, masking_config, show_scores

@@ -92,7 +92,6 @@ def command(
 
     In int8 it is refused where it does not keep its answers, or an encoder its vectors.
     """
-    from twil.exporting.bundle import export_onnx
     from twil.exporting.int8.guard import Limits
     from twil.exporting.int8.options import choose_arithmetic
 
@@ -111,7 +110,9 @@ def command(
         ),
         limits=Limits(max_drop, min_agreement, max_change, min_cosine),
     )
-    with Display(quiet=quiet) as display:
+    with Display(quiet=quiet, doing="loading PyTorch") as display:
+        from twil.exporting.bundle import export_onnx
+
         kind = "bundle" if precision == "fp32" else f"bundle-{precision}"
         output = name_output(display, output, model, kind)
         display.update(f"exporting {model}")

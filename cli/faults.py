@@ -6,6 +6,9 @@ import errno
 
 from twil.core.errors import TwilError, first_line, missing_extra
 
+KEPT = "kept"
+"""What an interruption carries where something of the work was kept, and said."""
+
 _OUT_OF_MEMORY = (
     "out of memory",
     "allocate memory",

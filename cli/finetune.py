@@ -13,6 +13,7 @@ from twil.cli.console import (
     format_seconds,
     prepare_torch,
     read_names,
+    read_weights,
     show,
     speaks,
     split_names,
@@ -141,9 +142,6 @@ def command(
     """Fine-tune a classifier on labelled texts."""
     prepare_torch(threads)
 
-    from twil.cli.original_finetuning import read_run
-    from twil.cli.training import read_weights
-
     options: dict[str, dict[str, Any]] = {
         "data": {
             "train": train,
@@ -184,7 +182,9 @@ def command(
         raise ConfigError("--keep-runs would have no effect: only with --runs")
     choices: dict[str, Any] = {"resume": resume, "overwrite": force, "device": device}
     series = None
-    with Display(quiet=quiet or not speaks()) as display:
+    with Display(quiet=quiet or not speaks(), doing="loading PyTorch and reading the rows") as display:
+        from twil.cli.original_finetuning import read_run
+
         output = name_output(display, output, train or config, "model")
         run = read_run(config, options, settings or (), display)
 

@@ -36,11 +36,11 @@ def command(
 ) -> None:
     """Mask tokens of one row, and show what the model makes of it."""
     from twil.data.corpus.pairs import PairColumns
-    from twil.evaluation.pretrained.inspection import inspect_row
-    from twil.evaluation.pretrained.probing import open_probe
 
-    with Display(quiet=quiet) as display:
-        display.update(f"loading {model}")
+    with Display(quiet=quiet, doing=f"loading {model}") as display:
+        from twil.evaluation.pretrained.inspection import inspect_row
+        from twil.evaluation.pretrained.probing import open_probe
+
         probe = open_probe(model, mlm=True, device=device)
         columns = PairColumns(first=first, second=second)
         found = inspect_row(probe, file, row, seed=seed, columns=columns, reading=reading)

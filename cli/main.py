@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from twil.cli.faults import explained
+from twil.cli.faults import KEPT, explained
 from twil.cli.streams import drop_output, open_streams
 from twil.cli.visible import visible
 from twil.core.version import __version__
@@ -29,8 +29,9 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
             sys.stdout.flush()  # here, where a reader that has gone is still heard of
-        except KeyboardInterrupt:
-            _end("interrupted", INTERRUPTED)
+        except KeyboardInterrupt as error:
+            lost = command.__module__ in _MAKERS and KEPT not in error.args
+            _end(f"interrupted{', and nothing was kept' if lost else ''}", INTERRUPTED)
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
             drop_output()
             sys.exit(FAILED)
@@ -81,6 +82,13 @@ COMMANDS = {
     "doctor": "doctor",
 }
 """The module of each command, in the order of the help page."""
+
+
+_MAKERS = {
+    f"twil.cli.{COMMANDS[name]}"
+    for name in ("vocab", "corpus", "pretrain", "import", "finetune", "distill", "search", "export", "embed")
+}
+"""The commands whose work is lost where they are interrupted before they keep any."""
 
 
 def make_app(arguments: Sequence[str]) -> typer.Typer:

@@ -44,9 +44,8 @@ def command(
     """
     prepare_torch(threads)
 
-    from twil.cli.original_pretraining import read_run
-
-    with Display(quiet=quiet or not speaks()) as display:
+    with Display(quiet=quiet or not speaks(), doing="loading PyTorch") as display:
+        from twil.cli.original_pretraining import read_run
         from twil.cli.training import PretrainingView
         from twil.train.pretraining import pretrain_events, reserved_place
         from twil.train.tensorboard import recorded

@@ -36,9 +36,6 @@ def command(
 ) -> None:
     """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
     from twil.core.storage import reserved_files, with_name
-    from twil.evaluation.pages.document import write_page
-    from twil.evaluation.reports.examination import examine
-    from twil.evaluation.reports.run_page import make_report
 
     folder = with_name(run)
     target = output or folder.with_name(f"{folder.name}.html")
@@ -46,7 +43,11 @@ def command(
         raise ConfigError(f"the page is HTML, and {target} is named otherwise: give it the ending .html")
     if split and data:
         raise ConfigError("--data names a file, and --split one of the run's: leave one of them out")
-    with reserved_files(target, overwrite=force), Display(quiet=quiet) as display:
+    with reserved_files(target, overwrite=force), Display(quiet=quiet, doing=f"examining {run}") as display:
+        from twil.evaluation.pages.document import write_page
+        from twil.evaluation.reports.examination import examine
+        from twil.evaluation.reports.run_page import make_report
+
         examined = examine(folder, split=split, data=data, device=device)
         write_page(target, make_report(examined, worst=worst, texts=not no_texts))
         rows, source = len(examined.labelled), examined.source

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from twil.cli.console import Display, format_bytes, format_seconds
+from twil.cli.faults import KEPT
 from twil.shipped import name_folder
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ def _telling_what_is_kept(display: Display, output: str) -> Iterator[None]:
     before = folder.exists()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if folder.exists() and not before:
             display.line(f"what is done is kept in {folder}: continue with --resume")
+            if isinstance(error, KeyboardInterrupt):
+                error.args = (KEPT,)
         raise

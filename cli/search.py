@@ -109,11 +109,11 @@ def command(
         {"runs": runs, "trials": trials, "sampler": sampler, "prune": False if no_prune else None},
     )
 
-    from twil.cli.scores import report_tables
-    from twil.cli.searching import SearchView, show_trials
-    from twil.search.run import search
+    with Display(quiet=quiet, doing="loading PyTorch and reading the rows") as display:
+        from twil.cli.scores import report_tables
+        from twil.cli.searching import SearchView, show_trials
+        from twil.search.run import search
 
-    with Display(quiet=quiet) as display:
         output = name_output(display, output, train or config, "search")
         view = SearchView(display)
         events = search(

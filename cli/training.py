@@ -18,7 +18,6 @@ from twil.cli.console import (
     show,
 )
 from twil.cli.pitfalls import warn_of_constant, warn_of_overlaps
-from twil.core.errors import ConfigError
 from twil.core.machine import peak_memory
 from twil.scores.names import name_metric
 from twil.train.finetune import FinetuneFinished, FinetuneStarted
@@ -230,23 +229,6 @@ def show_decision(finished: FinetuneFinished, display: Display) -> None:
             else "the answers on dev are nearly all right, and it cannot tell how sure they may be"
         )
         display.warn(f"the temperature ended at its bound of {decision.bound:g}: {why}")
-
-
-def read_weights(text: str | None) -> str | dict[str, float] | None:
-    """Read class weights: the name of a rule, or ``LABEL=WEIGHT`` with commas between them.
-
-    Raises:
-        ConfigError: A weight is no number.
-    """
-    if text is None or "=" not in text:
-        return text
-    pairs = [pair.rpartition("=") for pair in text.split(",")]
-    try:
-        return {label.strip(): float(weight) for label, _, weight in pairs}
-    except ValueError as error:
-        raise ConfigError(
-            f"--class-weights takes none, balanced, max-ratio, or LABEL=WEIGHT,…, not '{text}'"
-        ) from error
 
 
 def _label_table(event: FinetuneStarted) -> RenderableType:

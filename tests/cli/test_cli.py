@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,7 @@ from rich.console import Console
 from tuning import twil_command
 
 from twil.cli.console import Display, make_table, show
+from twil.cli.faults import KEPT
 from twil.cli.main import guard, main
 from twil.cli.visible import visible
 from twil.core.errors import TwilError
@@ -530,19 +532,47 @@ def test_rows_too_wide_for_a_table_are_lists() -> None:
     assert "difference   +0.0123" in rendered(40)
 
 
-def test_progress_shows_the_time_left_before_figures(
+@pytest.mark.parametrize(
+    ("module", "error", "said"),
+    [
+        ("finetune", KeyboardInterrupt(), "twil: interrupted, and nothing was kept\n"),
+        ("finetune", KeyboardInterrupt(KEPT), "twil: interrupted\n"),
+        ("evaluate", KeyboardInterrupt(), "twil: interrupted\n"),
+    ],
+)
+def test_an_interruption_says_that_nothing_was_kept_where_work_is_lost(
+    module: str, error: BaseException, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    command.__module__ = f"twil.cli.{module}"
+    with pytest.raises(SystemExit, match="130"):
+        guard(command)()
+    assert capsys.readouterr().err == said
+
+
+def test_without_a_terminal_a_plain_line_now_and_then_says_where_the_work_stands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
+    monkeypatch.setattr("twil.cli.console.PLAIN_SECONDS", 0.05)
     monkeypatch.setattr("twil.cli.console.time.monotonic", lambda: now[0])
-    with Display() as display:
-        for seconds, done in ((0, 0.0), (11, 0.1), (12, 0.2), (30, 0.5)):
-            now[0] = 100.0 + seconds
-            display.update(f"{1000 * done:,.0f} rows", done=done)
-        now[0] += 20
-        display.update("no end in sight")
-    assert capsys.readouterr().err.splitlines() == [
-        "10%  1 min 39 s left  100 rows",
-        "50%  30.0 s left  500 rows",
-        "no end in sight",
-    ]
+
+    def said() -> str:
+        threading.Event().wait(0.2)
+        return capsys.readouterr().err.splitlines()[-1]
+
+    with Display(doing="loading PyTorch") as display:
+        assert said() == "loading PyTorch"
+        display.update("0 rows", done=0.0)
+        now[0] += 11
+        display.update("100 rows", done=0.1)
+        assert said() == "10%  1 min 39 s left  100 rows"  # the time left before figures
+        display.update("checking")
+        assert said() == "checking"
+    capsys.readouterr()
+    with Display(quiet=True) as display:
+        display.update("checking")
+        threading.Event().wait(0.1)
+    assert capsys.readouterr().err == ""

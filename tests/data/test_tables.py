@@ -887,8 +887,6 @@ def test_how_many_rows_there_are_is_known_ahead_from_those_that_were_read(tmp_pa
             writer.write({"TEXT": texts})
     tables = TableSet(paths, ["TEXT"])
     assert tables.expected_rows() is None  # nothing has been read
-    expected = []
-    for _ in tables.windows(4096):
-        expected.append(tables.expected_rows())
+    expected = [tables.expected_rows() for _ in tables.windows(4096)]
     assert expected[-1] == 120_000
     assert expected[len(expected) // 4] == pytest.approx(120_000, rel=0.3)

@@ -19,10 +19,12 @@ NEEDED = [
 ]
 
 
-def installed_from(monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None) -> None:
-    text = None if origin is None else json.dumps(origin)
-    monkeypatch.setattr(metadata, "distribution", lambda _: SimpleNamespace(read_text=lambda _: text))
-    monkeypatch.setattr(metadata, "requires", lambda _: NEEDED)
+def installed_from(monkeypatch: pytest.MonkeyPatch, *origins: dict[str, object] | None) -> None:
+    found = [
+        SimpleNamespace(requires=NEEDED, read_text=lambda _, origin=origin: origin and json.dumps(origin))
+        for origin in origins
+    ]
+    monkeypatch.setattr(metadata, "distributions", lambda name: found)
 
 
 def test_in_a_clone_it_is_the_clones_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,9 +45,11 @@ def test_elsewhere_packages_are_named_and_never_twil(
     )
 
 
-def test_a_twil_that_was_never_installed_still_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise metadata.PackageNotFoundError(name)
+def test_what_a_build_left_in_the_current_folder_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed_from(monkeypatch, None, {"url": "file:///clone", "dir_info": {}})
+    assert install_command("train") == "pip install -c constraints.txt '.[train]' in the clone"
 
-    monkeypatch.setattr(metadata, "distribution", absent)
+
+def test_a_twil_that_was_never_installed_still_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed_from(monkeypatch)
     assert install_command("train") == "install twil with the extra 'train'"

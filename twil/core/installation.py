@@ -14,11 +14,11 @@ def install_command(extra: str) -> str:
     """
     from importlib import metadata  # which takes as long as all the rest of a start
 
-    try:
-        origin = json.loads(metadata.distribution("twil").read_text("direct_url.json") or "{}")
-        needed = metadata.requires("twil") or []
-    except (metadata.PackageNotFoundError, ValueError):
-        origin, needed = {}, []
+    # Beside the one that was installed there may be that of a build in the current folder, which knows no origin.
+    found = list(metadata.distributions(name="twil"))
+    told = [text for one in found if (text := one.read_text("direct_url.json"))]
+    origin = json.loads(told[0]) if told else {}
+    needed = (found[0].requires if found else None) or []
     if "dir_info" in origin:
         editable = "-e " if origin["dir_info"].get("editable") else ""
         return f"pip install -c constraints.txt {editable}'.[{extra}]' in the clone"

@@ -14,7 +14,7 @@ def install_command(extra: str) -> str:
     """
     from importlib import metadata  # which takes as long as all the rest of a start
 
-    # Beside the one that was installed there may be that of a build in the current folder, which knows no origin.
+    # Beside what was installed there may be what a build left in the current folder, which knows no origin.
     found = list(metadata.distributions(name="twil"))
     told = [text for one in found if (text := one.read_text("direct_url.json"))]
     origin = json.loads(told[0]) if told else {}

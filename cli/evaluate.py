@@ -20,6 +20,7 @@ from twil.cli.options import (
     Quiet,
     ShuffleSeed,
     TextColumn,
+    shipped_models,
 )
 from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -33,7 +34,8 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model folder, a name of twil models or the hub; for a classifier's scores also a bundle."
+            autocompletion=shipped_models,
+            help="A model folder, a name of twil models or the hub; for a classifier's scores also a bundle.",
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Labelled texts; for a pretrained model pairs or texts.")],

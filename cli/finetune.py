@@ -36,6 +36,8 @@ from twil.cli.options import (
     Threads,
     TrainingPrecision,
     name_output,
+    named_recipes,
+    shipped_models,
 )
 from twil.cli.reading import DEV_OPTION, read_dev, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -54,7 +56,10 @@ def command(
     ] = None,
     dev: Annotated[str | None, typer.Option(help=DEV_OPTION)] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Start from this model folder, or a model of the hub.")
+        Path | None,
+        typer.Option(
+            autocompletion=shipped_models, help="Start from this model folder, or a model of the hub."
+        ),
     ] = None,
     init: Annotated[
         str | None, typer.Option(help="Or start from a fresh encoder: tiny, small, base or large.")
@@ -123,7 +128,10 @@ def command(
     seed: Seed = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file with any of these settings, or a JSON file of the original."),
+        typer.Option(
+            autocompletion=named_recipes,
+            help="A recipe, a TOML file of settings, or a JSON file of the original.",
+        ),
     ] = None,
     settings: Settings = None,
     runs: Annotated[

@@ -128,6 +128,7 @@ def command(
                 display,
             )
         else:
+            from twil.cli.pitfalls import warn_of_scores
             from twil.cli.scores import report_tables
             from twil.data.labelled import Sample
             from twil.evaluation.evaluate import evaluate
@@ -151,6 +152,7 @@ def command(
     else:
         for table in report_tables(result.report, title):
             show(table)
+        warn_of_scores(display, result.report)
         if result.truncated:
             display.warn(f"texts cut at the longest row that the model reads: {result.truncated:,}")
         display.line(f"{result.report.rows:,} rows in {format_seconds(result.seconds)}, {result.runtime}")

@@ -196,6 +196,7 @@ def command(
         output = name_output(display, output, train or config, "model")
         run = read_run(config, options, settings or (), display)
 
+        from twil.cli.pitfalls import warn_of_scores
         from twil.cli.scores import report_tables
         from twil.cli.training import SeriesView, TrainingView, show_decision, show_series
         from twil.train.finetune import finetune_events
@@ -223,4 +224,6 @@ def command(
     epoch = epoch if finished.best_epoch else "as it was"
     for table in report_tables(report, f"{'test' if finished.test else 'dev'}, {epoch}") if report else ():
         show(table)
+    if report and finished.best_epoch:
+        warn_of_scores(display, report)
     display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")

@@ -231,7 +231,7 @@ class Command(TyperCommand):
         """Give the option that shows the help, among those of the last panel."""
         option = super().get_help_option(ctx)
         if option is not None:
-            option.rich_help_panel = "Run"  # type: ignore[attr-defined]
+            option.rich_help_panel = "Run"
         return option
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

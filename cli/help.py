@@ -17,7 +17,7 @@ PREFIX = "TWIL"
 """Of the variables that give options their defaults: ``TWIL_PREDICT_THREADS``."""
 
 COMMAND_PANELS = {
-    "Use a model": ("label", "predict", "embed", "fill-mask", "serve", "models"),
+    "Use a model": ("label", "predict", "explain", "embed", "fill-mask", "serve", "models"),
     "Train one": (
         "data",
         "finetune",
@@ -156,6 +156,10 @@ EXAMPLES = {
         "twil embed tweets.tsv --model twil-es --tokens -o tokens.parquet",
     ),
     "evaluate": ("twil evaluate model test.tsv", "twil evaluate encoder pairs.tsv --mlm --rop"),
+    "explain": (
+        "twil explain 'no me gusta nada este barrio'",
+        "twil explain 'qué asco de día' --model emotion --label disgust -o words.html",
+    ),
     "export": (
         "twil export model --onnx --optimize",
         "twil export model --onnx --precision int8 --calibration train.tsv --eval dev.tsv -o small",

@@ -18,6 +18,7 @@ from twil.core.task import LABEL_SEPARATOR, Task
 from twil.data.tables.memory import DataFrame, find_columns
 from twil.inference.columns import output_columns, predicted_cells
 from twil.inference.engine import Engine, EngineOptions, OutputBatch
+from twil.inference.explanation import Explanation, explain
 from twil.inference.texts import Text, Texts, check_texts
 from twil.text.tokenizer import MASK, Encoded
 
@@ -148,6 +149,19 @@ class Predictor(Engine):
         ]
 
     predict = __call__
+
+    def explain(self, text: Text, label: str | None = None) -> Explanation:
+        """Tell which words weighed in what the model says of one text: each is left out once.
+
+        Args:
+            text: The text; for a model of pairs a tuple of two.
+            label: Whose probability is explained; the likeliest when None.
+
+        Raises:
+            ConfigError: The model has no such label.
+            DataError: As a call raises.
+        """
+        return explain(self, text, label)
 
     def predict_logits(self, texts: Texts) -> NDArray[np.float32]:
         """Compute the logits, float32 ``(rows, outputs)``, of texts in their order.

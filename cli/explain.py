@@ -108,7 +108,7 @@ def _page(name: str, explained: list[Explanation]) -> str:
         strongest = sorted(one.words, key=lambda word: -abs(word.weight))[:10]
         rows = [[word.word, f"{word.weight:+.4f}"] for word in strongest]
         strong = table(["word", "weight"], rows, title="words that weigh most", figures=["weight"])
-        parts.append(section(_title(one), marked_words(one.words), strong))
+        parts.append(section(_title(one), marked_words(one.words), strong, listed=False))
     about = (
         f"What {name} says of {len(explained):,} texts. A word's weight is by how much the label's "
         "probability is higher with it than without it."

@@ -291,7 +291,7 @@ class TestKinds:
         assert "probability of a label" in page
         assert "<dt>temperature of the probabilities</dt>" in page
         assert "after tuning" in page
-        assert "<dt>true</dt><dd>–</dd>" in page  # the row without a label
+        assert "<p>There is none.</p>" in page  # no row is wrong
 
     def test_a_regression(self, tmp_path: Path, tokenizer_file: Path) -> None:
         rows = [f"chiste número {number}\t{number / 2}" for number in range(8)]
@@ -308,9 +308,10 @@ class TestKinds:
         rows = ["la ley\tqué mala\tAGAINST", "la ley\tpor fin\tFAVOR", "la ley\tno sé\tNONE"] * 2
         data = {"task": "stance", "text": "A", "text_pair": "B"}
         run = self.run(tmp_path, tokenizer_file, rows, "A\tB\tCLASS", data=data)
-        page = make_report(examine(run))
+        examined = examine(run)
+        page = make_report(examined)
         assert len(numbers(page, "F1 of the stances")) == 2
-        assert page.count("<blockquote") == 2 * len(rows)
+        assert page.count("<blockquote") == 2 * (examined.answered != examined.targets).sum() > 0
         assert "stance of AGAINST, FAVOR, NONE" in page
 
 
@@ -335,16 +336,25 @@ class TestPage:
         assert "dev &lt;i&gt;.tsv" in page
         assert not re.search(r"://|url\(|@import", page)
 
+    def test_the_verdict_comes_first(self, run: Path) -> None:
+        page = make_report(examine(run))
+        first = page.index("on 9 rows. Saying of every row what is most frequent gives")
+        assert page.index("<nav") < first < page.index("<h2>Scores")
+        assert re.search(r"macro-F1 0\.\d{3} \(95 % 0\.\d{3} – [01]\.\d{3}\) on 9 rows", page)
+        assert str(run.parent) not in page
+
     def test_texts_can_be_left_out(self, run: Path) -> None:
-        page = make_report(examine(run), texts=False)
+        examined = examine(run)
+        page = make_report(examined, texts=False)
         assert "blockquote>" not in page
         assert not any(text in page for text in (*TEXTS, ESCAPED))
-        assert page.count("<dt>line</dt>") == 9
+        assert page.count("<dt>line</dt>") == (examined.answered != examined.targets).sum() > 0
 
     def test_as_many_of_the_worst_rows_are_shown_as_asked_for(self, run: Path) -> None:
         examined = examine(run)
         page = make_report(examined, worst=3)
-        lines = [examined.labelled.lines[row] for row in examined.worst(3)]
+        wrong = [row for row in examined.worst(9) if examined.answered[row] != examined.targets[row]]
+        lines = [examined.labelled.lines[row] for row in wrong[:3]]
         assert re.findall(r"<dt>line</dt><dd>(\d+)", page) == [str(line) for line in lines]
         assert "largest loss" not in make_report(examined, worst=0)
 

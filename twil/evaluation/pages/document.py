@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,9 @@ from twil.evaluation.pages.tables import Cell, written
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may load for a page: nothing but the style in it."""
+
+
+_FEW = 4  # sections that are found without contents
 
 
 def make_page(title: str, *sections: Element | None, about: str = "") -> str:
@@ -38,9 +42,11 @@ def make_page(title: str, *sections: Element | None, about: str = "") -> str:
             resources.files("twil.evaluation.pages").joinpath("style.css").read_text(encoding="utf-8"),
         ),
     )
+    listed = [part for part in sections if part is not None and part.attributes.get("id")]
     body = Element(
         "body",
         Element("header", Element("h1", title), Element("p", about) if about else None),
+        _contents(listed) if len(listed) >= _FEW else None,
         Element("main", *sections),
         Element("footer", Element("p", f"Written by twil {__version__}.")),
     )
@@ -53,9 +59,19 @@ def write_page(path: str | Path, page: str) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def section(title: str, *content: Child) -> Element:
-    """Put content under a heading."""
-    return Element("section", Element("h2", title), *content)
+def section(title: str, *content: Child, listed: bool = True) -> Element:
+    """Put content under a heading, to which the page's contents lead unless it is not to be listed there."""
+    place = re.sub(r"\W+", "-", title.lower()).strip("-")
+    return Element("section", Element("h2", title), *content, id=place if listed else None)
+
+
+def _contents(sections: Iterable[Element]) -> Element:
+    links: list[Child] = []
+    for part in sections:
+        title = part.children[0]
+        assert isinstance(title, Element)
+        links += [Element("a", *title.children, href=f"#{part.attributes['id']}"), " "]
+    return Element("nav", *links, aria_label="contents")
 
 
 def paragraph(*content: Child) -> Element:

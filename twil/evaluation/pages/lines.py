@@ -19,6 +19,9 @@ MARKED = 40
 """A line of more points is drawn without its marks."""
 
 
+_SIZE, _SMALLEST, _LARGEST = 3.5, 2.0, 9.0  # half the width of a point
+
+
 @dataclass(frozen=True)
 class Line:
     """One series.
@@ -27,11 +30,13 @@ class Line:
         name: In the legend.
         points: In the order in which they are joined; where one is no finite number, the line is broken.
         number: Of its colour; its place among the lines when None.
+        weights: Of each point, which decides how large it is drawn; all alike when None.
     """
 
     name: str
     points: Sequence[Point]
     number: int | None = None
+    weights: Sequence[float] | None = None
 
 
 def line_chart(
@@ -143,11 +148,25 @@ def _line(frame: Frame, line: Line, number: int) -> list[Element]:
             parts.append(Element("path", d=path(places), class_=kind, stroke_dasharray=dashes(number)))
     if len(line.points) <= MARKED:
         parts += [
-            mark(number, frame.x(x), frame.y(y), f"{line.name}, {format_tick(x)}: {format_number(y)}")
-            for x, y in line.points
+            mark(
+                number,
+                frame.x(x),
+                frame.y(y),
+                f"{line.name}, {format_tick(x)}: {format_number(y)}",
+                size=half,
+            )
+            for (x, y), half in zip(line.points, _sizes(line), strict=True)
             if math.isfinite(x) and math.isfinite(y)
         ]
     return parts
+
+
+def _sizes(line: Line) -> list[float]:
+    """Give half the width of each point: areas grow with weights."""
+    if line.weights is None:
+        return [_SIZE] * len(line.points)
+    most = max(line.weights)
+    return [_SMALLEST + (_LARGEST - _SMALLEST) * math.sqrt(weight / most) for weight in line.weights]
 
 
 def _diagonal(frame: Frame) -> Element:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import date
 from itertools import compress
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twil.data.labelled import LabelledSet
 from twil.evaluation.pages.document import (
@@ -26,8 +31,10 @@ from twil.evaluation.pages.tables import Cell, table
 from twil.evaluation.reports.examination import Examination
 from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
 from twil.evaluation.reports.run_record import ExaminedFile
+from twil.scores.intervals import SAMPLES, Interval, percentile_interval
 from twil.scores.metrics import main_metric
 from twil.scores.names import AVERAGES, name_metric
+from twil.scores.resampling import resample
 
 UNITS = {
     "class": "cross-entropy in nats",
@@ -48,6 +55,7 @@ def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -
     of = f"the {source.split} file" if source.split else "a file that the run does not know"
     return make_page(
         f"{examined.folder.absolute().name}: report",
+        _verdict(examined),
         _scores(examined),
         _runs(examined),
         _curves(examined),
@@ -57,8 +65,39 @@ def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -
         _settings(examined),
         _data(examined),
         _model(examined),
-        about=f"On {of}, {source.path}: {examined.report.rows:,} rows.",
+        about=f"On {of}, {source.path.name}: {examined.report.rows:,} rows. {date.today():%Y-%m-%d}.",
     )
+
+
+def _verdict(examined: Examination) -> Element:
+    """Say what the model is worth, how sure that is, and what saying the same of every row would be worth."""
+    task, rows, metric = examined.task, examined.report.rows, main_metric(examined.task)
+    answers = [np.asarray(task.decide(examined.scores))]
+    if task.kind != "regression":
+        answers.append(np.broadcast_to(_usual(examined.targets), examined.targets.shape))
+    found = resample(examined.targets, answers, task, metrics=[metric], samples=SAMPLES, seed=0)
+    values, samples = found.values[metric], found.samples[metric]
+    said = f"{name_metric(metric)} {_between(percentile_interval(values[0], samples[0]))} on {rows:,} rows."
+    if task.kind == "regression":
+        return paragraph(said)
+    gain = percentile_interval(values[0] - values[1], samples[0] - samples[1])
+    verdict = f"As far as {rows:,} rows can tell, the model is no better."
+    if gain.low > 0:
+        verdict = f"The model is better by {_between(gain)}."
+    elif gain.high < 0:
+        verdict = f"The model is worse by {_between(Interval(-gain.value, -gain.high, -gain.low))}."
+    return paragraph(f"{said} Saying of every row what is most frequent gives {values[1]:.3f}. {verdict}")
+
+
+def _usual(targets: NDArray[Any]) -> NDArray[Any]:
+    """Give what is true of most rows."""
+    kinds, counts = np.unique(targets, axis=0, return_counts=True)
+    usual: NDArray[Any] = kinds[counts.argmax()]
+    return usual
+
+
+def _between(interval: Interval) -> str:
+    return f"{interval.value:.3f} (95 % {interval.low:.3f} – {interval.high:.3f})"
 
 
 def _scores(examined: Examination) -> Element:
@@ -91,7 +130,7 @@ def _scores(examined: Examination) -> Element:
 def _caveat(source: ExaminedFile) -> Element | None:
     """Say why scores on a file are not those on texts that nobody has seen; None where they are."""
     if source.split is None:
-        return note(f"The run recorded no such file as {source.path}: these are not scores of the run.")
+        return note(f"The run recorded no such file as {source.path.name}: these are not scores of the run.")
     if source.split == "train":
         return note("The model has learned from these rows: on others it is worse.")
     if source.split == "dev":
@@ -150,8 +189,8 @@ def _calibration(examined: Examination) -> Element | None:
         figures(*map(figure, charts)),
         paragraph(
             f"Expected calibration error {format_number(found.error)}: the mean distance from the dashed "
-            f"line, over {bins} bins of equal width, each weighted by its rows (Guo et al. 2017). Above the "
-            "line the model is more often right than it says, below it less often."
+            f"line, over {bins} bins of equal width, each weighted by its rows, as its point is drawn "
+            "(Guo et al. 2017). Above the line the model is more often right than it says, below it less often."
         ),
         *_tuned(examined),
     )
@@ -176,9 +215,14 @@ def _tuned(examined: Examination) -> Iterator[Element]:
 
 
 def _worst(examined: Examination, count: int, texts: bool) -> Element:
-    chosen = examined.worst(count)
+    wrong = np.ones(len(examined.losses), dtype=np.bool_)
+    if examined.task.kind != "regression":
+        wrong = (examined.answered != examined.targets).reshape(len(wrong), -1).any(axis=1)
+    chosen = [row for row in examined.worst(len(wrong)) if wrong[row]][:count]
+    if not chosen:
+        return section("Wrong rows", paragraph("There is none."))
     return section(
-        f"The {len(chosen)} rows of the largest loss",
+        f"The {len(chosen)} {'' if wrong.all() else 'wrong '}rows of the largest loss",
         paragraph(f"The loss of a row is the {UNITS[examined.task.kind]}."),
         None if texts else paragraph("Their texts were left out of this page."),
         entries(*(_row(examined, row, texts) for row in chosen)),
@@ -226,10 +270,10 @@ def _settings(examined: Examination) -> Element | None:
 def _data(examined: Examination) -> Element:
     record, source, labelled = examined.record, examined.source, examined.labelled
     rows: list[list[Cell]] = [
-        [name, entry.file, entry.rows, code(entry.sha256)] for name, entry in record.data.items()
+        [name, Path(entry.file).name, entry.rows, code(entry.sha256)] for name, entry in record.data.items()
     ]
     if source.split is None:
-        rows.append(["this report's", str(source.path), len(labelled), code(source.sha256)])
+        rows.append(["this report's", source.path.name, len(labelled), code(source.sha256)])
     told: list[tuple[str, Cell]] = [
         ("rows cut at the longest length", f"{examined.truncated:,} of {len(labelled):,}")
     ]
@@ -259,4 +303,5 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     elif value is not None and value != []:
-        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield prefix, Path(said).name if said.startswith("/") else said  # no path of the machine

@@ -55,6 +55,6 @@ def command(
             display.warn(f"{source.path} is none of the files that the run recorded; the page says so")
         if worst and not no_texts:
             display.warn(
-                f"the page holds the texts of {min(worst, rows)} rows: leave them out with --no-texts"
+                "the page holds texts of rows that were answered wrongly: --no-texts leaves them out"
             )
         display.line(f"wrote {target}: {source.split or source.path}, {rows:,} rows")

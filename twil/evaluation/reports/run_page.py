@@ -190,7 +190,7 @@ def _calibration(examined: Examination) -> Element | None:
         paragraph(
             f"Expected calibration error {format_number(found.error)}: the mean distance from the dashed "
             f"line, over {bins} bins of equal width, each weighted by its rows, as its point is drawn "
-            "(Guo et al. 2017). Above the line the model is more often right than it says, below it less often."
+            "(Guo et al. 2017). Above the line the model is more often right than it says, below it less."
         ),
         *_tuned(examined),
     )

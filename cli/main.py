@@ -74,6 +74,7 @@ COMMANDS = {
     "export": "export",
     "predict": "predict",
     "label": "label",
+    "explain": "explain",
     "embed": "embed",
     "benchmark": "benchmark",
     "serve": "serve",

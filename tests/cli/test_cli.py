@@ -35,7 +35,7 @@ from twil.core.task import Task
 ORIGINAL = Path(__file__).parents[1] / "data" / "original"
 COMMANDS = (
     *("demo", "vocab", "import", "finetune", "search", "evaluate", "compare", "export", "predict"),
-    *("embed", "label", "benchmark", "models", "doctor"),
+    *("embed", "label", "explain", "benchmark", "models", "doctor"),
 )
 
 

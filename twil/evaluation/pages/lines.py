@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from twil.evaluation.pages.axes import Axis, Frame, axis_around
-from twil.evaluation.pages.chart import Chart, colour, dashes, draw, line_sample, mark, path
+from twil.evaluation.pages.chart import MARK, Chart, colour, dashes, draw, line_sample, mark, path
 from twil.evaluation.pages.elements import Element
 from twil.evaluation.pages.numbers import ABSENT, format_number, format_tick
 from twil.evaluation.pages.tables import Cell, table
@@ -17,6 +17,7 @@ Point = tuple[float, float]
 
 MARKED = 40
 """A line of more points is drawn without its marks."""
+_LEAST, _LARGEST = 2.0, 9.0  # marks of counts
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Line:
         name: In the legend.
         points: In the order in which they are joined; where one is no finite number, the line is broken.
         number: Of its colour; its place among the lines when None.
+        counts: Of what each point tells: the area of its mark grows with it. All marks are alike without.
     """
 
     name: str
     points: Sequence[Point]
     number: int | None = None
+    counts: Sequence[int] = ()
 
 
 def line_chart(
@@ -142,11 +145,15 @@ def _line(frame: Frame, line: Line, number: int) -> list[Element]:
             kind = f"line {colour(number)}"
             parts.append(Element("path", d=path(places), class_=kind, stroke_dasharray=dashes(number)))
     if len(line.points) <= MARKED:
-        parts += [
-            mark(number, frame.x(x), frame.y(y), f"{line.name}, {format_tick(x)}: {format_number(y)}")
-            for x, y in line.points
-            if math.isfinite(x) and math.isfinite(y)
-        ]
+        most = max(line.counts, default=0)
+        for place, (x, y) in enumerate(line.points):
+            if math.isfinite(x) and math.isfinite(y):
+                told = f"{line.name}, {format_tick(x)}: {format_number(y)}"
+                size = MARK
+                if most:
+                    told += f"; {line.counts[place]:,}"
+                    size = max(_LEAST, _LARGEST * math.sqrt(line.counts[place] / most))
+                parts.append(mark(number, frame.x(x), frame.y(y), told, size=size))
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twil.evaluation.pages.document import quotation
 from twil.evaluation.pages.elements import Element
 from twil.inference.words import Explanation, Word, word_spans
 
@@ -11,13 +12,11 @@ def weighed_texts(explanation: Explanation) -> list[Element]:
     most = max((abs(word.weight) for word in explanation.words), default=0) or 1
     parts = 1 if isinstance(explanation.text, str) else 2
     return [
-        Element(
-            "blockquote",
+        quotation(
             *(
                 span if word is None else _shaded(word, explanation.label, most)
                 for span, word in word_spans(explanation, part)
-            ),
-            dir="auto",
+            )
         )
         for part in range(parts)
     ]
@@ -30,9 +29,9 @@ def legend_of_words() -> Element:
         Element("span", "underlined", class_="word for", style="--weight:50%"),
         " words spoke for the label, ",
         Element("span", "dashed", class_="word against", style="--weight:50%"),
-        " ones against it, the darker the more: each was left out alone, and its weight is how much the "
-        "label's log-odds (or the value of a regression) fall then. Weights do not add up; they tell what "
-        "the model reacts to, not whether it is right to.",
+        " ones against it, the deeper the shade the more: each was left out alone, and its weight is how "
+        "much the label's log-odds (or the value of a regression) fall then. Weights do not add up; they "
+        "tell what the model reacts to, not whether it is right to.",
         class_="caption",
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
-from twil.data.labelled import LabelledSet
 from twil.evaluation.pages.document import (
     code,
     entries,
@@ -17,15 +17,17 @@ from twil.evaluation.pages.document import (
     make_page,
     note,
     paragraph,
-    quotation,
     section,
 )
 from twil.evaluation.pages.elements import Element
 from twil.evaluation.pages.numbers import ABSENT, format_number
 from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.pages.words import legend_of_words, weighed_texts
 from twil.evaluation.reports.examination import Examination
 from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
 from twil.evaluation.reports.run_record import ExaminedFile
+from twil.evaluation.reports.verdict import Baseline, Reference, judge
+from twil.scores.intervals import LEVEL
 from twil.scores.metrics import main_metric
 from twil.scores.names import AVERAGES, name_metric
 
@@ -36,18 +38,29 @@ UNITS = {
 }
 
 
-def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -> str:
+HEAVIEST = 3
+"""Words of a wrong row that are named."""
+
+
+def make_report(
+    examined: Examination, *, worst: int = 20, texts: bool = True, baseline: Baseline | None = None
+) -> str:
     """Lay out what a run is worth as a page.
 
     Args:
         examined: The run, and what its model answers on a file.
-        worst: How many of the rows with the largest losses are shown.
-        texts: Whether their texts are shown; tweets are personal data.
+        worst: How many of the wrong rows with the largest losses are shown.
+        texts: Whether their texts are shown, with the words that weighed; tweets are personal data.
+        baseline: Another model, which the run is held against.
+
+    Raises:
+        DataError: The baseline does not fit the rows.
     """
     source = examined.source
     of = f"the {source.split} file" if source.split else "a file that the run does not know"
     return make_page(
         f"{examined.folder.absolute().name}: report",
+        _verdict(examined, baseline),
         _scores(examined),
         _runs(examined),
         _curves(examined),
@@ -57,8 +70,44 @@ def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -
         _settings(examined),
         _data(examined),
         _model(examined),
-        about=f"On {of}, {source.path}: {examined.report.rows:,} rows.",
+        about=f"On {of}, {source.path.name}: {examined.report.rows:,} rows.",
+        contents=True,
     )
+
+
+def _verdict(examined: Examination, baseline: Baseline | None) -> Element:
+    found = judge(examined, baseline)
+    name = name_metric(found.metric)
+    score, low, high = map(format_number, found.score)
+    return section(
+        "Verdict",
+        Element(
+            "p",
+            f"{name[:1].upper()}{name[1:]} ",
+            Element("strong", score),
+            f", {100 * LEVEL:.0f} % interval {low} to {high}, of {found.rows:,} rows.",
+            class_="verdict",
+        ),
+        _caveat(examined.source),
+        *(paragraph(_told(reference)) for reference in found.references),
+    )
+
+
+def _told(reference: Reference) -> str:
+    """Say how the run stands to what it is held against."""
+    beside = f"{reference.name}: {format_number(reference.score)}. "
+    if reference.difference is None:
+        return (
+            beside
+            + "Of its answers nothing is known: give its predictions for an interval of the difference."
+        )
+    value, low, high = reference.difference
+    between = f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
+    if low > 0:
+        return f"{beside}This run is above it by {between}."
+    if high < 0:
+        return f"{beside}This run is below it by {between}."
+    return f"{beside}This run differs from it by {between}: no more than by chance."
 
 
 def _scores(examined: Examination) -> Element:
@@ -85,13 +134,13 @@ def _scores(examined: Examination) -> Element:
             for average in AVERAGES
         ]
     by_label = table(["", *MEASURES.values(), "rows"], rows) if rows else None
-    return section("Scores", _caveat(examined.source), table(columns, whole), by_label)
+    return section("Scores", table(columns, whole), by_label)
 
 
 def _caveat(source: ExaminedFile) -> Element | None:
     """Say why scores on a file are not those on texts that nobody has seen; None where they are."""
     if source.split is None:
-        return note(f"The run recorded no such file as {source.path}: these are not scores of the run.")
+        return note(f"The run recorded no such file as {source.path.name}: these are not scores of the run.")
     if source.split == "train":
         return note("The model has learned from these rows: on others it is worse.")
     if source.split == "dev":
@@ -151,7 +200,8 @@ def _calibration(examined: Examination) -> Element | None:
         paragraph(
             f"Expected calibration error {format_number(found.error)}: the mean distance from the dashed "
             f"line, over {bins} bins of equal width, each weighted by its rows (Guo et al. 2017). Above the "
-            "line the model is more often right than it says, below it less often."
+            "line the model is more often right than it says, below it less often. The larger a dot, the "
+            "more rows it stands for."
         ),
         *_tuned(examined),
     )
@@ -177,10 +227,17 @@ def _tuned(examined: Examination) -> Iterator[Element]:
 
 def _worst(examined: Examination, count: int, texts: bool) -> Element:
     chosen = examined.worst(count)
+    wrong = int(examined.wrong.sum())
+    if examined.task.kind == "regression":
+        title = f"The {len(chosen)} rows of the largest loss"
+    elif chosen:
+        title = f"{len(chosen)} of {wrong:,} wrong rows, those of the largest loss"
+    else:
+        return section("Wrong rows", paragraph("There is none."))
     return section(
-        f"The {len(chosen)} rows of the largest loss",
+        title,
         paragraph(f"The loss of a row is the {UNITS[examined.task.kind]}."),
-        None if texts else paragraph("Their texts were left out of this page."),
+        legend_of_words() if texts else paragraph("Their texts were left out of this page."),
         entries(*(_row(examined, row, texts) for row in chosen)),
     )
 
@@ -188,15 +245,18 @@ def _worst(examined: Examination, count: int, texts: bool) -> Element:
 def _row(examined: Examination, row: int, texts: bool) -> Element:
     labelled = examined.labelled
     true, answer = _true_and_answer(examined, row)
-    told = facts(
-        [
-            ("line", f"{labelled.lines[row]:,}"),
-            ("true", true),
-            ("answer", answer),
-            ("loss", float(examined.losses[row])),
-        ]
-    )
-    return Element("div", *(quotation(text) for text in _texts(labelled, row) if texts), told)
+    told: list[tuple[str, Cell]] = [
+        ("line", f"{labelled.lines[row]:,}"),
+        ("true", true),
+        ("answer", answer),
+        ("loss", float(examined.losses[row])),
+    ]
+    if not texts:
+        return Element("div", facts(told))
+    explanation = examined.explain(row)
+    heavy = [f"{word.text} {word.weight:+.2f}" for word in explanation.heaviest(HEAVIEST)]
+    told.append((f"weighed most for {explanation.label}", ", ".join(heavy) or ABSENT))
+    return Element("div", *weighed_texts(explanation), facts(told))
 
 
 def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
@@ -212,11 +272,6 @@ def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
     return true, answer
 
 
-def _texts(labelled: LabelledSet, row: int) -> list[str]:
-    second = [] if labelled.text_pairs is None else [labelled.text_pairs[row]]
-    return [labelled.texts[row], *second]
-
-
 def _settings(examined: Examination) -> Element | None:
     files = {f"data.{name}" for name in examined.record.data}  # which have a table of their own
     settings = [(name, value) for name, value in _flatten(examined.record.config) if name not in files]
@@ -226,10 +281,10 @@ def _settings(examined: Examination) -> Element | None:
 def _data(examined: Examination) -> Element:
     record, source, labelled = examined.record, examined.source, examined.labelled
     rows: list[list[Cell]] = [
-        [name, entry.file, entry.rows, code(entry.sha256)] for name, entry in record.data.items()
+        [name, Path(entry.file).name, entry.rows, code(entry.sha256)] for name, entry in record.data.items()
     ]
     if source.split is None:
-        rows.append(["this report's", str(source.path), len(labelled), code(source.sha256)])
+        rows.append(["this report's", source.path.name, len(labelled), code(source.sha256)])
     told: list[tuple[str, Cell]] = [
         ("rows cut at the longest length", f"{examined.truncated:,} of {len(labelled):,}")
     ]
@@ -259,4 +314,7 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     elif value is not None and value != []:
-        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, str):  # of a file its name: where it lay says nothing elsewhere
+            yield prefix, Path(value).name if Path(value).is_absolute() else value
+        else:
+            yield prefix, json.dumps(value, ensure_ascii=False)

@@ -118,6 +118,11 @@ def line_sample(number: int) -> Element:
     return Element("svg", stroke, mark(number, 12, 5, ""), width=24.0, height=10.0, aria_hidden="true")
 
 
+def mark_sample(number: int) -> Element:
+    """Draw the sample of a point for a legend."""
+    return Element("svg", mark(number, 6, 6, ""), width=12.0, height=12.0, aria_hidden="true")
+
+
 def area_sample(number: int) -> Element:
     """Draw the sample of a bar for a legend."""
     square = Element("rect", width=10.0, height=10.0, class_=f"area {colour(number)}")

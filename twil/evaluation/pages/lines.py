@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from twil.evaluation.pages.axes import Axis, Frame, axis_around
-from twil.evaluation.pages.chart import MARK, Chart, colour, dashes, draw, line_sample, mark, path
+from twil.evaluation.pages.chart import (
+    MARK,
+    Chart,
+    colour,
+    dashes,
+    draw,
+    line_sample,
+    mark,
+    mark_sample,
+    path,
+)
 from twil.evaluation.pages.elements import Element
 from twil.evaluation.pages.numbers import ABSENT, format_number, format_tick
 from twil.evaluation.pages.tables import Cell, table
@@ -71,7 +81,8 @@ def line_chart(
     legend = []
     for line, number in zip(lines, numbers, strict=True):
         parts += _line(frame, line, number)
-        legend.append((line_sample(number), line.name))
+        sample = line_sample if len(line.points) > 1 else mark_sample
+        legend.append((sample(number), line.name))
     drawing = draw(title, *parts, height=frame.height)
     shown = tuple(legend) if len(lines) > 1 else ()
     return Chart(title, drawing, _numbers(across.name, lines), shown)

@@ -107,7 +107,7 @@ def _told(reference: Reference) -> str:
         return f"{beside}This run is above it by {between}."
     if high < 0:
         return f"{beside}This run is below it by {between}."
-    return f"{beside}This run differs from it by {between}: no more than by chance."
+    return f"{beside}This run differs from it by {between}, which may be chance."
 
 
 def _scores(examined: Examination) -> Element:
@@ -255,7 +255,7 @@ def _row(examined: Examination, row: int, texts: bool) -> Element:
         return Element("div", facts(told))
     explanation = examined.explain(row)
     heavy = [f"{word.text} {word.weight:+.2f}" for word in explanation.heaviest(HEAVIEST)]
-    told.append((f"weighed most for {explanation.label}", ", ".join(heavy) or ABSENT))
+    told.append((f"weighed most for {explanation.label}", " · ".join(heavy) or ABSENT))
     return Element("div", *weighed_texts(explanation), facts(told))
 
 

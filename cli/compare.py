@@ -20,6 +20,7 @@ from twil.cli.options import (
     Quiet,
     ShuffleSeed,
     TextColumn,
+    shipped_models,
 )
 from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -31,7 +32,8 @@ def command(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Model folders, bundles, names of twil models or of the hub; NAME=PATH calls one otherwise."
+            autocompletion=shipped_models,
+            help="Model folders, bundles, names of twil models or of the hub; NAME=PATH calls one otherwise.",
         ),
     ],
     metric: Annotated[

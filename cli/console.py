@@ -231,8 +231,9 @@ class _TitledTable:
 
         table = Table(box=None, pad_edge=False, show_header=any(self._columns))
         for column, right, width in zip(self._columns, self._right, least, strict=True):
-            justify = "right" if right else "left"
-            table.add_column(Text(column), justify=justify, overflow="fold", min_width=width)
+            table.add_column(
+                Text(column), justify="right" if right else "left", overflow="fold", min_width=width
+            )
         for row in self._rows:
             table.add_row(*map(Text, row))
         return table

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import PROVIDERS, Display
-from twil.cli.options import BatchTokens, IdColumn, Quiet, Resume, TextColumn, name_output
+from twil.cli.options import BatchTokens, IdColumn, Quiet, Resume, TextColumn, name_output, shipped_models
 from twil.cli.reading import reads_tables
 from twil.cli.rows import follow, start_quickly
 from twil.config.reading import AS_FOUND, Reading
@@ -24,7 +24,10 @@ def command(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", help="An encoder: a bundle, a model folder, a name of twil models or of the hub."
+            "--model",
+            "-m",
+            autocompletion=shipped_models,
+            help="An encoder: a bundle, a model folder, a name of twil models or of the hub.",
         ),
     ],
     output: Annotated[

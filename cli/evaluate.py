@@ -20,6 +20,7 @@ from twil.cli.options import (
     Quiet,
     ShuffleSeed,
     TextColumn,
+    shipped_models,
 )
 from twil.cli.reading import columns_of, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -33,7 +34,8 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model folder, a name of twil models or the hub; for a classifier's scores also a bundle."
+            autocompletion=shipped_models,
+            help="A model folder, a name of twil models or the hub; for a classifier's scores also a bundle.",
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Labelled texts; for a pretrained model pairs or texts.")],
@@ -126,6 +128,7 @@ def command(
                 display,
             )
         else:
+            from twil.cli.pitfalls import warn_of_scores
             from twil.cli.scores import report_tables
             from twil.data.labelled import Sample
             from twil.evaluation.evaluate import evaluate
@@ -149,6 +152,7 @@ def command(
     else:
         for table in report_tables(result.report, title):
             show(table)
+        warn_of_scores(display, result.report)
         if result.truncated:
             display.warn(f"texts cut at the longest row that the model reads: {result.truncated:,}")
         display.line(f"{result.report.rows:,} rows in {format_seconds(result.seconds)}, {result.runtime}")

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twil.cli.console import PROVIDERS, Display, make_table, show
-from twil.cli.options import Force, PairColumn, Quiet, TextColumn
+from twil.cli.options import Force, PairColumn, Quiet, TextColumn, shipped_models
 from twil.cli.reading import reads_tables
-from twil.cli.rows import announce_default, follow_export, show_found_text
+from twil.cli.rows import announce_default, follow_export, show_found_text, start_quickly
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from twil.inference.explanation import Explanation
     from twil.inference.predictor import Predictor
     from twil.inference.texts import Text
-    from twil.inference.words import Explanation
 
 BAR = 12  # characters of the heaviest word
 MOST_ROWS = 20
@@ -40,6 +40,7 @@ def command(
         typer.Option(
             "--model",
             "-m",
+            autocompletion=shipped_models,
             help="A bundle, a model folder, a name of twil models or of the hub. "
             "[dim]\\[TWIL_MODEL, else sentiment][/dim]",
         ),
@@ -71,6 +72,7 @@ def command(
     """Tell which words weighed in a prediction, by leaving out one after another."""
     if bool(texts) == bool(file):
         raise ConfigError("name either texts or a --file with them")
+    start_quickly(threads)
 
     from twil.bundle.cache import prepared
     from twil.bundle.names import model_path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twil.cli.console import Display, make_table, show, show_json
-from twil.cli.options import AnyDevice, AsJson, BatchTokens, Quiet
+from twil.cli.options import AnyDevice, AsJson, BatchTokens, Quiet, shipped_models
 
 if TYPE_CHECKING:
     from twil.text.cloze import FilledText
@@ -19,7 +19,8 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="A pretrained model folder, a name of twil models or the hub, or a bundle that fills masks."
+            autocompletion=shipped_models,
+            help="A pretrained model folder, a name of twil models or the hub, or a bundle that fills masks.",
         ),
     ],
     texts: Annotated[

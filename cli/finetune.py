@@ -36,6 +36,8 @@ from twil.cli.options import (
     Threads,
     TrainingPrecision,
     name_output,
+    named_recipes,
+    shipped_models,
 )
 from twil.cli.reading import DEV_OPTION, read_dev, reading_settings, reads_tables
 from twil.config.reading import AS_FOUND, Reading
@@ -54,7 +56,10 @@ def command(
     ] = None,
     dev: Annotated[str | None, typer.Option(help=DEV_OPTION)] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Start from this model folder, or a model of the hub.")
+        Path | None,
+        typer.Option(
+            autocompletion=shipped_models, help="Start from this model folder, or a model of the hub."
+        ),
     ] = None,
     init: Annotated[
         str | None, typer.Option(help="Or start from a fresh encoder: tiny, small, base or large.")
@@ -123,7 +128,10 @@ def command(
     seed: Seed = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file with any of these settings, or a JSON file of the original."),
+        typer.Option(
+            autocompletion=named_recipes,
+            help="A recipe, a TOML file of settings, or a JSON file of the original.",
+        ),
     ] = None,
     settings: Settings = None,
     runs: Annotated[
@@ -188,6 +196,7 @@ def command(
         output = name_output(display, output, train or config, "model")
         run = read_run(config, options, settings or (), display)
 
+        from twil.cli.pitfalls import warn_of_scores
         from twil.cli.scores import report_tables
         from twil.cli.training import SeriesView, TrainingView, show_decision, show_series
         from twil.train.finetune import finetune_events
@@ -215,4 +224,6 @@ def command(
     epoch = epoch if finished.best_epoch else "as it was"
     for table in report_tables(report, f"{'test' if finished.test else 'dev'}, {epoch}") if report else ():
         show(table)
+    if report and finished.best_epoch:
+        warn_of_scores(display, report)
     display.line(f"wrote {finished.folder} in {format_seconds(finished.seconds)}")

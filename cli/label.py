@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twil.cli.console import PROVIDERS, Display, make_table, show
-from twil.cli.options import Quiet
+from twil.cli.options import Quiet, shipped_models
 from twil.cli.rows import announce_default, follow_export, start_quickly
 from twil.core.errors import ConfigError, DataError
 
@@ -35,6 +35,7 @@ def command(
         typer.Option(
             "--model",
             "-m",
+            autocompletion=shipped_models,
             help="A bundle, a model folder, a name of twil models or of the hub; repeatable. "
             "[dim]\\[TWIL_MODEL, else sentiment][/dim]",
         ),

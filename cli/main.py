@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,8 +13,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from twil.cli.faults import KEPT, explained
+from twil.cli.help import COMMAND_PANELS, PREFIX, Command, read_defaults
 from twil.cli.streams import drop_output, open_streams
 from twil.cli.visible import visible
+from twil.core.errors import TwilError
 from twil.core.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
@@ -56,34 +59,11 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
 
 
 COMMANDS = {
-    "demo": "demo",
-    "vocab": "vocab",
-    "corpus": "corpus",
-    "pretrain": "pretrain",
-    "import": "import_original",
-    "data": "data",
-    "finetune": "finetune",
-    "distill": "distill",
-    "search": "search",
-    "evaluate": "evaluate",
-    "compare": "compare",
-    "fill-mask": "fill_mask",
-    "inspect": "inspect_model",
-    "report": "report",
-    "plot": "plot",
-    "export": "export",
-    "predict": "predict",
-    "label": "label",
-    "explain": "explain",
-    "embed": "embed",
-    "benchmark": "benchmark",
-    "serve": "serve",
-    "models": "models",
-    "recipes": "recipes",
-    "doctor": "doctor",
+    name: {"import": "import_original", "inspect": "inspect_model"}.get(name, name.replace("-", "_"))
+    for names in COMMAND_PANELS.values()
+    for name in names
 }
 """The module of each command, in the order of the help page."""
-
 
 _MAKERS = {
     f"twil.cli.{COMMANDS[name]}"
@@ -97,15 +77,21 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="twil",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "default_map": read_defaults(COMMANDS),
+        },
+        epilog="twil help COMMAND, or twil COMMAND --help, shows its options and examples.",
     )
     app.callback()(options)
     named = next((argument for argument in arguments if not argument.startswith("-")), "")
+    panels = {name: panel for panel, names in COMMAND_PANELS.items() for name in names}
     for name in [named] if named in COMMANDS else COMMANDS:  # each takes time to import and to lay out
-        app.command(name)(guard(importlib.import_module(f"twil.cli.{COMMANDS[name]}").command))
+        command = guard(importlib.import_module(f"twil.cli.{COMMANDS[name]}").command)
+        variables = {"auto_envvar_prefix": f"{PREFIX}_{COMMANDS[name].upper()}"}
+        app.command(name, cls=Command, rich_help_panel=panels[name], context_settings=variables)(command)
     return app
 
 
@@ -130,11 +116,21 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
         signal.signal(signal.SIGINT, _interrupt)
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]  # it may stand anywhere
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     open_streams()
     try:
-        make_app(arguments)(arguments)
-    except OSError as error:  # of help that cannot be printed
+        make_app(arguments or _completed())(arguments, prog_name="twil")
+    except (OSError, TwilError) as error:  # of help that cannot be printed; of defaults
+        if DEBUG in sys.argv:
+            raise
         _end(f"error: {explained(error)}", FAILED)
+
+
+def _completed() -> list[str]:
+    """Give the words that a shell asks to complete, so that the command among them is loaded alone."""
+    words = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return words.split()[1:] if "_TWIL_COMPLETE" in os.environ else []
 
 
 def _end(text: str, code: int) -> NoReturn:

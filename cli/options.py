@@ -48,8 +48,8 @@ FolderOutput = Annotated[
     typer.Option("--output", "-o", help="The folder to write. [dim]\\[named after the input][/dim]"),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. [dim]\\[all][/dim]")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-AnyDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; of a bundle any provider.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute.")]
+AnyDevice = Annotated[str, typer.Option("--device", help="Where to compute; of a bundle any provider.")]
 TrainingPrecision = Annotated[
     str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16. [dim]\\[auto][/dim]")
 ]
@@ -63,6 +63,21 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but results and errors.")]
+
+
+def shipped_models(incomplete: str) -> list[str]:
+    """Complete the name of a model that comes with twil."""
+    from twil.shipped import shipped_names
+
+    return [name for name in shipped_names() if name.startswith(incomplete)]
+
+
+def named_recipes(incomplete: str) -> list[str]:
+    """Complete the name of a recipe."""
+    from twil.config.recipes import recipes
+
+    return [recipe.name for recipe in recipes() if recipe.name.startswith(incomplete)]
+
 
 _ENDINGS = {
     *(".tsv", ".csv", ".jsonl", ".json", ".parquet", ".txt", ".gz", ".zst"),

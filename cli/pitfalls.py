@@ -11,6 +11,7 @@ from twil.cli.console import Display, format_bytes, format_seconds
 if TYPE_CHECKING:
     from twil.data.survey.overview import FileOverview, Overview
     from twil.data.survey.repeats import Overlap
+    from twil.scores.metrics import Report
 
 NEARLY = "but for links, mentions, punctuation, blanks and case"
 
@@ -39,6 +40,29 @@ def warn_of_constant(display: Display, constant: Mapping[str, str]) -> None:
     """Name the sets that can tell no model from one that always says the same."""
     for name, label in constant.items():
         display.warn(f"all rows of {name} have the label '{label}'")
+
+
+def warn_of_scores(display: Display, report: Report) -> None:
+    """Say what scores show of a model that has not learned its task, and what to try."""
+    support = {label: scores["support"] for label, scores in report.labels.items() if scores["support"]}
+    if not support or not report.rows:
+        return
+    if report.metrics["micro_f1"] == 0:
+        display.warn("no answer is right: are these the labels that the model has learned (--map-labels)?")
+        return
+    if never := [label for label in support if report.labels[label]["recall"] == 0]:
+        display.warn(
+            f"labels of which no row is found: {_names(never)} "
+            "(more of their rows, --class-weights balanced, or more epochs)"
+        )
+    if report.confusion:
+        likeliest = max(support, key=lambda label: support[label])
+        share, accuracy = support[likeliest] / report.rows, report.metrics["accuracy"]
+        if share - accuracy > 2 * math.sqrt(share * (1 - share) / report.rows):
+            display.warn(
+                f"accuracy {accuracy:.4f} is below that of always saying '{likeliest}', {share:.4f}: more "
+                "epochs, another learning rate, or labels that are not those of the texts"
+            )
 
 
 def show_notes(display: Display, found: Overview) -> None:

@@ -19,6 +19,7 @@ from twil.cli.options import (
     Shard,
     TextColumn,
     name_output,
+    shipped_models,
 )
 from twil.cli.reading import reads_tables, told_options
 from twil.cli.rows import announce_default, follow, show_found_text, show_notes, start_quickly
@@ -43,6 +44,7 @@ def command(
         typer.Option(
             "--model",
             "-m",
+            autocompletion=shipped_models,
             help="A bundle, a model folder, a name of twil models or of the hub; repeatable, and NAME=MODEL "
             "names its columns. [dim]\\[TWIL_MODEL, else sentiment][/dim]",
         ),

@@ -18,12 +18,17 @@ from twil.cli.options import (
     Settings,
     Threads,
     name_output,
+    named_recipes,
 )
 
 
 def command(
     config: Annotated[
-        Path, typer.Argument(help="A TOML file of the run, or a JSON file of the original TWilBERT.")
+        Path,
+        typer.Argument(
+            autocompletion=named_recipes,
+            help="A recipe (twil recipes), a TOML file, or a JSON file of the original TWilBERT.",
+        ),
     ],
     output: FolderOutput = None,
     corpus: Annotated[Path | None, typer.Option(help="The corpus to learn from (data.corpus).")] = None,

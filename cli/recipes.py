@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from twil.cli.console import Display, make_table, show, show_json
-from twil.cli.options import AsJson, Force, Quiet
+from twil.cli.options import AsJson, Force, Quiet, named_recipes
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="The recipe to show, or to write.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(autocompletion=named_recipes, help="The recipe to show, or to write.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The TOML file to write it to.")
     ] = None,

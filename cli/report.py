@@ -64,5 +64,7 @@ def command(
         if source.split is None:
             display.warn(f"{source.path} is none of the files that the run recorded; the page says so")
         if shown and not no_texts:
-            display.warn(f"the page holds the texts of {shown} rows: leave them out with --no-texts")
+            display.warn(
+                "the page holds texts of rows that were answered wrongly: --no-texts leaves them out"
+            )
         display.line(f"wrote {target}: {source.split or source.path}, {rows:,} rows")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from twil.cli.help import EXAMPLES
 from twil.cli.main import COMMANDS, make_app
 
 
@@ -37,9 +38,9 @@ def reference() -> Iterator[str]:
             )
             if parameter.param_type_name == "argument":
                 names = f"`{parameter.human_readable_name.upper()}`"
-            kind = "" if getattr(parameter, "is_flag", False) else parameter.type.name
-            yield f"| {names} | {kind} | {plain(parameter.help or '')} {default_of(parameter)}|"
-        yield ""
+            kind = "" if getattr(parameter, "is_flag", False) else parameter.metavar or parameter.type.name
+            yield f"| {names} | {plain(kind)} | {plain(parameter.help or '')} {default_of(parameter)}|"
+        yield "\n```text\n" + "\n".join(EXAMPLES[name]) + "\n```\n"
 
 
 def default_of(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:
@@ -57,5 +58,6 @@ def default_of(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> 
 
 def plain(text: str) -> str:
     """Give a help text for a cell: one line, no markup of the terminal, bars and angles as they are."""
+    text = text.replace("\\[", "[")
     text = re.sub(r"\[/?(bold|dim|italic|cyan|green|yellow)[^\]]*\]", "", " ".join(text.split()))
     return re.sub(r"([|<>*_\[\]])", r"\\\1", text)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bundles import write_bundle
@@ -27,10 +28,12 @@ from tuning import twil_command
 from twil.cli.console import Display, make_table, show
 from twil.cli.faults import KEPT
 from twil.cli.main import guard, main
+from twil.cli.pitfalls import warn_of_scores
 from twil.cli.visible import visible
 from twil.core.errors import TwilError
 from twil.core.installation import install_command
 from twil.core.task import Task
+from twil.scores.metrics import score_logits
 
 ORIGINAL = Path(__file__).parents[1] / "data" / "original"
 COMMANDS = (
@@ -576,3 +579,25 @@ def test_without_a_terminal_a_plain_line_now_and_then_says_where_the_work_stands
         display.update("checking")
         threading.Event().wait(0.1)
     assert capsys.readouterr().err == ""
+
+
+def notes(targets: list[int], answers: list[int], capsys: pytest.CaptureFixture[str]) -> str:
+    task = Task("class", ("joy", "anger", "fear"))
+    logits = np.eye(3, dtype=np.float32)[answers]
+    with Display() as display:
+        warn_of_scores(display, score_logits(logits, np.array(targets), task))
+    return capsys.readouterr().err
+
+
+def test_scores_of_a_model_that_has_not_learned_its_task_are_said_with_what_to_try(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert notes([0, 1, 2] * 10, [0, 1, 2] * 10, capsys) == ""
+    assert notes([0] * 20 + [1] * 10, [0] * 20 + [0] * 10, capsys).startswith(
+        "note: labels of which no row is found: anger (more of their rows, --class-weights balanced"
+    )
+    assert "accuracy 0.1000 is below that of always saying 'joy', 0.9000" in notes(
+        [0] * 90 + [1] * 10, [1] * 100, capsys
+    )
+    assert notes([0] * 5, [1] * 5, capsys).startswith("note: no answer is right")
+    assert notes([0] * 6 + [1] * 4, [0] * 5 + [1] * 5, capsys) == ""  # as many as that may be chance

@@ -38,7 +38,11 @@ def commands(page: str) -> list[str]:
         line[2:] for block in fenced(page, "console") for line in block.splitlines() if line[:2] == "$ "
     ]
     shown += [line.strip() for line in re.findall(r"^    .+$", read(page), flags=re.MULTILINE)]
-    return [command for line in shown if (command := line.partition("  #")[0].strip()).startswith("twil ")]
+    return [
+        command
+        for line in shown
+        if (command := line.partition("  #")[0].strip()).startswith("twil ") and command[5] != "-"
+    ]
 
 
 def follow(page: str, folder: Path) -> None:

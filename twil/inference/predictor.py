@@ -18,8 +18,8 @@ from twil.core.task import LABEL_SEPARATOR, Task
 from twil.data.tables.memory import DataFrame, find_columns
 from twil.inference.columns import output_columns, predicted_cells
 from twil.inference.engine import Engine, EngineOptions, OutputBatch
+from twil.inference.explanation import Explanation, left_out, weigh_words
 from twil.inference.texts import Text, Texts, check_texts
-from twil.inference.words import Explanation, left_out, weigh_words
 from twil.text.tokenizer import MASK, Encoded
 
 
@@ -150,7 +150,7 @@ class Predictor(Engine):
 
     predict = __call__
 
-    def explain(self, text: Text, *, label: str | None = None) -> Explanation:
+    def explain(self, text: Text, label: str | None = None) -> Explanation:
         """Tell how much each word of a text weighed: it is asked about again with each word left out.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twil.evaluation.pages.document import quotation
 from twil.evaluation.pages.elements import Element
-from twil.inference.words import Explanation, Word, word_spans
+from twil.inference.explanation import Explanation, Word, word_spans
 
 
 def weighed_texts(explanation: Explanation) -> list[Element]:

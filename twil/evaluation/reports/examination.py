@@ -19,8 +19,8 @@ from twil.core.task import Task
 from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.data.splitting import hold_out
 from twil.evaluation.reports.run_record import ExaminedFile, RunRecord, find_source
+from twil.inference.explanation import Explanation, left_out, weigh_words
 from twil.inference.texts import Text
-from twil.inference.words import Explanation, left_out, weigh_words
 from twil.model.folder import RUN, load_with_tokenizer
 from twil.scores.calibration import Reliability, reliability
 from twil.scores.metrics import Report, score_logits

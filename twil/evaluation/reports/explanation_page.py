@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twil.evaluation.pages.document import folded, make_page, section
 from twil.evaluation.pages.tables import table
 from twil.evaluation.pages.words import legend_of_words, weighed_texts
-from twil.inference.words import Explanation
+from twil.inference.explanation import Explanation
 
 
 def make_explanation_page(explained: Sequence[Explanation], model: str) -> str:

@@ -12,8 +12,8 @@ from commands import Run, fails
 
 from twil.core.errors import ConfigError, DataError
 from twil.core.task import Task
+from twil.inference.explanation import left_out, weigh_words, word_spans
 from twil.inference.predictor import Predictor
-from twil.inference.words import left_out, weigh_words, word_spans
 
 TEXT = "qué  horror de lunes"
 CLASSES = Task("class", ("NEG", "NEU", "POS"), temperature=2.0)

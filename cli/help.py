@@ -121,6 +121,8 @@ _PANELS = {
 _TRAINING = {"batch_tokens", "precision", "seed"}
 _TRAINERS = {"finetune", "pretrain", "distill", "search"}
 
+_SECRETS = {"api_key"}
+
 _CHOICES = {
     "calibrate": "temperature",
     "device": "auto|cpu|cuda",
@@ -252,6 +254,7 @@ class Command(TyperCommand):
                 if place and not isinstance(parameter, TyperArgument):
                     value = ctx.params[parameter.name]
                     value = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
+                    value = "(not shown)" if parameter.name in _SECRETS else value
                     option = max(parameter.opts, key=len)
                     print(f"note: from {place}: {option} {value}", file=sys.stderr)  # noqa: T201 (before any display)
         return rest

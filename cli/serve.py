@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +13,9 @@ from twil.cli.console import PROVIDERS, Display
 from twil.cli.options import Quiet, Threads
 from twil.cli.rows import announce_default, start_quickly
 from twil.core.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from twil.serving.app import RequestLog
 
 KEY_VARIABLE = "TWIL_API_KEY"
 GRACE_SECONDS = 30
@@ -35,6 +40,9 @@ def command(
         str | None,
         typer.Option(help=f"What clients must bring as a bearer token. [dim]\\[{KEY_VARIABLE}][/dim]"),
     ] = None,
+    log_requests: Annotated[
+        str | None, typer.Option(help="A line for each request, without texts: text or json.")
+    ] = None,
     threads: Threads = None,
     provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
     quiet: Quiet = False,
@@ -55,6 +63,8 @@ def command(
     if key and not key.isascii():
         raise ConfigError("a key of other than ASCII characters does not go into a header: choose another")
     where: Any = provider  # checked there
+    if log_requests not in (None, "text", "json"):
+        raise ConfigError(f"there is no log '{log_requests}': choose text or json")
     with Display(quiet=quiet) as display:
         named = name_models(models or [announce_default(display)])
         options = ServiceOptions(
@@ -62,6 +72,7 @@ def command(
             max_queue=max_queue,
             api_key=key,
             engine={"threads": threads, "provider": where, "batch_tokens": batch_tokens},
+            log=_LOGS[log_requests] if log_requests else None,
         )
         serve(
             {name: str(path) for name, path in named.items()},
@@ -71,3 +82,15 @@ def command(
             grace=GRACE_SECONDS,
             say=display.line,
         )
+
+
+def _log_text(told: RequestLog) -> None:
+    line = f"{told['time']} {told['route']} {told['status']} {told['ms']:.1f} ms, {told['texts']} texts"
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (a log, as the display is of the start alone)
+
+
+def _log_json(told: RequestLog) -> None:
+    print(json.dumps(told), file=sys.stderr, flush=True)  # noqa: T201 (as above)
+
+
+_LOGS = {"text": _log_text, "json": _log_json}

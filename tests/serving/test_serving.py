@@ -14,21 +14,27 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import uvicorn
-from bundles import write_bundle
+from bundles import make_tokenizer, write_bundle
 from processes import TwilProcess
 
+from twil.config.model import EncoderConfig, ModelConfig
 from twil.core.errors import ModelError
 from twil.core.task import Task
+from twil.exporting.bundle import export_onnx
 from twil.inference.embedder import Embedder
+from twil.inference.fill_mask import MaskFiller
 from twil.inference.predictor import Predictor
-from twil.serving.app import MAX_TEXTS, ServiceOptions, make_app, open_engine
+from twil.model.folder import save
+from twil.model.twilbert import TWilBERT
+from twil.serving.app import MAX_TEXTS, RequestLog, ServiceOptions, make_app, open_engine
 from twil.serving.batching import Batcher, QueueFullError
 
 TEXTS = ["me encanta este barrio", "qué asco", "", "hoy abre el mercado " * 9, "a"] * 5
@@ -43,6 +49,7 @@ class Served:
 
     port: int
     app: Any
+    log: list[RequestLog] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -351,3 +358,76 @@ class TestProcess:
         process = TwilProcess("serve", tmp_path / "absent", "--port", 0)
         assert process.wait() == 1
         assert "twil: error: there is no bundle folder" in process.said
+
+
+@pytest.fixture(scope="module")
+def filling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Path]]:
+    folder = tmp_path_factory.mktemp("masks")
+    tokenizer = make_tokenizer(40)
+    encoder = EncoderConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=16,
+        n_layers=1,
+        n_heads=2,
+        head_size=8,
+        max_positions=40,
+        initializer_range=0.3,
+    )
+    save(folder / "model", TWilBERT(ModelConfig(encoder=encoder, mlm=True)), tokenizer, {})
+    export_onnx(folder / "model", folder / "bundle", head="fill-mask")
+    told: list[RequestLog] = []
+    for served in serve({"masks": folder / "bundle"}, ServiceOptions(log=told.append)):
+        served.log = told
+        yield served, folder / "bundle"
+
+
+def test_masks_are_filled_as_from_the_bundle(filling: tuple[Served, Path]) -> None:
+    served, bundle = filling
+    texts = ["hoy es un [MASK] día", "[MASK] me [MASK] el mar"]
+    with MaskFiller(bundle) as filler:
+        expected = filler.fill(texts, top_k=3)
+        fills = [[[fill.token for fill in mask] for mask in each.masks] for each in expected]
+    one, several = served.post("/fill-mask", {"inputs": texts, "top_k": 3})
+    assert [each["token_str"] for each in one] == fills[0][0]
+    assert [[each["token_str"] for each in mask] for mask in several] == fills[1]
+    assert one[0]["score"] == pytest.approx(expected[0].masks[0][0].probability, abs=1e-5)
+    assert one[0]["sequence"] == expected[0].masks[0][0].text
+    assert isinstance(one[0]["token"], int)
+    assert served.post("/fill-mask", {"inputs": texts[0], "top_k": 3}) == one
+    hub = {"inputs": texts[0], "parameters": {"top_k": 3}}
+    assert served.post("/models/masks", hub) == one
+    assert len(served.post("/fill-mask", {"inputs": texts[0]})) == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/fill-mask", {"inputs": "sin máscara"}, "has no [MASK]"),
+        ("/fill-mask", {"inputs": "[MASK]", "top_k": 0}, "top_k is a whole number from 1"),
+        ("/fill-mask", {"inputs": "[MASK]", "top_k": True}, "top_k is a whole number from 1"),
+        ("/fill-mask", {"inputs": "[MASK]", "top_k": 1024}, "tokens"),
+        ("/", {"inputs": "[MASK]", "parameters": {"top_k": "x"}}, "top_k is a whole number from 1"),
+        ("/predict", {"inputs": "hola"}, "gives no labels: ask /fill-mask"),
+        ("/embed", {"inputs": "hola"}, "gives no vectors: ask /fill-mask"),
+    ],
+)
+def test_what_a_filler_is_not_asked_is_refused(
+    filling: tuple[Served, Path], path: str, body: object, said: str
+) -> None:
+    status, told, _ = filling[0].ask("POST", path, body)
+    assert (status, said in told["error"]) == (422, True), told
+
+
+def test_a_log_tells_of_requests_and_never_of_texts(filling: tuple[Served, Path]) -> None:
+    served, _ = filling
+    served.log.clear()
+    served.post("/fill-mask", {"inputs": ["un secreto [MASK]", "otro [MASK]"]})
+    served.ask("GET", "/../../etc/passwd")
+    while len(served.log) < 2:  # a line is written once its answer is sent
+        time.sleep(0.005)
+    first, second = served.log
+    assert (first["route"], first["status"], first["texts"]) == ("/fill-mask", 200, 2)
+    assert first["ms"] > 0
+    assert datetime.fromisoformat(first["time"]).tzinfo is not None
+    assert (second["route"], second["status"], second["texts"]) == ("other", 404, 0)
+    assert "secreto" not in json.dumps(served.log)

@@ -38,6 +38,11 @@ class MaskFiller(Engine):
             _check_filler(bundle)
             super().__init__(bundle, "logits", pair=False, text=text, **options)
 
+    def token_id(self, token: str) -> int | None:
+        """Give the id of a token as the vocabulary writes it; None where it has none such."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
+
     def fill(self, texts: Texts, *, top_k: int = 5) -> list[FilledText]:
         """Find the likeliest tokens for every [MASK] of some texts.
 

@@ -9,11 +9,12 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib import resources
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from starlette.applications import Starlette
@@ -25,13 +26,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twil.bundle.bundle import open_bundle
 from twil.bundle.cache import bundle_of
-from twil.core.errors import ConfigError, ModelError, TwilError
+from twil.core.errors import ConfigError, DataError, TwilError
 from twil.core.version import __version__
 from twil.inference.embedder import Embedder
 from twil.inference.engine import Engine, EngineOptions
+from twil.inference.fill_mask import MaskFiller
 from twil.inference.predictor import Predictor
 from twil.inference.texts import Text
-from twil.serving.batching import MAX_QUEUE, MAX_WAIT, Answer, Batcher, QueueFullError
+from twil.serving.batching import MAX_QUEUE, MAX_WAIT, Answer, Batcher, FillQueue, QueueFullError
 from twil.text.tokenizer import half_character
 
 MAX_BODY = 1 << 20
@@ -43,6 +45,7 @@ BODY_SECONDS = 10.0
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OPEN = frozenset({"/health", "/ready"})
 """Paths that need no key."""
+_COMPUTED = "twil.texts"  # in the scope of a request
 _PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +64,24 @@ class RefusedError(Exception):
         super().__init__(said)
 
 
+class RequestLog(TypedDict):
+    """What is logged of a request.
+
+    Attributes:
+        time: When it came, in UTC.
+        route: The route, such as ``/models/{model}/predict``, or ``other``.
+        status: Of HTTP.
+        ms: Milliseconds until it was answered.
+        texts: How many texts were computed.
+    """
+
+    time: str
+    route: str
+    status: int
+    ms: float
+    texts: int
+
+
 @dataclass(frozen=True)
 class ServiceOptions:
     """What a service is asked for.
@@ -70,12 +91,14 @@ class ServiceOptions:
         max_queue: Texts that wait at a time, for each model.
         api_key: What clients must bring; nobody must where it is empty.
         engine: How bundles are run.
+        log: Is told of each request when it is done: never of texts, nor of the key.
     """
 
     max_wait: float = MAX_WAIT
     max_queue: int = MAX_QUEUE
     api_key: str = ""
     engine: EngineOptions | None = None
+    log: Callable[[RequestLog], None] | None = None
 
 
 class Service:
@@ -85,7 +108,7 @@ class Service:
         if not models:
             raise ConfigError("there is nothing to serve: name a model")
         self.models, self.options = dict(models), options
-        self.batchers: dict[str, Batcher] = {}
+        self.batchers: dict[str, Batcher | FillQueue] = {}
         self.requests: dict[tuple[str, int], int] = {}
         self.latency = [0] * (len(_BUCKETS) + 1)
         self.seconds = 0.0
@@ -103,7 +126,9 @@ class Service:
         }
         before, options = self.batchers, self.options
         self.batchers = {
-            name: Batcher(engine, max_wait=options.max_wait, max_queue=options.max_queue)
+            name: FillQueue(engine, max_queue=options.max_queue)
+            if isinstance(engine, MaskFiller)
+            else Batcher(engine, max_wait=options.max_wait, max_queue=options.max_queue)
             for name, engine in engines.items()
         }
         for batcher in before.values():
@@ -115,7 +140,7 @@ class Service:
         for batcher in batchers.values():
             await batcher.close()
 
-    def find(self, name: object) -> Batcher:
+    def find(self, name: object) -> Batcher | FillQueue:
         """Give a model by its name; the first where none is named."""
         if name is None and self.batchers:
             return next(iter(self.batchers.values()))
@@ -134,14 +159,14 @@ def open_engine(model: str, options: EngineOptions | None) -> Engine:
     """Open what answers for a model, and compute a first batch with it.
 
     Raises:
-        ModelError: There is no such model, or it fills masks.
+        ModelError: There is no such model.
     """
     bundle = bundle_of(model, None)
     kind = open_bundle(bundle).manifest.kind
-    if kind == "fill-mask":
-        raise ModelError(f"{model} fills masks: serve a classifier or an encoder")
     given: EngineOptions = {"side_by_side": True, **(options or {})}
-    engine: Engine = Predictor(bundle, **given) if kind == "classifier" else Embedder(bundle, **given)
+    kinds: dict[str, type[Predictor | Embedder | MaskFiller]]
+    kinds = {"classifier": Predictor, "encoder": Embedder, "fill-mask": MaskFiller}
+    engine: Engine = kinds[kind](bundle, **given)
     engine.warm_up()
     return engine
 
@@ -170,11 +195,13 @@ def make_app(models: Mapping[str, str], options: ServiceOptions | None = None) -
         Route("/", answer_as_hub, methods=["POST"]),
         Route("/predict", predict, methods=["POST"]),
         Route("/embed", embed, methods=["POST"]),
+        Route("/fill-mask", fill_mask, methods=["POST"]),
         Route("/v1/embeddings", embed_as_openai, methods=["POST"]),
         Route("/models", list_models, methods=["GET"]),
         Route("/models/{model}", answer_as_hub, methods=["POST"]),
         Route("/models/{model}/predict", predict, methods=["POST"]),
         Route("/models/{model}/embed", embed, methods=["POST"]),
+        Route("/models/{model}/fill-mask", fill_mask, methods=["POST"]),
         Route("/health", health, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
@@ -218,7 +245,19 @@ class _Guard:
         finally:
             route = scope.get("route")
             path = route.path if route is not None else "other"
-            self._service.count(path, status, time.perf_counter() - begin)
+            seconds = time.perf_counter() - begin
+            self._service.count(path, status, seconds)
+            if self._service.options.log:
+                at = datetime.now(UTC) - timedelta(seconds=seconds)
+                self._service.options.log(
+                    {
+                        "time": at.isoformat(timespec="milliseconds"),
+                        "route": path,
+                        "status": status,
+                        "ms": round(1000 * seconds, 2),
+                        "texts": scope.get(_COMPUTED, 0),
+                    }
+                )
 
     def _may_pass(self, scope: Scope) -> bool:
         key = self._service.options.api_key
@@ -240,6 +279,7 @@ async def _refuse(request: Request, error: Exception) -> Response:  # noqa: ARG0
 
 async def _compute(request: Request, batcher: Batcher, texts: Sequence[Text]) -> list[Answer]:
     """Compute texts, unless the client goes away."""
+    request.scope[_COMPUTED] = len(texts)
     computed = asyncio.create_task(batcher.submit(texts))
     gone = asyncio.create_task(_wait_until_gone(request))
     await asyncio.wait({computed, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -286,12 +326,63 @@ async def answer_as_hub(request: Request) -> Response:
     """Give what the inference clients of the Hugging Face hub expect of a model's own address."""
     body = await _read(request)
     batcher = _service(request).find(request.path_params.get("model"))
+    if isinstance(batcher, FillQueue):
+        return await _fill(request, batcher, body, _parameter(body, "top_k"))
     texts, _ = _texts(body.get("inputs"), pair=batcher.engine.pair)
     answers = await _compute(request, batcher, texts)
     if isinstance(batcher.engine, Embedder):
         return JSONResponse(_vectors(batcher.engine, answers).tolist())
-    top = (body.get("parameters") or {}).get("top_k") if isinstance(body.get("parameters"), dict) else None
+    top = _parameter(body, "top_k")
     return JSONResponse([each[:top] for each in _ranked(batcher.engine, answers)])
+
+
+async def fill_mask(request: Request) -> Response:
+    """Give the likeliest tokens for each mask of a text."""
+    body = await _read(request)
+    batcher = _named(request, body)
+    if not isinstance(batcher, FillQueue):
+        raise RefusedError(422, "this model fills no masks: ask /predict or /embed")
+    return await _fill(request, batcher, body, _whole_number(body.get("top_k"), "top_k"))
+
+
+async def _fill(request: Request, queue: FillQueue, body: Mapping[str, Any], top: int | None) -> Response:
+    """Answer as the hub does: of a mask its tokens, of several a list for each, of texts a list."""
+    texts, single = _texts(body.get("inputs"), pair=False)
+    request.scope[_COMPUTED] = len(texts)
+    try:
+        filled = await queue.submit([str(text) for text in texts], 5 if top is None else top)
+    except (ConfigError, DataError) as error:
+        raise RefusedError(422, str(error)) from None
+    told = []
+    for each in filled:
+        masks = [
+            [
+                {
+                    "score": fill.probability,
+                    "token": queue.engine.token_id(fill.token),
+                    "token_str": fill.token,
+                    "sequence": fill.text,
+                }
+                for fill in mask
+            ]
+            for mask in each.masks
+        ]
+        told.append(masks[0] if len(masks) == 1 else masks)
+    return JSONResponse(told[0] if single else told)
+
+
+def _parameter(body: Mapping[str, Any], name: str) -> int | None:
+    """Read a number from the parameters of a request."""
+    given = body.get("parameters")
+    return _whole_number(given.get(name), name) if isinstance(given, dict) else None
+
+
+def _whole_number(given: object, name: str) -> int | None:
+    if given is None:
+        return None
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= MAX_TEXTS:
+        raise RefusedError(422, f"{name} is a whole number from 1 to {MAX_TEXTS:,}")
+    return given
 
 
 async def embed_as_openai(request: Request) -> Response:
@@ -458,19 +549,21 @@ def _whole(text: str, where: str) -> str:
 
 def _classifier(request: Request, body: Mapping[str, Any]) -> Batcher:
     batcher = _named(request, body)
-    if not isinstance(batcher.engine, Predictor):
-        raise RefusedError(422, "this model gives vectors, not labels: ask /embed")
+    if not isinstance(batcher, Batcher) or not isinstance(batcher.engine, Predictor):
+        other = "/embed" if isinstance(batcher.engine, Embedder) else "/fill-mask"
+        raise RefusedError(422, f"this model gives no labels: ask {other}")
     return batcher
 
 
 def _encoder(request: Request, body: Mapping[str, Any]) -> Batcher:
     batcher = _named(request, body)
-    if not isinstance(batcher.engine, Embedder):
-        raise RefusedError(422, "this model gives labels, not vectors: ask /predict")
+    if not isinstance(batcher, Batcher) or not isinstance(batcher.engine, Embedder):
+        other = "/predict" if isinstance(batcher.engine, Predictor) else "/fill-mask"
+        raise RefusedError(422, f"this model gives no vectors: ask {other}")
     return batcher
 
 
-def _named(request: Request, body: Mapping[str, Any]) -> Batcher:
+def _named(request: Request, body: Mapping[str, Any]) -> Batcher | FillQueue:
     return _service(request).find(request.path_params.get("model", body.get("model")))
 
 

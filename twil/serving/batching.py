@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 
 from twil.core.errors import TwilError
 from twil.inference.engine import Engine, OutputBatch
+from twil.inference.fill_mask import MaskFiller
 from twil.inference.texts import Text
+from twil.text.cloze import FilledText
 
 MAX_WAIT = 0.002
 """Seconds that a text waits for others while nothing is computed."""
@@ -188,6 +191,47 @@ class Batcher:
 
         for future in futures:
             future.add_done_callback(resolve_later)
+
+
+class FillQueue:
+    """Fills masks for all who ask, one request after another; what is said of a text depends on no other.
+
+    Args:
+        engine: Computes them; closed with the queue.
+        max_queue: Texts that wait at a time.
+    """
+
+    def __init__(self, engine: MaskFiller, *, max_queue: int = MAX_QUEUE) -> None:
+        self.engine, self.load, self.queued = engine, Load(), 0
+        self._max_queue = max_queue
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fill")
+
+    async def submit(self, texts: Sequence[str], top_k: int) -> list[FilledText]:
+        """Fill the masks of texts, in their order.
+
+        Raises:
+            QueueFullError: Too many are waiting.
+            ConfigError: The vocabulary has fewer than `top_k` tokens.
+            DataError: A text has no mask, or one behind the longest row.
+        """
+        if self.queued + len(texts) > self._max_queue:
+            raise QueueFullError(f"{self.queued:,} texts are waiting: try again soon")
+        self.queued += len(texts)
+        filling = partial(self.engine.fill, list(texts), top_k=top_k)
+        try:
+            filled = await asyncio.get_running_loop().run_in_executor(self._pool, filling)
+        finally:
+            self.queued -= len(texts)
+        self.load.texts += len(texts)
+        self.load.batches += 1
+        return filled
+
+    async def close(self) -> None:
+        """Answer all who have asked, then release the engine."""
+        while self.queued:
+            await asyncio.sleep(_POLL)
+        self._pool.shutdown()
+        self.engine.close()
 
 
 def _fail(window: Sequence[_Waiting], error: Exception) -> None:

@@ -89,8 +89,10 @@ def _header(name: str, manifest: Manifest, run: Mapping[str, Any]) -> str:
         if metric in report["metrics"]
     ]
     tags = ["twil", "social-media", *(["onnx"] if manifest.files else [])]
-    told = {"model_name": name, "eval_results": results} if results else {}
-    return ModelCardData(library_name="twil", pipeline_tag=pipeline, tags=tags, **told).to_yaml().strip()
+    told = ModelCardData(library_name="twil", pipeline_tag=pipeline, tags=tags)
+    if results:
+        told.model_name, told.eval_results = name, results
+    return told.to_yaml().strip()
 
 
 def _use(name: str, manifest: Manifest) -> Iterator[str]:

@@ -13,6 +13,7 @@ from twil.bundle.bundle import MANIFEST, Manifest, is_bundle, open_bundle
 from twil.bundle.names import model_path
 from twil.core.errors import ConfigError, ModelError, first_line
 from twil.exporting.card import CARD, make_card
+from twil.model.hub.download import BESIDE_WEIGHTS, is_hub_name
 
 README = "README.md"
 """Where the hub looks for a card."""
@@ -62,14 +63,8 @@ def push(
         ModelError: There is no such model, or the hub does not take it; the message holds no token.
     """
     import huggingface_hub as hub  # it comes with the tokenizers library
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(name)
-        known = name.count("/") == 1
-    except ValueError:
-        known = False
-    if not known:
+    if not is_hub_name(name) or "/" not in name:
         raise ConfigError(f"'{name}' is no name on the hub: give OWNER/NAME")
     folder = model_path(model)
     files = _bundle_files(folder) if is_bundle(folder) else _folder_files(folder)
@@ -99,7 +94,6 @@ def _bundle_files(folder: Path) -> dict[str, Any]:
 def _folder_files(folder: Path) -> dict[str, Any]:
     """List what is pushed of a model folder: what it is opened from, and the record of its run."""
     from twil.model.folder import RUN, locate, read_run
-    from twil.model.hub.download import BESIDE_WEIGHTS
     from twil.model.weights import weights_files
 
     if not folder.is_dir():

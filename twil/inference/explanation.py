@@ -159,8 +159,8 @@ def _predicted(task: Task, scores: NDArray[np.float32]) -> int:
 
 def _log_odds(task: Task, logits: NDArray[np.floating[Any]], index: int) -> NDArray[np.float64]:
     """Compute a label's log-odds, or the value of a regression; float64 ``(rows,)``."""
-    chosen = logits[:, index].astype(np.float64) / task.temperature
+    chosen: NDArray[np.float64] = logits[:, index].astype(np.float64) / task.temperature
     if task.kind != "class":
         return chosen
     others = np.delete(logits.astype(np.float64), index, axis=1) / task.temperature
-    return chosen - np.logaddexp.reduce(others, axis=1)
+    return np.asarray(chosen - np.logaddexp.reduce(others, axis=1))

@@ -62,6 +62,12 @@ def command(
     ] = None,
     limit: Limit = None,
     shuffle_seed: ShuffleSeed = None,
+    differing: Annotated[
+        int, typer.Option(min=0, help="Rows that models answer differently, on a page.")
+    ] = 20,
+    no_texts: Annotated[
+        bool, typer.Option("--no-texts", help="Leave their texts out of a page: tweets are personal data.")
+    ] = False,
     resamples: Annotated[int, typer.Option(help="Samples of the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of these samples.")] = 0,
     batch_tokens: BatchTokens = 1024,
@@ -96,6 +102,7 @@ def command(
             resamples=resamples,
             seed=seed,
             order=sort,
+            differing=differing,
             batch_tokens=batch_tokens,
             device=device,
         ):
@@ -103,7 +110,7 @@ def command(
                 display.update(f"{event.name}, {event.number} of {event.models}: {event.rows:,} rows")
         assert isinstance(event, Comparison)
         for path in output or ():
-            write_comparison(event, path)
+            write_comparison(event, path, texts=not no_texts)
     if as_json:
         show_json(event.as_dict())
     else:
@@ -112,4 +119,7 @@ def command(
         if event.pairs:
             show(explain_tests(event))
     for path in output or ():
+        if path.suffix.lower() == ".html" and event.differing and not no_texts:
+            told = f"{path} holds the texts of {len(event.differing)} rows: leave them out with --no-texts"
+            display.warn(told)
         display.line(f"wrote {path}")

@@ -30,7 +30,7 @@ COMMAND_PANELS = {
         "recipes",
     ),
     "Judge it": ("evaluate", "compare", "report", "plot", "inspect", "benchmark"),
-    "Ship it": ("export",),
+    "Ship it": ("export", "push"),
     "About twil": ("demo", "doctor"),
 }
 
@@ -113,7 +113,8 @@ _PANELS = {
             "safe_cells",
             "store",
         ),
-        *("tensorboard", "plot", "json_file", "worst", "no_texts", "sort"),
+        *("tensorboard", "plot", "json_file", "worst", "no_texts", "sort", "differing"),
+        *("private", "license", "language", "dataset"),
     },
     "Run": set[str](),
 }
@@ -191,6 +192,10 @@ EXAMPLES = {
     "pretrain": (
         "twil pretrain tiny -o encoder",
         "twil pretrain base --corpus corpus --set train.steps=1000 --resume",
+    ),
+    "push": (
+        "twil push bundle team/ironia-es --private",
+        "twil push model team/ironia-es --license apache-2.0 --language es",
     ),
     "recipes": ("twil recipes", "twil recipes base -o base.toml"),
     "report": ("twil report model", "twil report model --data test.tsv --no-texts -o report.html"),

@@ -26,7 +26,14 @@ def command(
     data: Annotated[
         Path | None, typer.Option(help="Another labelled file to report on, of the same columns.")
     ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many rows of the largest loss to show.")] = 20,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another model to hold the run against: what twil predict wrote for the same rows, or the "
+            ".json of twil evaluate --json."
+        ),
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many wrong rows of the largest loss to show.")] = 20,
     no_texts: Annotated[
         bool, typer.Option("--no-texts", help="Leave their texts out: tweets are personal data.")
     ] = False,
@@ -34,7 +41,7 @@ def command(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page of a run: curves, confusion, calibration, worst texts, settings, data; one file alone."""
+    """Write a page of a run: its worth, curves, confusion, calibration, wrong texts, settings, data."""
     from twil.core.storage import reserved_files, with_name
 
     folder = with_name(run)
@@ -47,13 +54,16 @@ def command(
         from twil.evaluation.pages.document import write_page
         from twil.evaluation.reports.examination import examine
         from twil.evaluation.reports.run_page import make_report
+        from twil.evaluation.reports.verdict import read_baseline
 
+        other = read_baseline(baseline) if baseline else None
         examined = examine(folder, split=split, data=data, device=device)
-        write_page(target, make_report(examined, worst=worst, texts=not no_texts))
+        write_page(target, make_report(examined, worst=worst, texts=not no_texts, baseline=other))
         rows, source = len(examined.labelled), examined.source
+        shown = len(examined.worst(worst))
         if source.split is None:
             display.warn(f"{source.path} is none of the files that the run recorded; the page says so")
-        if worst and not no_texts:
+        if shown and not no_texts:
             display.warn(
                 "the page holds texts of rows that were answered wrongly: --no-texts leaves them out"
             )

@@ -1,4 +1,4 @@
-"""The model card of a bundle: recorded facts laid out for people, and nothing else."""
+"""The model card: recorded facts laid out for people, under the header that the Hugging Face hub reads."""
 
 from __future__ import annotations
 
@@ -14,39 +14,113 @@ from twil.exporting.text_graph.build import TEXT_GRAPH
 
 CARD = "MODEL_CARD.md"
 MEASURES = ("precision", "recall", "f1")
+PIPELINES = {"classifier": "text-classification", "encoder": "feature-extraction", "fill-mask": "fill-mask"}
+"""What the hub calls a kind of model."""
+METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "stance_f1": "f1", "pearson": "pearsonr", "rmse": "rmse"}
+"""The scores in the header, and what the hub calls their kind."""
 
 
 def write_card(
     folder: Path, name: str, manifest: Manifest, facts: Mapping[str, str], run: Mapping[str, Any]
 ) -> None:
-    """Write the card of the bundle that lies in a folder.
+    """Write the card of the bundle that lies in a folder; see `make_card`."""
+    (folder / CARD).write_text(make_card(name, manifest, facts, run, bundle=folder), encoding="utf-8")
+
+
+def make_card(
+    name: str,
+    manifest: Manifest,
+    facts: Mapping[str, str],
+    run: Mapping[str, Any],
+    *,
+    bundle: Path | None = None,
+) -> str:
+    """Lay out the card of a model.
 
     Args:
-        folder: The bundle's.
         name: What the card is headed with.
-        manifest: The bundle's.
-        facts: Of the model that was exported, as `TextModel.facts` gives them.
+        manifest: The bundle's; of a model folder what it would be.
+        facts: Of the model, as `TextModel.facts` gives them.
         run: What is recorded of its making, as `read_run` gives it.
+        bundle: The folder of the bundle; None of a model folder.
 
     Raises:
         ModelError: The record lacks what it should have.
     """
     sections = (
         (f"# {plain(name)}", iter([_purpose(manifest)])),
+        ("## Use", _use(name, manifest)),
+        ("## Limits", _limits(manifest)),
         ("## Model", _model(manifest, facts)),
         ("## Training", _training(run)),
         ("## Scores", _scores(run.get("results") if manifest.task else None)),
-        ("## Export", _export(folder, manifest)),
+        ("## Export", iter(()) if bundle is None else _export(bundle, manifest)),
     )
     try:
         laid_out = [(title, list(lines)) for title, lines in sections]
+        header = _header(name, manifest, run)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"the model's run.json is not what twil wrote ({type(error).__name__}: {error}): copy the folder "
             "again, or remove that file"
         ) from error
     texts = ["\n".join([title, "", *lines]) for title, lines in laid_out if lines]
-    (folder / CARD).write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return "\n\n".join([f"---\n{header}\n---", *texts]) + "\n"
+
+
+def _header(name: str, manifest: Manifest, run: Mapping[str, Any]) -> str:
+    """Write what the hub reads of a model; licence, language and data sets are known to its owner alone."""
+    from huggingface_hub import EvalResult, ModelCardData  # it comes with the tokenizers library
+
+    pipeline, data = PIPELINES[manifest.kind], run.get("data") or {}
+    results = [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type=Path(data.get(part, {}).get("file", part)).stem,
+            dataset_name=Path(data.get(part, {}).get("file", part)).name,
+            dataset_split=part,
+            metric_type=METRICS[metric],
+            metric_name=metric,
+            metric_value=round(float(report["metrics"][metric]), 4),
+        )
+        for part, report in (run.get("results") or {}).items()
+        if manifest.task and isinstance(report, dict) and "labels" in report
+        for metric in METRICS
+        if metric in report["metrics"]
+    ]
+    tags = ["twil", "social-media", *(["onnx"] if manifest.files else [])]
+    told = ModelCardData(library_name="twil", pipeline_tag=pipeline, tags=tags)
+    if results:
+        told.model_name, told.eval_results = name, results
+    return told.to_yaml().strip()
+
+
+def _use(name: str, manifest: Manifest) -> Iterator[str]:
+    if manifest.kind == "fill-mask":
+        yield f"    twil fill-mask {name} 'hoy es un [MASK] día'"
+    elif manifest.task is None:
+        yield f"    twil embed tweets.tsv --model {name} -o vectors.npy"
+    else:
+        pair = " --text TEXT --text-pair REPLY" if manifest.task.pair else ""
+        yield f"    twil predict tweets.tsv --model {name}{pair} -o labelled.tsv"
+    yield ""
+    yield "where the name stands for this folder, wherever it lies."
+
+
+def _limits(manifest: Manifest) -> Iterator[str]:
+    yield (
+        "It knows texts like those that it learned from: of other places, times and ways of writing expect "
+        "less, and score it on rows of your own first (`twil evaluate`)."
+    )
+    if manifest.task is not None:
+        yield (
+            "It says what people who label such texts would say, and does not know who speaks, to whom, or "
+            "what happened. Do not decide about people by it."
+        )
+    yield (
+        "Licence, language and data sets stand in the header of this card where its owner has told them; "
+        "terms of the data may bind whoever uses the model."
+    )
 
 
 def _purpose(manifest: Manifest) -> str:

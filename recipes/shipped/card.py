@@ -111,7 +111,8 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
-    _, first, rest = (options.bundle / CARD).read_text(encoding="utf-8").split("\n\n", 2)
+    card = (options.bundle / CARD).read_text(encoding="utf-8").partition("\n---\n\n")[2]  # without the header
+    _, first, rest = card.split("\n\n", 2)
     pages = [
         f"# {options.target.name}",
         first,

@@ -38,7 +38,7 @@ from twil.scores.metrics import score_logits
 ORIGINAL = Path(__file__).parents[1] / "data" / "original"
 COMMANDS = (
     *("demo", "vocab", "import", "finetune", "search", "evaluate", "compare", "export", "predict"),
-    *("embed", "label", "benchmark", "models", "doctor"),
+    *("embed", "label", "explain", "benchmark", "models", "doctor"),
 )
 
 

@@ -350,6 +350,56 @@ class TestFiles:
         assert [len(table.splitlines()) for table in tables] == [5, 5, 5, 5]
         assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
 
+    def test_the_page_opens_with_the_best_model_and_names_no_path(
+        self, folder: Path, comparison: Comparison
+    ) -> None:
+        page = make_comparison_page(comparison)
+        opening = re.sub(r"<[^>]+>|\n", "", page[page.index("<h2>Verdict") :])
+        score = comparison.entries[0].intervals["macro_f1"].value
+        assert opening.startswith(f"Verdicta: macro-F1 {score:.4f}, 95 % interval ")
+        assert f"It is better than {', '.join(comparison.worse_than('a'))} by more than chance." in page
+        assert str(folder) not in page
+        assert '<th scope="row">1. a</th>' in page  # number and name are one column, which stays
+        assert ".scroll th:first-child { position: sticky" in page
+
+    def test_a_model_has_one_colour_and_metrics_of_a_unit_one_axis(self, comparison: Comparison) -> None:
+        page = make_comparison_page(comparison)
+        scores = page[page.index("<h2>Scores</h2>") : page.index("<h2>Quality and speed</h2>")]
+        drawings = re.findall(r"<svg[^>]*role=.*?</svg>", scores, flags=re.DOTALL)
+        assert len(drawings) == 4
+        for drawing in drawings:
+            assert re.findall(r'class="line (s\d)"', drawing) == ["s0", "s1", "s2"]
+        ticks = [re.findall(r'text-anchor="middle">([\d.]+)<', drawing) for drawing in drawings]
+        assert ticks == ticks[:1] * 4
+        speed = page[page.index("<h2>Quality and speed</h2>") :]
+        assert re.findall(r'class="mark (s\d)"', speed)[:6] == ["s0", "s1", "s2"] * 2  # legend and drawing
+
+    def test_rows_that_models_answer_differently_are_told(self, folder: Path, comparison: Comparison) -> None:
+        rows = comparison.differing
+        assert len(rows) == 20
+        assert all(len(set(row.answers.values())) > 1 for row in rows)
+        behind = [bool(row.right) and "a" not in row.right for row in rows]
+        assert behind == sorted(behind, reverse=True)
+        assert 0 < sum(behind) <= 6
+        assert all(row.right == {name for name in "abc" if row.answers[name] == row.true} for row in rows)
+        assert rows[0].texts[0] in make_comparison_page(comparison)
+        assert not any(text in make_comparison_page(comparison, texts=False) for text in TEXTS)
+        assert found_by(folder / "dev.tsv", [folder / "a"], differing=3).differing == ()
+        assert len(found_by(folder / "dev.tsv", [folder / "a", folder / "b"], differing=3).differing) == 3
+
+    @pytest.mark.parametrize("task", [EMOTIONS, VALENCE])
+    def test_other_tasks_have_rows_that_differ_too(self, task: Task, tmp_path: Path) -> None:
+        for seed, name in enumerate("ab"):
+            write_bundle(tmp_path / name, task, seed=seed)
+        label_by(tmp_path / "a", tmp_path / "dev.tsv")
+        found = found_by(tmp_path / "dev.tsv", [tmp_path / "a", tmp_path / "b"])
+        assert found.differing
+        page = make_comparison_page(found)
+        assert "Rows that models answer differently" in page
+        if task is VALENCE:
+            gaps = [abs(float(row.answers["a"]) - float(row.answers["b"])) for row in found.differing]
+            assert gaps == sorted(gaps, reverse=True)
+
     def test_one_model_alone_has_no_pairs(self, folder: Path) -> None:
         found = found_by(folder / "dev.tsv", {"solo": folder / "a"})
         assert found.pairs == ()
@@ -374,7 +424,7 @@ class TestFiles:
         seen = look(tmp_path / "site" / "c.html", tmp_path / "profile", width=width, dark=dark)
         assert (seen.console, seen.fetched, seen.scripts) == ([], [], 0)
         assert seen.width <= width
-        assert len(seen.sizes) == 5  # four scores, and the differences
+        assert len(seen.sizes) == 6  # four scores, the speed, and the differences
         assert "McNemar" in seen.text
 
 
@@ -408,6 +458,7 @@ class TestCommand:
             assert part in done.stdout
         assert all(file.stat().st_size for file in files)
         assert f"wrote {files[0]}" in done.stderr
+        assert f"{files[0]} holds the texts of 20 rows: leave them out with --no-texts" in done.stderr
 
     def test_precision_and_recall_are_of_the_label_whose_f1_is_asked_for(self, folder: Path) -> None:
         done = run(folder / "dev.tsv", folder / "a", "--metric", "f1:POS", "--resamples", FEW)

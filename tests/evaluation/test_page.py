@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from browser import look, needs_browser
 
-from twil.evaluation.pages.axes import Axis, Frame, axis_around
+from twil.evaluation.pages.axes import Axis, Frame, axis_around, log_axis_around
 from twil.evaluation.pages.bars import IntervalMark, bar_chart, interval_chart
 from twil.evaluation.pages.chart import Chart, cut
 from twil.evaluation.pages.document import (
@@ -67,6 +67,19 @@ def full_page() -> str:
         section("Datos", facts([(NASTY, NASTY), ("rows", 1234)]), folded(NASTY, table([NASTY], [[NASTY]]))),
         about=NASTY,
     )
+
+
+def test_an_axis_of_equal_factors_has_ticks_at_1_2_and_5() -> None:
+    across = log_axis_around("texts/s", [30, 1000])
+    assert across.ticks == [20, 50, 100, 200, 500, 1000]
+    frame = Frame(across, Axis("score", 0, 1))
+    assert frame.x(100) - frame.x(50) == pytest.approx(frame.x(1000) - frame.x(500))
+
+
+def test_the_area_of_a_mark_grows_with_its_count() -> None:
+    chart = line_chart("c", [Line("p", [(0, 0), (1, 1)], counts=[25, 100])], across="x", up="y")
+    small, large = (float(part.get("r", "0")) for part in of_class(chart, "mark"))
+    assert large == pytest.approx(2 * small)
 
 
 class TestEscaping:

@@ -151,7 +151,7 @@ def full_curves(path: Path, steps: int = 300) -> Curves:
 def test_the_ending_decides_the_format(tmp_path: Path, ending: str, start: bytes) -> None:
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
     output = tmp_path / f"curves{ending}"
-    titles = draw_curves(full_curves(tmp_path / LOG), output)
+    titles = draw_curves({"run": full_curves(tmp_path / LOG)}, output)
     assert output.read_bytes().startswith(start)
     assert len(titles) == 5
     assert {path.name for path in tmp_path.iterdir()} == {LOG, output.name}
@@ -161,32 +161,47 @@ def test_the_same_log_gives_the_same_drawing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
     curves = full_curves(tmp_path / LOG)
     for name in ("one.svg", "other.svg"):
-        draw_curves(curves, tmp_path / name)
+        draw_curves({"run": curves}, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
 
 
 def test_only_what_the_log_has_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
     curves = read_curves(write_log(tmp_path / LOG, step(10), step(20)))
-    assert "Accuracy of reply order" not in draw_curves(curves, tmp_path / "curves.svg")
+    assert "Accuracy of reply order" not in draw_curves({"run": curves}, tmp_path / "curves.svg")
     finite = read_curves(write_log(tmp_path / LOG, step(10, loss=float("nan")), step(20)))
-    draw_curves(finite, tmp_path / "gap.svg")
+    draw_curves({"run": finite}, tmp_path / "gap.svg")
     odd = read_curves(write_log(tmp_path / LOG, {"event": "step", "step": 1, "entropy": 2.0}))
     with pytest.raises(DataError, match="entropy"):
-        draw_curves(odd, tmp_path / "nothing.svg")
+        draw_curves({"run": odd}, tmp_path / "nothing.svg")
     assert not (tmp_path / "nothing.svg").exists()
+
+
+def test_scores_on_dev_of_several_runs_lie_over_each_other(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
+    for name, best in (("uno", 0.5), ("dos", 0.75)):
+        (tmp_path / name).mkdir()
+        fine = {"event": "step", "step": 10, "loss": 0.5, "lr": 1e-3}
+        write_log(tmp_path / name / LOG, fine, evaluation(10, best=True, macro_f1=best, accuracy=best))
+    output = tmp_path / "curves.svg"
+    arguments = ["plot", str(tmp_path / "uno"), f"tres={tmp_path / 'dos'}", "-o", str(output)]
+    done = RUNNER.invoke(APP, arguments)
+    assert "loss, macro-f1, accuracy, learning rate; 10, 10 steps" in done.stderr, done.output
+    drawn = output.read_text(encoding="utf-8")
+    for label in ("uno: train", "uno: dev", "uno: dev, best", "tres: dev"):
+        assert f"<!-- {label} -->" in drawn
 
 
 def test_another_ending_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf"):
-        draw_curves(full_curves(tmp_path / LOG, steps=2), tmp_path / "curves.gif")
+        draw_curves({"run": full_curves(tmp_path / LOG, steps=2)}, tmp_path / "curves.gif")
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     curves = full_curves(tmp_path / LOG, steps=2)
     with pytest.raises(MissingExtraError, match=rf"{re.escape(install_command('plot'))}"):
-        draw_curves(curves, tmp_path / "curves.png")
+        draw_curves({"run": curves}, tmp_path / "curves.png")
 
 
 def test_command_draws_and_says_so(tmp_path: Path) -> None:

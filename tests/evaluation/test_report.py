@@ -35,6 +35,7 @@ from twil.evaluation.reports.run_charts import (
     together_chart,
 )
 from twil.evaluation.reports.run_page import make_report
+from twil.evaluation.reports.verdict import judge, read_baseline
 from twil.scores.calibration import reliability
 from twil.train.finetune import finetune_events
 from twil.train.series import Run, Series
@@ -122,11 +123,21 @@ class TestExamination:
         best = examined.record.history[(examined.record.best_epoch or 0) - 1]
         assert examined.losses.mean() == pytest.approx(best["dev_loss"], abs=1e-5)
 
-    def test_the_worst_rows_come_first(self, run: Path) -> None:
+    def test_the_worst_of_the_wrong_rows_come_first(self, run: Path) -> None:
         examined = examine(run)
-        losses = examined.losses[examined.worst(4)]
-        assert losses.tolist() == sorted(examined.losses, reverse=True)[:4]
-        assert len(examined.worst(100)) == 9
+        answers = zip(examined.answers, examined.labelled.labels, strict=True)
+        wrong = [row for row, (answer, true) in enumerate(answers) if answer != true]
+        assert sorted(examined.worst(100)) == wrong
+        losses = examined.losses[examined.worst(3)].tolist()
+        assert losses == sorted(examined.losses[wrong], reverse=True)[:3]
+
+    def test_a_row_is_explained_by_its_answer_without_each_word(self, run: Path) -> None:
+        examined = examine(run)
+        row = examined.worst(1)[0]
+        found = examined.explain(row)
+        assert found.text == examined.labelled.texts[row]
+        assert (found.label, len(found.words)) == (examined.answers[row], len(str(found.text).split()))
+        assert found.score == pytest.approx(examined.scores[row].max(), abs=1e-6)
 
     def test_a_file_that_has_changed_since_is_refused(self, moved: Path) -> None:
         with (moved.parent / "dev.tsv").open("a", encoding="utf-8") as file:
@@ -291,7 +302,13 @@ class TestKinds:
         assert "probability of a label" in page
         assert "<dt>temperature of the probabilities</dt>" in page
         assert "after tuning" in page
-        assert "<p>There is none.</p>" in page  # no row is wrong
+        assert "Always no label: 0.0000. " in page
+        assert "<p>There is none.</p>" in page
+        examined = replace(examined, targets=1 - examined.targets)
+        assert examined.wrong.all()
+        row = examined.worst(1)[0]
+        errors = np.abs(examined.scores[row] - examined.targets[row])
+        assert examined.explain(row).label == examined.task.labels[errors.argmax()]
 
     def test_a_regression(self, tmp_path: Path, tokenizer_file: Path) -> None:
         rows = [f"chiste número {number}\t{number / 2}" for number in range(8)]
@@ -308,11 +325,55 @@ class TestKinds:
         rows = ["la ley\tqué mala\tAGAINST", "la ley\tpor fin\tFAVOR", "la ley\tno sé\tNONE"] * 2
         data = {"task": "stance", "text": "A", "text_pair": "B"}
         run = self.run(tmp_path, tokenizer_file, rows, "A\tB\tCLASS", data=data)
-        examined = examine(run)
-        page = make_report(examined)
+        page = make_report(examine(run))
         assert len(numbers(page, "F1 of the stances")) == 2
-        assert page.count("<blockquote") == 2 * (examined.answered != examined.targets).sum() > 0
+        assert page.count("<blockquote") == 2 * len(examine(run).worst(20))
         assert "stance of AGAINST, FAVOR, NONE" in page
+
+
+class TestVerdict:
+    def test_the_score_stands_beside_the_most_frequent_label(self, run: Path) -> None:
+        examined = examine(run)
+        found = judge(examined)
+        assert (found.metric, found.rows) == ("macro_f1", 9)
+        assert found.score.value == pytest.approx(examined.report.metrics["macro_f1"])
+        assert found.score.low <= found.score.value <= found.score.high
+        (always,) = found.references
+        assert always.name == f"Always {BAD}, the most frequent label"
+        assert always.score == pytest.approx(5 / 7 / 2)  # F1 of one of two labels: 2 * 5 / (9 + 5)
+        assert "<h2>Verdict</h2>" in make_report(examined)
+
+    def test_predictions_of_another_model_are_compared_row_by_row(self, run: Path, tmp_path: Path) -> None:
+        examined = examine(run)
+        other = tmp_path / "other.tsv"
+        other.write_text("\n".join(["label", *examined.labelled.labels, ""]), encoding="utf-8")
+        *_, reference = judge(examined, read_baseline(other)).references
+        assert (reference.name, reference.score) == ("other.tsv", 1)
+        assert reference.difference is not None
+        assert reference.difference.high < 0
+        page = make_report(examined, baseline=read_baseline(other))
+        assert "other.tsv: 1.0000. This run is below it by -" in page
+        other.write_text("label\nN\n", encoding="utf-8")
+        with pytest.raises(DataError, match=r"other\.tsv: has 1 rows, and 9 are reported on"):
+            judge(examined, read_baseline(other))
+        other.write_text("\n".join(["label", *"NNNNNNNNX", ""]), encoding="utf-8")
+        with pytest.raises(DataError, match=r"other\.tsv.*'X' is none of"):
+            judge(examined, read_baseline(other))
+        other.write_text("answer\nN\n", encoding="utf-8")
+        with pytest.raises(DataError, match="no column label or value"):
+            read_baseline(other)
+
+    def test_scores_alone_have_no_interval_of_the_difference(self, run: Path, tmp_path: Path) -> None:
+        scores = tmp_path / "scores.json"
+        scores.write_text('{"report": {"metrics": {"macro_f1": 0.5}}}')
+        page = make_report(examine(run), baseline=read_baseline(scores))
+        assert "scores.json: 0.5000. Of its answers nothing is known" in page
+        scores.write_text('{"report": {"metrics": {"accuracy": 0.5}}}')
+        with pytest.raises(DataError, match="has no score macro_f1"):
+            judge(examine(run), read_baseline(scores))
+        scores.write_text('{"scores": 1}')
+        with pytest.raises(DataError, match="holds no scores as twil evaluate --json prints them"):
+            read_baseline(scores)
 
 
 class TestPage:
@@ -327,34 +388,31 @@ class TestPage:
             assert f">{title}</" in page
         assert examined.source.sha256 in page
         assert "<dt>train.lr</dt><dd>0.001</dd>" in page
+        assert str(run.parent) not in page  # nor any other path
+        assert str(Path(examined.record.data["train"].file).parent) not in page
+        links = re.findall(r'<a href="#([^"]+)">', page)
+        assert links[:2] == ["scores", "learning-curves"]
+        assert all(f'<section id="{link}">' in page for link in links)
 
     def test_texts_labels_and_file_names_cannot_bring_elements(self, run: Path) -> None:
         page = make_report(examine(run))
         assert {"script", "b", "i"}.isdisjoint(re.findall(r"<(\w+)", page))
-        assert f'<blockquote dir="auto">{ESCAPED}</blockquote>' in page
+        quoted = [re.sub("<[^>]+>", "", each) for each in re.findall("<blockquote.*?</blockquote>", page)]
+        assert ESCAPED in quoted
         assert "&lt;b&gt;P&lt;/b&gt; &amp; &quot;sí&quot;" in page
         assert "dev &lt;i&gt;.tsv" in page
         assert not re.search(r"://|url\(|@import", page)
 
-    def test_the_verdict_comes_first(self, run: Path) -> None:
-        page = make_report(examine(run))
-        first = page.index("on 9 rows. Saying of every row what is most frequent gives")
-        assert page.index("<nav") < first < page.index("<h2>Scores")
-        assert re.search(r"macro-F1 0\.\d{3} \(95 % 0\.\d{3} – [01]\.\d{3}\) on 9 rows", page)
-        assert str(run.parent) not in page
-
     def test_texts_can_be_left_out(self, run: Path) -> None:
-        examined = examine(run)
-        page = make_report(examined, texts=False)
+        page = make_report(examine(run), texts=False)
         assert "blockquote>" not in page
         assert not any(text in page for text in (*TEXTS, ESCAPED))
-        assert page.count("<dt>line</dt>") == (examined.answered != examined.targets).sum() > 0
+        assert page.count("<dt>line</dt>") == len(examine(run).worst(20)) == 4
 
     def test_as_many_of_the_worst_rows_are_shown_as_asked_for(self, run: Path) -> None:
         examined = examine(run)
         page = make_report(examined, worst=3)
-        wrong = [row for row in examined.worst(9) if examined.answered[row] != examined.targets[row]]
-        lines = [examined.labelled.lines[row] for row in wrong[:3]]
+        lines = [examined.labelled.lines[row] for row in examined.worst(3)]
         assert re.findall(r"<dt>line</dt><dd>(\d+)", page) == [str(line) for line in lines]
         assert "largest loss" not in make_report(examined, worst=0)
 

@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from bundles import TOKENS, make_tokenizer
+from huggingface_hub import ModelCard
 from onnx import numpy_helper
 from torch import Tensor
 
@@ -643,9 +644,21 @@ def test_the_card_says_what_is_recorded_and_may_be_changed(tmp_path: Path) -> No
     export_onnx(folder, tmp_path / "bundle")
     path = tmp_path / "bundle" / "MODEL_CARD.md"
     card = path.read_text(encoding="utf-8")
-    assert card.startswith(
+    header, text = card.removeprefix("---\n").split("\n---\n\n")
+    assert text.startswith(
         "# bundle\n\nA classifier that gives one label each of `a|b`, `NONE`, `N` to texts."
     )
+    told = ModelCard(card).data
+    assert (told.pipeline_tag, told.library_name, told.tags) == (
+        "text-classification",
+        "twil",
+        ["twil", "social-media", "onnx"],
+    )
+    assert [(result.metric_name, result.metric_value) for result in told.eval_results] == [
+        ("accuracy", 0.8),
+        ("macro_f1", 0.75),
+    ]
+    assert "license" not in header
     for line in (
         "| layers | 3 |",
         "| train | train.tsv | 1,200 | abc |",

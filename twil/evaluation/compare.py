@@ -19,7 +19,7 @@ from twil.core.errors import ConfigError, ModelError
 from twil.core.task import NO_NAMES, Task
 from twil.data.labelled import COLUMNS, WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.evaluation.classifiers import open_classifier, read_task, training_seconds
-from twil.evaluation.comparison import Comparison, Entry
+from twil.evaluation.comparison import Comparison, DifferingRow, Entry
 from twil.evaluation.reports.comparison_tables import shown_metrics
 from twil.scores.intervals import percentile_interval
 from twil.scores.metrics import higher_is_better, main_metric, score_logits
@@ -29,6 +29,8 @@ from twil.scores.resampling import check_comparable, comparable_metrics, resampl
 
 RESAMPLES = 10_000
 FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 10_000_000
+MOST_DIFFERING = 20
+"""Rows that models answer differently, of which pages show the texts."""
 ORDERS = ("metric", "given", "name", "parameters", "size", "time")
 
 
@@ -63,6 +65,7 @@ def compare_events(
     resamples: int = RESAMPLES,
     seed: int = 0,
     order: str = "metric",
+    differing: int = MOST_DIFFERING,
     batch_tokens: int = 1024,
     device: str = "auto",
 ) -> Generator[Event, None, None]:
@@ -80,6 +83,7 @@ def compare_events(
         resamples: How many samples are drawn.
         seed: Of their drawing.
         order: Of the models in the result: one of `ORDERS`.
+        differing: How many rows that models answer differently the result holds at most.
         batch_tokens: Tokens per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -112,6 +116,8 @@ def compare_events(
     measured = tuple(dict.fromkeys([*plain, *shown_metrics(task, metric)]))
     found = resample(targets, answers, task, metrics=measured, samples=resamples, seed=seed)
     places = sort_entries(entries, found.values[metric], order, higher=higher_is_better(metric))
+    right = _right(targets, answers, task)
+    told = {entries[place].name: answers[place] for place in places}
     yield Comparison(
         file=labelled.path,
         rows=len(labelled),
@@ -129,10 +135,52 @@ def compare_events(
             )
             for place in places
         ),
-        pairs=compare_pairs(
-            [entry.name for entry in entries], places, found, metric, _right(targets, answers, task)
-        ),
+        pairs=compare_pairs([entry.name for entry in entries], places, found, metric, right),
+        differing=tuple(differing_rows(labelled, targets, told, task)[:differing]),
     )
+
+
+def differing_rows(
+    labelled: LabelledSet, targets: NDArray[Any], answers: Mapping[str, NDArray[Any]], task: Task
+) -> list[DifferingRow]:
+    """Find the rows to which models give different answers, in the order of `Comparison.differing`.
+
+    Args:
+        labelled: The rows.
+        targets: What is true, as `LabelledSet.targets` gives it.
+        answers: By the models' names, as `Task.decide` gives them.
+        task: What was asked.
+    """
+    given = np.stack(list(answers.values()))  # (M, R), or (M, R, L) of many labels
+    right = _right(targets, list(answers.values()), task)
+    apart = given != given[:1]
+    differ = (apart.any(axis=2) if task.kind == "multi-label" else apart).any(axis=0)
+    if right is None:
+        order = np.argsort(given.min(axis=0) - given.max(axis=0), kind="stable")
+    else:
+        order = np.argsort(right[0] | ~right.any(axis=0), kind="stable")
+    found = []
+    for row in order[differ[order]].tolist():
+        pair = () if labelled.text_pairs is None else (labelled.text_pairs[row],)
+        found.append(
+            DifferingRow(
+                line=labelled.lines[row],
+                texts=(labelled.texts[row], *pair),
+                true=labelled.labels[row],
+                answers={name: _written(own[row], task) for name, own in answers.items()},
+                right=frozenset(
+                    name for place, name in enumerate(answers) if right is not None and right[place, row]
+                ),
+            )
+        )
+    return found
+
+
+def _written(answer: Any, task: Task) -> str:
+    """Write what `Task.decide` gives for one row."""
+    if task.kind == "regression":
+        return f"{answer:.4g}"
+    return task.join(np.flatnonzero(answer)) if task.kind == "multi-label" else task.labels[int(answer)]
 
 
 def sort_entries(

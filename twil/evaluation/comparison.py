@@ -74,6 +74,25 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class DifferingRow:
+    """A row to which models give different answers.
+
+    Attributes:
+        line: Where it stands in the file.
+        texts: Its text, or both of a pair.
+        true: Its label.
+        answers: By the models' names.
+        right: The names of the models that have it wholly right; nobody has of a regression.
+    """
+
+    line: int
+    texts: tuple[str, ...]
+    true: str
+    answers: dict[str, str]
+    right: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Models on one labelled file.
 
@@ -109,6 +128,8 @@ class Comparison:
         seed: Of their drawing.
         entries: The models.
         pairs: Each two of them.
+        differing: Rows to which they give different answers: first those that the first model has wrong and
+            another right; of a regression those whose answers are farthest apart. As many as were asked for.
         measured: The end.
     """
 
@@ -120,6 +141,7 @@ class Comparison:
     seed: int
     entries: tuple[Entry, ...]
     pairs: tuple[Pair, ...]
+    differing: tuple[DifferingRow, ...] = ()
     measured: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def worse_than(self, name: str) -> list[str]:

@@ -18,7 +18,7 @@ from twil.core.task import LABEL_SEPARATOR, Task
 from twil.data.tables.memory import DataFrame, find_columns
 from twil.inference.columns import output_columns, predicted_cells
 from twil.inference.engine import Engine, EngineOptions, OutputBatch
-from twil.inference.explanation import Explanation, explain
+from twil.inference.explanation import Explanation, left_out, weigh_words
 from twil.inference.texts import Text, Texts, check_texts
 from twil.text.tokenizer import MASK, Encoded
 
@@ -151,17 +151,22 @@ class Predictor(Engine):
     predict = __call__
 
     def explain(self, text: Text, label: str | None = None) -> Explanation:
-        """Tell which words weighed in what the model says of one text: each is left out once.
+        """Tell how much each word of a text weighed: it is asked about again with each word left out.
 
         Args:
-            text: The text; for a model of pairs a tuple of two.
-            label: Whose probability is explained; the likeliest when None.
+            text: One text, or a pair where the model takes pairs. Of a long one, as many words as the model
+                reads tokens.
+            label: The label to explain; the one that is predicted when left out.
 
         Raises:
-            ConfigError: The model has no such label.
-            DataError: As a call raises.
+            ConfigError: There is no such label.
+            DataError: It is no text (or no pair, where the model takes pairs).
         """
-        return explain(self, text, label)
+        [given] = self.read_texts([text])
+        most = self.bundle.manifest.max_length
+        encoded = self.encode(left_out(given, most))
+        truncated = bool(encoded.truncated[0])
+        return weigh_words(self.task, given, self.logits(encoded), most, label=label, truncated=truncated)
 
     def predict_logits(self, texts: Texts) -> NDArray[np.float32]:
         """Compute the logits, float32 ``(rows, outputs)``, of texts in their order.

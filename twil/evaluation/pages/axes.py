@@ -23,16 +23,22 @@ class Axis:
         low: Its least number.
         high: Its greatest, above `low`.
         whole: Whether there is nothing between whole numbers.
+        log: Whether equal distances are equal factors; `low` is above 0 then.
     """
 
     name: str
     low: float
     high: float
     whole: bool = False
+    log: bool = False
 
     @property
     def ticks(self) -> list[float]:
         """Where it has numbers."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
+            steps = (factor * 10.0**power for power in powers for factor in (1, 2, 5))
+            return [step for step in (*steps, 10.0**powers.stop) if self.low <= step <= self.high]
         return round_ticks(self.low, self.high, whole=self.whole)
 
 
@@ -60,6 +66,12 @@ def axis_around(name: str, values: Iterable[float], *, whole: bool = False, zero
     return Axis(name, min(low, below), max(high, above))
 
 
+def log_axis_around(name: str, values: Iterable[float]) -> Axis:
+    """Make the axis of equal factors that has room for all values, each above 0."""
+    values = list(values)
+    return Axis(name, min(values) / 1.5, max(values) * 1.5, log=True)
+
+
 class Frame:
     """Where the numbers of two axes lie in a drawing.
 
@@ -77,6 +89,8 @@ class Frame:
     def x(self, value: float) -> float:
         """Place a number of the axis along the bottom."""
         share = (value - self.across.low) / (self.across.high - self.across.low)
+        if self.across.log:
+            share = math.log(value / self.across.low) / math.log(self.across.high / self.across.low)
         return self.left + share * (self.right - self.left)
 
     def y(self, value: float) -> float:

@@ -25,12 +25,14 @@ class IntervalMark:
         value: The figure.
         low: The lower end.
         high: The upper end.
+        number: Of its colour and its mark.
     """
 
     name: str
     value: float
     low: float
     high: float
+    number: int = 0
 
 
 def bar_chart(
@@ -107,8 +109,8 @@ def interval_chart(
             f"M{low:.2f} {middle - 4:.2f}v8M{low:.2f} {middle:.2f}H{high:.2f}M{high:.2f} {middle - 4:.2f}v8"
         )
         parts += [
-            Element("path", Element("title", told), d=whisker, class_="line s0"),
-            mark(0, _x(across, figure.value), middle, told),
+            Element("path", Element("title", told), d=whisker, class_=f"line {colour(figure.number)}"),
+            mark(figure.number, _x(across, figure.value), middle, told),
             label(format_number(figure.value), _RIGHT + 4, middle + 4),
         ]
     rows: list[list[Cell]] = [[figure.name, figure.value, figure.low, figure.high] for figure in figures]

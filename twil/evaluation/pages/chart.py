@@ -14,6 +14,8 @@ WIDEST = 480.0
 LETTER = 6.0  # mean width of a letter in these units; a browser's font is not known here
 SERIES = 6
 """How many colours the style has; further series start again, told apart by their marks."""
+MARK = 3.5
+"""Half the width of a mark."""
 DASHES = (None, "6 3", "2 3", "8 3 2 3")
 
 
@@ -81,7 +83,7 @@ def cut(text: str, room: float) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
-def mark(number: int, x: float, y: float, told: str, *, size: float = 3.5) -> Element:
+def mark(number: int, x: float, y: float, told: str, *, size: float = MARK) -> Element:
     """Draw a point of a series, in the shape of that series.
 
     Args:
@@ -114,6 +116,11 @@ def line_sample(number: int) -> Element:
     """Draw the sample of a line for a legend."""
     stroke = Element("path", d="M0 5L24 5", class_=f"line {colour(number)}", stroke_dasharray=dashes(number))
     return Element("svg", stroke, mark(number, 12, 5, ""), width=24.0, height=10.0, aria_hidden="true")
+
+
+def mark_sample(number: int) -> Element:
+    """Draw the sample of a point for a legend."""
+    return Element("svg", mark(number, 6, 6, ""), width=12.0, height=12.0, aria_hidden="true")
 
 
 def area_sample(number: int) -> Element:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
@@ -17,17 +18,19 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 """What a browser may load for a page: nothing but the style in it."""
 
 
-_FEW = 4  # sections that are found without contents
-
-
-def make_page(title: str, *sections: Element | None, about: str = "") -> str:
+def make_page(title: str, *sections: Element | None, about: str = "", contents: bool = False) -> str:
     """Lay out a page.
 
     Args:
         title: Its heading, and its name in a browser.
         sections: As `section` makes them; None is left out.
         about: One sentence under the heading.
+        contents: List the sections, behind the first one.
     """
+    if contents:
+        first, *others = filter(None, sections)
+        sections = (first, _contents(others), *others)
+    today = datetime.now(UTC).date().isoformat()
     head = Element(
         "head",
         Element("meta", charset="utf-8"),
@@ -42,15 +45,25 @@ def make_page(title: str, *sections: Element | None, about: str = "") -> str:
             resources.files("twil.evaluation.pages").joinpath("style.css").read_text(encoding="utf-8"),
         ),
     )
-    listed = [part for part in sections if part is not None and part.attributes.get("id")]
     body = Element(
         "body",
         Element("header", Element("h1", title), Element("p", about) if about else None),
-        _contents(listed) if len(listed) >= _FEW else None,
         Element("main", *sections),
-        Element("footer", Element("p", f"Written by twil {__version__}.")),
+        Element(
+            "footer",
+            Element("p", f"Written by twil {__version__}, ", Element("time", today, datetime=today), "."),
+        ),
     )
     return f"<!doctype html>\n{Element('html', head, body, lang='en')}\n"
+
+
+def _contents(sections: Iterable[Element]) -> Element:
+    """Link to sections."""
+    links = []
+    for each in sections:
+        heading = next(child for child in each.children if isinstance(child, Element))
+        links.append(Element("li", Element("a", *heading.children, href=f"#{each.attributes['id']}")))
+    return Element("nav", Element("ul", *links), aria_label="contents")
 
 
 def write_page(path: str | Path, page: str) -> None:
@@ -59,19 +72,11 @@ def write_page(path: str | Path, page: str) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def section(title: str, *content: Child, listed: bool = True) -> Element:
-    """Put content under a heading, to which the page's contents lead unless it is not to be listed there."""
-    place = re.sub(r"\W+", "-", title.lower()).strip("-")
-    return Element("section", Element("h2", title), *content, id=place if listed else None)
-
-
-def _contents(sections: Iterable[Element]) -> Element:
-    links: list[Child] = []
-    for part in sections:
-        title = part.children[0]
-        assert isinstance(title, Element)
-        links += [Element("a", *title.children, href=f"#{part.attributes['id']}"), " "]
-    return Element("nav", *links, aria_label="contents")
+def section(title: str, *content: Child) -> Element:
+    """Put content under a heading, which links can lead to."""
+    return Element(
+        "section", Element("h2", title), *content, id=re.sub(r"\W+", "-", title.lower()).strip("-")
+    )
 
 
 def paragraph(*content: Child) -> Element:
@@ -124,9 +129,9 @@ def entries(*items: Element) -> Element:
     return Element("ol", *(Element("li", item) for item in items), class_="entries")
 
 
-def quotation(text: str) -> Element:
+def quotation(*content: Child) -> Element:
     """Show a text as somebody wrote it: with its lines, and in the direction of its script."""
-    return Element("blockquote", text, dir="auto")
+    return Element("blockquote", *content, dir="auto")
 
 
 def code(text: str) -> Element:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from twil.evaluation.pages.axes import Axis, Frame, axis_around
-from twil.evaluation.pages.chart import Chart, colour, dashes, draw, line_sample, mark, path
+from twil.evaluation.pages.chart import (
+    MARK,
+    Chart,
+    colour,
+    dashes,
+    draw,
+    line_sample,
+    mark,
+    mark_sample,
+    path,
+)
 from twil.evaluation.pages.elements import Element
 from twil.evaluation.pages.numbers import ABSENT, format_number, format_tick
 from twil.evaluation.pages.tables import Cell, table
@@ -17,9 +27,7 @@ Point = tuple[float, float]
 
 MARKED = 40
 """A line of more points is drawn without its marks."""
-
-
-_SIZE, _SMALLEST, _LARGEST = 3.5, 2.0, 9.0  # half the width of a point
+_LEAST, _LARGEST = 2.0, 9.0  # marks of counts
 
 
 @dataclass(frozen=True)
@@ -30,13 +38,13 @@ class Line:
         name: In the legend.
         points: In the order in which they are joined; where one is no finite number, the line is broken.
         number: Of its colour; its place among the lines when None.
-        weights: Of each point, which decides how large it is drawn; all alike when None.
+        counts: Of what each point tells: the area of its mark grows with it. All marks are alike without.
     """
 
     name: str
     points: Sequence[Point]
     number: int | None = None
-    weights: Sequence[float] | None = None
+    counts: Sequence[int] = ()
 
 
 def line_chart(
@@ -73,7 +81,8 @@ def line_chart(
     legend = []
     for line, number in zip(lines, numbers, strict=True):
         parts += _line(frame, line, number)
-        legend.append((line_sample(number), line.name))
+        sample = line_sample if len(line.points) > 1 else mark_sample
+        legend.append((sample(number), line.name))
     drawing = draw(title, *parts, height=frame.height)
     shown = tuple(legend) if len(lines) > 1 else ()
     return Chart(title, drawing, _numbers(across.name, lines), shown)
@@ -147,26 +156,16 @@ def _line(frame: Frame, line: Line, number: int) -> list[Element]:
             kind = f"line {colour(number)}"
             parts.append(Element("path", d=path(places), class_=kind, stroke_dasharray=dashes(number)))
     if len(line.points) <= MARKED:
-        parts += [
-            mark(
-                number,
-                frame.x(x),
-                frame.y(y),
-                f"{line.name}, {format_tick(x)}: {format_number(y)}",
-                size=half,
-            )
-            for (x, y), half in zip(line.points, _sizes(line), strict=True)
-            if math.isfinite(x) and math.isfinite(y)
-        ]
+        most = max(line.counts, default=0)
+        for place, (x, y) in enumerate(line.points):
+            if math.isfinite(x) and math.isfinite(y):
+                told = f"{line.name}, {format_tick(x)}: {format_number(y)}"
+                size = MARK
+                if most:
+                    told += f"; {line.counts[place]:,}"
+                    size = max(_LEAST, _LARGEST * math.sqrt(line.counts[place] / most))
+                parts.append(mark(number, frame.x(x), frame.y(y), told, size=size))
     return parts
-
-
-def _sizes(line: Line) -> list[float]:
-    """Give half the width of each point: areas grow with weights."""
-    if line.weights is None:
-        return [_SIZE] * len(line.points)
-    most = max(line.weights)
-    return [_SMALLEST + (_LARGEST - _SMALLEST) * math.sqrt(weight / most) for weight in line.weights]
 
 
 def _diagonal(frame: Frame) -> Element:

@@ -37,16 +37,17 @@ def reserved_outputs(*paths: str | Path, overwrite: bool = False) -> Iterator[No
         yield
 
 
-def write_comparison(comparison: Comparison, path: str | Path) -> None:
+def write_comparison(comparison: Comparison, path: str | Path, *, texts: bool = True) -> None:
     """Write a comparison, whole or not at all.
 
     Args:
         comparison: What was found.
         path: A page, Markdown or JSON of it all, or a TSV or CSV with a row for each model.
+        texts: Whether a page shows texts that models answer differently.
     """
     ending = Path(path).suffix.lower()
     if ending == ".html":
-        write_page(path, make_comparison_page(comparison))
+        write_page(path, make_comparison_page(comparison, texts=texts))
     elif ending == ".json":
         write_json(path, comparison.as_dict())
     elif ending == ".md":

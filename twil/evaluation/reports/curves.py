@@ -78,12 +78,19 @@ PANELS = (
     CurvePanel("vector_cosine", "Cosine of texts with the teacher's"),
     CurvePanel("token_cosine", "Cosine of tokens with the teacher's"),
     CurvePanel("agreement", "Same answers as the teacher", share=True),
+    CurvePanel("macro_f1", "Macro-F1"),
+    CurvePanel("stance_f1", "F1 of the stances"),
+    CurvePanel("accuracy", "Accuracy", share=True),
+    CurvePanel("pearson", "Pearson correlation"),
+    CurvePanel("rmse", "Root mean squared error"),
     CurvePanel("lr", "Learning rate", from_zero=True, noisy=False),
     CurvePanel("tokens_per_second", "Throughput", "tokens/s", from_zero=True),
 )
 TRAIN_COLOUR, DEV_COLOUR = COLOURS[:2]
 SMOOTHED_POINTS = 100
 """A noisy curve of more points gets a running mean."""
+LEGEND_COLUMNS = 4
+"""Of the legend of several runs."""
 _MOST_STEPS = 2**53  # what a float, and so a drawing, tells apart
 
 
@@ -125,11 +132,11 @@ def read_curves(run: str | Path) -> Curves:
     )
 
 
-def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
-    """Draw the curves of a run into a file, which appears whole or not at all.
+def draw_curves(runs: Mapping[str, Curves], output: str | Path) -> tuple[str, ...]:
+    """Draw the curves of runs over each other into a file, which appears whole or not at all.
 
     Args:
-        curves: What is drawn.
+        runs: What is drawn, by the runs' names.
         output: Its ending, one of `twil.evaluation.pages.figure.ENDINGS`, decides the format.
 
     Returns:
@@ -137,16 +144,16 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
 
     Raises:
         ConfigError: The ending is another.
-        DataError: The log has none of the figures that are drawn.
+        DataError: No log has any of the figures that are drawn.
         MissingExtraError: Matplotlib is not installed.
     """
     check_ending(output)
-    panels = [panel for panel in PANELS if panel.key in curves.train or panel.key in curves.dev]
+    keys = dict.fromkeys(key for curves in runs.values() for key in (*curves.train, *curves.dev))
+    panels = [panel for panel in PANELS if panel.key in keys]
     if not panels:
-        keys = ", ".join(curves.train | curves.dev)
         raise DataError(
-            f"it has nothing to draw ({keys or 'no figures'}): give the log of a pretraining",
-            file=curves.path,
+            f"it has nothing to draw ({', '.join(keys) or 'no figures'}): give the log of a training",
+            file=next(iter(runs.values())).path,
         )
     rows = math.ceil(len(panels) / 2)
     with figure_file(output, width=10, height=0.6 + 2.7 * rows, purpose="twil plot") as figure:
@@ -155,8 +162,15 @@ def draw_curves(curves: Curves, output: str | Path) -> tuple[str, ...]:
         places = [grid[0, :]] if len(panels) % 2 else []
         places += [grid[row, column] for row in range(len(places), rows) for column in (0, 1)]
         for panel, place in zip(panels, places, strict=True):
-            _draw(figure.add_subplot(place), panel, curves)
-        draw_legend(figure)
+            axes = figure.add_subplot(place)
+            for number, (name, curves) in enumerate(runs.items()):
+                if len(runs) == 1:
+                    _draw(axes, panel, curves, (TRAIN_COLOUR, DEV_COLOUR), "")
+                else:
+                    colour = COLOURS[number % len(COLOURS)]
+                    _draw(axes, panel, curves, (colour, colour), f"{name}: ")
+            _dress(axes, panel, max(curves.last_step for curves in runs.values()))
+        draw_legend(figure, columns=None if len(runs) == 1 else LEGEND_COLUMNS)
     return tuple(panel.title for panel in panels)
 
 
@@ -215,22 +229,22 @@ def _collect(points: Iterator[tuple[int, Mapping[str, Any]]]) -> dict[str, Curve
     return found
 
 
-def _draw(axes: Any, panel: CurvePanel, curves: Curves) -> None:
+def _draw(axes: Any, panel: CurvePanel, curves: Curves, colours: tuple[str, str], of: str) -> None:
+    train_colour, dev_colour = colours
     if train := curves.train.get(panel.key):
         many = panel.noisy and len(train) > SMOOTHED_POINTS
         style: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.8} if many else {"linewidth": 1.6}
-        axes.plot(train.steps, train.values, color=TRAIN_COLOUR, label="train", **style)
+        axes.plot(train.steps, train.values, color=train_colour, label=f"{of}train", **style)
         if many:
             mean = running_mean(train.values, len(train) // 50)
-            axes.plot(train.steps, mean, color=TRAIN_COLOUR, linewidth=1.6, label="train, running mean")
+            axes.plot(train.steps, mean, color=train_colour, linewidth=1.6, label=f"{of}train, running mean")
     if dev := curves.dev.get(panel.key):
         marks = {"marker": "o", "markersize": 4, "linestyle": "--", "linewidth": 1.2}
-        axes.plot(dev.steps, dev.values, color=DEV_COLOUR, label="dev", **marks)
+        axes.plot(dev.steps, dev.values, color=dev_colour, label=f"{of}dev", **marks)
         if curves.best in dev.steps:
             value = dev.values[dev.steps.index(curves.best)]
             star = {"marker": "*", "markersize": 13, "linestyle": "none", "markeredgecolor": "black"}
-            axes.plot([curves.best], [value], color=DEV_COLOUR, label="dev, best", **star)
-    _dress(axes, panel, curves.last_step)
+            axes.plot([curves.best], [value], color=dev_colour, label=f"{of}dev, best", **star)
 
 
 def _dress(axes: Any, panel: CurvePanel, last_step: int) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,14 @@ from twil.core.task import Task
 from twil.data.labelled import WHOLE, LabelledColumns, LabelledSet, Sample, read_labelled
 from twil.data.splitting import hold_out
 from twil.evaluation.reports.run_record import ExaminedFile, RunRecord, find_source
+from twil.inference.explanation import Explanation, left_out, weigh_words
+from twil.inference.texts import Text
 from twil.model.folder import RUN, load_with_tokenizer
 from twil.scores.calibration import Reliability, reliability
 from twil.scores.metrics import Report, score_logits
 from twil.text.tokenizer import max_length
 from twil.train.devices import choose_device
-from twil.train.objectives.classification import compute_logits, encode_set
+from twil.train.objectives.classification import compute_logits, encode_rows, encode_set
 
 BATCH_TOKENS = 1024
 
@@ -45,6 +48,7 @@ class Examination:
         scores: float32 ``(rows, L)``, as `Task.probabilities` gives them.
         answers: One string a row, as `Task.decode` gives them.
         report: The scores of it all.
+        ask: Gives the model's logits of other texts, float32 ``(texts, L)``.
     """
 
     folder: Path
@@ -59,6 +63,7 @@ class Examination:
     scores: NDArray[np.float32]
     answers: list[str]
     report: Report
+    ask: Callable[[Sequence[Text]], NDArray[np.float32]]
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
@@ -75,10 +80,28 @@ class Examination:
         """Which labels each answer has, 0 or 1, int64 ``(rows, L)``; of a task with many labels a row."""
         return np.asarray(self.task.decide(self.scores), dtype=np.int64)
 
+    @cached_property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Which rows are answered wrongly, in one label or more; of a regression all, bool ``(rows,)``."""
+        if self.task.kind == "regression":
+            return np.ones(len(self.targets), dtype=np.bool_)
+        differs = self.task.decide(self.scores) != self.targets
+        return np.asarray(differs.any(axis=1) if self.task.kind == "multi-label" else differs)
+
     def worst(self, count: int) -> list[int]:
-        """Give the rows of the largest losses, the largest first."""
-        rows: list[int] = np.argsort(-self.losses, kind="stable")[:count].tolist()
-        return rows
+        """Give the wrong rows of the largest losses, the largest first."""
+        rows = np.argsort(-self.losses, kind="stable")
+        worst: list[int] = rows[self.wrong[rows]][:count].tolist()
+        return worst
+
+    def explain(self, row: int) -> Explanation:
+        """Tell which words weighed for the answer to a row; of many labels, for the most wrong one."""
+        label = None
+        if self.task.kind == "multi-label":
+            label = self.task.labels[int(np.abs(self.scores[row] - self.targets[row]).argmax())]
+        text = self.labelled.rows[row]
+        logits = self.ask(left_out(text, self.max_length))
+        return weigh_words(self.task, text, logits, self.max_length, label=label)
 
 
 def examine(
@@ -109,6 +132,10 @@ def examine(
         labelled = parts[source.split == "dev"]
     encoded = encode_set(labelled, tokenizer, task)
     model.to(choose_device(device, "fp32"))
+
+    def ask(texts: Sequence[Text]) -> NDArray[np.float32]:
+        return compute_logits(model, encode_rows(texts, np.empty(0), tokenizer), BATCH_TOKENS)
+
     logits = compute_logits(model, encoded, BATCH_TOKENS)
     decoded = task.decode(logits)
     return Examination(
@@ -124,6 +151,7 @@ def examine(
         scores=decoded.scores,
         answers=decoded.labels,
         report=score_logits(logits, encoded.targets, task),
+        ask=ask,
     )
 
 

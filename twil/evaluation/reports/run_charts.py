@@ -128,7 +128,7 @@ def calibration_charts(found: Reliability, *, many: bool) -> Iterator[Chart]:
     points = [(float(found.confidence[place]), float(found.accuracy[place])) for place in filled]
     chart = line_chart(
         "Probabilities beside what came true",
-        [Line(up.name, points, weights=found.counts[filled].tolist())],
+        [Line(up.name, points, counts=[int(found.counts[place]) for place in filled])],
         across=across,
         up=up,
         diagonal=True,

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import date
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from twil.data.labelled import LabelledSet
 from twil.evaluation.pages.document import (
     code,
     entries,
@@ -22,19 +17,19 @@ from twil.evaluation.pages.document import (
     make_page,
     note,
     paragraph,
-    quotation,
     section,
 )
 from twil.evaluation.pages.elements import Element
 from twil.evaluation.pages.numbers import ABSENT, format_number
 from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.pages.words import legend_of_words, weighed_texts
 from twil.evaluation.reports.examination import Examination
 from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
 from twil.evaluation.reports.run_record import ExaminedFile
-from twil.scores.intervals import SAMPLES, Interval, percentile_interval
+from twil.evaluation.reports.verdict import Baseline, Reference, judge
+from twil.scores.intervals import LEVEL
 from twil.scores.metrics import main_metric
 from twil.scores.names import AVERAGES, name_metric
-from twil.scores.resampling import resample
 
 UNITS = {
     "class": "cross-entropy in nats",
@@ -43,19 +38,29 @@ UNITS = {
 }
 
 
-def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -> str:
+HEAVIEST = 3
+"""Words of a wrong row that are named."""
+
+
+def make_report(
+    examined: Examination, *, worst: int = 20, texts: bool = True, baseline: Baseline | None = None
+) -> str:
     """Lay out what a run is worth as a page.
 
     Args:
         examined: The run, and what its model answers on a file.
-        worst: How many of the rows with the largest losses are shown.
-        texts: Whether their texts are shown; tweets are personal data.
+        worst: How many of the wrong rows with the largest losses are shown.
+        texts: Whether their texts are shown, with the words that weighed; tweets are personal data.
+        baseline: Another model, which the run is held against.
+
+    Raises:
+        DataError: The baseline does not fit the rows.
     """
     source = examined.source
     of = f"the {source.split} file" if source.split else "a file that the run does not know"
     return make_page(
         f"{examined.folder.absolute().name}: report",
-        _verdict(examined),
+        _verdict(examined, baseline),
         _scores(examined),
         _runs(examined),
         _curves(examined),
@@ -65,39 +70,44 @@ def make_report(examined: Examination, *, worst: int = 20, texts: bool = True) -
         _settings(examined),
         _data(examined),
         _model(examined),
-        about=f"On {of}, {source.path.name}: {examined.report.rows:,} rows. {date.today():%Y-%m-%d}.",
+        about=f"On {of}, {source.path.name}: {examined.report.rows:,} rows.",
+        contents=True,
     )
 
 
-def _verdict(examined: Examination) -> Element:
-    """Say what the model is worth, how sure that is, and what saying the same of every row would be worth."""
-    task, rows, metric = examined.task, examined.report.rows, main_metric(examined.task)
-    answers = [np.asarray(task.decide(examined.scores))]
-    if task.kind != "regression":
-        answers.append(np.broadcast_to(_usual(examined.targets), examined.targets.shape))
-    found = resample(examined.targets, answers, task, metrics=[metric], samples=SAMPLES, seed=0)
-    values, samples = found.values[metric], found.samples[metric]
-    said = f"{name_metric(metric)} {_between(percentile_interval(values[0], samples[0]))} on {rows:,} rows."
-    if task.kind == "regression":
-        return paragraph(said)
-    gain = percentile_interval(values[0] - values[1], samples[0] - samples[1])
-    verdict = f"As far as {rows:,} rows can tell, the model is no better."
-    if gain.low > 0:
-        verdict = f"The model is better by {_between(gain)}."
-    elif gain.high < 0:
-        verdict = f"The model is worse by {_between(Interval(-gain.value, -gain.high, -gain.low))}."
-    return paragraph(f"{said} Saying of every row what is most frequent gives {values[1]:.3f}. {verdict}")
+def _verdict(examined: Examination, baseline: Baseline | None) -> Element:
+    found = judge(examined, baseline)
+    name = name_metric(found.metric)
+    score, low, high = map(format_number, found.score)
+    return section(
+        "Verdict",
+        Element(
+            "p",
+            f"{name[:1].upper()}{name[1:]} ",
+            Element("strong", score),
+            f", {100 * LEVEL:.0f} % interval {low} to {high}, of {found.rows:,} rows.",
+            class_="verdict",
+        ),
+        _caveat(examined.source),
+        *(paragraph(_told(reference)) for reference in found.references),
+    )
 
 
-def _usual(targets: NDArray[Any]) -> NDArray[Any]:
-    """Give what is true of most rows."""
-    kinds, counts = np.unique(targets, axis=0, return_counts=True)
-    usual: NDArray[Any] = kinds[counts.argmax()]
-    return usual
-
-
-def _between(interval: Interval) -> str:
-    return f"{interval.value:.3f} (95 % {interval.low:.3f} – {interval.high:.3f})"
+def _told(reference: Reference) -> str:
+    """Say how the run stands to what it is held against."""
+    beside = f"{reference.name}: {format_number(reference.score)}. "
+    if reference.difference is None:
+        return (
+            beside
+            + "Of its answers nothing is known: give its predictions for an interval of the difference."
+        )
+    value, low, high = reference.difference
+    between = f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
+    if low > 0:
+        return f"{beside}This run is above it by {between}."
+    if high < 0:
+        return f"{beside}This run is below it by {between}."
+    return f"{beside}This run differs from it by {between}, which may be chance."
 
 
 def _scores(examined: Examination) -> Element:
@@ -124,7 +134,7 @@ def _scores(examined: Examination) -> Element:
             for average in AVERAGES
         ]
     by_label = table(["", *MEASURES.values(), "rows"], rows) if rows else None
-    return section("Scores", _caveat(examined.source), table(columns, whole), by_label)
+    return section("Scores", table(columns, whole), by_label)
 
 
 def _caveat(source: ExaminedFile) -> Element | None:
@@ -189,8 +199,9 @@ def _calibration(examined: Examination) -> Element | None:
         figures(*map(figure, charts)),
         paragraph(
             f"Expected calibration error {format_number(found.error)}: the mean distance from the dashed "
-            f"line, over {bins} bins of equal width, each weighted by its rows, as its point is drawn "
-            "(Guo et al. 2017). Above the line the model is more often right than it says, below it less."
+            f"line, over {bins} bins of equal width, each weighted by its rows (Guo et al. 2017). Above the "
+            "line the model is more often right than it says, below it less often. The larger a dot, the "
+            "more rows it stands for."
         ),
         *_tuned(examined),
     )
@@ -215,16 +226,18 @@ def _tuned(examined: Examination) -> Iterator[Element]:
 
 
 def _worst(examined: Examination, count: int, texts: bool) -> Element:
-    wrong = np.ones(len(examined.losses), dtype=np.bool_)
-    if examined.task.kind != "regression":
-        wrong = (examined.answered != examined.targets).reshape(len(wrong), -1).any(axis=1)
-    chosen = [row for row in examined.worst(len(wrong)) if wrong[row]][:count]
-    if not chosen:
+    chosen = examined.worst(count)
+    wrong = int(examined.wrong.sum())
+    if examined.task.kind == "regression":
+        title = f"The {len(chosen)} rows of the largest loss"
+    elif chosen:
+        title = f"{len(chosen)} of {wrong:,} wrong rows, those of the largest loss"
+    else:
         return section("Wrong rows", paragraph("There is none."))
     return section(
-        f"The {len(chosen)} {'' if wrong.all() else 'wrong '}rows of the largest loss",
+        title,
         paragraph(f"The loss of a row is the {UNITS[examined.task.kind]}."),
-        None if texts else paragraph("Their texts were left out of this page."),
+        legend_of_words() if texts else paragraph("Their texts were left out of this page."),
         entries(*(_row(examined, row, texts) for row in chosen)),
     )
 
@@ -232,15 +245,18 @@ def _worst(examined: Examination, count: int, texts: bool) -> Element:
 def _row(examined: Examination, row: int, texts: bool) -> Element:
     labelled = examined.labelled
     true, answer = _true_and_answer(examined, row)
-    told = facts(
-        [
-            ("line", f"{labelled.lines[row]:,}"),
-            ("true", true),
-            ("answer", answer),
-            ("loss", float(examined.losses[row])),
-        ]
-    )
-    return Element("div", *(quotation(text) for text in _texts(labelled, row) if texts), told)
+    told: list[tuple[str, Cell]] = [
+        ("line", f"{labelled.lines[row]:,}"),
+        ("true", true),
+        ("answer", answer),
+        ("loss", float(examined.losses[row])),
+    ]
+    if not texts:
+        return Element("div", facts(told))
+    explanation = examined.explain(row)
+    heavy = [f"{word.text} {word.weight:+.2f}" for word in explanation.heaviest(HEAVIEST)]
+    told.append((f"weighed most for {explanation.label}", " · ".join(heavy) or ABSENT))
+    return Element("div", *weighed_texts(explanation), facts(told))
 
 
 def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
@@ -254,11 +270,6 @@ def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
         chosen = (examined.targets[row] > 0, examined.answered[row] > 0)
         true, answer = (", ".join(compress(task.labels, flags)) or ABSENT for flags in chosen)
     return true, answer
-
-
-def _texts(labelled: LabelledSet, row: int) -> list[str]:
-    second = [] if labelled.text_pairs is None else [labelled.text_pairs[row]]
-    return [labelled.texts[row], *second]
 
 
 def _settings(examined: Examination) -> Element | None:
@@ -303,5 +314,7 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     elif value is not None and value != []:
-        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield prefix, Path(said).name if said.startswith("/") else said  # no path of the machine
+        if isinstance(value, str):  # of a file its name: where it lay says nothing elsewhere
+            yield prefix, Path(value).name if Path(value).is_absolute() else value
+        else:
+            yield prefix, json.dumps(value, ensure_ascii=False)

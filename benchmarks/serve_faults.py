@@ -98,7 +98,7 @@ class Service:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(60) == 0
+        assert self.process.wait(60) == 143  # as a process that SIGTERM ends
         self._log.close()
 
 

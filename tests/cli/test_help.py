@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from twil.cli.help import COMMAND_PANELS, EXAMPLES
 from twil.cli.main import COMMANDS, make_app
 
 
+@functools.cache
 def group() -> Any:
     return typer.main.get_command(make_app([]))
 

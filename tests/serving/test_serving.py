@@ -10,6 +10,8 @@ import random
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -431,3 +433,18 @@ def test_a_log_tells_of_requests_and_never_of_texts(filling: tuple[Served, Path]
     assert datetime.fromisoformat(first["time"]).tzinfo is not None
     assert (second["route"], second["status"], second["texts"]) == ("other", 404, 0)
     assert "secreto" not in json.dumps(served.log)
+
+
+def test_programs_of_the_guide_run_against_a_service(served: Served) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("8080", str(served.port))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.search("NEG|NEU|POS", done.stdout)

@@ -120,6 +120,6 @@ def command(
             show(explain_tests(event))
     for path in output or ():
         if path.suffix.lower() == ".html" and event.differing and not no_texts:
-            told = f"{path} holds the texts of {len(event.differing)} rows: leave them out with --no-texts"
+            told = f"{path} holds texts of rows that models answer differently: --no-texts leaves them out"
             display.warn(told)
         display.line(f"wrote {path}")

@@ -458,7 +458,10 @@ class TestCommand:
             assert part in done.stdout
         assert all(file.stat().st_size for file in files)
         assert f"wrote {files[0]}" in done.stderr
-        assert f"{files[0]} holds the texts of 20 rows: leave them out with --no-texts" in done.stderr
+        assert (
+            f"{files[0]} holds texts of rows that models answer differently: --no-texts leaves them out"
+            in done.stderr
+        )
 
     def test_precision_and_recall_are_of_the_label_whose_f1_is_asked_for(self, folder: Path) -> None:
         done = run(folder / "dev.tsv", folder / "a", "--metric", "f1:POS", "--resamples", FEW)

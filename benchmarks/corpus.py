@@ -92,7 +92,7 @@ def run(*arguments: object, watched: Path | None = None) -> tuple[str, float, in
     command = [sys.executable, "-m", "twil", *map(str, arguments)]
     print("$ twil", *arguments, flush=True)
     most = 0
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         begin = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         while process.poll() is None:

@@ -57,7 +57,7 @@ def serving(commands: Sequence[Sequence[object]], log: Path) -> Iterator[list[su
     processes = []
     try:
         for command in commands:
-            with log.open("a") as errors:
+            with log.open("a", encoding="utf-8") as errors:
                 process = subprocess.Popen(
                     list(map(str, command)),
                     stdin=subprocess.PIPE,

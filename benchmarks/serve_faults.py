@@ -71,7 +71,7 @@ class Service:
         command += ["--api-key", KEY, "--log-requests", "json"]
         self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
         while not self.answers():
-            assert self.process.poll() is None, log.read_text()
+            assert self.process.poll() is None, log.read_text(encoding="utf-8")
             time.sleep(0.1)
 
     def answers(self) -> bool:

@@ -61,7 +61,7 @@ def put_exporter(home: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> Path
 
 
 def calls(file: Path) -> int:
-    return len(file.read_text().splitlines()) if file.exists() else 0
+    return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
 
 
 def left() -> list[str]:
@@ -86,7 +86,7 @@ def test_a_folder_is_exported_once_and_what_is_done_is_told(exporter: Path, mode
 
 def test_the_export_is_the_one_of_the_command_line(exporter: Path, model: Path, run: Run) -> None:
     bundle_of(model, "encoder")
-    words = exporter.read_text().replace(str(model), "MODEL").split()
+    words = exporter.read_text(encoding="utf-8").replace(str(model), "MODEL").split()
     assert words[:6] == ["-P", "-m", "twil", "export", "MODEL", "-o"]
     assert words[-2:] == ["--head", "encoder"]
     fails(run("export", "none", "-o", "out", *words[TARGET:]), "there is no model folder none")
@@ -267,7 +267,7 @@ def test_a_model_of_the_hub_is_asked_for_once_by_its_name(
         (stored / file).parent.mkdir(parents=True)
         (stored / file).write_text(content)
     assert bundle_of("alguien/modelo", "classifier").name == "modelo"
-    assert " alguien/modelo -o " in exporter.read_text()
+    assert " alguien/modelo -o " in exporter.read_text(encoding="utf-8")
     bundle_of("alguien/modelo", "classifier")
     assert calls(exporter) == 1
     (kept,) = cached_models()

@@ -39,7 +39,7 @@ def test_a_script_from_rows_in_memory_to_predictions(tmp_path: Path, settings: d
     assert result.folder == Path("model")
     assert result.test is not None
     assert result.scores["macro_f1"] == result.test.metrics["macro_f1"]
-    run = json.loads(Path("model/run.json").read_text())
+    run = json.loads(Path("model/run.json").read_text(encoding="utf-8"))
     assert (run["config"]["train"]["epochs"], run["data"]["train"]["file"]) == (2, "the train rows")
     report = result.export("bundle", progress=False)
     texts = sets["test"]["TEXT"].tolist()

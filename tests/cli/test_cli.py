@@ -188,7 +188,7 @@ def test_the_whole_way(run: Run, tmp_path: Path, examples: Path, monkeypatch: py
     table = pq.read_table("out.parquet")
     assert table.column("label").to_pylist() == [line.split("\t")[1] for line in lines]
     assert run("predict", source, "-m", "elsewhere", "-o", "out.jsonl", "--keep", "TEXT", "-q")[0] == 0
-    first = json.loads(Path("out.jsonl").read_text().split("\n")[0])
+    first = json.loads(Path("out.jsonl").read_text(encoding="utf-8").split("\n")[0])
     assert list(first) == ["ID", "TEXT", "label", "negative", "neutral", "positive"]
 
 

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from locks import held
 
-from twil.core.errors import TwilError
+from twil.core.errors import BusyError, TwilError
 from twil.core.interruption import check_state
 from twil.core.storage import (
     atomic_file,
@@ -337,6 +338,40 @@ def test_a_file_system_without_locks_keeps_nobody_out(
     with reserved_folder(tmp_path / "model"), reserved_folder(tmp_path / "model"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_locks_of_windows_have_one_holder_and_their_file_is_closed_before_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in for `msvcrt`, whose lock is on one byte of an open file and raises `PermissionError`."""
+    locked: dict[tuple[int, int], int] = {}
+
+    def locking(descriptor: int, mode: int, size: int) -> None:
+        held = os.fstat(descriptor)
+        file = (held.st_dev, held.st_ino)
+        assert size == 1
+        if mode == 0:
+            assert locked.pop(file) == descriptor
+        elif file in locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        else:
+            locked[file] = descriptor
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        assert not locked, "Windows removes no open file"
+        remove(path)
+
+    remove = os.unlink
+    monkeypatch.setattr("twil.core.storage.fcntl", None)
+    monkeypatch.setattr("twil.core.storage.msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0))
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for _ in range(2):
+        with sole_writer(tmp_path / "model") as sure:
+            assert sure
+            with pytest.raises(BusyError), sole_writer(tmp_path / "model"):
+                pass
+        assert not locked
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_the_system_refuses_is_one_line_and_a_folder_is_locked_itself(tmp_path: Path) -> None:

@@ -569,7 +569,7 @@ def test_standard_input_is_read_once_and_without_seeking(tmp_path: Path) -> None
 
 
 def test_a_stream_cannot_be_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"T\nhola\n")))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"T\nhola\n"), encoding="utf-8"))
     reader = TableReader("-")
     assert [rows.columns for rows in reader] == [{"T": ["hola"]}]
     with pytest.raises(DataError, match="read only once"):

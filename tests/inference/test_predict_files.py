@@ -933,7 +933,7 @@ def test_a_row_of_jsonl_without_the_column_that_was_found_is_a_bad_one(
 def test_lines_from_a_pipe_without_a_header_are_texts(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: list[str]
 ) -> None:
-    stream = io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode()))
+    stream = io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", stream)
     started, *_ = predict_events("-", predictor, tmp_path / "out.tsv")
     assert isinstance(started, RowsStarted)
@@ -970,7 +970,7 @@ def test_what_may_be_a_header_is_never_taken_for_a_text(
     options: dict[str, Any],
     said: str | None,
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode()), encoding="utf-8"))
     if said is None:
         assert run("-", predictor, tmp_path / "out.tsv", **options).rows == 1
         assert_predicted(read_tsv(tmp_path / "out.tsv")[1], predictor, ["hola"])

@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_none_imports_torch(
     for event in predict_on_ray(str(table), bundle, str(tmp_path / "out"), workers=1):
         if isinstance(event, RowsDone):
             for pid in set(worker_pids()) - set(seen):
-                assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+                assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
                 if not seen:
                     os.kill(pid, signal.SIGKILL)
                 seen.append(pid)
@@ -150,7 +150,9 @@ def worker_pids() -> list[int]:
         try:
             command = (folder / "cmdline").read_bytes()
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            grandparent = int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+            grandparent = int(
+                Path(f"/proc/{parent}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            )
         except (OSError, ValueError):
             continue
         if b"_Worker" in command and os.getpid() in (parent, grandparent):

@@ -29,8 +29,10 @@ LIKE = 1e-5
 
 def change(path: Path, **values: Any) -> None:
     """Set keys of a file of JSON; those that are None are taken out."""
-    told = json.loads(path.read_text()) | values
-    path.write_text(json.dumps({name: value for name, value in told.items() if value is not None}))
+    told = json.loads(path.read_text(encoding="utf-8")) | values
+    path.write_text(
+        json.dumps({name: value for name, value in told.items() if value is not None}), encoding="utf-8"
+    )
 
 
 def keep_words_alone(folder: Path) -> None:

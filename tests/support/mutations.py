@@ -286,7 +286,7 @@ def _record(damaged: Path, whole: bytes) -> None:
 
 
 def _bound_memory() -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     most = pages * resource.getpagesize() + _ROOM
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 

@@ -89,7 +89,7 @@ def wait_until(process: TwilProcess | subprocess.Popen[str], done: Callable[[], 
 
 def wait_for_lines(process: TwilProcess | subprocess.Popen[str], log: Path, lines: int) -> None:
     """Wait until a process has written so many lines of its log."""
-    wait_until(process, lambda: log.is_file() and len(log.read_text().splitlines()) >= lines)
+    wait_until(process, lambda: log.is_file() and len(log.read_text(encoding="utf-8").splitlines()) >= lines)
 
 
 def free_port() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -12,16 +13,16 @@ import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from twil.core.errors import BusyError, ModelError, NoRoomError, TwilError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+# Windows locks in a way of its own.
+fcntl: Any = None if os.name == "nt" else importlib.import_module("fcntl")
+msvcrt: Any = importlib.import_module("msvcrt") if os.name == "nt" else None
 
 _DESCRIPTOR = re.compile(r"/dev/(?:stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -200,18 +201,17 @@ def sole_writer(output: str | Path) -> Iterator[bool]:
     """
     output = Path(output)
     _check_no_device(output)
-    if os.name == "nt":  # it has no such locks
-        yield False
-        return
     end = _follow(output)
     if not (output.name and output.is_dir()):
         check_parent(output)
     lock = end.parent / f".{end.name}.lock"
     descriptor, beside, held = _take(lock, end, output)
     with ExitStack() as stack:
-        stack.callback(_release, descriptor)
-        if beside:
-            stack.callback(_remove, lock)
+        # Windows removes no file that is open, whoever has it open, and another system removes it while it is
+        # locked: who takes it then finds that it leads nowhere.
+        ends = [partial(_release, descriptor), *([partial(_remove, lock)] if beside else [])]
+        for last in ends if fcntl else ends[::-1]:
+            stack.callback(last)
         if held:
             remove_leftovers(output)
         yield held
@@ -405,7 +405,8 @@ def _take(lock: Path, end: Path, output: Path) -> tuple[int, bool, bool]:
 def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
     try:
         # A link that others have put there is not followed, and a pipe not waited for.
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(lock, flags, 0o666)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor, True
         os.close(descriptor)
@@ -413,7 +414,7 @@ def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
             f"{lock} is no file, and {output} is locked by one: remove it, or choose another output"
         )
     except OSError as error:
-        if not end.is_dir():
+        if not (fcntl and end.is_dir()):
             raise TwilError(
                 f"{output} cannot be written ({error.strerror}: {lock}): choose another output, or remove "
                 "that file where no run is at work"
@@ -424,8 +425,11 @@ def _open_lock(lock: Path, end: Path, output: Path) -> tuple[int, bool]:
 def _lock(descriptor: int) -> bool | None:
     """Lock an open file for this process; False where another one has it, None where there are no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
         return False
     except OSError:
         return None
@@ -434,7 +438,10 @@ def _lock(descriptor: int) -> bool | None:
 
 def _release(descriptor: int) -> None:
     with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that has the file open would keep the lock
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that has the file open would keep the lock
+        else:
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
     os.close(descriptor)
 
 
@@ -480,7 +487,7 @@ def _remove(temporary: Path) -> None:
 def _sync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes no other
     try:
         os.fsync(descriptor)
     finally:

@@ -166,6 +166,23 @@ def test_the_client_of_the_hub_is_answered_as_it_expects(served: Served, bundles
         np.testing.assert_allclose(vectors[0], embedder(TEXTS[0]), atol=1e-5)
 
 
+def test_the_client_of_openai_is_answered_as_it_expects(served: Served, bundles: dict[str, Path]) -> None:
+    openai = pytest.importorskip("openai")
+    with (
+        Embedder(bundles["vectors"]) as embedder,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key=KEY.replace(" ", "-"), max_retries=0) as client,
+    ):
+        for coding in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
+            told = client.embeddings.create(model="vectors", input=TEXTS, **coding)
+            rows = [each.embedding for each in told.data]
+            if isinstance(rows[0], str):  # base64 that was asked for by name is left to the caller
+                rows = [np.frombuffer(base64.b64decode(row), "<f4").tolist() for row in rows]
+            np.testing.assert_allclose(rows, embedder(TEXTS), atol=1e-5)
+            assert told.usage.total_tokens > len(TEXTS)
+        with pytest.raises(openai.NotFoundError):
+            client.embeddings.create(model="otro", input="a")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [

@@ -10,7 +10,7 @@ from twil.bundle.cache import bundle_of
 from twil.core.errors import ModelError
 from twil.inference.engine import Engine, EngineOptions
 from twil.inference.texts import Texts
-from twil.text.cloze import FilledText, TopTokens, encode_masked, fill_texts, rank_tokens
+from twil.text.cloze import FilledText, TopTokens, encode_masked, fill_texts, find_mask, rank_tokens
 from twil.text.tokenizer import Encoded
 
 
@@ -23,6 +23,9 @@ class MaskFiller(Engine):
         text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
             `text`, `tweet`, `full_text`, `content` and `review`.
         options: See `EngineOptions`. Each token of a batch gets a number for every token of the vocabulary.
+
+    Attributes:
+        mask: How the tokenizer calls its mask, which texts may have in place of [MASK].
 
     Raises:
         ConfigError: A batch has no token.
@@ -37,6 +40,7 @@ class MaskFiller(Engine):
         with opening_bundle(bundle_of(model, "fill-mask")) as bundle:
             _check_filler(bundle)
             super().__init__(bundle, "logits", pair=False, text=text, **options)
+        self.mask = find_mask(self._tokenizer)
 
     def token_id(self, token: str) -> int | None:
         """Give the id of a token as the vocabulary writes it; None where it has none such."""

@@ -9,12 +9,12 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from starlette.applications import Starlette
@@ -33,13 +33,15 @@ from twil.inference.engine import Engine, EngineOptions
 from twil.inference.fill_mask import MaskFiller
 from twil.inference.predictor import Predictor
 from twil.inference.texts import Text
-from twil.serving.batching import MAX_QUEUE, MAX_WAIT, Answer, Batcher, FillQueue, QueueFullError
-from twil.text.tokenizer import half_character
+from twil.serving.batching import MAX_QUEUE, MAX_WAIT, Answer, Batcher, QueueFullError
+from twil.text.tokenizer import MASK, half_character
 
 MAX_BODY = 1 << 20
 """Bytes of a request."""
 MAX_TEXTS = 1024
 """Texts of a request."""
+MAX_FILLED = 16 << 20
+"""Characters of all texts that masks are filled in."""
 BODY_SECONDS = 10.0
 """Within which the body of a request must have come."""
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -47,6 +49,8 @@ _OPEN = frozenset({"/health", "/ready"})
 """Paths that need no key."""
 _COMPUTED = "twil.texts"  # in the scope of a request
 _PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
+
+_Result = TypeVar("_Result")
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,7 +112,7 @@ class Service:
         if not models:
             raise ConfigError("there is nothing to serve: name a model")
         self.models, self.options = dict(models), options
-        self.batchers: dict[str, Batcher | FillQueue] = {}
+        self.batchers: dict[str, Batcher] = {}
         self.requests: dict[tuple[str, int], int] = {}
         self.latency = [0] * (len(_BUCKETS) + 1)
         self.seconds = 0.0
@@ -126,9 +130,7 @@ class Service:
         }
         before, options = self.batchers, self.options
         self.batchers = {
-            name: FillQueue(engine, max_queue=options.max_queue)
-            if isinstance(engine, MaskFiller)
-            else Batcher(engine, max_wait=options.max_wait, max_queue=options.max_queue)
+            name: Batcher(engine, max_wait=options.max_wait, max_queue=options.max_queue)
             for name, engine in engines.items()
         }
         for batcher in before.values():
@@ -140,7 +142,7 @@ class Service:
         for batcher in batchers.values():
             await batcher.close()
 
-    def find(self, name: object) -> Batcher | FillQueue:
+    def find(self, name: object) -> Batcher:
         """Give a model by its name; the first where none is named."""
         if name is None and self.batchers:
             return next(iter(self.batchers.values()))
@@ -164,9 +166,12 @@ def open_engine(model: str, options: EngineOptions | None) -> Engine:
     bundle = bundle_of(model, None)
     kind = open_bundle(bundle).manifest.kind
     given: EngineOptions = {"side_by_side": True, **(options or {})}
-    kinds: dict[str, type[Predictor | Embedder | MaskFiller]]
-    kinds = {"classifier": Predictor, "encoder": Embedder, "fill-mask": MaskFiller}
-    engine: Engine = kinds[kind](bundle, **given)
+    engine: Engine
+    if kind == "fill-mask":
+        # A batch at a time: each holds a number for every token of the vocabulary.
+        engine = MaskFiller(bundle, **{**given, "side_by_side": False})
+    else:
+        engine = Predictor(bundle, **given) if kind == "classifier" else Embedder(bundle, **given)
     engine.warm_up()
     return engine
 
@@ -280,7 +285,11 @@ async def _refuse(request: Request, error: Exception) -> Response:  # noqa: ARG0
 async def _compute(request: Request, batcher: Batcher, texts: Sequence[Text]) -> list[Answer]:
     """Compute texts, unless the client goes away."""
     request.scope[_COMPUTED] = len(texts)
-    computed = asyncio.create_task(batcher.submit(texts))
+    return await _unless_gone(request, batcher.submit(texts))
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    computed = asyncio.create_task(work)
     gone = asyncio.create_task(_wait_until_gone(request))
     await asyncio.wait({computed, gone}, return_when=asyncio.FIRST_COMPLETED)
     gone.cancel()
@@ -326,8 +335,8 @@ async def answer_as_hub(request: Request) -> Response:
     """Give what the inference clients of the Hugging Face hub expect of a model's own address."""
     body = await _read(request)
     batcher = _service(request).find(request.path_params.get("model"))
-    if isinstance(batcher, FillQueue):
-        return await _fill(request, batcher, body, _parameter(body, "top_k"))
+    if isinstance(batcher.engine, MaskFiller):
+        return await _fill(request, batcher, batcher.engine, body, _parameter(body, "top_k"))
     texts, _ = _texts(body.get("inputs"), pair=batcher.engine.pair)
     answers = await _compute(request, batcher, texts)
     if isinstance(batcher.engine, Embedder):
@@ -340,17 +349,26 @@ async def fill_mask(request: Request) -> Response:
     """Give the likeliest tokens for each mask of a text."""
     body = await _read(request)
     batcher = _named(request, body)
-    if not isinstance(batcher, FillQueue):
-        raise RefusedError(422, "this model fills no masks: ask /predict or /embed")
-    return await _fill(request, batcher, body, _whole_number(body.get("top_k"), "top_k"))
+    engine = batcher.engine
+    if not isinstance(engine, MaskFiller):
+        raise RefusedError(422, f"this model fills no masks: ask {_route(engine)}")
+    return await _fill(request, batcher, engine, body, _whole_number(body.get("top_k"), "top_k"))
 
 
-async def _fill(request: Request, queue: FillQueue, body: Mapping[str, Any], top: int | None) -> Response:
+async def _fill(
+    request: Request, batcher: Batcher, engine: MaskFiller, body: Mapping[str, Any], top: int | None
+) -> Response:
     """Answer as the hub does: of a mask its tokens, of several a list for each, of texts a list."""
-    texts, single = _texts(body.get("inputs"), pair=False)
+    given, single = _texts(body.get("inputs"), pair=False)
+    texts, top = list(map(str, given)), 5 if top is None else top
+    if sum(len(text) * max(map(text.count, (MASK, engine.mask))) for text in texts) * top > MAX_FILLED:
+        said = f"the texts filled in have more than {MAX_FILLED:,} characters: send less, or a smaller top_k"
+        raise RefusedError(413, said)
     request.scope[_COMPUTED] = len(texts)
     try:
-        filled = await queue.submit([str(text) for text in texts], 5 if top is None else top)
+        filled = await _unless_gone(
+            request, batcher.call(functools.partial(engine.fill, texts, top_k=top), len(texts))
+        )
     except (ConfigError, DataError) as error:
         raise RefusedError(422, str(error)) from None
     told = []
@@ -359,7 +377,7 @@ async def _fill(request: Request, queue: FillQueue, body: Mapping[str, Any], top
             [
                 {
                     "score": fill.probability,
-                    "token": queue.engine.token_id(fill.token),
+                    "token": engine.token_id(fill.token),
                     "token_str": fill.token,
                     "sequence": fill.text,
                 }
@@ -549,21 +567,25 @@ def _whole(text: str, where: str) -> str:
 
 def _classifier(request: Request, body: Mapping[str, Any]) -> Batcher:
     batcher = _named(request, body)
-    if not isinstance(batcher, Batcher) or not isinstance(batcher.engine, Predictor):
-        other = "/embed" if isinstance(batcher.engine, Embedder) else "/fill-mask"
-        raise RefusedError(422, f"this model gives no labels: ask {other}")
+    if not isinstance(batcher.engine, Predictor):
+        raise RefusedError(422, f"this model gives no labels: ask {_route(batcher.engine)}")
     return batcher
 
 
 def _encoder(request: Request, body: Mapping[str, Any]) -> Batcher:
     batcher = _named(request, body)
-    if not isinstance(batcher, Batcher) or not isinstance(batcher.engine, Embedder):
-        other = "/predict" if isinstance(batcher.engine, Predictor) else "/fill-mask"
-        raise RefusedError(422, f"this model gives no vectors: ask {other}")
+    if not isinstance(batcher.engine, Embedder):
+        raise RefusedError(422, f"this model gives no vectors: ask {_route(batcher.engine)}")
     return batcher
 
 
-def _named(request: Request, body: Mapping[str, Any]) -> Batcher | FillQueue:
+def _route(engine: Engine) -> str:
+    if isinstance(engine, MaskFiller):
+        return "/fill-mask"
+    return "/predict" if isinstance(engine, Predictor) else "/embed"
+
+
+def _named(request: Request, body: Mapping[str, Any]) -> Batcher:
     return _service(request).find(request.path_params.get("model", body.get("model")))
 
 

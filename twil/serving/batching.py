@@ -10,20 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.errors import TwilError
 from twil.inference.engine import Engine, OutputBatch
-from twil.inference.fill_mask import MaskFiller
 from twil.inference.texts import Text
-from twil.text.cloze import FilledText
 
 MAX_WAIT = 0.002
 """Seconds that a text waits for others while nothing is computed."""
@@ -31,6 +28,7 @@ MAX_QUEUE = 4096
 """Texts that wait at a time."""
 _POLL = 0.002  # seconds, between two looks at who is still to be answered
 _WINDOW = 256  # texts that are sorted by length together: those of a large request let others in between
+_Result = TypeVar("_Result")
 
 
 class QueueFullError(TwilError):
@@ -91,6 +89,7 @@ class Batcher:
         self._asked, self._free = asyncio.Event(), asyncio.Event()
         self._free.set()
         self._computing = 0  # batches
+        self._called = 0  # texts of calls
         self._asking = 0  # who waits for texts, wherever these are
         self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="predict")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -99,7 +98,7 @@ class Batcher:
     @property
     def queued(self) -> int:
         """How many texts wait."""
-        return len(self._waiting)
+        return len(self._waiting) + self._called
 
     async def submit(self, texts: Sequence[Text]) -> list[Answer]:
         """Compute texts, in their order. Whoever stops waiting for them frees their places.
@@ -108,8 +107,7 @@ class Batcher:
             QueueFullError: Too many are waiting.
             ModelError: The graph fails.
         """
-        if len(self._waiting) + len(texts) > self._max_queue:
-            raise QueueFullError(f"{len(self._waiting):,} texts are waiting: try again soon")
+        self._check_room(len(texts))
         loop = asyncio.get_running_loop()
         own = [_Waiting(text, loop.create_future()) for text in texts]
         self._waiting.extend(own)
@@ -121,6 +119,31 @@ class Batcher:
             self._asking -= 1
             for each in own:
                 each.answer.cancel()
+
+    async def call(self, work: Callable[[], _Result], texts: int) -> _Result:
+        """Have a thread do what the engine does with texts of its own accord, in the order of asking.
+
+        Args:
+            work: What to do.
+            texts: How many of them it takes.
+
+        Raises:
+            QueueFullError: Too many are waiting.
+        """
+        self._check_room(texts)
+        self._asking += 1
+        self._called += texts
+        try:
+            done = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._called -= texts
+            self._asking -= 1
+        self.load.texts += texts
+        return done
+
+    def _check_room(self, texts: int) -> None:
+        if self.queued + texts > self._max_queue:
+            raise QueueFullError(f"{self.queued:,} texts are waiting: try again soon")
 
     async def close(self) -> None:
         """Answer all who have asked, or are about to, then release the engine."""
@@ -191,47 +214,6 @@ class Batcher:
 
         for future in futures:
             future.add_done_callback(resolve_later)
-
-
-class FillQueue:
-    """Fills masks for all who ask, one request after another; what is said of a text depends on no other.
-
-    Args:
-        engine: Computes them; closed with the queue.
-        max_queue: Texts that wait at a time.
-    """
-
-    def __init__(self, engine: MaskFiller, *, max_queue: int = MAX_QUEUE) -> None:
-        self.engine, self.load, self.queued = engine, Load(), 0
-        self._max_queue = max_queue
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fill")
-
-    async def submit(self, texts: Sequence[str], top_k: int) -> list[FilledText]:
-        """Fill the masks of texts, in their order.
-
-        Raises:
-            QueueFullError: Too many are waiting.
-            ConfigError: The vocabulary has fewer than `top_k` tokens.
-            DataError: A text has no mask, or one behind the longest row.
-        """
-        if self.queued + len(texts) > self._max_queue:
-            raise QueueFullError(f"{self.queued:,} texts are waiting: try again soon")
-        self.queued += len(texts)
-        filling = partial(self.engine.fill, list(texts), top_k=top_k)
-        try:
-            filled = await asyncio.get_running_loop().run_in_executor(self._pool, filling)
-        finally:
-            self.queued -= len(texts)
-        self.load.texts += len(texts)
-        self.load.batches += 1
-        return filled
-
-    async def close(self) -> None:
-        """Answer all who have asked, then release the engine."""
-        while self.queued:
-            await asyncio.sleep(_POLL)
-        self._pool.shutdown()
-        self.engine.close()
 
 
 def _fail(window: Sequence[_Waiting], error: Exception) -> None:

@@ -95,10 +95,8 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
         DataError: A text has no [MASK], one that lies behind the longest row, one that its preparation loses,
             or is not Unicode.
     """
+    mask = find_mask(tokenizer)
     special = find_special(tokenizer, source="the tokenizer")
-    if special.mask is None:
-        raise ModelError("the tokenizer of this model has no mask to fill: give another model")
-    mask = str(tokenizer.id_to_token(special.mask))
     texts = [text.replace(MASK, mask) for text in texts]
     for number, text in enumerate(texts, start=1):
         if mask not in text:
@@ -120,6 +118,18 @@ def encode_masked(tokenizer: Tokenizer, texts: Sequence[str]) -> MaskedTexts:
                 f"reads ({max_length(tokenizer)} tokens): shorten the text ({_cut(text)})"
             )
     return MaskedTexts(tuple(texts), rows, asked, np.array(truncated, dtype=np.bool_), mask)
+
+
+def find_mask(tokenizer: Tokenizer) -> str:
+    """Give what a tokenizer calls its mask.
+
+    Raises:
+        ModelError: It has none.
+    """
+    special = find_special(tokenizer, source="the tokenizer")
+    if special.mask is None:
+        raise ModelError("the tokenizer of this model has no mask to fill: give another model")
+    return str(tokenizer.id_to_token(special.mask))
 
 
 def rank_tokens(logits: NDArray[np.float32], k: int) -> TopTokens:

@@ -179,7 +179,7 @@ def test_the_client_of_openai_is_answered_as_it_expects(served: Served, bundles:
                 rows = [np.frombuffer(base64.b64decode(row), "<f4").tolist() for row in rows]
             np.testing.assert_allclose(rows, embedder(TEXTS), atol=1e-5)
             assert told.usage.total_tokens > len(TEXTS)
-        with pytest.raises(openai.NotFoundError):
+        with pytest.raises(openai.NotFoundError, match="no model is called so"):
             client.embeddings.create(model="otro", input="a")
 
 
@@ -212,6 +212,12 @@ def test_what_does_not_fit_is_one_line(
     assert set(told) == {"error", "error_type"}
     assert re.search(said, told["error"])
     assert "\n" not in told["error"]
+
+
+def test_errors_of_the_routes_of_openai_have_its_shape(served: Served) -> None:
+    status, told, _ = served.ask("POST", "/v1/embeddings", {"input": "a", "model": "otro"})
+    assert (status, told["error"]["code"]) == (404, 404)
+    assert "no model is called so" in told["error"]["message"]
 
 
 def test_nothing_that_is_sent_makes_it_fail(served: Served) -> None:

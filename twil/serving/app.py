@@ -45,6 +45,8 @@ MAX_FILLED = 16 << 20
 BODY_SECONDS = 10.0
 """Within which the body of a request must have come."""
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_OPENAI = "/v1/"
+"""Where errors have the shape that clients of OpenAI show."""
 _OPEN = frozenset({"/health", "/ready"})
 """Paths that need no key."""
 _COMPUTED = "twil.texts"  # in the scope of a request
@@ -246,7 +248,7 @@ class _Guard:
                 await self._app(scope, receive, sent)
             else:
                 said = "bring the key of this service: Authorization: Bearer KEY"
-                await _refusal(401, said)(scope, receive, sent)
+                await _refusal(scope["path"], 401, said)(scope, receive, sent)
         finally:
             route = scope.get("route")
             path = route.path if route is not None else "other"
@@ -270,16 +272,17 @@ class _Guard:
         return not key or scope["path"] in _OPEN or hmac.compare_digest(given, f"Bearer {key}".encode())
 
 
-async def _refuse(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _refuse(request: Request, error: Exception) -> Response:
     """Answer with what is wrong, in one line."""
+    path = request.url.path
     if isinstance(error, RefusedError):
-        return _refusal(error.status, str(error))
+        return _refusal(path, error.status, str(error))
     if isinstance(error, QueueFullError):
-        return _refusal(503, str(error), {"Retry-After": "1"})
+        return _refusal(path, 503, str(error), {"Retry-After": "1"})
     if isinstance(error, ClientDisconnect):
-        return _refusal(499, "the client went away")
+        return _refusal(path, 499, "the client went away")
     _LOG.error("%s", error)  # which may name folders of this machine
-    return _refusal(500, "the model failed: see the log of the service")
+    return _refusal(path, 500, "the model failed: see the log of the service")
 
 
 async def _compute(request: Request, batcher: Batcher, texts: Sequence[Text]) -> list[Answer]:
@@ -304,8 +307,9 @@ async def _wait_until_gone(request: Request) -> None:
         pass
 
 
-def _refusal(status: int, said: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": said, "error_type": status}, status, headers)
+def _refusal(path: str, status: int, said: str, headers: Mapping[str, str] | None = None) -> Response:
+    told: object = {"message": said, "code": status} if path.startswith(_OPENAI) else said
+    return JSONResponse({"error": told, "error_type": status}, status, headers)
 
 
 def _service(request: Request) -> Service:

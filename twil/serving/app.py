@@ -171,7 +171,8 @@ def open_engine(model: str, options: EngineOptions | None) -> Engine:
     engine: Engine
     if kind == "fill-mask":
         # A batch at a time: each holds a number for every token of the vocabulary.
-        engine = MaskFiller(bundle, **{**given, "side_by_side": False})
+        given["side_by_side"] = False
+        engine = MaskFiller(bundle, **given)
     else:
         engine = Predictor(bundle, **given) if kind == "classifier" else Embedder(bundle, **given)
     engine.warm_up()

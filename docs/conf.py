@@ -40,7 +40,8 @@ autodoc_typehints = "description"
 html_theme = "furo"
 html_title = f"twil {__version__}"
 html_theme_options = {"navigation_with_keys": True}
-templates_path: list[str] = []
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 
 
 def setup(app: Sphinx) -> None:

@@ -110,7 +110,9 @@ def follow(events: Iterable[CorpusProgress | Summary], display: Display) -> None
         if isinstance(event, Summary):
             show_summary(display, event)
         else:
-            display.update(f"{event.doing}: {event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+            display.update(
+                f"{event.doing}: {event.rows:,} rows  {event.rows_per_second:,.0f} rows/s", done=event.share
+            )
 
 
 def show_summary(display: Display, summary: Summary) -> None:

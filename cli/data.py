@@ -75,7 +75,10 @@ def command(
             if isinstance(event, Overview):
                 found = event
             else:
-                display.update(f"{event.doing}: {event.rows:,} rows, {event.rows_per_second:,.0f} rows/s")
+                display.update(
+                    f"{event.doing}: {event.rows:,} rows  {event.rows_per_second:,.0f} rows/s",
+                    done=event.share,
+                )
     if as_json:
         show_json(found.as_dict())
     else:

@@ -1,4 +1,4 @@
-"""The documentation site: `sphinx-build -W -c docs . site` in the root of a clone.
+"""The documentation site: `sphinx-build -W -c docs . site` in a clone; with `-b man` the man page.
 
 The whole repository is the source, so that links to results, recipes and CONTRIBUTING.md lead somewhere.
 """
@@ -36,6 +36,8 @@ myst_heading_anchors = 3
 default_role = "code"  # a single backtick in a docstring
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+
+man_pages = [("docs/cli", "twil", "train, ship and run text classifiers", [author], 1)]
 
 html_theme = "furo"
 html_title = f"twil {__version__}"

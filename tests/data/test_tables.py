@@ -890,3 +890,16 @@ def test_how_many_rows_there_are_is_known_ahead_from_those_that_were_read(tmp_pa
     expected = [tables.expected_rows() for _ in tables.windows(4096)]
     assert expected[-1] == 120_000
     assert expected[len(expected) // 4] == pytest.approx(120_000, rel=0.3)
+
+
+def test_the_share_of_files_that_was_read_grows_to_the_whole(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.tsv", "b.tsv")]
+    for path in paths:
+        path.write_text("TEXT\n" + "un tuit del barrio\n" * 200_000, encoding="utf-8")
+    files = [streams.InputFile(path) for path in paths]
+    tables = [TableReader(file) for file in files]
+    shares = [streams.share_read(files) for table in tables for _ in table]
+    assert shares == sorted(shares, key=float)  # type: ignore[arg-type]  # none is a stream
+    assert shares[0] is not None
+    assert shares[0] < 0.5
+    assert shares[-1] == 1

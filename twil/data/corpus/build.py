@@ -31,6 +31,7 @@ from twil.data.corpus.grouping import HeldOut, RowKeys, hold_out, mark_repeats, 
 from twil.data.corpus.pairs import PairColumns, PairReader, PairRows
 from twil.data.corpus.row_spool import EncodedRows, Fate, RowSpool, SpoolReader, encoded_rows
 from twil.data.corpus.token_store import TokenType, TokenWriter, token_type
+from twil.data.tables.streams import share_read
 from twil.data.tables.tables import OnError
 from twil.text.special import find_special
 from twil.text.tokenizer import (
@@ -100,11 +101,13 @@ class CorpusProgress(Paced):
         doing: What is being done.
         rows: Rows read so far.
         seconds: Since the start.
+        share: Of the files that has been read, where that is being done and can be told.
     """
 
     doing: str
     rows: int
     seconds: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,8 @@ class _Build:
                         self._store(*waiting.popleft())
                     if perf_counter() - last >= _PROGRESS_SECONDS:
                         last = perf_counter()
-                        yield CorpusProgress("reading and encoding", self.rows, last - start)
+                        share = share_read([each.reader.file for each in self._sources])
+                        yield CorpusProgress("reading and encoding", self.rows, last - start, share)
                 while waiting:
                     self._store(*waiting.popleft())
             finally:

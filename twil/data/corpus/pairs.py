@@ -103,6 +103,7 @@ class PairReader:
 
     Attributes:
         path: The table.
+        file: It, as it was first found.
         pairs: Whether its rows are pairs.
         unit: What `PairRows.numbers` count, ``line`` or ``row``.
 
@@ -123,7 +124,7 @@ class PairReader:
         if on_error not in ("fail", "skip"):
             raise ConfigError(f"bad rows cannot be met with '{on_error}': choose one of fail, skip")
         self.path = path
-        file = InputFile(path)
+        self.file = file = InputFile(path)
         self._columns = _resolve(file, columns, reading)
         self.pairs = self._columns.second is not None
         ids = (self._columns.first_id, self._columns.second_id)

@@ -52,11 +52,13 @@ class SurveyProgress(Paced):
         doing: What is being done.
         rows: Read so far, of all files.
         seconds: Since the start.
+        share: Of the files that has been read, where that is being done and can be told.
     """
 
     doing: str
     rows: int
     seconds: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)

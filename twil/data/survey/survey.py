@@ -30,7 +30,7 @@ from twil.data.survey.repeats import (
 )
 from twil.data.tables.excerpts import read_excerpts
 from twil.data.tables.formats import LABEL_COLUMN
-from twil.data.tables.streams import InputFile
+from twil.data.tables.streams import InputFile, share_read
 
 _PROGRESS_SECONDS = 0.2
 
@@ -75,7 +75,7 @@ def survey(
             done += len(rows.numbers)
             if perf_counter() - spoken >= _PROGRESS_SECONDS:
                 spoken = perf_counter()
-                yield SurveyProgress(f"reading {name}", done, spoken - begin)
+                yield SurveyProgress(f"reading {name}", done, spoken - begin, share_read(inputs))
         look.finish()
     yield SurveyProgress("comparing texts", done, perf_counter() - begin)
     overlaps = find_overlaps({name: look.keys for name, look in looks.items()})

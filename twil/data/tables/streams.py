@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,14 @@ class InputFile:
             raise DataError(
                 "changed while it was read: run again once nothing writes to it, or on a copy", file=self.path
             )
+
+
+def share_read(files: Sequence[InputFile]) -> float | None:
+    """Tell which share of the bytes of files has been read, from 0 to 1; None where one is a stream."""
+    size = sum(file.size for file in files)
+    if not size or any(file.stream for file in files):
+        return None
+    return min(1.0, sum(file.position for file in files) / size)
 
 
 class ByteBlocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,12 @@ def command(
     text_in: Annotated[
         bool, typer.Option("--text-in", help="Also write a graph that takes texts, its tokenizer inside.")
     ] = False,
+    triton: Annotated[
+        bool,
+        typer.Option(
+            "--triton", help="Also write a repository for Triton, in OUTPUT.triton; with --text-in."
+        ),
+    ] = False,
     preparation: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +102,8 @@ def command(
     from twil.exporting.int8.guard import Limits
     from twil.exporting.int8.options import choose_arithmetic
 
+    if triton and not text_in:
+        raise ConfigError("Triton runs a graph that takes texts: add --text-in")
     if not onnx:
         raise ConfigError("say what to export to: add --onnx")
     fp16, int8 = choose_arithmetic(
@@ -110,11 +119,18 @@ def command(
         ),
         limits=Limits(max_drop, min_agreement, max_change, min_cosine),
     )
-    with Display(quiet=quiet, doing="loading PyTorch") as display:
+    with Display(quiet=quiet, doing="loading PyTorch") as display, ExitStack() as held:
         from twil.exporting.bundle import export_onnx
 
         kind = "bundle" if precision == "fp32" else f"bundle-{precision}"
         output = name_output(display, output, model, kind)
+        if triton:
+            from twil.core.storage import reserved_folder, with_name
+            from twil.exporting.triton import model_name, write_repository
+
+            named = with_name(output)
+            repository = named.with_name(f"{named.name}.triton")
+            held.enter_context(reserved_folder(repository, overwrite=force, own=[model_name(named)]))
         display.update(f"exporting {model}")
         report = export_onnx(
             model,
@@ -139,3 +155,5 @@ def command(
             display.line(report.describe_text_in())
         for missing in report.unfused:
             display.warn(missing)
+        if triton:
+            display.line(f"wrote {write_repository(output, repository, overwrite=force)} for Triton")

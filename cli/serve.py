@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -65,6 +66,8 @@ def command(
     where: Any = provider  # checked there
     if log_requests not in (None, "text", "json"):
         raise ConfigError(f"there is no log '{log_requests}': choose text or json")
+    gc.freeze()
+    gc.enable()  # unlike a command that labels a file, a service lives for long
     with Display(quiet=quiet) as display:
         named = name_models(models or [announce_default(display)])
         options = ServiceOptions(

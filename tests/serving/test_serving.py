@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import http.client
 import json
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,7 +38,7 @@ from twil.inference.fill_mask import MaskFiller
 from twil.inference.predictor import Predictor
 from twil.model.folder import save
 from twil.model.twilbert import TWilBERT
-from twil.serving.app import MAX_TEXTS, RequestLog, ServiceOptions, make_app, open_engine
+from twil.serving.app import MAX_TEXTS, RequestLog, Service, ServiceOptions, make_app, open_engine
 from twil.serving.batching import Batcher, QueueFullError
 
 TEXTS = ["me encanta este barrio", "qué asco", "", "hoy abre el mercado " * 9, "a"] * 5
@@ -471,3 +473,20 @@ def test_programs_of_the_guide_run_against_a_service(served: Served) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert re.search("NEG|NEU|POS", done.stdout)
+
+
+def test_of_models_that_are_opened_anew_the_old_ones_are_let_go_at_once(bundles: dict[str, Path]) -> None:
+    async def reopen() -> bool:
+        service = Service({"polarity": str(bundles["polarity"])}, ServiceOptions())
+        await service.open()
+        old = weakref.ref(service.find(None).engine)
+        await service.open()
+        gone = old() is None
+        await service.close()
+        return gone
+
+    gc.disable()  # as where nothing happens to look for cycles
+    try:
+        assert asyncio.run(reopen())
+    finally:
+        gc.enable()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import gc
 import hmac
 import json
 import logging
@@ -137,6 +138,8 @@ class Service:
         }
         for batcher in before.values():
             await batcher.close()
+        del before, engines
+        gc.collect()  # a graph is large, and nobody knows when its last reference would be looked for
 
     async def close(self) -> None:
         """Finish what is under way."""

@@ -57,6 +57,7 @@ class Display:
         self._text = doing
         self._paced: tuple[float, float] | None = None
         self._ended = threading.Event()
+        self._speaker: threading.Thread | None = None
         self._warnings: Any = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
@@ -68,12 +69,14 @@ class Display:
         if self.live:
             self.live.start()
             self.live.add_task(self._text)
-        elif not self.console.quiet:
-            threading.Thread(target=self._speak, name="progress", daemon=True).start()
+        elif self._text:
+            self._begin_to_speak()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
+        if self._speaker:
+            self._speaker.join()  # a thread that writes while the process ends would abort it
         if self.live:
             self.live.stop()
         self._warnings.__exit__(*exception)
@@ -96,6 +99,14 @@ class Display:
             bar = f"{_draw_bar(done)} " if done is not None and self.console.width >= WIDE else ""
             self.live.update(self.live.task_ids[0], description=visible(bar + text), timed=done is None)
         self._text = text.strip()
+        if not self.live:
+            self._begin_to_speak()
+
+    def _begin_to_speak(self) -> None:
+        """Have a thread say where the work stands; what is done before it says anything needs none."""
+        if self._speaker is None and not self.console.quiet:
+            self._speaker = threading.Thread(target=self._speak, name="progress", daemon=True)
+            self._speaker.start()
 
     def _speak(self) -> None:
         """Say now and then where the work stands, where there is no live line."""

@@ -136,16 +136,13 @@ class Service:
             name: Batcher(engine, max_wait=options.max_wait, max_queue=options.max_queue)
             for name, engine in engines.items()
         }
-        for batcher in before.values():
-            await batcher.close()
-        del before, engines
+        await _close(before)
+        await asyncio.sleep(0)  # in which their tasks end
         gc.collect()  # a graph is large, and nobody knows when its last reference would be looked for
 
     async def close(self) -> None:
         """Finish what is under way."""
-        batchers, self.batchers = self.batchers, {}
-        for batcher in batchers.values():
-            await batcher.close()
+        await _close(self.batchers)
 
     def find(self, name: object) -> Batcher:
         """Give a model by its name; the first where none is named."""
@@ -160,6 +157,12 @@ class Service:
         self.requests[path, status] = self.requests.get((path, status), 0) + 1
         self.latency[sum(seconds > bound for bound in _BUCKETS)] += 1
         self.seconds += seconds
+
+
+async def _close(batchers: dict[str, Batcher]) -> None:
+    """Let models go once all who ask them are answered."""
+    while batchers:
+        await batchers.pop(next(iter(batchers))).close()
 
 
 def open_engine(model: str, options: EngineOptions | None) -> Engine:

@@ -354,6 +354,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/tmp"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "serve_faults")
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
     log = options.work / "serve_faults.log"
     service = Service(log)
     expected = service.ask("POST", "/predict", GOOD)[1]

@@ -25,7 +25,7 @@ from twil.core.version import __version__
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
-    "train": ("onnx", "optuna", "safetensors", "scipy", "sentencepiece", "torch"),
+    "train": ("onnx", "optuna", "safetensors", "scipy", "sentencepiece", "tomli-w", "torch"),
     "import": ("h5py",),
     "hub": ("transformers",),
     "preparations": ("emoji", "regex"),

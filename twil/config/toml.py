@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+from twil.core.errors import require
 
 
 def format_toml(value: Mapping[str, Any]) -> str:
-    """Write nested sections as a TOML file; None is left out, since TOML has none."""
-    return "\n".join(_lines(value, ())).lstrip("\n") + "\n"
+    """Write nested sections as a TOML file; None is left out, since TOML has none.
+
+    Raises:
+        MissingExtraError: tomli-w is not installed.
+    """
+    written: str = require("tomli_w", purpose="a file of settings").dumps(_without_none(value))
+    return written
 
 
 def format_value(value: Any) -> str:
-    """Write one value as TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)  # the shortest that is read back as the same number
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(format_value, value))}]"
+    """Write one value on one line, as TOML writes numbers, texts and lists."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
-        pairs = (f"{_key(key)} = {format_value(inner)}" for key, inner in value.items() if inner is not None)
-        return f"{{ {', '.join(pairs)} }}"
-    # JSON's escapes are TOML's, but for one character that JSON leaves as it is.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _lines(value: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    plain = {key: inner for key, inner in value.items() if not isinstance(inner, Mapping)}
-    lines = [f"{_key(key)} = {format_value(inner)}" for key, inner in plain.items() if inner is not None]
-    if path and lines:
-        lines = ["", f"[{'.'.join(map(_key, path))}]", *lines]
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            lines += _lines(inner, (*path, key))
-    return lines
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else format_value(key)
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value

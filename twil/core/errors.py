@@ -103,6 +103,7 @@ EXTRAS = {
     "sentencepiece": "train",
     "starlette": "serve",
     "tensorboard": "tensorboard",
+    "tomli_w": "train",
     "torch": "train",
     "transformers": "hub",
     "uvicorn": "serve",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ SAMPLE_ROWS = 24
 SAMPLE_VALUES = 50_000
 """Values by which a range is chosen."""
 
+_ZERO_POINTS = (16, 32, 64, 128)  # of ranges of each token
 _SHARES = np.linspace(0.4, 1.0, 13)  # of the extremes, that a range may span
 
 
@@ -56,16 +57,47 @@ class ReadRange:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a tensor held on some texts.
+class TokenRange:
+    """Steps that are each token's own, by its largest and its least number; zero is one number for all.
 
     Attributes:
-        range: The one with the least squared error.
+        zero_point: The number that stands for zero. With fewer than half of the numbers below it, what is
+            never far below zero, as behind a GELU, is rounded in finer steps.
+    """
+
+    zero_point: int
+
+    @property
+    def above(self) -> int:
+        """How many numbers stand for what is larger than zero."""
+        return LEVELS - self.zero_point
+
+    def rounded(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give what is left of tokens ``(S, D)`` in 8 bits."""
+        high, low = rows.max(1, keepdims=True), rows.min(1, keepdims=True)
+        steps = np.maximum(np.maximum(high / self.above, -low / self.zero_point), SMALLEST_STEP)
+        left: NDArray[np.float32] = np.round(rows / steps) * steps
+        return left
+
+
+Range = TypeVar("Range", ReadRange, TokenRange)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tensor held on some texts, and where 8 bits lose least of it by squared error.
+
+    Attributes:
+        range: Of fixed ranges.
+        token_range: Of ranges of each token.
         rows: What some of the tokens held, float32 ``(S, D)``.
+        gram: The products of each two numbers of a token, summed over all tokens, float32 ``(D, D)``.
     """
 
     range: ReadRange
+    token_range: TokenRange
     rows: NDArray[np.float32]
+    gram: NDArray[np.float32]
 
 
 def observe(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -> dict[str, Seen]:
@@ -88,10 +120,10 @@ def largest_steps(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]
     return steps
 
 
-def round_tokens(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give what is left of tokens ``(S, D)`` in 8 bits where each one's largest number sets its step."""
-    steps = largest_steps(rows, axis=1)
-    left: NDArray[np.float32] = np.round(rows / steps) * steps
+def round_rows(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give what is left of rows ``(R, D)`` in 8 bits where each one's largest number sets its step."""
+    steps = largest_steps(table, axis=1)
+    left: NDArray[np.float32] = np.round(table / steps) * steps
     return left
 
 
@@ -110,6 +142,7 @@ class _Values:
         self._tensors = list(tensors)
         self._low, self._high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
         self._sample: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
+        self._gram: dict[str, NDArray[np.float32]] = {}
         self._random = np.random.default_rng(0)
 
     def add(self, batch: Batch) -> None:
@@ -120,17 +153,21 @@ class _Values:
             rows = output[visible] if of_tokens else output.reshape(-1, output.shape[-1])
             self._low[name] = min(self._low[name], float(rows.min()))
             self._high[name] = max(self._high[name], float(rows.max()))
+            self._gram[name] = self._gram.get(name, np.float32(0)) + rows.T @ rows
             self._sample[name].append(self._random.permutation(rows)[:SAMPLE_ROWS])
 
     def seen(self, name: str) -> Seen:
         rows = np.concatenate(self._sample[name])
-        return Seen(self._range(name, self._random.permutation(rows.ravel())[:SAMPLE_VALUES]), rows)
-
-    def _range(self, name: str, sample: NDArray[np.float32]) -> ReadRange:
+        sample = self._random.permutation(rows.ravel())[:SAMPLE_VALUES]
         low, high = self._low[name], self._high[name]
         ranges = [
             ReadRange(low * below, high * above)
             for below in (_SHARES if low < 0 else (1.0,))
             for above in (_SHARES if high > 0 else (1.0,))
         ]
-        return min(ranges, key=lambda found: float(np.square(found.rounded(sample) - sample).mean()))
+        by_token = _closest(map(TokenRange, _ZERO_POINTS), rows)
+        return Seen(_closest(ranges, sample), by_token, rows, self._gram[name])
+
+
+def _closest(ranges: Iterable[Range], values: NDArray[np.float32]) -> Range:
+    return min(ranges, key=lambda found: float(np.square(found.rounded(values) - values).mean()))

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.errors import require
-from twil.exporting.int8.calibrate import LARGEST, SMALLEST_STEP, ReadRange, largest_steps
+from twil.exporting.int8.calibrate import SMALLEST_STEP, ReadRange, Seen, TokenRange, largest_steps
+from twil.exporting.int8.weights import RoundedWeights, round_weights
 
 TABLE_ROWS = 1000
 """From how many rows a table is worth holding in 8 bits."""
@@ -29,7 +30,6 @@ TABLE_ROWS = 1000
 Way: TypeAlias = Literal["static", "token"]
 """How a product's inputs are rounded; a table has but one way."""
 
-_MIDDLE = 128  # of an unsigned number of 8 bits: what stands for zero
 _AXES_ARE_INPUTS = 18  # from this operator set on
 
 
@@ -74,7 +74,22 @@ class FloatGraph:
         weights: NDArray[np.float32] = self._onnx.numpy_helper.to_array(self._constants[self._read[part]])
         return weights
 
-    def write_int8(self, target: Path, ranges: Mapping[str, ReadRange], ways: Mapping[str, Way]) -> None:
+    def round_weights(self, seen: Mapping[str, Seen]) -> dict[str, RoundedWeights]:
+        """Round the weights of all products, by their names, on what the tensors held that they meet."""
+        grams: dict[str, NDArray[np.float32]] = {}
+        for product, tensor in self.products.items():
+            name = self._read[product]
+            grams[name] = grams.get(name, np.float32(0)) + seen[tensor].gram
+        read = self._onnx.numpy_helper.to_array
+        return {name: round_weights(read(self._constants[name]), gram) for name, gram in grams.items()}
+
+    def write_int8(
+        self,
+        target: Path,
+        seen: Mapping[str, Seen],
+        rounded: Mapping[str, RoundedWeights],
+        ways: Mapping[str, Way],
+    ) -> None:
         """Write the graph with some of its products and tables in 8 bits.
 
         Products stand between QuantizeLinear and DequantizeLinear, which are standard operators; a runtime
@@ -82,12 +97,13 @@ class FloatGraph:
 
         Args:
             target: Where to.
-            ranges: Of the tensors that the products read whose way is `static`.
+            seen: What the tensors held that products read in 8 bits.
+            rounded: The weights of these products, as `round_weights` gives them.
             ways: Of the products and the lookups by name; what is not among them stays in fp32.
         """
         model = self._onnx.ModelProto()
         model.CopyFrom(self._model)
-        rewriting = _Rewriting(self._onnx, model)
+        rewriting = _Rewriting(self._onnx, model, rounded)
         for node in list(model.graph.node):
             way = ways.get(node.name)
             if way is None:
@@ -95,11 +111,11 @@ class FloatGraph:
             elif node.op_type == "Gather":
                 rewriting.look_up(node)
             elif way == "static":
-                node.input[0] = rewriting.quantise_input(node.input[0], ranges[node.input[0]])
+                node.input[0] = rewriting.quantise_input(node.input[0], seen[node.input[0]].range)
                 node.input[1] = rewriting.quantise_weights(node.input[1])
                 rewriting.nodes.append(node)
             else:
-                rewriting.multiply_tokens(node)
+                rewriting.multiply_tokens(node, seen[node.input[0]].token_range)
         rewriting.finish()
         self._onnx.save_model(model, target)
 
@@ -107,8 +123,8 @@ class FloatGraph:
 class _Rewriting:
     """The nodes of a graph that is made anew, in order."""
 
-    def __init__(self, onnx: Any, model: Any) -> None:
-        self._onnx, self._graph = onnx, model.graph
+    def __init__(self, onnx: Any, model: Any, rounded: Mapping[str, RoundedWeights]) -> None:
+        self._onnx, self._graph, self._rounded = onnx, model.graph, rounded
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._known: dict[str, str] = {}
         self._axes_are_inputs = any(
@@ -126,42 +142,48 @@ class _Rewriting:
             self._known[name] = f"{name}.rounded"
         return self._known[name]
 
-    def multiply_tokens(self, node: Any) -> None:
+    def multiply_tokens(self, node: Any, values: TokenRange) -> None:
         """Put a product of tokens, each in steps of its own, in the place of a node."""
         tokens, output = node.input[0], node.output[0]
-        node.input[0] = self._quantise_tokens(tokens)
+        node.input[0] = self._quantise_tokens(tokens, values)
         node.input[1] = self.quantise_weights(node.input[1])
         node.output[0] = f"{output}.steps"
         self.nodes.append(node)
         self._node("Mul", [node.output[0], f"{tokens}.step"], output)
 
-    def _quantise_tokens(self, name: str) -> str:
+    def _quantise_tokens(self, name: str, values: TokenRange) -> str:
         """Round a tensor, each token in steps of its own, and name what is left of it, in steps."""
         rounded = f"{name}.steps"
         if rounded not in self._known:
+            zero = values.zero_point
             constants = {
-                "share": np.array(1 / LARGEST, np.float32),
+                f"above.{zero}": np.array(1 / values.above, np.float32),
+                f"below.{zero}": np.array(-1 / zero, np.float32),
                 "least": np.array(SMALLEST_STEP, np.float32),
                 "one": np.array(1, np.float32),
-                "middle": np.array(_MIDDLE, np.uint8),
-                "last": np.array([-1], np.int64),
+                f"zero.{zero}": np.array(zero, np.uint8),
             }
-            share, least, one, middle, last = (
+            above, below, least, one, middle = (
                 self._once(f"int8.{title}", value) for title, value in constants.items()
             )
-            self._node("Abs", [name], f"{name}.sizes")
-            if self._axes_are_inputs:
-                self._node("ReduceMax", [f"{name}.sizes", last], f"{name}.largest", keepdims=1)
-            else:
-                self._node("ReduceMax", [f"{name}.sizes"], f"{name}.largest", axes=[-1], keepdims=1)
-            self._node("Mul", [f"{name}.largest", share], f"{name}.share")
-            self._node("Max", [f"{name}.share", least], f"{name}.step")
+            for operator, share in (("ReduceMax", above), ("ReduceMin", below)):
+                self._reduce(operator, name, f"{name}.{operator}")
+                self._node("Mul", [f"{name}.{operator}", share], f"{name}.{operator}.step")
+            self._node("Max", [f"{name}.ReduceMax.step", f"{name}.ReduceMin.step", least], f"{name}.step")
             self._node("Reciprocal", [f"{name}.step"], f"{name}.inverse")
             self._node("Mul", [name, f"{name}.inverse"], f"{name}.scaled")
             self._node("QuantizeLinear", [f"{name}.scaled", one, middle], f"{name}.token.uint8")
             self._node("DequantizeLinear", [f"{name}.token.uint8", one, middle], rounded)
             self._known[rounded] = rounded
         return rounded
+
+    def _reduce(self, operator: str, name: str, output: str) -> None:
+        """Reduce a tensor over its last dimension."""
+        if self._axes_are_inputs:
+            last = self._once("int8.last", np.array([-1], np.int64))
+            self._node(operator, [name, last], output, keepdims=1)
+        else:
+            self._node(operator, [name], output, axes=[-1], keepdims=1)
 
     def look_up(self, node: Any) -> None:
         """Put a lookup in a table ``(R, D)`` of 8 bits in the place of a node; each row has its own step."""
@@ -179,14 +201,12 @@ class _Rewriting:
         self._node("Mul", [f"{output}.float", f"{output}.step"], output)
 
     def quantise_weights(self, name: str) -> str:
-        """Round weights ``(D, N)`` to 8 bits, each column by its largest, and name what is left of them."""
+        """Put weights in 8 bits in the place of others, and name what is left of them."""
         if name not in self._known:
-            weights = self._onnx.numpy_helper.to_array(self._weights[name])
-            steps = largest_steps(weights, axis=0)[0]  # (N,)
-            numbers = np.clip(np.round(weights / steps), -LARGEST, LARGEST).astype(np.int8)
+            numbers, steps = self._rounded[name]
             inputs = [
                 self._constant(f"{name}.int8", numbers),
-                self._constant(f"{name}.scale", steps.astype(np.float32)),
+                self._constant(f"{name}.scale", steps),
                 self._constant(f"{name}.zero", np.zeros(len(steps), np.int8)),
             ]
             self._node("DequantizeLinear", inputs, f"{name}.rounded", axis=1)

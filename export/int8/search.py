@@ -17,7 +17,7 @@ from twil.bundle.session import Session
 from twil.core.errors import ExportError
 from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
 from twil.exporting.int8.accuracy import Accuracy
-from twil.exporting.int8.calibrate import Seen, observe, round_tokens
+from twil.exporting.int8.calibrate import Seen, observe, round_rows
 from twil.exporting.int8.guard import Closeness, Values, Verdict
 from twil.exporting.int8.options import Int8Data
 from twil.exporting.int8.rewrite import FloatGraph, Way
@@ -115,7 +115,8 @@ class _Work:
         tensors = list(dict.fromkeys(self.graph.products.values()))
         say(f"finding the ranges of {len(tensors)} tensors on {len(data.calibration):,} texts")
         self._seen: Mapping[str, Seen] = observe(bundle.graph, tensors, batches)
-        self._ranges = {name: seen.range for name, seen in self._seen.items()}
+        say(f"rounding the weights of {len(self.graph.products)} products")
+        self._rounded = self.graph.round_weights(self._seen)
         self._checked = _make_batches(encode(tokenizer, data.guard.items), pad)
         self._expected = self._compute(self._fp32)
 
@@ -147,7 +148,7 @@ class _Work:
             else:
                 few = middle
         if best is not self.tried[-1]:
-            self.graph.write_int8(target, self._ranges, best.ways)
+            self._write(target, best.ways)
         return best
 
     def _ways(self, *, by_token: Collection[str] = (), in_fp32: Collection[str] = ()) -> dict[str, Way]:
@@ -159,19 +160,23 @@ class _Work:
         told = f"{by_token} of {len(self.graph.products)} products by token" if by_token else "fixed ranges"
         left = len(self.parts) - len(ways)
         self._say(f"trying int8 with {told}{f', {left} in fp32' if left else ''}")
-        self.graph.write_int8(target, self._ranges, ways)
+        self._write(target, ways)
         verdict = self._guard.judge(self._expected, self._compute(self._open(target)))
         self.tried.append(_Attempt(ways, verdict))
         return self.tried[-1]
+
+    def _write(self, target: Path, ways: Mapping[str, Way]) -> None:
+        self.graph.write_int8(target, self._seen, self._rounded, ways)
 
     def _error(self, part: str, way: Way) -> float:
         """Tell how much of what a part gives is lost by rounding what it reads, as a share of its square."""
         weights = self.graph.weights(part)
         if part not in self.graph.products:  # a table, of which a sample will do
             rows = weights[:: max(1, len(weights) // _TABLE_SAMPLE)]
-            return _share(round_tokens(rows) - rows, rows)
+            return _share(round_rows(rows) - rows, rows)
         seen = self._seen[self.graph.products[part]]
-        rounded = seen.range.rounded(seen.rows) if way == "static" else round_tokens(seen.rows)
+        values = seen.range if way == "static" else seen.token_range
+        rounded = values.rounded(seen.rows)
         return _share((rounded - seen.rows) @ weights, seen.rows @ weights)
 
     def speedup(self, graph: Path) -> float:

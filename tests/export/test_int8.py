@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -29,11 +28,12 @@ from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.exporting.bundle import export_onnx
 from twil.exporting.card import CARD
 from twil.exporting.int8.accuracy import Accuracy, AnswerGuard
-from twil.exporting.int8.calibrate import LEVELS, ReadRange, observe, round_tokens
+from twil.exporting.int8.calibrate import LARGEST, LEVELS, ReadRange, Seen, TokenRange, observe
 from twil.exporting.int8.guard import Closeness, Limits, VectorGuard
 from twil.exporting.int8.options import Int8Options, choose_arithmetic
 from twil.exporting.int8.rewrite import FloatGraph, Way
 from twil.exporting.int8.search import _Work
+from twil.exporting.int8.weights import RoundedWeights, round_weights
 from twil.exporting.reduced import check_int8
 from twil.inference.embedder import Embedder
 from twil.inference.predictor import Predictor
@@ -210,15 +210,15 @@ def test_ranges_leave_pads_out_and_rare_extremes(float_graph: Path) -> None:
     assert all(found.range.low <= 0 <= found.range.high and found.range.scale > 0 for found in seen.values())
 
 
-def ranges_of(graph: Path, tensors: Sequence[str]) -> dict[str, ReadRange]:
-    return {name: seen.range for name, seen in observe(graph, tensors, batches()).items()}
+def calibrated(graph: FloatGraph, file: Path) -> tuple[dict[str, Seen], dict[str, RoundedWeights]]:
+    seen = observe(file, list(dict.fromkeys(graph.products.values())), batches())
+    return seen, graph.round_weights(seen)
 
 
-def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Path, tmp_path: Path) -> None:
+def test_weights_are_rounded_in_steps_of_their_column(float_graph: Path, tmp_path: Path) -> None:
     graph = FloatGraph(float_graph)
     inputs = graph.products
-    ranges = ranges_of(float_graph, list(dict.fromkeys(inputs.values())))
-    graph.write_int8(tmp_path / GRAPH, ranges, dict.fromkeys(inputs, "static"))
+    graph.write_int8(tmp_path / GRAPH, *calibrated(graph, float_graph), dict.fromkeys(inputs, "static"))
     before = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
     }
@@ -231,17 +231,32 @@ def test_rounded_weights_are_within_half_a_step_of_their_column(float_graph: Pat
         assert name not in after  # the float weights are gone
         steps = after[f"{name}.scale"]
         assert steps.shape == before[name].shape[1:]
-        left = after[f"{name}.int8"].astype(np.float32) * steps
-        assert (np.abs(left - before[name]) <= steps / 2 + 1e-7).all()
+        numbers = after[f"{name}.int8"].astype(np.float32)
+        np.testing.assert_allclose(steps, np.abs(before[name]).max(axis=0) / LARGEST, rtol=1e-6)
+        assert np.abs(numbers).max() <= LARGEST
+        assert (np.abs(numbers * steps - before[name]) <= 4 * steps).all()
+
+
+def test_products_lose_less_by_weights_that_are_rounded_on_their_inputs() -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(500, 40)) @ random.normal(size=(40, 150)) + random.normal(size=(500, 150)) / 9
+    rows, weights = rows.astype(np.float32), random.normal(size=(150, 30)).astype(np.float32)
+    numbers, steps = round_weights(weights, rows.T @ rows)
+    assert np.abs(numbers).max() <= LARGEST
+    nearest = np.round(weights / steps) * steps
+    lost, before = (np.square(rows @ (left - weights)).sum() for left in (numbers * steps, nearest))
+    assert lost < 0.5 * before
+    unseen = round_weights(weights, np.zeros((150, 150), np.float32))
+    np.testing.assert_array_equal(unseen.numbers * unseen.steps, nearest)
 
 
 def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_path: Path) -> None:
     graph = FloatGraph(float_graph)
     inputs = graph.products
-    ranges = ranges_of(float_graph, list(dict.fromkeys(inputs.values())))
+    found = calibrated(graph, float_graph)
     expected, errors = run(float_graph, batches()[0]), []
     for chosen in ([], list(inputs)[:1], list(inputs)):
-        graph.write_int8(tmp_path / GRAPH, ranges, dict.fromkeys(chosen, "static"))
+        graph.write_int8(tmp_path / GRAPH, *found, dict.fromkeys(chosen, "static"))
         nodes = [node.op_type for node in onnx.load(tmp_path / GRAPH).graph.node]
         assert nodes.count("QuantizeLinear") == len({inputs[name] for name in chosen})
         errors.append(float(np.abs(run(tmp_path / GRAPH, batches()[0]) - expected).max()))
@@ -256,7 +271,7 @@ def test_rows_of_a_table_are_within_half_a_step_of_their_largest(
     monkeypatch.setattr("twil.exporting.int8.rewrite.TABLE_ROWS", 300)
     graph = FloatGraph(float_graph)
     (lookup,) = graph.tables
-    graph.write_int8(tmp_path / GRAPH, {}, {lookup: "static"})
+    graph.write_int8(tmp_path / GRAPH, {}, {}, {lookup: "static"})
     before = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(float_graph).graph.initializer
     }
@@ -424,12 +439,11 @@ def test_ranges_by_token_round_less_and_let_no_rows_touch(
     model_folders.save(tmp_path / "model", model, tokenizer, {})
     export_onnx(tmp_path / "model", tmp_path / "fp32", opset=opset)
     graph = FloatGraph(tmp_path / "fp32" / GRAPH)
-    tensors, batch = list(dict.fromkeys(graph.products.values())), batches()[0]
-    ranges = ranges_of(tmp_path / "fp32" / GRAPH, tensors)
+    batch, found = batches()[0], calibrated(graph, tmp_path / "fp32" / GRAPH)
     expected = run(tmp_path / "fp32" / GRAPH, batch)
     errors = {}
     for way in get_args(Way):
-        graph.write_int8(tmp_path / GRAPH, ranges, dict.fromkeys(graph.products, way))
+        graph.write_int8(tmp_path / GRAPH, *found, dict.fromkeys(graph.products, way))
         errors[way] = np.abs(run(tmp_path / GRAPH, batch) - expected).mean()
         rows = zip(batch.input_ids, batch.attention_mask, strict=True)
         alone = [pad_batch([ids[mask != 0].tolist()]) for ids, mask in rows]
@@ -441,9 +455,27 @@ def test_ranges_by_token_round_less_and_let_no_rows_touch(
 
 def test_a_token_in_steps_of_its_own_loses_nothing_to_larger_ones() -> None:
     rows = np.array([[0.01, -0.02, 0.004], [30, -7, 2], [0, 0, 0]], dtype=np.float32)
-    left = round_tokens(rows)
+    left = TokenRange(128).rounded(rows)
     assert (np.abs(left - rows) <= np.abs(rows).max(axis=1, keepdims=True) / 254 + 1e-9).all()
     assert not ReadRange(-7.0, 30.0).rounded(rows[0]).any()
+
+
+def test_tokens_that_are_never_far_below_zero_have_most_numbers_above_it(
+    float_graph: Path,
+) -> None:
+    graph = FloatGraph(float_graph)
+    seen, _ = calibrated(graph, float_graph)
+    chosen = {name: found.token_range.zero_point for name, found in seen.items()}
+    behind_gelu = {name for name, found in seen.items() if -0.18 < found.rows.min() < 0}
+    assert behind_gelu
+    assert all(chosen[name] < 128 for name in behind_gelu)
+    assert any(zero == 128 for zero in chosen.values())
+    for name in behind_gelu:
+        rows, errors = seen[name].rows, []
+        for zero in (chosen[name], 128):
+            left = TokenRange(zero).rounded(rows)
+            errors.append(float(np.square(left - rows).mean()))
+        assert errors[0] < errors[1]
 
 
 @pytest.fixture(scope="module")

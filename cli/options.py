@@ -11,9 +11,13 @@ import typer
 from twil.cli.console import Display
 
 TEXT_OPTION = (
-    "Column of the texts. [dim]\\[TEXT, else the only one of text, tweet, full_text, content, review][/dim]"
+    "Column of the texts. [dim]\\[TEXT, else the only one of text, texto, tweet, full_text, content, "
+    "review][/dim]"
 )
-LABEL_OPTION = "Column of the labels. [dim]\\[CLASS, else the only one of label, sentiment, class][/dim]"
+LABEL_OPTION = (
+    "Column of the labels. [dim]\\[CLASS, else the only one of label, etiqueta, sentiment, class, "
+    "clase][/dim]"
+)
 
 TextColumn = Annotated[str | None, typer.Option("--text", help=TEXT_OPTION)]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", help="Column of the second texts, for pairs.")]

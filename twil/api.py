@@ -167,11 +167,11 @@ def finetune(
             out.
         test: Rows that are scored once, at the end.
         task: ``class``, ``multi-label``, ``regression`` or ``stance``; ``class`` when left out.
-        text: The column of the texts. When left out: `TEXT`, else the only one of `text`, `tweet`,
-            `full_text`, `content` and `review`.
+        text: The column of the texts. When left out: `TEXT`, else the only one of `text`, `texto`,
+            `tweet`, `full_text`, `content` and `review`.
         text_pair: The column of the second texts, for pairs.
-        label: The column of the labels. When left out: `CLASS`, else the only one of `label`, `sentiment` and
-            `class`.
+        label: The column of the labels. When left out: `CLASS`, else the only one of `label`, `etiqueta`,
+            `sentiment`, `class` and `clase`.
         labels: Their names in order; found in `train` and sorted when left out.
         settings: Any others, see above.
         config: A TOML file with settings, which those given here change.

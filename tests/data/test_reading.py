@@ -114,8 +114,8 @@ def test_a_row_that_quotes_have_broken_says_so(tmp_path: Path) -> None:
     [
         ("TEXT|CLASS;a,b,c\nhola|a;b,c,d\n", r"\"\,\" is taken .* \";\" is there, too \(--delimiter ';'\)"),
         (
-            "id,texto,clase\n1,hola,a\n",
-            "no column 'TEXT': the columns are id, texto, clase; did you mean 'texto'",
+            "id,textos,clase\n1,hola,a\n",
+            "no column 'TEXT': the columns are id, textos, clase; did you mean 'textos'",
         ),
         ("\nTEXT,CLASS\nhola,a\n", r"its first line is blank.*--no-header"),
         ("  \n", "its first line is blank"),
@@ -235,7 +235,14 @@ def labelled(path: Path, kind: str = "class", **columns: Any) -> LabelledSet:
 
 
 def test_columns_are_found_by_their_usual_names_and_it_is_said(tmp_path: Path) -> None:
-    for text, label in (("tweet", "CLASS"), ("TEXT", "label"), ("content", "sentiment"), ("review", "class")):
+    for text, label in (
+        ("tweet", "CLASS"),
+        ("TEXT", "label"),
+        ("content", "sentiment"),
+        ("review", "class"),
+        ("texto", "etiqueta"),
+        ("text", "clase"),
+    ):
         path = save(tmp_path / "t.tsv", f"{text}\tother\t{label}\nhola\tx\ta\n")
         with pytest.warns(DataWarning, match=f"{text}|{label}"):
             found = labelled(path)
@@ -246,8 +253,8 @@ def test_columns_are_found_by_their_usual_names_and_it_is_said(tmp_path: Path) -
         labelled(save(tmp_path / "t.tsv", "x\ty\nhola\ta\n"), text="x", label="y")
     with pytest.raises(DataError, match="label and sentiment may each hold the labels"):
         labelled(save(tmp_path / "t.tsv", "TEXT\tlabel\tsentiment\nhola\ta\tb\n"))
-    with pytest.raises(DataError, match="no column 'CLASS'"):
-        labelled(save(tmp_path / "t.tsv", "TEXT\tclase\nhola\ta\n"))
+    with pytest.raises(DataError, match=r"columns are TEXT, clases.* \(--label names the column\)"):
+        labelled(save(tmp_path / "t.tsv", "TEXT\tclases\nhola\ta\n"))
 
 
 def several(tmp_path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:

@@ -850,7 +850,7 @@ def test_labels_are_names_in_the_models_order(predictor: Predictor, tmp_path: Pa
     assert [row[1] for row in rows] == [POLARITY.labels[index] for index in best]
 
 
-@pytest.mark.parametrize("name", ["text", "tweet", "full_text", "content", "review"])
+@pytest.mark.parametrize("name", ["text", "texto", "tweet", "full_text", "content", "review"])
 @pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl", "parquet"])
 def test_a_column_that_is_plainly_that_of_the_texts_is_taken_and_said(
     predictor: Predictor, tmp_path: Path, name: str, ending: str
@@ -875,7 +875,7 @@ def test_a_column_that_is_plainly_that_of_the_texts_is_taken_and_said(
             r"no column 'TEXT', and text and tweet may each hold .*: name one \(--text\)",
         ),
         ("Text\tID\nx\ty\n", {}, "no column 'TEXT': the columns are Text, ID; did you mean 'Text'"),
-        ("tuit\tID\nx\ty\n", {}, "no column 'TEXT': the columns are tuit, ID"),
+        ("tuit\tID\nx\ty\n", {}, r"no column 'TEXT': the columns are tuit, ID \(--text names the column\)$"),
         ("tweet\tID\nx\ty\n", {"text": "TEXT"}, "no column 'TEXT': the columns are tweet, ID"),
         ("tweet\tID\nx\ty\n", {"reading": Reading(header=False)}, "no column 'TEXT': the columns are 1, 2"),
         ("tweet\tID\nx\ty\n", {"text_pair": "text"}, "no column 'text'"),

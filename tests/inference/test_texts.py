@@ -400,7 +400,7 @@ def test_so_are_tables(answer: Callable[[Any], Any], make: Callable[[], Any], sa
         answer(make())
 
 
-@pytest.mark.parametrize("name", ["text", "tweet", "full_text", "content", "review"])
+@pytest.mark.parametrize("name", ["text", "texto", "tweet", "full_text", "content", "review"])
 def test_a_column_that_is_plainly_that_of_the_texts_need_not_be_named(
     predictor: Predictor, embedder: Embedder, name: str
 ) -> None:

@@ -52,13 +52,14 @@ class DataConfig(Section):
     """Of the draw of that share."""
     test: Path | MemoryTable | None = None
     text: str | None = None
-    """The column of the texts; when left out TEXT, else the only one of text, tweet, full_text, content and
-    review."""
+    """The column of the texts; when left out TEXT, else the only one of text, texto, tweet, full_text,
+    content and review."""
     text_pair: str | None = None
     """The column of the second texts, where rows are pairs."""
     label: str | None = None
-    """The column of the labels; when left out CLASS, else the only one of label, sentiment, class. Of a
-    multi-label task also several of zeros and ones, with commas between their names, which are the labels."""
+    """The column of the labels; when left out CLASS, else the only one of label, etiqueta, sentiment, class
+    and clase. Of a multi-label task also several of zeros and ones, with commas between their names, which
+    are the labels."""
     label_separator: str = "|"
     """What stands between the labels of a row that has several."""
     reading: Reading = AS_FOUND

@@ -398,7 +398,8 @@ class LabelledTable:
         read = self.columns.answers
         for name in read or ((LABEL_COLUMN,) if needed else ()):
             if name not in names:
-                hint = _APART if self.reader.format == "txt" else self.reader.hint
+                option = " (--label names the column)" if asked is None else ""
+                hint = _APART if self.reader.format == "txt" else self.reader.hint + option
                 raise DataError(missing_column(name, names) + hint, file=path)
         if choices and kind != "multi-label":
             raise ConfigError(

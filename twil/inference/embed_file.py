@@ -92,7 +92,7 @@ def embed_events(
         tokens: Give a vector for each token, not one a row (Parquet only).
         normalize: Give every vector the length 1; not where left out. An embedder says so itself.
         text: The column with the text. When left out: `TEXT`, else the only one of
-            `text`, `tweet`, `full_text`, `content` and `review`.
+            `text`, `texto`, `tweet`, `full_text`, `content` and `review`.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
         file_column: A column for the path of each row's table, as it is given in `source` (Parquet only).
         keep: Columns of the input to repeat (Parquet only).

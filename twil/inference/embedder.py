@@ -42,7 +42,7 @@ class Embedder(Engine):
         model: A bundle, as `twil export` writes it of an encoder, or a model folder; the name of a model that
             comes with twil or is on the hub. What is no bundle is exported once, see `prepared`.
         text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
-            `text`, `tweet`, `full_text`, `content` and `review`.
+            `text`, `texto`, `tweet`, `full_text`, `content` and `review`.
         normalize: Give every vector the length 1; one of nothing but zeros stays.
         options: See `EngineOptions`.
 

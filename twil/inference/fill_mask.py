@@ -21,7 +21,7 @@ class MaskFiller(Engine):
         model: A bundle, as `twil export --head fill-mask` writes it, or a model that one can be made of once,
             see `prepared`.
         text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
-            `text`, `tweet`, `full_text`, `content` and `review`.
+            `text`, `texto`, `tweet`, `full_text`, `content` and `review`.
         options: See `EngineOptions`. Each token of a batch gets a number for every token of the vocabulary.
 
     Attributes:

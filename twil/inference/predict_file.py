@@ -77,7 +77,7 @@ def predict_events(
             names them.
         target: Where the predictions go, or ``-`` for standard output.
         text: The column with the text. When left out: `TEXT`, else the only one of
-            `text`, `tweet`, `full_text`, `content` and `review`.
+            `text`, `texto`, `tweet`, `full_text`, `content` and `review`.
         text_pair: The column with the second text, where the model takes pairs.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the table has it.
         file_column: A column for the path of each row's table, as it is given in `source`.

@@ -68,7 +68,7 @@ class Predictor(Engine):
             twil or is on the hub. What is no bundle is exported once, see `prepared`. When left out: what
             the environment names in ``TWIL_MODEL``, else `sentiment`.
         text: The column with the text, where columns are given. When left out: `TEXT`, else the only one of
-            `text`, `tweet`, `full_text`, `content` and `review`.
+            `text`, `texto`, `tweet`, `full_text`, `content` and `review`.
         text_pair: The column with the second text, where the model takes pairs.
         options: See `EngineOptions`.
 

@@ -16,11 +16,11 @@ Compression = Literal["gzip", "zstd"]
 STANDARD_STREAM = "-"
 TEXT_COLUMN = "TEXT"
 """Where texts are looked for, and what the lines of a file of nothing but texts are called."""
-LIKELY_COLUMNS = ("text", "tweet", "full_text", "content", "review")
+LIKELY_COLUMNS = ("text", "texto", "tweet", "full_text", "content", "review")
 """Where texts are looked for next, where no column is named and there is none of that name."""
 LABEL_COLUMN = "CLASS"
 """Where labels are looked for."""
-LIKELY_LABELS = ("label", "sentiment", "class")
+LIKELY_LABELS = ("label", "etiqueta", "sentiment", "class", "clase")
 """Where labels are looked for next."""
 KINDS: dict[str, Kind] = {
     "tsv": "tsv",

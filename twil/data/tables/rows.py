@@ -156,7 +156,8 @@ def _text_column(names: Sequence[str], path: str | Path | None, hint: str) -> st
     cure = "name one" if path is None else "name one (--text)"
     found = only_column(TEXT_COLUMN, LIKELY_COLUMNS, names, f"the texts: {cure}", path)
     if found is None:
-        raise DataError(missing_column(TEXT_COLUMN, names) + hint, file=path)
+        option = "" if path is None else " (--text names the column)"
+        raise DataError(missing_column(TEXT_COLUMN, names) + hint + option, file=path)
     return found
 
 
@@ -179,7 +180,7 @@ def only_column(
 def missing_column(name: str, names: Sequence[str]) -> str:
     """Say that a table has no column of a name, which it has, and which of them may be meant."""
     lowered = {other.lower(): other for other in names[:_COMPARED_NAMES]}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     hint = f"; did you mean '{_shortened(lowered[near[0]])}'?" if near else ""
     return f"no column '{name}': the columns are {listed_names(names)}{hint}"
 

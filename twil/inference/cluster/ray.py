@@ -76,7 +76,7 @@ def predict_on_ray(
         model: What a `Predictor` is made of; a path is one of this machine.
         target: The folder of Parquet files, as a path that all machines share or as a URL.
         text: The column with the text. When left out: `TEXT`, else the only one of
-            `text`, `tweet`, `full_text`, `content` and `review`.
+            `text`, `texto`, `tweet`, `full_text`, `content` and `review`.
         text_pair: The column with the second text, where the model takes pairs.
         id_column: The column that names the rows. When left out: `ID`, in any case, where the tables have it.
         keep: Columns of the input to repeat.

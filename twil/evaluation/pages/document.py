@@ -5,17 +5,56 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twil.core.storage import atomic_file
 from twil.core.version import __version__
 from twil.evaluation.pages.chart import Chart
-from twil.evaluation.pages.elements import Child, Element
+from twil.evaluation.pages.elements import FORBIDDEN, Child, Element
 from twil.evaluation.pages.tables import Cell, written
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may load for a page: nothing but the style in it."""
+
+
+@cache
+def templates() -> Environment:
+    """Open the templates of pages, which escape whatever is put into them."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    opened = Environment(
+        autoescape=True,
+        loader=PackageLoader("twil.evaluation"),
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    opened.filters |= {"number": written, "slug": _slug}
+    return opened
+
+
+def render_page(template: str, **view: Any) -> str:
+    """Lay out a page.
+
+    Args:
+        template: Its file's name in `twil/evaluation/templates`.
+        view: What it shows, by the names that it knows.
+    """
+    page = templates().get_template(template)
+    today = datetime.now(UTC).date().isoformat()
+    # Sections write their titles into `contents`, which the page links to.
+    written = page.render(view, contents=[], policy=POLICY, today=today, version=__version__)
+    return FORBIDDEN.sub("\ufffd", written)
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def make_page(title: str, *sections: Element | None, about: str = "", contents: bool = False) -> str:
@@ -42,7 +81,7 @@ def make_page(title: str, *sections: Element | None, about: str = "", contents: 
         Element("link", rel="icon", href="data:,"),  # otherwise a browser asks the server for one
         Element(
             "style",
-            resources.files("twil.evaluation.pages").joinpath("style.css").read_text(encoding="utf-8"),
+            resources.files("twil.evaluation").joinpath("templates", "style.css").read_text(encoding="utf-8"),
         ),
     )
     body = Element(
@@ -74,9 +113,7 @@ def write_page(path: str | Path, page: str) -> None:
 
 def section(title: str, *content: Child) -> Element:
     """Put content under a heading, which links can lead to."""
-    return Element(
-        "section", Element("h2", title), *content, id=re.sub(r"\W+", "-", title.lower()).strip("-")
-    )
+    return Element("section", Element("h2", title), *content, id=_slug(title))
 
 
 def paragraph(*content: Child) -> Element:

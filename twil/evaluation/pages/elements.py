@@ -32,7 +32,7 @@ _LINES = frozenset(
     }
 )  # that a line ends after, for whoever reads the source
 # A page cannot hold them: control characters, halves of characters, what Unicode keeps for no use.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 class Element:
@@ -53,6 +53,8 @@ class Element:
     def __str__(self) -> str:
         """Write it, with every text and attribute escaped."""
         return "".join(_write(self))
+
+    __html__ = __str__
 
 
 def _write(element: Element) -> Iterator[str]:
@@ -82,7 +84,7 @@ def _attributes(element: Element) -> Iterator[str]:
 
 
 def _escape(text: str) -> str:
-    return html.escape(_FORBIDDEN.sub("\ufffd", text))
+    return html.escape(FORBIDDEN.sub("\ufffd", text))
 
 
 def _raw(text: str) -> str:

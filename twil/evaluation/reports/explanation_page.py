@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twil.evaluation.pages.document import folded, make_page, section
-from twil.evaluation.pages.tables import table
-from twil.evaluation.pages.words import legend_of_words, weighed_texts
+from twil.evaluation.pages.document import render_page
+from twil.evaluation.pages.tables import Table
+from twil.evaluation.pages.words import shaded_texts
 from twil.inference.explanation import Explanation
 
 
@@ -17,24 +17,17 @@ def make_explanation_page(explained: Sequence[Explanation], model: str) -> str:
         explained: They, in their order.
         model: What the model is called.
     """
-    sections = [
-        section(
-            f"{number}. {each.label} ({each.score:.4f})",
-            *weighed_texts(each),
-            folded(
-                "Numbers",
-                table(
-                    ["word", "weight", "without it"],
-                    [[word.text, f"{word.weight:+.3f}", word.without] for word in each.words],
-                    figures={"weight"},
-                ),
+    shown = [
+        {
+            "label": each.label,
+            "score": each.score,
+            "texts": shaded_texts(each),
+            "numbers": Table(
+                ["word", "weight", "without it"],
+                [[word.text, f"{word.weight:+.3f}", word.without] for word in each.words],
+                figures={"weight"},
             ),
-        )
-        for number, each in enumerate(explained, start=1)
+        }
+        for each in explained
     ]
-    return make_page(
-        f"{model}: which words weighed",
-        legend_of_words(),
-        *sections,
-        about=f"{len(explained):,} texts, the label that each is given, and the words that weighed for it.",
-    )
+    return render_page("explanation.html", model=model, explained=shown)

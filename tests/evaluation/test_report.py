@@ -46,7 +46,7 @@ APP.command("report")(guard(command))
 APP.callback()(lambda: None)
 
 NASTY = "<script>alert(1)</script> & \"comillas\" 'así'"
-ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;comillas&quot; &#x27;así&#x27;"
+ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;comillas&#34; &#39;así&#39;"
 GOOD, BAD = '<b>P</b> & "sí"', "N"
 TEXTS = ["qué día tan bonito", "gracias por venir", "me encanta el plan", NASTY]
 
@@ -399,7 +399,7 @@ class TestPage:
         assert {"script", "b", "i"}.isdisjoint(re.findall(r"<(\w+)", page))
         quoted = [re.sub("<[^>]+>", "", each) for each in re.findall("<blockquote.*?</blockquote>", page)]
         assert ESCAPED in quoted
-        assert "&lt;b&gt;P&lt;/b&gt; &amp; &quot;sí&quot;" in page
+        assert "&lt;b&gt;P&lt;/b&gt; &amp; &#34;sí&#34;" in page
         assert "dev &lt;i&gt;.tsv" in page
         assert not re.search(r"://|url\(|@import", page)
 

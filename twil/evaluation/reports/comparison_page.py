@@ -13,7 +13,7 @@ from twil.evaluation.pages.bars import IntervalMark, interval_chart
 from twil.evaluation.pages.chart import Chart
 from twil.evaluation.pages.document import render_page
 from twil.evaluation.pages.lines import Line, line_chart
-from twil.evaluation.pages.tables import Cell, Table, table
+from twil.evaluation.pages.tables import Cell, Table
 from twil.evaluation.reports.comparison_tables import (
     MARK,
     UNKNOWN,
@@ -110,7 +110,7 @@ def _speed_chart(comparison: Comparison) -> Chart:
         across=log_axis_around("texts per second", [entry.texts_per_second for entry in comparison.entries]),
         up=_axis(comparison, metric),
     )
-    return replace(chart, numbers=table(["model", "texts per second", call_metric(metric)], rows))
+    return replace(chart, numbers=Table(["model", "texts per second", call_metric(metric)], rows))
 
 
 def _differences(comparison: Comparison) -> dict[str, Any]:

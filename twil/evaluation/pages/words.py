@@ -5,7 +5,7 @@ from __future__ import annotations
 from twil.inference.explanation import Explanation, Word, word_spans
 
 
-def shaded_texts(explanation: Explanation) -> list[list[tuple[str, Word | None, float | None]]]:
+def shaded_texts(explanation: Explanation) -> list[list[tuple[str, Word | None, float]]]:
     """Cut the text, or both of a pair, into its words and what stands between them.
 
     Returns:
@@ -13,6 +13,9 @@ def shaded_texts(explanation: Explanation) -> list[list[tuple[str, Word | None, 
     """
     most = max((abs(word.weight) for word in explanation.words), default=0) or 1
     return [
-        [(span, word, word and abs(word.weight) / most) for span, word in word_spans(explanation, part)]
+        [
+            (span, word, abs(word.weight) / most if word else 0.0)
+            for span, word in word_spans(explanation, part)
+        ]
         for part in range(1 if isinstance(explanation.text, str) else 2)
     ]

@@ -101,16 +101,16 @@ def _axis(comparison: Comparison, metric: str) -> Axis:
 
 def _speed_chart(comparison: Comparison) -> Chart:
     metric = comparison.metric
-    rows: list[list[Cell]] = [
-        [entry.name, entry.texts_per_second, entry.intervals[metric].value] for entry in comparison.entries
+    found = [
+        (entry.name, entry.texts_per_second, entry.intervals[metric].value) for entry in comparison.entries
     ]
     chart = line_chart(
         f"{_title(metric)} against speed",
-        [Line(name, [(speed, score)]) for name, speed, score in rows],
-        across=log_axis_around("texts per second", [entry.texts_per_second for entry in comparison.entries]),
+        [Line(name, [(speed, score)]) for name, speed, score in found],
+        across=log_axis_around("texts per second", [speed for _, speed, _ in found]),
         up=_axis(comparison, metric),
     )
-    return replace(chart, numbers=Table(["model", "texts per second", call_metric(metric)], rows))
+    return replace(chart, numbers=Table(["model", "texts per second", call_metric(metric)], found))
 
 
 def _differences(comparison: Comparison) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from twil.evaluation.pages.document import render_page
 from twil.evaluation.pages.tables import Table
-from twil.evaluation.pages.words import shaded_texts
-from twil.inference.explanation import Explanation
+from twil.inference.explanation import Explanation, Word, word_spans
 
 
 def make_explanation_page(explained: Sequence[Explanation], model: str) -> str:
@@ -31,3 +30,19 @@ def make_explanation_page(explained: Sequence[Explanation], model: str) -> str:
         for each in explained
     ]
     return render_page("explanation.html", model=model, explained=shown)
+
+
+def shaded_texts(explanation: Explanation) -> list[list[tuple[str, Word | None, float]]]:
+    """Cut the text, or both of a pair, into its words and what stands between them.
+
+    Returns:
+        For each text its spans, with the word that one is and how much that weighed beside the heaviest one.
+    """
+    most = max((abs(word.weight) for word in explanation.words), default=0) or 1
+    return [
+        [
+            (span, word, abs(word.weight) / most if word else 0.0)
+            for span, word in word_spans(explanation, part)
+        ]
+        for part in range(1 if isinstance(explanation.text, str) else 2)
+    ]

@@ -11,8 +11,8 @@ from typing import Any
 from twil.evaluation.pages.document import render_page
 from twil.evaluation.pages.numbers import ABSENT
 from twil.evaluation.pages.tables import Cell, Table
-from twil.evaluation.pages.words import shaded_texts
 from twil.evaluation.reports.examination import Examination
+from twil.evaluation.reports.explanation_page import shaded_texts
 from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
 from twil.evaluation.reports.verdict import Baseline, judge
 from twil.scores.intervals import LEVEL

@@ -118,8 +118,10 @@ def _runs(series: Series, main: str) -> Table:
 
 def _thresholds(examined: Examination) -> str:
     task = examined.task
+    if not task.thresholds:
+        return ""
     names = task.labels if task.kind == "multi-label" else task.labels[1:]
-    return ", ".join(f"{name} {at:.4f}" for name, at in zip(names, task.thresholds or (), strict=False))
+    return ", ".join(f"{name} {at:.4f}" for name, at in zip(names, task.thresholds, strict=True))
 
 
 def _tuning(examined: Examination) -> Table | None:

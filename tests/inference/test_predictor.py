@@ -223,7 +223,7 @@ def test_prediction_needs_neither_torch_nor_what_only_the_command_line_needs(pre
         "import sys; from twil import Predictor\n"
         f"Predictor({str(predictor.bundle.folder)!r}, provider='cpu')('hola')\n"
         "unwanted = {'torch', 'transformers', 'pandas', 'polars', 'pyarrow', 'sklearn', 'onnx', 'pydantic', "
-        "'typer', 'rich'}\n"
+        "'typer', 'rich', 'jinja2'}\n"
         "print(sorted(unwanted & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

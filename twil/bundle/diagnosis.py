@@ -38,7 +38,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """The packages that each extra brings."""
 
-BASE = ("numpy", "pyarrow", "pydantic", "rich", "tokenizers", "typer")
+BASE = ("jinja2", "numpy", "pyarrow", "pydantic", "rich", "tokenizers", "typer")
 
 # A graph of one Identity node (int64 in, int64 out, operator set 13, IR version 8), written by the
 # onnx library: enough to see whether a provider loads, without that library.

@@ -1,4 +1,4 @@
-"""What pages are made of: elements, tables and charts, without scripts.
+"""What pages are made of: tables and charts, which templates lay out without scripts.
 
-Colours of pages are in `style.css`, of pictures in `figure`; a kind of chart is a module.
+How a page looks lies in `evaluation/templates`, colours of pictures in `figure`; a kind of chart is a module.
 """

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from twil.evaluation.pages.chart import LETTER, WIDTH, label
-from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.chart import LETTER, WIDTH
 from twil.evaluation.pages.numbers import format_tick, round_ticks
 
 HEIGHT = 240.0
@@ -40,6 +39,12 @@ class Axis:
             steps = (factor * 10.0**power for power in powers for factor in (1, 2, 5))
             return [step for step in (*steps, 10.0**powers.stop) if self.low <= step <= self.high]
         return round_ticks(self.low, self.high, whole=self.whole)
+
+    def share(self, value: float) -> float:
+        """Place a number: 0 is the axis's start, 1 its end."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
 
 
 def axis_around(name: str, values: Iterable[float], *, whole: bool = False, zero: bool = False) -> Axis:
@@ -88,40 +93,8 @@ class Frame:
 
     def x(self, value: float) -> float:
         """Place a number of the axis along the bottom."""
-        share = (value - self.across.low) / (self.across.high - self.across.low)
-        if self.across.log:
-            share = math.log(value / self.across.low) / math.log(self.across.high / self.across.low)
-        return self.left + share * (self.right - self.left)
+        return self.left + self.across.share(value) * (self.right - self.left)
 
     def y(self, value: float) -> float:
         """Place a number of the axis on the left."""
-        share = (value - self.up.low) / (self.up.high - self.up.low)
-        return self.bottom - share * (self.bottom - self.top)
-
-    def draw(self) -> Element:
-        """Draw the axes, their names and a grid."""
-        parts = []
-        for tick in self.up.ticks:
-            y = self.y(tick)
-            parts += [
-                Element("path", d=f"M{self.left:.2f} {y:.2f}H{self.right:.2f}", class_="grid"),
-                label(format_tick(tick), self.left - 5, y + 4, anchor="end"),
-            ]
-        for tick in self.across.ticks:
-            x = self.x(tick)
-            parts += [
-                Element("path", d=f"M{x:.2f} {self.bottom:.2f}v4", class_="tick"),
-                label(format_tick(tick), x, self.bottom + 16, anchor="middle"),
-            ]
-        middle = (self.top + self.bottom) / 2
-        parts += [
-            Element("path", d=f"M{self.left:.2f} {self.bottom:.2f}H{self.right:.2f}", class_="tick"),
-            label(self.across.name, (self.left + self.right) / 2, self.height - 6, anchor="middle"),
-            Element(
-                "text",
-                self.up.name,
-                text_anchor="middle",
-                transform=f"translate(12 {middle:.2f}) rotate(-90)",
-            ),
-        ]
-        return Element("g", *parts, class_="axes")
+        return self.bottom - self.up.share(value) * (self.bottom - self.top)

@@ -8,26 +8,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from twil.evaluation.pages.axes import Axis, Frame, axis_around
-from twil.evaluation.pages.chart import (
-    MARK,
-    Chart,
-    colour,
-    dashes,
-    draw,
-    line_sample,
-    mark,
-    mark_sample,
-    path,
-)
-from twil.evaluation.pages.elements import Element
+from twil.evaluation.pages.chart import Chart
+from twil.evaluation.pages.document import draw
 from twil.evaluation.pages.numbers import ABSENT, format_number, format_tick
-from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.pages.tables import Cell, Table
 
 Point = tuple[float, float]
 
 MARKED = 40
 """A line of more points is drawn without its marks."""
-_LEAST, _LARGEST = 2.0, 9.0  # marks of counts
+_MARK = 3.5  # half the width of a mark
+_LEAST, _LARGEST = 2.0, 9.0  # the same, of counts
 
 
 @dataclass(frozen=True)
@@ -70,26 +61,20 @@ def line_chart(
     across = axis_around(across, [x for x, _ in points]) if isinstance(across, str) else across
     up = axis_around(up, [y for _, y in points]) if isinstance(up, str) else up
     frame = Frame(across, up)
-    parts: list[Element] = [frame.draw()]
-    if diagonal:
-        parts.append(_diagonal(frame))
-    if best is not None:
-        told = Element("title", f"best: {format_tick(best)}")
-        place = f"M{frame.x(best):.2f} {frame.top:.2f}V{frame.bottom:.2f}"
-        parts.append(Element("path", told, d=place, class_="reference"))
     numbers = [place if line.number is None else line.number for place, line in enumerate(lines)]
-    legend = []
-    for line, number in zip(lines, numbers, strict=True):
-        parts += _line(frame, line, number)
-        sample = line_sample if len(line.points) > 1 else mark_sample
-        legend.append((sample(number), line.name))
-    drawing = draw(title, *parts, height=frame.height)
-    shown = tuple(legend) if len(lines) > 1 else ()
-    return Chart(title, drawing, _numbers(across.name, lines), shown)
+    drawn = [
+        (number, _runs(frame, line), _marks(frame, line)) for line, number in zip(lines, numbers, strict=True)
+    ]
+    legend = tuple(
+        (draw("line_sample" if len(line.points) > 1 else "mark_sample", number), line.name)
+        for line, number in zip(lines, numbers, strict=True)
+    )
+    drawing = draw("lines", title, frame, drawn, diagonal, best)
+    return Chart(title, drawing, _numbers(across.name, lines), legend if len(lines) > 1 else ())
 
 
 def point_chart(
-    title: str, points: Sequence[Point], numbers: Element, *, across: str, up: str, diagonal: bool = False
+    title: str, points: Sequence[Point], numbers: Table, *, across: str, up: str, diagonal: bool = False
 ) -> Chart:
     """Draw a cloud of points.
 
@@ -109,9 +94,7 @@ def point_chart(
         axis_around(up, both if diagonal else ys),
         height=320 if diagonal else 240,
     )
-    dots = [Element("circle", cx=frame.x(x), cy=frame.y(y), r=2.5) for x, y in points]
-    parts = [frame.draw(), _diagonal(frame) if diagonal else None, Element("g", *dots, class_="cloud s0")]
-    return Chart(title, draw(title, *parts, height=frame.height), numbers)
+    return Chart(title, draw("cloud", title, frame, points, diagonal), numbers)
 
 
 def histogram(
@@ -127,57 +110,41 @@ def histogram(
         up: What is counted.
     """
     frame = Frame(Axis(across, edges[0], edges[-1]), axis_around(up, counts, whole=True, zero=True))
-    rows: list[list[Cell]] = []
-    bars = []
-    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
-        span = f"{format_number(low)} to {format_number(high)}"
-        rows.append([span, count])
-        x, y = frame.x(low), frame.y(count)
-        bars.append(
-            Element(
-                "rect",
-                Element("title", f"{span}: {count:,}"),
-                x=x + 0.5,
-                y=y,
-                width=max(0.5, frame.x(high) - x - 1),
-                height=frame.bottom - y,
-                class_="area s0",
-            )
-        )
-    drawing = draw(title, frame.draw(), *bars, height=frame.height)
-    return Chart(title, drawing, table([across, up], rows))
+    bars = [
+        (low, high, count, f"{format_number(low)} to {format_number(high)}")
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+    rows: list[list[Cell]] = [[span, count] for _, _, count, span in bars]
+    return Chart(title, draw("histogram", title, frame, bars), Table([across, up], rows))
 
 
-def _line(frame: Frame, line: Line, number: int) -> list[Element]:
-    parts = []
-    for drawn, run in groupby(line.points, key=lambda point: all(map(math.isfinite, point))):
-        places = [(frame.x(x), frame.y(y)) for x, y in run] if drawn else []
-        if len(places) > 1:
-            kind = f"line {colour(number)}"
-            parts.append(Element("path", d=path(places), class_=kind, stroke_dasharray=dashes(number)))
-    if len(line.points) <= MARKED:
-        most = max(line.counts, default=0)
-        for place, (x, y) in enumerate(line.points):
-            if math.isfinite(x) and math.isfinite(y):
-                told = f"{line.name}, {format_tick(x)}: {format_number(y)}"
-                size = MARK
-                if most:
-                    told += f"; {line.counts[place]:,}"
-                    size = max(_LEAST, _LARGEST * math.sqrt(line.counts[place] / most))
-                parts.append(mark(number, frame.x(x), frame.y(y), told, size=size))
-    return parts
+def _runs(frame: Frame, line: Line) -> list[list[Point]]:
+    """Place the points of a line, from where it is broken to where it is broken again."""
+    runs = groupby(line.points, key=lambda point: all(map(math.isfinite, point)))
+    placed = [[(frame.x(x), frame.y(y)) for x, y in run] for drawn, run in runs if drawn]
+    return [run for run in placed if len(run) > 1]
 
 
-def _diagonal(frame: Frame) -> Element:
-    low = max(frame.across.low, frame.up.low)
-    high = min(frame.across.high, frame.up.high)
-    ends = [(frame.x(value), frame.y(value)) for value in (low, high)]
-    return Element("path", d=path(ends), class_="reference")
+def _marks(frame: Frame, line: Line) -> list[tuple[float, float, str, float]]:
+    """Give the marks of a line: where each lies, what is said where it is pointed at, and its size."""
+    if len(line.points) > MARKED:
+        return []
+    marks = []
+    most = max(line.counts, default=0)
+    for place, (x, y) in enumerate(line.points):
+        if math.isfinite(x) and math.isfinite(y):
+            told = f"{line.name}, {format_tick(x)}: {format_number(y)}"
+            size = _MARK
+            if most:
+                told += f"; {line.counts[place]:,}"
+                size = max(_LEAST, _LARGEST * math.sqrt(line.counts[place] / most))
+            marks.append((frame.x(x), frame.y(y), told, size))
+    return marks
 
 
-def _numbers(across: str, lines: Sequence[Line]) -> Element:
+def _numbers(across: str, lines: Sequence[Line]) -> Table:
     """Tabulate lines: a row for each place, a column for each line."""
     places = sorted({x for line in lines for x, _ in line.points})
     found = [dict(line.points) for line in lines]
     rows: list[list[Cell]] = [[format_tick(x), *(values.get(x, ABSENT) for values in found)] for x in places]
-    return table([across, *(line.name for line in lines)], rows, figures={across})
+    return Table([across, *(line.name for line in lines)], rows, figures={across})

@@ -1,4 +1,4 @@
 """Reports on a run and on models side by side: figures, pages and charts.
 
-A section of a report goes into `run_page`, of a comparison into `comparison_page`.
+A section goes into its page's template; what it shows into `run_page` or `comparison_page`.
 """

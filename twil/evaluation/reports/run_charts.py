@@ -17,7 +17,7 @@ from twil.evaluation.pages.chart import Chart
 from twil.evaluation.pages.heat import heat_map
 from twil.evaluation.pages.lines import Line, histogram, line_chart, point_chart
 from twil.evaluation.pages.numbers import format_number
-from twil.evaluation.pages.tables import Cell, table
+from twil.evaluation.pages.tables import Cell, Table
 from twil.evaluation.reports.curves import Curve, Curves, read_curves
 from twil.evaluation.reports.examination import Examination
 from twil.evaluation.reports.run_record import RunRecord
@@ -137,7 +137,7 @@ def calibration_charts(found: Reliability, *, many: bool) -> Iterator[Chart]:
         [f"{found.edges[place]:.3f} to {found.edges[place + 1]:.3f}", int(found.counts[place]), *point]
         for place, point in zip(filled, points, strict=True)
     ]
-    numbers = table(["bin", "given", "mean probability", up.name], rows)
+    numbers = Table(["bin", "given", "mean probability", up.name], rows)
     yield replace(chart, numbers=numbers)
     title = "How often probabilities were given"
     yield histogram(title, found.edges.tolist(), found.counts.tolist(), across=name, up="given")
@@ -172,7 +172,7 @@ def _truth_chart(examined: Examination) -> Chart:
         for part in np.array_split(np.argsort(true, kind="stable"), PARTS)
         if len(part)
     ]
-    numbers = table(["true value", "rows", "mean true value", "mean answer"], rows)
+    numbers = Table(["true value", "rows", "mean true value", "mean answer"], rows)
     chosen = f", {len(shown):,} rows drawn by lot" if len(shown) < len(true) else ""
     return point_chart(
         f"Answers beside true values{chosen}",

@@ -8,35 +8,17 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from twil.evaluation.pages.document import (
-    code,
-    entries,
-    facts,
-    figure,
-    figures,
-    make_page,
-    note,
-    paragraph,
-    section,
-)
-from twil.evaluation.pages.elements import Element
-from twil.evaluation.pages.numbers import ABSENT, format_number
-from twil.evaluation.pages.tables import Cell, table
-from twil.evaluation.pages.words import legend_of_words, weighed_texts
+from twil.evaluation.pages.document import render_page
+from twil.evaluation.pages.numbers import ABSENT
+from twil.evaluation.pages.tables import Cell, Table
 from twil.evaluation.reports.examination import Examination
+from twil.evaluation.reports.explanation_page import shaded_texts
 from twil.evaluation.reports.run_charts import MEASURES, answer_charts, calibration_charts, curve_charts
-from twil.evaluation.reports.run_record import ExaminedFile
-from twil.evaluation.reports.verdict import Baseline, Reference, judge
+from twil.evaluation.reports.verdict import Baseline, judge
 from twil.scores.intervals import LEVEL
 from twil.scores.metrics import main_metric
 from twil.scores.names import AVERAGES, name_metric
-
-UNITS = {
-    "class": "cross-entropy in nats",
-    "multi-label": "mean binary cross-entropy of the labels in nats",
-    "regression": "squared difference",
-}
-
+from twil.train.series import Series
 
 HEAVIEST = 3
 """Words of a wrong row that are named."""
@@ -56,106 +38,73 @@ def make_report(
     Raises:
         DataError: The baseline does not fit the rows.
     """
-    source = examined.source
-    of = f"the {source.split} file" if source.split else "a file that the run does not know"
-    return make_page(
-        f"{examined.folder.absolute().name}: report",
-        _verdict(examined, baseline),
-        _scores(examined),
-        _runs(examined),
-        _curves(examined),
-        _answers(examined),
-        _calibration(examined),
-        _worst(examined, worst, texts) if worst else None,
-        _settings(examined),
-        _data(examined),
-        _model(examined),
-        about=f"On {of}, {source.path.name}: {examined.report.rows:,} rows.",
-        contents=True,
+    record, found, series = examined.record, examined.reliability, examined.record.series
+    verdict = judge(examined, baseline)
+    metric = name_metric(verdict.metric)
+    many = examined.task.kind == "multi-label"
+    return render_page(
+        "report.html",
+        examined=examined,
+        record=record,
+        source=examined.source,
+        task=examined.task,
+        name=examined.folder.absolute().name,
+        verdict=verdict,
+        metric=f"{metric[:1].upper()}{metric[1:]}",
+        level=f"{100 * LEVEL:.0f} %",
+        scores=_scores(examined),
+        label_scores=_label_scores(examined),
+        series=series,
+        runs=_runs(series, main_metric(examined.task)) if series else None,
+        curves=list(curve_charts(examined)),
+        answers=list(answer_charts(examined)),
+        calibration=list(calibration_charts(found, many=many)) if found else [],
+        thresholds=_thresholds(examined),
+        tuning=_tuning(examined),
+        worst=[_row(examined, row, texts) for row in examined.worst(worst)] if worst else None,
+        wrong=int(examined.wrong.sum()),
+        texts=texts,
+        settings=_settings(examined),
+        data=_data(examined),
+        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
     )
 
 
-def _verdict(examined: Examination, baseline: Baseline | None) -> Element:
-    found = judge(examined, baseline)
-    name = name_metric(found.metric)
-    score, low, high = map(format_number, found.score)
-    return section(
-        "Verdict",
-        Element(
-            "p",
-            f"{name[:1].upper()}{name[1:]} ",
-            Element("strong", score),
-            f", {100 * LEVEL:.0f} % interval {low} to {high}, of {found.rows:,} rows.",
-            class_="verdict",
-        ),
-        _caveat(examined.source),
-        *(paragraph(_told(reference)) for reference in found.references),
-    )
-
-
-def _told(reference: Reference) -> str:
-    """Say how the run stands to what it is held against."""
-    beside = f"{reference.name}: {format_number(reference.score)}. "
-    if reference.difference is None:
-        return (
-            beside
-            + "Of its answers nothing is known: give its predictions for an interval of the difference."
-        )
-    value, low, high = reference.difference
-    between = f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
-    if low > 0:
-        return f"{beside}This run is above it by {between}."
-    if high < 0:
-        return f"{beside}This run is below it by {between}."
-    return f"{beside}This run differs from it by {between}, which may be chance."
-
-
-def _scores(examined: Examination) -> Element:
-    report = examined.report
-    metrics, main = report.metrics, main_metric(examined.task)
+def _scores(examined: Examination) -> Table:
+    metrics, main = examined.report.metrics, main_metric(examined.task)
     single = [name for name in metrics if name.partition("_")[0] not in AVERAGES]
     recorded = {name: result.metrics for name, result in examined.record.results.items() if result.metrics}
-    whole: list[list[Cell]] = [
+    rows: list[list[Cell]] = [
         [name_metric(name), metrics[name], *(found.get(name, ABSENT) for found in recorded.values())]
         for name in dict.fromkeys([main, *single])
     ]
     blank = [""] * len(recorded)
-    whole.append(["mean loss", float(examined.losses.mean()), *blank])
+    rows.append(["mean loss", float(examined.losses.mean()), *blank])
     if examined.reliability:
-        whole.append(["expected calibration error", examined.reliability.error, *blank])
-    columns = ["", "here", *(f"{name}, as the run recorded" for name in recorded)]
+        rows.append(["expected calibration error", examined.reliability.error, *blank])
+    return Table(["", "here", *(f"{name}, as the run recorded" for name in recorded)], rows)
+
+
+def _label_scores(examined: Examination) -> Table | None:
+    report = examined.report
+    if not report.labels:
+        return None
     rows: list[list[Cell]] = [
         [label, *(scores[measure] for measure in MEASURES), int(scores["support"])]
         for label, scores in report.labels.items()
     ]
-    if rows:
-        rows += [
-            [f"{average} average", *(metrics[f"{average}_{measure}"] for measure in MEASURES), report.rows]
-            for average in AVERAGES
-        ]
-    by_label = table(["", *MEASURES.values(), "rows"], rows) if rows else None
-    return section("Scores", table(columns, whole), by_label)
+    rows += [
+        [f"{average} average", *(report.metrics[f"{average}_{each}"] for each in MEASURES), report.rows]
+        for average in AVERAGES
+    ]
+    return Table(["", *MEASURES.values(), "rows"], rows)
 
 
-def _caveat(source: ExaminedFile) -> Element | None:
-    """Say why scores on a file are not those on texts that nobody has seen; None where they are."""
-    if source.split is None:
-        return note(f"The run recorded no such file as {source.path.name}: these are not scores of the run.")
-    if source.split == "train":
-        return note("The model has learned from these rows: on others it is worse.")
-    if source.split == "dev":
-        return note("The best epoch was chosen on these rows: on others expect somewhat less.")
-    return None
-
-
-def _runs(examined: Examination) -> Element | None:
-    series = examined.record.series
-    if series is None:
-        return None
+def _runs(series: Series, main: str) -> Table:
     spreads = {
         f"{where}, {name_metric(name)}": spread[name]
         for where, spread in (("dev", series.dev), ("test", series.test))
-        for name in dict.fromkeys((series.metric, main_metric(examined.task)))
+        for name in dict.fromkeys((series.metric, main))
         if name in spread
     }
     rows: list[list[Cell]] = [
@@ -164,99 +113,43 @@ def _runs(examined: Examination) -> Element | None:
     ]
     rows.append(["mean", "", *(spread.mean for spread in spreads.values())])
     rows.append(["standard deviation", "", *(spread.sd for spread in spreads.values())])
-    best = series.runs[series.best].seed
-    return section(
-        "Runs",
-        paragraph(f"This is the run with seed {best}, of {len(series.runs)} the best on dev."),
-        table(["", "best epoch", *spreads], rows, figures={"best epoch"}),
-    )
+    return Table(["", "best epoch", *spreads], rows, figures={"best epoch"})
 
 
-def _curves(examined: Examination) -> Element | None:
-    charts = [figure(chart) for chart in curve_charts(examined)]
-    if not charts:
+def _thresholds(examined: Examination) -> str:
+    task = examined.task
+    if not task.thresholds:
+        return ""
+    names = task.labels if task.kind == "multi-label" else task.labels[1:]
+    return ", ".join(f"{name} {at:.4f}" for name, at in zip(names, task.thresholds, strict=True))
+
+
+def _tuning(examined: Examination) -> Table | None:
+    """Tell what the temperature and the thresholds that were found on dev changed there."""
+    decision = examined.record.decision
+    if not decision:
         return None
-    said = []
-    if examined.record.best_epoch:
-        said.append(f"The folder holds the weights of epoch {examined.record.best_epoch}, which is marked.")
-    if examined.task.thresholds:
-        said.append("The scores of the curves are those before thresholds were tuned.")
-    return section("Learning curves", figures(*charts), *map(paragraph, said))
+    columns = ["on dev", name_metric(decision.metric), "calibration error"]
+    measured = (("before tuning", decision.before), ("after tuning", decision.after))
+    return Table(columns, [[name, found.score, found.calibration_error] for name, found in measured])
 
 
-def _answers(examined: Examination) -> Element:
-    return section("Answers", figures(*map(figure, answer_charts(examined))))
-
-
-def _calibration(examined: Examination) -> Element | None:
-    found = examined.reliability
-    if found is None:
-        return None
-    charts = calibration_charts(found, many=examined.task.kind == "multi-label")
-    bins = len(found.counts)
-    return section(
-        "Calibration",
-        figures(*map(figure, charts)),
-        paragraph(
-            f"Expected calibration error {format_number(found.error)}: the mean distance from the dashed "
-            f"line, over {bins} bins of equal width, each weighted by its rows (Guo et al. 2017). Above the "
-            "line the model is more often right than it says, below it less often. The larger a dot, the "
-            "more rows it stands for."
-        ),
-        *_tuned(examined),
-    )
-
-
-def _tuned(examined: Examination) -> Iterator[Element]:
-    """Tell of the temperature and the thresholds that were found on dev, and what they changed there."""
-    task, decision = examined.task, examined.record.decision
-    told: list[tuple[str, Cell]] = []
-    if task.temperature != 1:
-        told.append(("temperature of the probabilities", task.temperature))
-    if task.thresholds:
-        names = task.labels if task.kind == "multi-label" else task.labels[1:]
-        each = ", ".join(f"{name} {at:.4f}" for name, at in zip(names, task.thresholds, strict=True))
-        told.append(("from which probability a label holds", each))
-    if told:
-        yield facts(told)
-    if decision:
-        columns = ["on dev", name_metric(decision.metric), "calibration error"]
-        measured = (("before tuning", decision.before), ("after tuning", decision.after))
-        yield table(columns, [[name, found.score, found.calibration_error] for name, found in measured])
-
-
-def _worst(examined: Examination, count: int, texts: bool) -> Element:
-    chosen = examined.worst(count)
-    wrong = int(examined.wrong.sum())
-    if examined.task.kind == "regression":
-        title = f"The {len(chosen)} rows of the largest loss"
-    elif chosen:
-        title = f"{len(chosen)} of {wrong:,} wrong rows, those of the largest loss"
-    else:
-        return section("Wrong rows", paragraph("There is none."))
-    return section(
-        title,
-        paragraph(f"The loss of a row is the {UNITS[examined.task.kind]}."),
-        legend_of_words() if texts else paragraph("Their texts were left out of this page."),
-        entries(*(_row(examined, row, texts) for row in chosen)),
-    )
-
-
-def _row(examined: Examination, row: int, texts: bool) -> Element:
-    labelled = examined.labelled
+def _row(examined: Examination, row: int, texts: bool) -> dict[str, Any]:
     true, answer = _true_and_answer(examined, row)
-    told: list[tuple[str, Cell]] = [
-        ("line", f"{labelled.lines[row]:,}"),
-        ("true", true),
-        ("answer", answer),
-        ("loss", float(examined.losses[row])),
-    ]
+    shown = {
+        "line": examined.labelled.lines[row],
+        "true": true,
+        "answer": answer,
+        "loss": float(examined.losses[row]),
+    }
     if not texts:
-        return Element("div", facts(told))
+        return shown
     explanation = examined.explain(row)
-    heavy = [f"{word.text} {word.weight:+.2f}" for word in explanation.heaviest(HEAVIEST)]
-    told.append((f"weighed most for {explanation.label}", " · ".join(heavy) or ABSENT))
-    return Element("div", *weighed_texts(explanation), facts(told))
+    return shown | {
+        "texts": shaded_texts(explanation),
+        "label": explanation.label,
+        "heaviest": [f"{word.text} {word.weight:+.2f}" for word in explanation.heaviest(HEAVIEST)],
+    }
 
 
 def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
@@ -272,40 +165,20 @@ def _true_and_answer(examined: Examination, row: int) -> tuple[str, str]:
     return true, answer
 
 
-def _settings(examined: Examination) -> Element | None:
+def _settings(examined: Examination) -> list[tuple[str, str]]:
     files = {f"data.{name}" for name in examined.record.data}  # which have a table of their own
-    settings = [(name, value) for name, value in _flatten(examined.record.config) if name not in files]
-    return section("Settings", facts(settings)) if settings else None
+    return [(name, value) for name, value in _flatten(examined.record.config) if name not in files]
 
 
-def _data(examined: Examination) -> Element:
-    record, source, labelled = examined.record, examined.source, examined.labelled
+def _data(examined: Examination) -> Table:
+    source = examined.source
     rows: list[list[Cell]] = [
-        [name, Path(entry.file).name, entry.rows, code(entry.sha256)] for name, entry in record.data.items()
+        [name, Path(entry.file).name, entry.rows, entry.sha256]
+        for name, entry in examined.record.data.items()
     ]
     if source.split is None:
-        rows.append(["this report's", source.path.name, len(labelled), code(source.sha256)])
-    told: list[tuple[str, Cell]] = [
-        ("rows cut at the longest length", f"{examined.truncated:,} of {len(labelled):,}")
-    ]
-    if labelled.blank:
-        told.append(("blank lines left out", f"{labelled.blank:,}"))
-    return section("Data", table(["set", "file", "rows", "SHA-256"], rows), facts(told))
-
-
-def _model(examined: Examination) -> Element:
-    task = examined.task
-    kind = f"{'stance' if task.scored else task.kind} of {', '.join(task.labels)}"
-    told: list[tuple[str, Cell]] = [
-        ("task", kind),
-        ("input", "pairs of texts" if task.pair else "single texts"),
-        *examined.facts.items(),
-        ("longest row", f"{examined.max_length} tokens"),
-    ]
-    if examined.record.versions:
-        versions = ", ".join(f"{name} {version}" for name, version in examined.record.versions.items())
-        told.append(("trained with", versions))
-    return section("Model", facts(told))
+        rows.append(["this report's", source.path.name, len(examined.labelled), source.sha256])
+    return Table(["set", "file", "rows", "SHA-256"], rows)
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

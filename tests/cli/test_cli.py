@@ -27,7 +27,7 @@ from tuning import twil_command
 
 from twil.cli.console import Display, make_table, show
 from twil.cli.faults import KEPT
-from twil.cli.main import guard, main
+from twil.cli.main import _interrupt, guard, main
 from twil.cli.pitfalls import warn_of_scores
 from twil.cli.visible import visible
 from twil.core.errors import TwilError
@@ -58,6 +58,16 @@ def test_a_signal_in_the_middle_of_a_wait_ends_as_any_other_does(
     with pytest.raises(SystemExit) as end:
         guard(command)()
     assert (end.value.code, capfd.readouterr().err) == (code, said)
+
+
+def test_ctrl_c_that_is_heard_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twil.cli.main._heard", {})
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt(signal.SIGINT, None)
+    _interrupt(signal.SIGINT, None)
+    monkeypatch.setattr("twil.cli.main.ONE_PRESS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt(signal.SIGINT, None)
 
 
 @pytest.mark.parametrize(("signalled", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -40,7 +40,7 @@ _PANELS = {
         *("first_id", "second_id", "input_format", "no_header", "header", "delimiter", "quoted"),
         *("encoding", "max_row_mb", "dev", "test", "dev_files", "labelled", "without", "corpus"),
         *("limit", "shuffle_seed", "on_error", "data", "drop_duplicates", "split", "calibration"),
-        *("evaluation", "map_labels", "task", "labels", "row"),
+        *("evaluation", "map_labels", "task", "labels", "row", "file"),
     },
     "Model": {
         *("model", "init", "tokenizer", "pooling", "keep_head", "head", "student", "also"),

@@ -69,7 +69,7 @@ def command(
         float, typer.Option(help="Points that int8 may lose of macro-F1, or what the task is judged by.")
     ] = 0.5,
     min_agreement: Annotated[
-        float, typer.Option(help="Percent of the sure answers that int8 must keep.")
+        float, typer.Option(help="Percent of the sure predictions that int8 must keep.")
     ] = 99.5,
     max_change: Annotated[
         float, typer.Option(help="By how much probabilities may change in int8, on average.")
@@ -97,7 +97,7 @@ def command(
 ) -> None:
     """Export a model to ONNX and check that it computes the same.
 
-    In int8 it is refused where it does not keep its answers, or an encoder its vectors.
+    In int8 it is refused where its predictions change too much, or the vectors of an encoder.
     """
     from twil.exporting.int8.guard import Limits
     from twil.exporting.int8.options import choose_arithmetic

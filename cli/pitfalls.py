@@ -48,7 +48,9 @@ def warn_of_scores(display: Display, report: Report) -> None:
     if not support or not report.rows:
         return
     if report.metrics["micro_f1"] == 0:
-        display.warn("no answer is right: are these the labels that the model has learned (--map-labels)?")
+        display.warn(
+            "no prediction is right: are these the labels that the model has learned (--map-labels)?"
+        )
         return
     if never := [label for label in support if report.labels[label]["recall"] == 0]:
         display.warn(

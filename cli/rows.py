@@ -137,7 +137,7 @@ def show_summary(display: Display, summary: Summary, *, made: str = "prediction"
     if summary.repeated:
         display.line(f"rows of the same tokens as one shortly before, computed once: {summary.repeated:,}")
     if summary.continued:
-        display.line(f"rows whose answers the interrupted run had kept: {summary.continued:,}")
+        display.line(f"rows that the interrupted run had done: {summary.continued:,}")
     for error in summary.first_errors:
         display.line(f"  {error}")
     display.line(

@@ -609,5 +609,5 @@ def test_scores_of_a_model_that_has_not_learned_its_task_are_said_with_what_to_t
     assert "accuracy 0.1000 is below that of always saying 'joy', 0.9000" in notes(
         [0] * 90 + [1] * 10, [1] * 100, capsys
     )
-    assert notes([0] * 5, [1] * 5, capsys).startswith("note: no answer is right")
+    assert notes([0] * 5, [1] * 5, capsys).startswith("note: no prediction is right")
     assert notes([0] * 6 + [1] * 4, [0] * 5 + [1] * 5, capsys) == ""  # as many as that may be chance

@@ -55,7 +55,7 @@ def make_comparison_page(comparison: Comparison, *, texts: bool = True) -> str:
 
     Args:
         comparison: What was found.
-        texts: Whether texts are shown of rows that models answer differently; tweets are personal data.
+        texts: Whether texts are shown of rows that models predict differently; tweets are personal data.
     """
     comparison = replace(comparison, file=Path(comparison.file.name))  # where it lies concerns nobody
     names = ", ".join(entry.name for entry in comparison.entries)
@@ -213,7 +213,7 @@ def _differing(comparison: Comparison, *, texts: bool) -> Iterator[Element]:
             for name, answer in row.answers.items()
         ]
         items.append(Element("div", *(map(quotation, row.texts) if texts else ()), facts(told)))
-    yield section("Rows that models answer differently", paragraph(order), entries(*items))
+    yield section("Rows that models predict differently", paragraph(order), entries(*items))
 
 
 def _models(comparison: Comparison) -> Element:

@@ -28,7 +28,12 @@ from twil.core.errors import ConfigError
 def command(
     model: Annotated[Path, typer.Argument(help="The model folder.")],
     output: FolderOutput = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX bundle (the only kind today).")] = False,
+    onnx: Annotated[  # noqa: ARG001 (there is no other kind to choose)
+        bool,
+        typer.Option(
+            "--onnx", show_default=False, help="Write an ONNX bundle: the only kind, and the default."
+        ),
+    ] = True,
     head: Annotated[
         str | None,
         typer.Option(
@@ -104,8 +109,6 @@ def command(
 
     if triton and not text_in:
         raise ConfigError("Triton runs a graph that takes texts: add --text-in")
-    if not onnx:
-        raise ConfigError("say what to export to: add --onnx")
     fp16, int8 = choose_arithmetic(
         precision,
         calibration=calibration,

@@ -264,7 +264,6 @@ def test_a_wrong_file_is_one_line(run: Run, bundle: Path, labelled: Path, tmp_pa
     fails(run("predict", tmp_path, "-m", bundle, "-o", out), "is a folder")
     fails(run("evaluate", bundle, labelled), "labelled.tsv, line 2: the label 'P' is none of NEG, NEU, POS")
     fails(run("export", tmp_path, "-o", tmp_path / "b"), "no model folder")
-    fails(run("export", tmp_path, "-o", tmp_path / "b"), "--onnx")
     assert not out.exists()
     assert not (tmp_path / "b").exists()
 

@@ -63,7 +63,7 @@ def command(
     limit: Limit = None,
     shuffle_seed: ShuffleSeed = None,
     differing: Annotated[
-        int, typer.Option(min=0, help="Rows that models answer differently, on a page.")
+        int, typer.Option(min=0, help="Rows that models predict differently, on a page.")
     ] = 20,
     no_texts: Annotated[
         bool, typer.Option("--no-texts", help="Leave their texts out of a page: tweets are personal data.")
@@ -120,6 +120,6 @@ def command(
             show(explain_tests(event))
     for path in output or ():
         if path.suffix.lower() == ".html" and event.differing and not no_texts:
-            told = f"{path} holds texts of rows that models answer differently: --no-texts leaves them out"
+            told = f"{path} holds texts of rows that models predict differently: --no-texts leaves them out"
             display.warn(told)
         display.line(f"wrote {path}")

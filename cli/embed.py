@@ -62,7 +62,9 @@ def command(
     ] = None,
     provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
     resume: Resume = False,
-    force: Annotated[bool, typer.Option("--force", help="Give an interrupted run up.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start anew in place of an interrupted run.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Give every row of a file, or of several in their order, its vector."""

@@ -13,7 +13,13 @@ import typer
 from twil.cli.console import PROVIDERS, Display, make_table, show
 from twil.cli.options import Force, PairColumn, Quiet, TextColumn, shipped_models
 from twil.cli.reading import reads_tables
-from twil.cli.rows import announce_default, follow_export, show_found_text, start_quickly
+from twil.cli.rows import (
+    announce_default,
+    follow_export,
+    show_found_text,
+    start_quickly,
+    warn_of_file_names,
+)
 from twil.config.reading import AS_FOUND, Reading
 from twil.core.errors import ConfigError
 
@@ -46,7 +52,7 @@ def command(
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Explain the first rows of a table in their place.")
+        Path | None, typer.Option("--file", help="Explain the first rows of this table, in place of texts.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Of a table, so many rows at most.")] = MOST_ROWS,
     label: Annotated[
@@ -71,7 +77,7 @@ def command(
 ) -> None:
     """Tell which words weighed in a prediction, by leaving out one after another."""
     if bool(texts) == bool(file):
-        raise ConfigError("name either texts or a --file with them")
+        raise ConfigError("give either texts, each in quotes, or a table of them (--file)")
     start_quickly(threads)
 
     from twil.bundle.cache import prepared
@@ -91,6 +97,7 @@ def command(
                 rows = _read(file, (text, text_pair), limit, reading, predictor, display)
             else:
                 rows = _arguments(texts or [], predictor)
+                warn_of_file_names(display, texts or [], "--file explains its rows")
             explained = []
             for number, row in enumerate(rows, start=1):
                 display.update(f"{number:,} of {len(rows):,} texts", done=(number - 1) / len(rows))

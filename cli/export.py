@@ -28,7 +28,12 @@ from twil.core.errors import ConfigError
 def command(
     model: Annotated[Path, typer.Argument(help="The model folder.")],
     output: FolderOutput = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX bundle (the only kind today).")] = False,
+    onnx: Annotated[  # noqa: ARG001 (there is no other kind to choose)
+        bool,
+        typer.Option(
+            "--onnx", show_default=False, help="Write an ONNX bundle: the only kind, and the default."
+        ),
+    ] = True,
     head: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +74,7 @@ def command(
         float, typer.Option(help="Points that int8 may lose of macro-F1, or what the task is judged by.")
     ] = 0.5,
     min_agreement: Annotated[
-        float, typer.Option(help="Percent of the sure answers that int8 must keep.")
+        float, typer.Option(help="Percent of the sure predictions that int8 must keep.")
     ] = 99.5,
     max_change: Annotated[
         float, typer.Option(help="By how much probabilities may change in int8, on average.")
@@ -97,15 +102,13 @@ def command(
 ) -> None:
     """Export a model to ONNX and check that it computes the same.
 
-    In int8 it is refused where it does not keep its answers, or an encoder its vectors.
+    In int8 it is refused where its predictions change too much, or the vectors of an encoder.
     """
     from twil.exporting.int8.guard import Limits
     from twil.exporting.int8.options import choose_arithmetic
 
     if triton and not text_in:
         raise ConfigError("Triton runs a graph that takes texts: add --text-in")
-    if not onnx:
-        raise ConfigError("say what to export to: add --onnx")
     fp16, int8 = choose_arithmetic(
         precision,
         calibration=calibration,

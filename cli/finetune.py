@@ -105,7 +105,7 @@ def command(
         ),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="What is made small. [dim]\\[cross_entropy, for one label][/dim]")
+        str | None, typer.Option(help="Loss function. [dim]\\[cross_entropy, for one label][/dim]")
     ] = None,
     class_weights: Annotated[
         str | None,

@@ -40,7 +40,7 @@ _PANELS = {
         *("first_id", "second_id", "input_format", "no_header", "header", "delimiter", "quoted"),
         *("encoding", "max_row_mb", "dev", "test", "dev_files", "labelled", "without", "corpus"),
         *("limit", "shuffle_seed", "on_error", "data", "drop_duplicates", "split", "calibration"),
-        *("evaluation", "map_labels", "task", "labels", "row"),
+        *("evaluation", "map_labels", "task", "labels", "row", "file"),
     },
     "Model": {
         *("model", "init", "tokenizer", "pooling", "keep_head", "head", "student", "also"),
@@ -95,7 +95,7 @@ EXAMPLES = {
     "demo": ("twil demo", "twil demo -o somewhere"),
     "distill": (
         "twil distill LARGE tweets.tsv -o small",
-        "twil distill LARGE tweets.tsv --labelled train.tsv --dev dev.tsv --student small",
+        "twil distill LARGE tweets.tsv --labelled train.tsv --student small",
     ),
     "doctor": ("twil doctor", "twil doctor --json"),
     "embed": (
@@ -108,8 +108,8 @@ EXAMPLES = {
         "twil explain 'qué asco de día' --model emotion --label disgust -o words.html",
     ),
     "export": (
-        "twil export model --onnx --optimize",
-        "twil export model --onnx --precision int8 --calibration train.tsv --eval dev.tsv -o small",
+        "twil export model --optimize",
+        "twil export model --precision int8 --calibration train.tsv --eval dev.tsv",
     ),
     "fill-mask": (
         "twil fill-mask encoder 'hoy es un [MASK] día'",
@@ -117,7 +117,7 @@ EXAMPLES = {
     ),
     "finetune": (
         "twil finetune train.tsv --dev dev.tsv",
-        "twil finetune train.tsv --dev 0.1 --model distilbert-base-multilingual-cased -o model",
+        "twil finetune train.tsv --dev 0.1 --model camembert-base -o model",
         "twil finetune --config irosva19_es --runs 3 -o irony",
     ),
     "import": ("twil import weights.hdf5 --config config.json --vocab vocab -o original",),
@@ -130,7 +130,7 @@ EXAMPLES = {
     "plot": ("twil plot encoder -o curves.svg",),
     "predict": (
         "twil predict tweets.tsv -o labelled.tsv",
-        "twil predict 'tweets-2024.parquet' --model sentiment --model emotion -o labelled.parquet",
+        "twil predict tweets.parquet -m sentiment -m emotion -o labelled.parquet",
         "zcat tweets.txt.gz | twil predict - > labelled.tsv",
     ),
     "pretrain": (
@@ -145,7 +145,7 @@ EXAMPLES = {
     "report": ("twil report model", "twil report model --data test.tsv --no-texts -o report.html"),
     "search": (
         "twil search train.tsv --dev dev.tsv --set lr=1e-5,5e-5 --set epochs=3",
-        "twil search train.tsv --dev dev.tsv --set lr=1e-5..1e-3 --trials 30 --runs 3 -o search",
+        "twil search train.tsv --dev dev.tsv --set lr=1e-5..1e-3 --trials 30 --runs 3",
     ),
     "serve": ("twil serve", "twil serve sentiment mine=bundle --host 0.0.0.0 --port 80"),
     "vocab": ("twil vocab tweets.tsv", "twil vocab pairs.tsv tweets.jsonl --size 8000 -o tokenizer.json"),

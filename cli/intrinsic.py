@@ -95,4 +95,4 @@ def _pll_rows(pll: PllScores) -> list[list[object]]:
 def _order_table(rop: RopScores) -> RenderableType:
     names = ("reply first", "tweet first")
     rows = [[name, *counts] for name, counts in zip(names, rop.confusion, strict=True)]
-    return make_table("true order ↓, answer →", ["", *names], rows)
+    return make_table("true order ↓, predicted →", ["", *names], rows)

@@ -10,7 +10,7 @@ import typer
 
 from twil.cli.console import PROVIDERS, Display, make_table, show
 from twil.cli.options import Quiet, shipped_models
-from twil.cli.rows import announce_default, follow_export, start_quickly
+from twil.cli.rows import announce_default, follow_export, start_quickly, warn_of_file_names
 from twil.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Predictions = dict[str, list["Prediction"]]
 
 
 def command(
-    texts: Annotated[list[str], typer.Argument(help="The texts, each in quotes.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="The texts, each in quotes.")] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,9 +48,10 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Label the texts that are given; as TSV where the output is no terminal."""
-    if STANDARD_INPUT in texts:
+    if not texts or STANDARD_INPUT in texts:
         raise ConfigError(
-            "twil label reads no pipe, but the words behind it: label a pipe with twil predict -"
+            "twil label takes the texts themselves, each in quotes: twil predict FILE labels a file, and "
+            "twil predict - a pipe"
         )
     start_quickly(threads)
 
@@ -61,6 +62,7 @@ def command(
     predicted: Predictions = {}
     tasks: dict[str, Task] = {}
     with Display(quiet=quiet) as display:
+        warn_of_file_names(display, texts, "twil predict labels its rows")
         for name, path in name_models(model or [announce_default(display)]).items():
             bundle = follow_export(display, prepared(path, "classifier"))
             where: Any = provider  # checked there

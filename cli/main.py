@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -21,7 +23,10 @@ from twil.core.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 DEBUG = "--debug"
-_heard: list[int] = []  # signals that are to end the command
+ONE_PRESS = (
+    1.0  # seconds within which Ctrl-C, heard again, is the same one: of a wrapper, or of a fast finger
+)
+_heard: dict[int, float] = {}  # signals that are to end the command, and when they came
 
 
 def guard(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +50,7 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
             if isinstance(error, RuntimeError) and isinstance(error.__context__, SystemExit):
                 raise error.__context__ from None
             # Of one that comes while a library is imported, that may make an error of its own.
-            heard = _heard.pop() if _heard else None
+            heard = _heard.popitem()[0] if _heard else None
             if heard == signal.SIGINT:
                 _end("interrupted", INTERRUPTED)
             if heard == signal.SIGTERM:
@@ -139,11 +144,14 @@ def _end(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001
-    _heard.append(signum)
-    raise KeyboardInterrupt
+def _interrupt(signum: int, frame: Any) -> None:  # noqa: ARG001
+    now = time.monotonic()
+    again = now - _heard.get(signum, -math.inf) < ONE_PRESS  # it would cut off what the first one ends
+    _heard[signum] = now
+    if not again:
+        raise KeyboardInterrupt
 
 
 def _terminate(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001
-    _heard.append(signum)
+    _heard[signum] = time.monotonic()
     sys.exit(TERMINATED)  # unwinds, so that half-written files are removed

@@ -106,5 +106,5 @@ def name_output(display: Display, output: Path | None, source: str | Path | None
         stem = Path(stem).stem
     stem = re.sub(r"[*?\[\]]", "", stem).strip("-_. ")  # of a pattern
     named = Path(f"{stem}-{ending}" if stem and source else ending)
-    display.warn(f"no -o: {named}")
+    display.warn(f"no -o: the output is {named}")
     return named

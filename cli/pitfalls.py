@@ -48,7 +48,9 @@ def warn_of_scores(display: Display, report: Report) -> None:
     if not support or not report.rows:
         return
     if report.metrics["micro_f1"] == 0:
-        display.warn("no answer is right: are these the labels that the model has learned (--map-labels)?")
+        display.warn(
+            "no prediction is right: are these the labels that the model has learned (--map-labels)?"
+        )
         return
     if never := [label for label in support if report.labels[label]["recall"] == 0]:
         display.warn(
@@ -90,11 +92,12 @@ def _warn_of_labels(display: Display, found: Overview) -> None:
     """Name the labels that some files lack, unless the labels seem to be something else."""
     labels = {label for file in found.files for label in file.labels or ()}
     from twil.core.task import LABEL_SEPARATOR
-    from twil.data.labelled import hidden_labels, parse_number
+    from twil.data.labelled import hidden_labels, misspelt_labels, parse_number
 
     for file in found.files:
-        if file.labels and (said := hidden_labels(file.labels, found.task)):
-            display.warn(f"{file.name}: {said}")
+        for look in (hidden_labels, misspelt_labels):
+            if said := look(file.labels or {}, found.task):
+                display.warn(f"{file.name}: {said}")
     if any(LABEL_SEPARATOR in label for label in labels):
         display.warn(f"labels hold '{LABEL_SEPARATOR}': --task multi-label counts each by itself")
     elif (

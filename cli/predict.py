@@ -82,7 +82,9 @@ def command(
     ] = None,
     provider: Annotated[str, typer.Option(help=PROVIDERS)] = "auto",
     resume: Resume = False,
-    force: Annotated[bool, typer.Option("--force", help="Give an interrupted run or a folder up.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start anew in place of an interrupted run, or of a folder.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Label every row of a file, or of several in their order."""

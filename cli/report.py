@@ -65,6 +65,6 @@ def command(
             display.warn(f"{source.path} is none of the files that the run recorded; the page says so")
         if shown and not no_texts:
             display.warn(
-                "the page holds texts of rows that were answered wrongly: --no-texts leaves them out"
+                "the page holds texts of rows that were predicted wrongly: --no-texts leaves them out"
             )
         display.line(f"wrote {target}: {source.split or source.path}, {rows:,} rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,13 @@ def announce_default(display: Display) -> str:
     found = find_model(None)
     display.warn(f"no --model: {found.name}, {describe_default(found)}")
     return found.name
+
+
+def warn_of_file_names(display: Display, texts: Iterable[str], cure: str) -> None:
+    """Say which texts are the names of files, whose rows may be meant."""
+    for text in texts:
+        if os.path.isfile(text):  # noqa: PTH113 (that of Path raises of a text too long for a name)
+            display.warn(f"'{text}' is taken as a text, and a file is called so: {cure}")
 
 
 def start_quickly(threads: int | None) -> None:
@@ -129,7 +137,7 @@ def show_summary(display: Display, summary: Summary, *, made: str = "prediction"
     if summary.repeated:
         display.line(f"rows of the same tokens as one shortly before, computed once: {summary.repeated:,}")
     if summary.continued:
-        display.line(f"rows whose answers the interrupted run had kept: {summary.continued:,}")
+        display.line(f"rows that the interrupted run had done: {summary.continued:,}")
     for error in summary.first_errors:
         display.line(f"  {error}")
     display.line(

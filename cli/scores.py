@@ -23,7 +23,7 @@ def report_tables(report: Report, title: str) -> list[RenderableType]:
     if report.confusion:
         labels = list(report.labels)
         confusion = [[label, *counts] for label, counts in zip(labels, report.confusion, strict=True)]
-        tables.append(make_table("true label ↓, answer →", ["", *labels], confusion))
+        tables.append(make_table("true label ↓, predicted →", ["", *labels], confusion))
     return tables
 
 

@@ -226,7 +226,7 @@ def show_decision(finished: FinetuneFinished, display: Display) -> None:
         why = (
             "on dev nearly equal probabilities would be as good, so the model tells the labels hardly apart"
             if decision.bound > 1
-            else "the answers on dev are nearly all right, and it cannot tell how sure they may be"
+            else "the predictions on dev are nearly all right, and it cannot tell how sure they may be"
         )
         display.warn(f"the temperature ended at its bound of {decision.bound:g}: {why}")
 

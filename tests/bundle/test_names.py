@@ -164,6 +164,7 @@ def test_an_embedder_has_no_default_and_takes_a_name() -> None:
 
 def test_texts_are_labelled_from_the_command_line(run: Run) -> None:
     texts = ["me encanta este barrio", "qué asco\tde día", ""]
+    assert "is taken as a text, and a file is called so" in run("label", __file__)[2]
     code, out, err = run("label", *texts)
     assert code == 0
     assert rows(out)[0] == ["TEXT", "label", "NEG", "NEU", "POS"]
@@ -201,11 +202,11 @@ def test_any_task_is_labelled(run: Run, tmp_path: Path, task: Task, answer: str)
 
 
 def test_what_cannot_be_labelled_here_is_refused(run: Run, tmp_path: Path) -> None:
-    fails(run("label", "-", "-m", "sentiment"), "label a pipe with twil predict -")
+    for texts in ([], ["-"]):
+        fails(run("label", *texts, "-m", "sentiment"), "twil predict - a pipe")
     write_bundle(tmp_path / "pairs", Task("class", ("NO", "SÍ"), pair=True))
     fails(run("label", "hola", "-m", "pairs"), "pairs takes pairs of texts", "--text-pair")
     fails(run("label", "hola", "-m", "twil-vectors"), "is an encoder")
-    assert run("label")[0] == 2
 
 
 def on_a_terminal(*arguments: str, columns: int = 80) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -316,3 +317,11 @@ def test_a_wish_is_called_by_the_name_of_what_computes() -> None:
         "TensorRT",
         "OpenVINO",
     ]
+
+
+def test_onnx_runtime_reports_nothing_of_its_use(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    program = "from twil.bundle.runtime import import_runtime; import_runtime()"
+    subprocess.run([sys.executable, "-c", program], env={**environment, **home}, check=True)
+    assert list(tmp_path.iterdir()) == []  # where it reports, it keeps an identifier of the machine

@@ -93,7 +93,10 @@ def test_progress_is_what_the_command_shows(
     ("call", "message"),
     [
         (lambda: twil.finetune(["a text"], progress=False), "was given for the train rows"),
-        (lambda: twil.finetune("absent.tsv", settings={"lrr": 1}), "there is no setting 'lrr'"),
+        (
+            lambda: twil.finetune("absent.tsv", settings={"lrr": 1}),
+            "there is no setting 'lrr': did you mean train\\.lr\\?$",
+        ),
         (lambda: twil.predict(pd.DataFrame({"TEXT": ["x"]}), "out.tsv"), "call twil.Predictor"),
         (lambda: twil.export("absent", "bundle", precision="int4"), "there is no precision 'int4'"),
         (lambda: twil.export("absent", "bundle", precision="int8"), "--calibration"),

@@ -27,7 +27,7 @@ from tuning import twil_command
 
 from twil.cli.console import Display, make_table, show
 from twil.cli.faults import KEPT
-from twil.cli.main import guard, main
+from twil.cli.main import _interrupt, guard, main
 from twil.cli.pitfalls import warn_of_scores
 from twil.cli.visible import visible
 from twil.core.errors import TwilError
@@ -58,6 +58,16 @@ def test_a_signal_in_the_middle_of_a_wait_ends_as_any_other_does(
     with pytest.raises(SystemExit) as end:
         guard(command)()
     assert (end.value.code, capfd.readouterr().err) == (code, said)
+
+
+def test_ctrl_c_that_is_heard_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twil.cli.main._heard", {})
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt(signal.SIGINT, None)
+    _interrupt(signal.SIGINT, None)
+    monkeypatch.setattr("twil.cli.main.ONE_PRESS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt(signal.SIGINT, None)
 
 
 @pytest.mark.parametrize(("signalled", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -253,8 +263,7 @@ def test_a_wrong_file_is_one_line(run: Run, bundle: Path, labelled: Path, tmp_pa
     fails(run("export", bundle, "--onnx", "-o", tmp_path / "b"), "is a bundle: give the model folder")
     fails(run("predict", tmp_path, "-m", bundle, "-o", out), "is a folder")
     fails(run("evaluate", bundle, labelled), "labelled.tsv, line 2: the label 'P' is none of NEG, NEU, POS")
-    fails(run("export", tmp_path, "--onnx", "-o", tmp_path / "b"), "no model folder")
-    fails(run("export", tmp_path, "-o", tmp_path / "b"), "--onnx")
+    fails(run("export", tmp_path, "-o", tmp_path / "b"), "no model folder")
     assert not out.exists()
     assert not (tmp_path / "b").exists()
 
@@ -599,5 +608,5 @@ def test_scores_of_a_model_that_has_not_learned_its_task_are_said_with_what_to_t
     assert "accuracy 0.1000 is below that of always saying 'joy', 0.9000" in notes(
         [0] * 90 + [1] * 10, [1] * 100, capsys
     )
-    assert notes([0] * 5, [1] * 5, capsys).startswith("note: no answer is right")
+    assert notes([0] * 5, [1] * 5, capsys).startswith("note: no prediction is right")
     assert notes([0] * 6 + [1] * 4, [0] * 5 + [1] * 5, capsys) == ""  # as many as that may be chance

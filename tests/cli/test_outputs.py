@@ -280,7 +280,7 @@ def test_an_output_that_nobody_names_is_named_after_the_input_and_said(
     with Display() as display:
         assert name_output(display, None, source, "model") == Path(named)
         assert name_output(display, Path("mine"), source, "model") == Path("mine")
-    assert capsys.readouterr().err == f"note: no -o: {named}\n"
+    assert capsys.readouterr().err == f"note: no -o: the output is {named}\n"
 
 
 def test_rows_that_nobody_pipes_anywhere_go_into_a_file_and_never_over_one(
@@ -292,7 +292,7 @@ def test_rows_that_nobody_pipes_anywhere_go_into_a_file_and_never_over_one(
     monkeypatch.setattr("twil.cli.predict.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
     done = twil_command("predict", "tweets.tsv")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "note: no -o: tweets-labelled.tsv" in done.stderr
+    assert "note: no -o: the output is tweets-labelled.tsv" in done.stderr
     assert "positive" in (tmp_path / "tweets-labelled.tsv").read_text(encoding="utf-8")
     again = twil_command("predict", "tweets.tsv")
     assert (again.exit_code, "tweets-labelled.tsv is there already" in again.stderr) == (1, True)

@@ -63,7 +63,8 @@ def test_short_names_are_whole_ones_where_only_one_is_meant() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("lrr=1,2", r"no setting 'lrr'; there are .*train\.epochs, .*train\.lr"),
+        ("lrr=1,2", r"no setting 'lrr': did you mean train\.lr\?"),
+        ("nada=1,2", r"no setting 'nada'; there are .*train\.epochs, .*train\.lr"),
         ("model.encoder.n_leyers=1,2", r"'model\.encoder\.n_leyers'; in model\.encoder there are .*n_layers"),
         ("lr", "--set takes name=values"),
         ("lr=1e-5,fast", r"train\.lr: .*number"),

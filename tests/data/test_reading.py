@@ -257,6 +257,29 @@ def test_columns_are_found_by_their_usual_names_and_it_is_said(tmp_path: Path) -
         labelled(save(tmp_path / "t.tsv", "TEXT\tclases\nhola\ta\n"))
 
 
+@pytest.mark.parametrize(
+    ("frequent", "rare", "kind", "told"),
+    [
+        ("neutral", "neutrall", "class", True),
+        ("negative", "negatvie", "class", True),
+        ("joy|sadness", "sadnes|joy", "multi-label", True),
+        ("relevant", "irrelevant", "class", False),
+        ("topic 12", "topic 13", "class", False),
+        ("P", "N", "class", False),
+        ("2.25", "2.75", "regression", False),
+    ],
+)
+def test_a_rare_label_a_letter_from_a_frequent_one_is_told(
+    tmp_path: Path, frequent: str, rare: str, kind: str, told: bool
+) -> None:
+    answers = [*[frequent] * 20, rare, "otra"]
+    path = save(tmp_path / "t.tsv", "TEXT\tCLASS\n" + "".join(f"hola\t{answer}\n" for answer in answers))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        labelled(path, kind)
+    assert any("spelt almost as others" in str(one.message) for one in said) == told
+
+
 def several(tmp_path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     yield "usual", save(tmp_path / "a.tsv", "TEXT\tCLASS\nuno\tjoy|fear\ndos\t\ntres\tanger\n"), {}
     commas = save(tmp_path / "b.tsv", "TEXT\tCLASS\nuno\tjoy, fear\ndos\t\ntres\tanger\n")

@@ -454,7 +454,7 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
         ("t.parquet", b"ID\tTEXT\n1\thola\n", "is not Parquet"),
         ("t.tsv", b"ID\tTEXT\tID\n", "more than one column is called 'ID'"),
         ("t.csv", b"ID,TEXT,ID\n", "more than one column is called 'ID'"),
-        ("t.xlsx", b"hola", "the ending of its name"),
+        ("t.doc", b"hola", "the ending of its name"),
         ("t.parquet.gz", b"hola", "compressed inside"),
     ],
 )

@@ -395,7 +395,7 @@ class TestFiles:
         found = found_by(tmp_path / "dev.tsv", [tmp_path / "a", tmp_path / "b"])
         assert found.differing
         page = make_comparison_page(found)
-        assert "Rows that models answer differently" in page
+        assert "Rows that models predict differently" in page
         if task is VALENCE:
             gaps = [abs(float(row.answers["a"]) - float(row.answers["b"])) for row in found.differing]
             assert gaps == sorted(gaps, reverse=True)
@@ -459,7 +459,7 @@ class TestCommand:
         assert all(file.stat().st_size for file in files)
         assert f"wrote {files[0]}" in done.stderr
         assert (
-            f"{files[0]} holds texts of rows that models answer differently: --no-texts leaves them out"
+            f"{files[0]} holds texts of rows that models predict differently: --no-texts leaves them out"
             in done.stderr
         )
 

@@ -455,7 +455,7 @@ class TestCommand:
         done = report(run)
         assert (done.exit_code, done.stdout) == (0, "")
         assert "wrote" in done.stderr
-        assert "texts of rows that were answered wrongly" in done.stderr
+        assert "texts of rows that were predicted wrongly" in done.stderr
         assert (run.parent / "model.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
     def test_nothing_is_replaced_unless_asked_for(self, run: Path) -> None:

@@ -578,7 +578,7 @@ def test_a_process_that_is_stopped_in_the_middle_goes_on(
     again = start(target, "--resume")
     _, said = again.communicate(timeout=60)
     assert again.returncode == 0, said
-    assert "rows whose answers the interrupted run had kept: " in " ".join(said.split())
+    assert "rows that the interrupted run had done: " in " ".join(said.split())
     run(paths, bundle, tmp_path / f"whole-{name}", threads=1, window_rows=50, tokens=bool(more))
     assert target.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
     assert not list(tmp_path.glob(".*"))

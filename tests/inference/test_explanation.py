@@ -104,6 +104,7 @@ def test_the_command_tells_words_on_a_page_in_a_table_and_as_json(
     fails(run("explain", TEXT, "-m", bundle, "-o", table), "--force")
     told = json.loads(run("explain", TEXT, "-m", bundle, "--label", "NEU", "--json")[1])
     assert (told["label"], len(told["words"])) == ("NEU", 4)
+    assert "--file explains its rows" in run("explain", f"{rows}", "-m", bundle)[2]
     assert run("explain", TEXT, "-m", bundle)[1].startswith(
         "row\tpart\tword\tlabel\tweight\tscore\twithout\n"
     )
@@ -112,5 +113,5 @@ def test_the_command_tells_words_on_a_page_in_a_table_and_as_json(
 def test_the_command_takes_two_texts_for_a_pair(run: Run, pairs: Path) -> None:
     assert run("explain", "vienes hoy", "no", "-m", pairs)[1].count("\n") == 4
     fails(run("explain", "vienes hoy", "-m", pairs), "takes pairs of texts, and 1 are given")
-    fails(run("explain", "-m", pairs), "name either texts or a --file")
+    fails(run("explain", "-m", pairs), "give either texts, each in quotes, or a table of them (--file)")
     fails(run("explain", "a", "b", "-m", pairs, "-o", "words.pdf"), "does not tell its format")

@@ -486,4 +486,4 @@ def test_the_command_says_how_to_go_on(bundle: Path, tmp_path: Path) -> None:
     _, said = again.communicate(timeout=60)
     assert again.returncode == 0, said
     assert "continuing the interrupted run" in said
-    assert "answers the interrupted run had kept: " in " ".join(said.split())
+    assert "rows that the interrupted run had done: " in " ".join(said.split())

@@ -224,7 +224,7 @@ class TestBeforeTheModelIsLoaded:
 
     def test_an_output_name_without_a_format(self, tmp_path: Path) -> None:
         source = write_tweets(tmp_path / "tweets.tsv", TWEETS)
-        with pytest.raises(DataError, match="does not tell its format"):
+        with pytest.raises(DataError, match=r"does not tell its format.*\(--output-format\)$"):
             run(source, tmp_path / "no bundle", tmp_path / "out")
 
 
@@ -739,9 +739,11 @@ class TestSeveralFiles:
             ("x.tsv", "ID\tTWEET\n1\thola\n", r"x\.tsv: no column 'TEXT': the columns are ID, TWEET"),
             ("x.csv", "ID,TEXT\n1,hola\n", r"x\.csv: is csv, and .*0\.tsv is tsv: .* have one format"),
             ("x.tsv", "", r"x\.tsv: is empty"),
-            ("x.doc", "", r"x\.doc: the ending of its name does not tell its format"),
+            ("x.doc", "", r"x\.doc: the ending of its name does not tell its format.*\(--input-format\)"),
+            ("x.xlsx", "", r"x\.xlsx: spreadsheets are not read or written: take CSV"),
             (None, "", r"0\.tsv: is named twice, and its rows would be there twice: name it once"),
             ("none.tsv", None, r"none\.tsv: there is no such file"),
+            ("qué bien", None, r"qué bien: there is no such file"),
             ("folder", None, r"folder: is a folder"),
             ("-", None, "- is a stream, which is read alone: save it to a file first"),
         ],

@@ -107,6 +107,8 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         twil.load(tmp_path / "none")
     with pytest.raises(ModelError, match="is no model folder"):
         twil.load(tmp_path)
+    with pytest.raises(ModelError, match="is a file, and a model is a folder: look at the order"):
+        twil.load(__file__)
 
 
 def test_a_taken_name_is_refused_and_a_misfit_tokenizer_too(folder: Path, tokenizer: Tokenizer) -> None:

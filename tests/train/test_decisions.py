@@ -118,7 +118,7 @@ def test_what_a_task_does_not_have_cannot_be_tuned(config: DecisionConfig, task:
     ("flip", "bound", "said"),
     [
         (True, 20.0, "bound of 20: on dev nearly equal probabilities would be as good"),
-        (False, 0.05, "bound of 0.05: the answers on dev are nearly all right"),
+        (False, 0.05, "bound of 0.05: the predictions on dev are nearly all right"),
         (None, None, None),
     ],
 )

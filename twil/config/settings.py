@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +41,10 @@ def whole_name(name: str, config: type[BaseModel]) -> str:
         return found[0]
     if found:
         raise ConfigError(f"'{name}' may be {' or '.join(found)}: write the whole name")
-    raise ConfigError(f"there is no setting '{name}'; there are {', '.join(names)}")
+    last = {whole.rpartition(".")[2]: whole for whole in names}
+    near = difflib.get_close_matches(name, [*names, *last], n=1, cutoff=0.75)
+    told = f": did you mean {last.get(near[0], near[0])}?" if near else f"; there are {', '.join(names)}"
+    raise ConfigError(f"there is no setting '{name}'{told}")
 
 
 def _setting_names(section: type[BaseModel], prefix: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ ends with exit code 1.
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -127,6 +128,8 @@ def require(module: str, *, purpose: str) -> ModuleType:
     Raises:
         MissingExtraError: It is not installed.
     """
+    if module.startswith("onnxruntime"):  # which else reports its use to its maker, from its import on
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import re
@@ -36,6 +37,8 @@ _APART = (
 )
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _SHOWN_LABELS = 10  # in a message
+_COMPARED_LABELS = 100
+_RARER = 20  # times fewer rows than the label that may be meant
 _BITS = frozenset("01")
 _MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True, "": False}
 """What a column of its own says of a label."""
@@ -298,8 +301,10 @@ def read_labelled(
     numbers = {str(number): name for number, name in enumerate(columns.names)}
     if kind == "class" and not set(labels) & set(columns.names) and set(labels) <= numbers.keys():
         labels = [numbers[label] for label in labels]
-    if said := hidden_labels(Counter(labels), kind, columns.separator):
-        warnings.warn(f"{path}: {said}", DataWarning, stacklevel=2)
+    counts = Counter(labels)
+    for said in (hidden_labels(counts, kind, columns.separator), misspelt_labels(counts, kind)):
+        if said:
+            warnings.warn(f"{path}: {said}", DataWarning, stacklevel=2)
     found, unit = None if columns.text_pair is None else pairs, table.reader.unit
     return LabelledSet(table.reader.file, table.columns, texts, found, labels, lines, blank, unit).sample(
         sample
@@ -326,6 +331,37 @@ def hidden_labels(rows: Mapping[str, int], kind: TaskKind, separator: str = LABE
         f"rows whose label holds a comma: {sum(commas.values()):,}, such as '{next(iter(commas))}': {how}"
         "--label-separator , tells several labels apart"
     )
+
+
+def misspelt_labels(rows: Mapping[str, int], kind: TaskKind) -> str:
+    """Say which rare labels are a letter away from a frequent one; nothing where there are none, or too many.
+
+    Args:
+        rows: How many rows have each answer.
+        kind: Of the task.
+    """
+    counts: Counter[str] = Counter()
+    for answer, count in rows.items():
+        for label in split_labels(answer) if kind == "multi-label" else [answer]:
+            counts[label] += count
+    if kind == "regression" or len(counts) > _COMPARED_LABELS:
+        return ""
+    found = [
+        f"'{label}' ({count:,}; {other}: {counts[other]:,})"
+        for label, count in counts.items()
+        for other in counts
+        if counts[other] >= _RARER * count and _a_letter_apart(label, other)
+    ]
+    return f"rare labels that are spelt almost as others, by their rows: {', '.join(found)}" if found else ""
+
+
+def _a_letter_apart(one: str, other: str) -> bool:
+    """Tell whether a single letter was left out, put in, changed or moved in a word of four or more."""
+    longest = max(len(one), len(other))
+    if longest < 4 or re.sub(r"\d", "", one) == re.sub(r"\d", "", other):  # numbered ones differ on purpose
+        return False
+    blocks = difflib.SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
+    return longest - sum(block.size for block in blocks) == 1
 
 
 class LabelledRows(NamedTuple):

@@ -30,7 +30,7 @@ from twil.scores.resampling import check_comparable, comparable_metrics, resampl
 RESAMPLES = 10_000
 FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 10_000_000
 MOST_DIFFERING = 20
-"""Rows that models answer differently, of which pages show the texts."""
+"""Rows that models predict differently, of which pages show the texts."""
 ORDERS = ("metric", "given", "name", "parameters", "size", "time")
 
 
@@ -83,7 +83,7 @@ def compare_events(
         resamples: How many samples are drawn.
         seed: Of their drawing.
         order: Of the models in the result: one of `ORDERS`.
-        differing: How many rows that models answer differently the result holds at most.
+        differing: How many rows that models predict differently the result holds at most.
         batch_tokens: Tokens per batch, pads included.
         device: ``auto``, ``cpu`` or ``cuda``.
 

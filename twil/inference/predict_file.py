@@ -117,7 +117,7 @@ def predict_events(
         check_parent(target)
     elif resume:
         raise ConfigError("what was written to a stream cannot be continued: name an output file")
-    check_safe(target, find_format(target, output_format), safe=safe_cells)
+    check_safe(target, find_format(target, output_format, option="--output-format"), safe=safe_cells)
     state = None if is_stream(target) else PartialRun(Path(target), resume=resume, overwrite=overwrite)
     with state or nullcontext():
         asked = (text,) if text_pair is None else (text, text_pair)

@@ -254,6 +254,8 @@ def _locate_root(path: str | Path) -> Path:
     folder = Path(path)
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise ModelError(f"{path} is a file, and a model is a folder: look at the order of the arguments")
     if (shipped := shipped_model(str(path))) is not None:
         return shipped
     # A name within a folder of this machine is a slip, and no name on the hub.

@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
 COMPRESSIONS: dict[str, Compression] = {"gz": "gzip", "zst": "zstd"}
 DELIMITED = ("tsv", "csv")
 """The formats of cells with a delimiter between them, whose first line may be a header."""
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _KNOWN = f"the formats are {', '.join(KINDS)}, each plain or with .{' or .'.join(COMPRESSIONS)} behind it"
 
 
@@ -64,9 +65,11 @@ def find_reading(path: str | Path, reading: Reading) -> TableFormat:
 
     Raises:
         ConfigError: Its format is unknown, or what was told of it has no effect on that format.
-        DataError: See `find_format`.
+        DataError: There is no such file, or see `find_format`.
     """
-    form = find_format(path, reading.format)
+    if reading.format is None and str(path) != STANDARD_STREAM and not Path(path).exists():
+        raise DataError("there is no such file: check the path", file=path)
+    form = find_format(path, reading.format, option="--input-format")
     told = {
         "--no-header": (reading.header is False, DELIMITED),
         "--delimiter": (reading.delimiter is not None, DELIMITED),
@@ -80,20 +83,21 @@ def find_reading(path: str | Path, reading: Reading) -> TableFormat:
     return replace(form, reading=reading)
 
 
-def find_format(path: str | Path, override: str | None = None) -> TableFormat:
+def find_format(path: str | Path, override: str | None = None, *, option: str = "") -> TableFormat:
     """Read the format from the ending of a name, or from `override`.
 
     Args:
         path: The table, or ``-`` for standard input or output (TSV unless told).
         override: A format such as ``jsonl`` or ``jsonl.gz``. Where it names no compression, the
             ending of `path` still tells it.
+        option: What `override` is called on the command line.
 
     Raises:
         ConfigError: `override` is no format.
         DataError: The ending of `path` is none, or Parquet is to be compressed from outside.
     """
     if Path(path).is_dir():
-        raise DataError("is a folder, and a table is one file", file=path)
+        raise DataError("is a folder, and a table is one file: name the file in it", file=path)
     named = _parse(Path(path).name.lower())
     if override is not None:
         told = _parse("." + override.lower().removeprefix("."))
@@ -103,7 +107,12 @@ def find_format(path: str | Path, override: str | None = None) -> TableFormat:
     elif str(path) == STANDARD_STREAM:
         kind, compression, sniffed = "tsv", None, False
     elif named.kind is None:
-        raise DataError(f"the ending of its name does not tell its format: {_KNOWN}, or name one", file=path)
+        if Path(path).suffix.lower() in SPREADSHEETS:
+            raise DataError(
+                "spreadsheets are not read or written: take CSV (in UTF-8) in its place", file=path
+            )
+        cure = f"{_KNOWN}, or name one{f' ({option})' if option else ''}"
+        raise DataError(f"the ending of its name does not tell its format: {cure}", file=path)
     else:
         kind, compression, sniffed = named.kind, named.compression, True
     if kind == "parquet" and compression:

@@ -45,7 +45,7 @@ def make_comparison_page(comparison: Comparison, *, texts: bool = True) -> str:
 
     Args:
         comparison: What was found.
-        texts: Whether texts are shown of rows that models answer differently; tweets are personal data.
+        texts: Whether texts are shown of rows that models predict differently; tweets are personal data.
     """
     comparison = replace(comparison, file=Path(comparison.file.name))  # where it lies concerns nobody
     metric, pick = comparison.metric, max if higher_is_better(comparison.metric) else min

@@ -77,7 +77,7 @@ PANELS = (
     CurvePanel("rop_accuracy", "Accuracy of reply order", share=True),
     CurvePanel("vector_cosine", "Cosine of texts with the teacher's"),
     CurvePanel("token_cosine", "Cosine of tokens with the teacher's"),
-    CurvePanel("agreement", "Same answers as the teacher", share=True),
+    CurvePanel("agreement", "Same labels as the teacher", share=True),
     CurvePanel("macro_f1", "Macro-F1"),
     CurvePanel("stance_f1", "F1 of the stances"),
     CurvePanel("accuracy", "Accuracy", share=True),

@@ -90,7 +90,7 @@ def confusion_chart(examined: Examination) -> Chart:
         examined.task.labels,
         examined.report.confusion,
         down="true label",
-        across="answer",
+        across="prediction",
     )
 
 
@@ -99,11 +99,11 @@ def together_chart(examined: Examination) -> Chart:
     true = (examined.targets > 0).astype(np.int64)  # (rows, L)
     counts = true.T @ examined.answered  # (L, L)
     return heat_map(
-        "Rows by true and answered labels",
+        "Rows by true and predicted labels",
         examined.task.labels,
         counts.tolist(),
         down="true label",
-        across="answered label",
+        across="predicted label",
         wholes=true.sum(axis=0).tolist(),
     )
 
@@ -172,14 +172,14 @@ def _truth_chart(examined: Examination) -> Chart:
         for part in np.array_split(np.argsort(true, kind="stable"), PARTS)
         if len(part)
     ]
-    numbers = Table(["true value", "rows", "mean true value", "mean answer"], rows)
+    numbers = Table(["true value", "rows", "mean true value", "mean prediction"], rows)
     chosen = f", {len(shown):,} rows drawn by lot" if len(shown) < len(true) else ""
     return point_chart(
         f"Answers beside true values{chosen}",
         points,
         numbers,
         across="true value",
-        up="answer",
+        up="prediction",
         diagonal=True,
     )
 

@@ -91,6 +91,7 @@ EXTRAS = {
     "emoji": "preparations",
     "h5py": "import",
     "matplotlib": "plot",
+    "mlflow": "mlflow",
     "onnx": "train",
     "onnxruntime": "cpu",
     "onnxruntime_ep_openvino": "openvino",
@@ -106,6 +107,7 @@ EXTRAS = {
     "torch": "train",
     "transformers": "hub",
     "uvicorn": "serve",
+    "wandb": "wandb",
 }
 """The extra that brings each optional module."""
 

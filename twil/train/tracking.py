@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from textwrap import shorten
 from typing import Any, ClassVar, Literal, TypeVar
 
 from twil.config.model import Section
@@ -214,15 +215,15 @@ class _Courier:
 
     def close(self, status: Status) -> None:
         """End with the run that is open, if one is, once the tracker has all figures."""
-        if self.thread is None:
+        thread, self.thread = self.thread, None  # so that Ctrl-C ends the waiting, too
+        if thread is None:
             return
         self.queue.put(status)
-        self.thread.join(_PATIENCE)
-        if self.thread.is_alive():
+        thread.join(_PATIENCE)
+        if thread.is_alive():
             self._leave_out(TimeoutError(f"no answer within {_PATIENCE:.0f} s"))
         elif self.error is not None:
             self._leave_out(self.error)
-        self.thread = None
 
     def _open(self, run: TrackedRun) -> None:
         path = CheckpointFolder.beside(run.folder).root / IDS
@@ -252,5 +253,5 @@ class _Courier:
 
     def _leave_out(self, error: Exception) -> None:
         self.thread, self.left_out = None, True
-        cause = without_secrets(first_line(error))
+        cause = shorten(without_secrets(first_line(error)), 200, placeholder=" …")
         self.warn(f"{self.tracker.name} is told no more of the run ({type(error).__name__}: {cause})")

@@ -228,7 +228,7 @@ def test_wandb_without_a_key_asks_nobody_and_training_goes_on(
     monkeypatch.setitem(sys.modules, "wandb", stand)  # type: ignore[arg-type]
     said = finetune(tmp_path, tokenizer_file, "--track", "wandb")
     assert said.exit_code == 0, said.output
-    assert said.output.count("note: wandb is told no more of the run (TwilError: no API key: ") == 1
+    assert said.output.count("note: wandb is told no more of the run (no API key: ") == 1
     assert stand.begun == []
 
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from twil.config.model import Section
 from twil.config.settings import flatten
-from twil.core.errors import first_line
+from twil.core.errors import TwilError, first_line
 from twil.core.storage import with_name, write_json
 from twil.scores.metrics import metrics_of
 from twil.train.checkpoint import IDS, CheckpointFolder
@@ -254,4 +254,5 @@ class _Courier:
     def _leave_out(self, error: Exception) -> None:
         self.thread, self.left_out = None, True
         cause = shorten(without_secrets(first_line(error)), 200, placeholder=" …")
-        self.warn(f"{self.tracker.name} is told no more of the run ({type(error).__name__}: {cause})")
+        kind = "" if isinstance(error, TwilError) else f"{type(error).__name__}: "
+        self.warn(f"{self.tracker.name} is told no more of the run ({kind}{cause})")

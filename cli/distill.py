@@ -19,6 +19,7 @@ from twil.cli.options import (
     Seed,
     Settings,
     Threads,
+    Track,
     TrainingPrecision,
     name_output,
 )
@@ -90,6 +91,7 @@ def command(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")] = None,
     settings: Settings = None,
+    track: Track = None,
     device: Device = "auto",
     threads: Threads = None,
     resume: Resume = False,
@@ -127,7 +129,10 @@ def command(
         from twil.cli.distillation import DistillationView, side_by_side, teacher_bundle
         from twil.config.distillation import distill_config
         from twil.train.distillation import distill_events
+        from twil.train.trackers import make_trackers
+        from twil.train.tracking import tracked
 
+        trackers = make_trackers(track or (), None) if speaks() else ()
         output = name_output(display, output, teacher, "small")
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)
@@ -146,6 +151,7 @@ def command(
             device=device,
             should_stop=view.should_stop,
         )
+        events = tracked(events, trackers, output, run, say=display.line, warn=display.warn)
         finished = view.follow(events, resume=resume)
         if finished is None:
             continue_later(display)

@@ -34,6 +34,7 @@ from twil.cli.options import (
     ShuffleSeed,
     TextColumn,
     Threads,
+    Track,
     TrainingPrecision,
     name_output,
     named_recipes,
@@ -140,6 +141,7 @@ def command(
     keep_runs: Annotated[
         bool, typer.Option("--keep-runs", help="Keep the models of all runs, in OUTPUT.runs.")
     ] = False,
+    track: Track = None,
     tensorboard: Figures = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -192,7 +194,9 @@ def command(
     series = None
     with Display(quiet=quiet or not speaks(), doing="loading PyTorch and reading the rows") as display:
         from twil.cli.original_finetuning import read_run
+        from twil.train.trackers import make_trackers
 
+        trackers = make_trackers(track or (), tensorboard) if speaks() else ()
         output = name_output(display, output, train or config, "model")
         run = read_run(config, options, settings or (), display)
 
@@ -201,16 +205,16 @@ def command(
         from twil.cli.training import SeriesView, TrainingView, show_decision, show_series
         from twil.train.finetune import finetune_events
         from twil.train.runs import finetune_runs_events
-        from twil.train.tensorboard import recorded
+        from twil.train.tracking import tracked
 
-        view, figures = TrainingView(display), tensorboard if speaks() else None
+        view, told = TrainingView(display), {"say": display.line, "warn": display.warn}
         if runs is None:
             events = finetune_events(run, output, should_stop=view.should_stop, **choices)
-            finished = view.follow(recorded(events, figures), resume=resume)
+            finished = view.follow(tracked(events, trackers, output, run, **told), resume=resume)
         else:
             choices |= {"runs": runs, "keep_runs": keep_runs, "should_stop": view.should_stop}
             all_events = finetune_runs_events(run, output, **choices)
-            series = SeriesView(view).follow(recorded(all_events, figures))
+            series = SeriesView(view).follow(tracked(all_events, trackers, output, run, **told))
             finished = series.best if series else None
     if finished is None:
         continue_later(display)

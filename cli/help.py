@@ -57,7 +57,7 @@ _PANELS = {
     },
     "Output": {
         *("output", "output_format", "force", "as_json", "quiet", "keep", "file_column", "safe_cells"),
-        *("store", "tensorboard", "plot", "json_file", "worst", "no_texts", "sort", "differing"),
+        *("store", "track", "tensorboard", "plot", "json_file", "worst", "no_texts", "sort", "differing"),
         *("private", "license", "language", "dataset"),
     },
     "Run": set[str](),
@@ -76,6 +76,7 @@ _CHOICES = {
     "pooling": "cls|avg|max|concat",
     "sampler": "grid|random|tpe",
     "split": "dev|test|train",
+    "track": "tensorboard|mlflow|wandb",
     "tune_threshold": "f1",
     ("distill", "head"): "classifier|encoder",
     ("vocab", "model"): "unigram|bpe",
@@ -118,7 +119,7 @@ EXAMPLES = {
     "finetune": (
         "twil finetune train.tsv --dev dev.tsv",
         "twil finetune train.tsv --dev 0.1 --model camembert-base -o model",
-        "twil finetune --config irosva19_es --runs 3 -o irony",
+        "twil finetune --config irosva19_es --track mlflow -o irony",
     ),
     "import": ("twil import weights.hdf5 --config config.json --vocab vocab -o original",),
     "inspect": ("twil inspect encoder pairs.tsv", "twil inspect encoder pairs.tsv --row 7 --json"),

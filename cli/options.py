@@ -63,6 +63,10 @@ Figures = Annotated[
     Path | None,
     typer.Option("--tensorboard", help="Write the figures of the run for TensorBoard into this folder, too."),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", help="Tell a tracker of settings and figures, too; repeatable."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -17,6 +17,7 @@ from twil.cli.options import (
     Resume,
     Settings,
     Threads,
+    Track,
     name_output,
     named_recipes,
 )
@@ -40,6 +41,7 @@ def command(
     threads: Threads = None,
     resume: Resume = False,
     force: Force = False,
+    track: Track = None,
     tensorboard: Figures = None,
     quiet: Quiet = False,
 ) -> None:
@@ -53,8 +55,10 @@ def command(
         from twil.cli.original_pretraining import read_run
         from twil.cli.training import PretrainingView
         from twil.train.pretraining import pretrain_events, reserved_place
-        from twil.train.tensorboard import recorded
+        from twil.train.trackers import make_trackers
+        from twil.train.tracking import tracked
 
+        trackers = make_trackers(track or (), tensorboard) if speaks() else ()
         folder = name_output(display, output, config, "encoder")
         run = read_run(
             config,
@@ -69,7 +73,8 @@ def command(
         events = pretrain_events(
             run, folder, resume=resume, overwrite=force, device=device, should_stop=view.should_stop
         )
-        finished = view.follow(recorded(events, tensorboard if speaks() else None), resume=resume)
+        events = tracked(events, trackers, folder, run, say=display.line, warn=display.warn)
+        finished = view.follow(events, resume=resume)
     if finished is None:
         continue_later(display)
     tell_weights(display, finished)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from processes import run_together
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from tuning import same_weights, twil_command
+from wandb_stand import Stand
 
 import twil
 from twil import shipped
@@ -626,8 +628,10 @@ def test_a_bundle_has_no_embeddings_to_begin_with(encoder: Path, tweets: Path, t
 
 
 def test_the_command_shows_teacher_and_student_beside_each_other(
-    classifier: Path, tweets: Path, tmp_path: Path
+    classifier: Path, tweets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand = Stand("offline")
+    monkeypatch.setitem(sys.modules, "wandb", stand)  # type: ignore[arg-type]
     dev = write_rows(tmp_path / "dev.tsv", [("bien hoy", "POS"), ("mal hoy", "NEG"), ("igual hoy", "NEU")])
     shape = [word for key, value in SHAPE.items() for word in ("--set", f"model.encoder.{key}={value}")]
     test = write_rows(
@@ -645,6 +649,8 @@ def test_the_command_shows_teacher_and_student_beside_each_other(
         "--epochs",
         1,
         *shape,
+        "--track",
+        "wandb",
         "-o",
         tmp_path / "m",
     ]
@@ -658,6 +664,10 @@ def test_the_command_shows_teacher_and_student_beside_each_other(
     record = json.loads((tmp_path / "m" / "run.json").read_text())
     assert set(record["results"]) == set(record["data"]) == {"dev", "test"}
     assert {"teacher", "student"} <= {line[0] for line in table if line}
+    tracked = {name: value for figures, _ in stand.logged for name, value in figures.items()}
+    assert tracked["test/accuracy"] == record["results"]["test"]["metrics"]["accuracy"]
+    assert {"train/loss", "train/lr", "dev/macro_f1"} <= set(tracked)
+    assert stand.exit_codes == [0]
     again = twil_command(*words)
     assert (again.exit_code, again.output.count("\n")) == (1, 1)
     assert "exists" in again.output or "taken" in again.output or "--force" in again.output

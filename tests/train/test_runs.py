@@ -18,7 +18,8 @@ from twil.train.objectives.classification import Classification
 from twil.train.runs import RunDone, SeriesFinished, finetune_runs_events, read_series
 from twil.train.series import Run as OneRun
 from twil.train.series import Series, Spread
-from twil.train.tensorboard import recorded
+from twil.train.trackers import TensorBoard
+from twil.train.tracking import tracked
 
 
 def finish(events: Any) -> SeriesFinished:
@@ -220,7 +221,8 @@ def test_every_seed_has_its_figures_for_tensorboard(tmp_path: Path, tokenizer_fi
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     config = tiny_config(tmp_path, tokenizer_file)
     events = finetune_runs_events(config, tmp_path / "model", runs=2)
-    list(recorded(events, tmp_path / "figures"))
+    trackers, quiet = [TensorBoard(tmp_path / "figures")], lambda _: None
+    list(tracked(events, trackers, tmp_path / "model", config, say=quiet, warn=quiet))
     for seed in (1, 2):
         figures = accumulator.EventAccumulator(str(tmp_path / "figures" / f"seed-{seed}"))
         figures.Reload()

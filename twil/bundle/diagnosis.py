@@ -31,6 +31,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "preparations": ("emoji", "regex"),
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow-skinny",),
+    "wandb": ("wandb",),
     "ray": ("ray",),
     "serve": ("starlette", "uvicorn"),
     "text-in": ("onnxruntime-extensions",),

@@ -92,6 +92,7 @@ EXTRAS = {
     "emoji": "preparations",
     "h5py": "import",
     "matplotlib": "plot",
+    "mlflow": "mlflow",
     "onnx": "train",
     "onnxruntime": "cpu",
     "onnxruntime_ep_openvino": "openvino",
@@ -108,6 +109,7 @@ EXTRAS = {
     "torch": "train",
     "transformers": "hub",
     "uvicorn": "serve",
+    "wandb": "wandb",
 }
 """The extra that brings each optional module."""
 

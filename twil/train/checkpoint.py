@@ -28,13 +28,15 @@ from twil.model.folder import FILES
 from twil.model.folder import WEIGHTS as MODEL
 
 WEIGHTS, BEST, MEAN, STATE = "weights.safetensors", "best.safetensors", "mean.safetensors", "state.pt"
+IDS = "track.json"
+"""By which names trackers know the run."""
 _NAME = re.compile(r"checkpoint-(\d{6})")
 _LEFT = re.compile(r"\.checkpoint-\d{6}-.*")  # by a write that was killed
 _OWN = (
     _NAME,
     _LEFT,
-    re.compile(re.escape(LOG)),
-    re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(LOG)),  # left by one of the log
+    *(re.compile(re.escape(name)) for name in (LOG, IDS)),
+    *(re.compile(r"\.\d+-[0-9a-f]{8}\." + re.escape(name)) for name in (LOG, IDS)),  # left by a write
 )
 
 

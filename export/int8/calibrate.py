@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ LARGEST = 127
 SMALLEST_STEP = 1e-12
 SAMPLE_ROWS = 24
 """Tokens of a batch that are looked at one by one; the extremes are those of all."""
-SAMPLE_VALUES = 50_000
+SAMPLE_VALUES = 10_000
 """Values by which a range is chosen."""
 
 _ZERO_POINTS = (16, 32, 64, 128)  # of ranges of each token
@@ -88,16 +89,51 @@ class Seen:
     """What a tensor held on some texts, and where 8 bits lose least of it by squared error.
 
     Attributes:
-        range: Of fixed ranges.
-        token_range: Of ranges of each token.
+        low, high: The extremes of each channel with zero among them, float32 ``(D,)``.
         rows: What some of the tokens held, float32 ``(S, D)``.
-        gram: The products of each two numbers of a token, summed over all tokens, float32 ``(D, D)``.
+        gram: The products of each two channels of a token, summed over all tokens, float32 ``(D, D)``.
+        divisors: What its channels are divided by before they are rounded, float32 ``(D,)``; all else here is
+            what comes of that.
     """
 
-    range: ReadRange
-    token_range: TokenRange
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
     rows: NDArray[np.float32]
     gram: NDArray[np.float32]
+    divisors: NDArray[np.float32]
+
+    @cached_property
+    def range(self) -> ReadRange:
+        """Of fixed ranges, the best."""
+        values = self.rows.ravel()
+        sample = np.random.default_rng(0).choice(values, min(SAMPLE_VALUES, len(values)), replace=False)
+        low, high = float(self.low.min()), float(self.high.max())
+        ranges = [
+            ReadRange(low * below, high * above)
+            for below in (_SHARES if low < 0 else (1.0,))
+            for above in (_SHARES if high > 0 else (1.0,))
+        ]
+        return _closest(ranges, sample)
+
+    @cached_property
+    def token_range(self) -> TokenRange:
+        """Of ranges of each token, the best."""
+        return _closest(map(TokenRange, _ZERO_POINTS), self.rows)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether any divisor is not 1."""
+        return bool((self.divisors != 1).any())
+
+    def divided(self, divisors: NDArray[np.float32]) -> Seen:
+        """Give what it held had its channels been divided by numbers above 0, ``(D,)``."""
+        return Seen(
+            self.low / divisors,
+            self.high / divisors,
+            self.rows / divisors,
+            self.gram / np.outer(divisors, divisors),
+            self.divisors * divisors,
+        )
 
 
 def observe(graph: Path, tensors: Sequence[str], batches: Iterable[Batch]) -> dict[str, Seen]:
@@ -140,7 +176,8 @@ class _Values:
             import_runtime(), model.SerializeToString(), threads=usable_threads(None)
         )
         self._tensors = list(tensors)
-        self._low, self._high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
+        self._low: dict[str, NDArray[np.float32]] = {}
+        self._high: dict[str, NDArray[np.float32]] = {}
         self._sample: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
         self._gram: dict[str, NDArray[np.float32]] = {}
         self._random = np.random.default_rng(0)
@@ -151,22 +188,15 @@ class _Values:
         for name, output in zip(self._tensors, outputs, strict=True):
             of_tokens = output.shape[:2] == visible.shape
             rows = output[visible] if of_tokens else output.reshape(-1, output.shape[-1])
-            self._low[name] = min(self._low[name], float(rows.min()))
-            self._high[name] = max(self._high[name], float(rows.max()))
-            self._gram[name] = self._gram.get(name, np.float32(0)) + rows.T @ rows
+            nothing = np.float32(0)
+            self._low[name] = np.minimum(self._low.get(name, nothing), rows.min(axis=0))
+            self._high[name] = np.maximum(self._high.get(name, nothing), rows.max(axis=0))
+            self._gram[name] = self._gram.get(name, nothing) + rows.T @ rows
             self._sample[name].append(self._random.permutation(rows)[:SAMPLE_ROWS])
 
     def seen(self, name: str) -> Seen:
-        rows = np.concatenate(self._sample[name])
-        sample = self._random.permutation(rows.ravel())[:SAMPLE_VALUES]
-        low, high = self._low[name], self._high[name]
-        ranges = [
-            ReadRange(low * below, high * above)
-            for below in (_SHARES if low < 0 else (1.0,))
-            for above in (_SHARES if high > 0 else (1.0,))
-        ]
-        by_token = _closest(map(TokenRange, _ZERO_POINTS), rows)
-        return Seen(_closest(ranges, sample), by_token, rows, self._gram[name])
+        rows, gram = np.concatenate(self._sample[name]), self._gram[name]
+        return Seen(self._low[name], self._high[name], rows, gram, np.ones(rows.shape[1], np.float32))
 
 
 def _closest(ranges: Iterable[Range], values: NDArray[np.float32]) -> Range:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from twil.core.errors import require
 from twil.exporting.int8.calibrate import SMALLEST_STEP, ReadRange, Seen, TokenRange, largest_steps
+from twil.exporting.int8.smooth import smooth
 from twil.exporting.int8.weights import RoundedWeights, round_weights
 
 TABLE_ROWS = 1000
@@ -76,12 +77,23 @@ class FloatGraph:
 
     def round_weights(self, seen: Mapping[str, Seen]) -> dict[str, RoundedWeights]:
         """Round the weights of all products, by their names, on what the tensors held that they meet."""
-        grams: dict[str, NDArray[np.float32]] = {}
+        weights, grams = {}, dict[str, NDArray[np.float32]]()
         for product, tensor in self.products.items():
             name = self._read[product]
+            weights[name] = self.weights(product) * seen[tensor].divisors[:, None]
             grams[name] = grams.get(name, np.float32(0)) + seen[tensor].gram
-        read = self._onnx.numpy_helper.to_array
-        return {name: round_weights(read(self._constants[name]), gram) for name, gram in grams.items()}
+        return {name: round_weights(weights[name], gram) for name, gram in grams.items()}
+
+    def smooth(self, seen: Mapping[str, Seen]) -> dict[str, Seen]:
+        """Divide what tensors held where that is worth it and no other tensor meets the same weights."""
+        met: dict[str, set[str]] = {}
+        for product, tensor in self.products.items():
+            met.setdefault(self._read[product], set()).add(tensor)
+        shared = set[str]().union(*(tensors for tensors in met.values() if len(tensors) > 1))
+        weights: dict[str, list[NDArray[np.float32]]] = {}
+        for product, tensor in self.products.items():
+            weights.setdefault(tensor, []).append(self.weights(product))
+        return {name: held if name in shared else smooth(held, weights[name]) for name, held in seen.items()}
 
     def write_int8(
         self,
@@ -110,12 +122,16 @@ class FloatGraph:
                 rewriting.nodes.append(node)
             elif node.op_type == "Gather":
                 rewriting.look_up(node)
-            elif way == "static":
-                node.input[0] = rewriting.quantise_input(node.input[0], seen[node.input[0]].range)
-                node.input[1] = rewriting.quantise_weights(node.input[1])
-                rewriting.nodes.append(node)
             else:
-                rewriting.multiply_tokens(node, seen[node.input[0]].token_range)
+                held = seen[node.input[0]]
+                if held.is_divided:
+                    node.input[0] = rewriting.divide(node.input[0], held.divisors)
+                if way == "static":
+                    node.input[0] = rewriting.quantise_input(node.input[0], held.range)
+                    node.input[1] = rewriting.quantise_weights(node.input[1])
+                    rewriting.nodes.append(node)
+                else:
+                    rewriting.multiply_tokens(node, held.token_range)
         rewriting.finish()
         self._onnx.save_model(model, target)
 
@@ -131,6 +147,13 @@ class _Rewriting:
             not used.domain and used.version >= _AXES_ARE_INPUTS for used in model.opset_import
         )
         self.nodes: list[Any] = []
+
+    def divide(self, name: str, divisors: NDArray[np.float32]) -> str:
+        """Divide a tensor's channels, once for all products that read it, and name what comes out."""
+        factors = f"{name}.factors"
+        if factors not in self._known:
+            self._node("Mul", [name, self._once(factors, 1 / divisors)], f"{name}.divided")
+        return f"{name}.divided"
 
     def quantise_input(self, name: str, values: ReadRange) -> str:
         """Round a tensor to 8 bits, once for all products that read it, and name what is left of it."""

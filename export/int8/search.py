@@ -114,8 +114,9 @@ class _Work:
         batches = [batch for _, batch in _make_batches(encode(tokenizer, data.calibration), pad)]
         tensors = list(dict.fromkeys(self.graph.products.values()))
         say(f"finding the ranges of {len(tensors)} tensors on {len(data.calibration):,} texts")
-        self._seen: Mapping[str, Seen] = observe(bundle.graph, tensors, batches)
+        seen = observe(bundle.graph, tensors, batches)
         say(f"rounding the weights of {len(self.graph.products)} products")
+        self._seen: Mapping[str, Seen] = self.graph.smooth(seen)
         self._rounded = self.graph.round_weights(self._seen)
         self._checked = _make_batches(encode(tokenizer, data.guard.items), pad)
         self._expected = self._compute(self._fp32)

@@ -294,7 +294,7 @@ class TestKinds:
         run = self.run(tmp_path, tokenizer_file, rows, "TEXT\tCLASS", **options)
         examined = examine(run)
         page = make_report(examined)
-        assert "Rows by true and answered labels" in page
+        assert "Rows by true and predicted labels" in page
         assert "Confusion matrix" not in page
         assert "probability of a label" in page
         assert "<dt>temperature of the probabilities</dt>" in page
@@ -364,7 +364,7 @@ class TestVerdict:
         scores = tmp_path / "scores.json"
         scores.write_text('{"report": {"metrics": {"macro_f1": 0.5}}}')
         page = make_report(examine(run), baseline=read_baseline(scores))
-        assert "scores.json: 0.5000. Of its answers nothing is known" in page
+        assert "scores.json: 0.5000. Its predictions are not known" in page
         scores.write_text('{"report": {"metrics": {"accuracy": 0.5}}}')
         with pytest.raises(DataError, match="has no score macro_f1"):
             judge(examine(run), read_baseline(scores))

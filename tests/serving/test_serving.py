@@ -299,6 +299,27 @@ class TestBatcher:
 
         assert self.compute(bundles["polarity"], work, max_wait=0.05) < 8
 
+    def test_a_single_client_waits_for_nobody(
+        self, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits, sleep = [], asyncio.sleep
+
+        async def watched(seconds: float) -> None:
+            waits.append(seconds)
+            await sleep(0)
+
+        async def work(batcher: Batcher) -> int:
+            for text in "abc":
+                await batcher.submit([text])
+            alone = waits.count(0.05)
+            await asyncio.gather(*(batcher.submit([text]) for text in "defg"))
+            await batcher.submit(["h"])
+            assert waits.count(0.05) == alone + 1
+            return alone
+
+        monkeypatch.setattr(asyncio, "sleep", watched)
+        assert self.compute(bundles["polarity"], work, max_wait=0.05) == 1
+
     def test_few_texts_are_shared_among_all_threads(self, bundles: dict[str, Path]) -> None:
         async def work(batcher: Batcher) -> bool:
             await asyncio.gather(*(batcher.submit([text]) for text in "abcdefgh"))

@@ -23,7 +23,7 @@ from twil.inference.engine import Engine, OutputBatch
 from twil.inference.texts import Text
 
 MAX_WAIT = 0.002
-"""Seconds that a text waits for others while nothing is computed."""
+"""Seconds that a text waits for others while nothing is computed, unless the one before it had come alone."""
 MAX_QUEUE = 4096
 """Texts that wait at a time."""
 _POLL = 0.002  # seconds, between two looks at who is still to be answered
@@ -78,7 +78,8 @@ class Batcher:
 
     Args:
         engine: Computes them; closed with the batcher.
-        max_wait: Seconds that a text waits for others while nothing is computed.
+        max_wait: Seconds that a text waits for others while nothing is computed, unless the one before it
+            had come alone: a single client waits for none.
         max_queue: Texts that wait at a time.
     """
 
@@ -90,6 +91,7 @@ class Batcher:
         self._free.set()
         self._computing = 0  # batches
         self._called = 0  # texts of calls
+        self._alone = False  # whether the text before came alone
         self._asking = 0  # who waits for texts, wherever these are
         self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="predict")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -158,7 +160,7 @@ class Batcher:
     async def _run(self) -> None:
         while True:
             await self._asked.wait()
-            if self._max_wait and not self._computing:
+            if self._max_wait and not (self._computing or self._alone):
                 await asyncio.sleep(self._max_wait)
             await self._free.wait()
             window = self._take()
@@ -174,6 +176,7 @@ class Batcher:
             waiting = self._waiting.popleft()
             if not waiting.answer.done():
                 window.append(waiting)
+        self._alone = len(window) == 1
         if not self._waiting:
             self._asked.clear()
         return window

@@ -31,6 +31,17 @@ def fenced(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", read(page), flags=re.MULTILINE | re.DOTALL)
 
 
+def blocks(text: str) -> list[str]:
+    """Give the fenced blocks of a text of any language, comments aside."""
+    shown = re.findall(r"^```(\w*\n.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [re.sub(" +#.*", "", block) for block in shown]
+
+
+def typed(text: str) -> set[str]:
+    """Give the lines of a text that are set in, as commands without their output are, comments aside."""
+    return {re.sub(" +#.*", "", line.strip()) for line in re.findall(r"^    .+$", text, flags=re.MULTILINE)}
+
+
 def commands(page: str) -> list[str]:
     """Give every command of twil that a page tells to type, run by tests or not."""
     shown = [line for block in fenced(page, "sh") for line in block.splitlines()]

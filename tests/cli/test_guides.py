@@ -15,7 +15,13 @@ from twil.cli.main import COMMANDS, make_app
 WAY = ("pretrain", "train", "compare", "export", "label", "migrate", "install")
 """The pages whose commands take up what those of the pages before have written."""
 
-SPANISH = ["README.es.md", *(f"docs/es/{page}.md" for page in ("quickstart", "compare"))]
+SPANISH = [
+    "README.es.md",
+    *(
+        f"docs/es/{page}.md"
+        for page in ["quickstart", "compare", "cluster", "migrate", "troubleshooting", "install", "export"]
+    ),
+]
 
 
 @pytest.mark.timeout(240)

@@ -19,7 +19,17 @@ SPANISH = [
     "README.es.md",
     *(
         f"docs/es/{page}.md"
-        for page in ["quickstart", "compare", "cluster", "migrate", "troubleshooting", "install", "export"]
+        for page in [
+            "quickstart",
+            "label",
+            "train",
+            "compare",
+            "cluster",
+            "migrate",
+            "troubleshooting",
+            "install",
+            "export",
+        ]
     ),
 ]
 

@@ -15,23 +15,7 @@ from twil.cli.main import COMMANDS, make_app
 WAY = ("pretrain", "train", "compare", "export", "label", "migrate", "install")
 """The pages whose commands take up what those of the pages before have written."""
 
-SPANISH = [
-    "README.es.md",
-    *(
-        f"docs/es/{page}.md"
-        for page in [
-            "quickstart",
-            "label",
-            "train",
-            "compare",
-            "cluster",
-            "migrate",
-            "troubleshooting",
-            "install",
-            "export",
-        ]
-    ),
-]
+SPANISH = [page for page in PAGES if ".es." in page or ("/es/" in page and "index" not in page)]
 
 
 @pytest.mark.timeout(240)

@@ -33,7 +33,7 @@ def fenced(page: str, language: str) -> list[str]:
 
 def blocks(text: str) -> list[str]:
     """Give the fenced blocks of a text of any language, comments aside."""
-    shown = re.findall(r"^```(\w*\n.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^```([^`\n]*\n.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     return [re.sub(" +#.*", "", block) for block in shown]
 
 

@@ -5,7 +5,8 @@
 - `token`: each token by its own largest number, found while the graph runs (Yao et al. 2022, ZeroQuant).
 
 In both, what a row returns does not depend on the rows beside it, as it does where each batch finds its own
-ranges. Large tables that are looked up, as embeddings are, are held in 8 bits as well, each row by its
+ranges. Inputs may be divided by channel first (`smooth`), and weights are rounded on what they meet
+(`weights`). Large tables that are looked up, as embeddings are, are held in 8 bits as well, each row by its
 largest.
 """
 

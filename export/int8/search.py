@@ -177,7 +177,7 @@ class _Work:
             return _share(round_rows(rows) - rows, rows)
         seen = self._seen[self.graph.products[part]]
         values = seen.range if way == "static" else seen.token_range
-        rounded = values.rounded(seen.rows)
+        rounded, weights = values.rounded(seen.rows), weights * seen.divisors[:, None]
         return _share((rounded - seen.rows) @ weights, seen.rows @ weights)
 
     def speedup(self, graph: Path) -> float:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 import typer
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
@@ -33,6 +34,7 @@ from twil.exporting.int8.guard import Closeness, Limits, VectorGuard
 from twil.exporting.int8.options import Int8Options, choose_arithmetic
 from twil.exporting.int8.rewrite import FloatGraph, Way
 from twil.exporting.int8.search import _Work
+from twil.exporting.int8.smooth import smooth
 from twil.exporting.int8.weights import RoundedWeights, round_weights
 from twil.exporting.reduced import check_int8
 from twil.inference.embedder import Embedder
@@ -248,6 +250,29 @@ def test_products_lose_less_by_weights_that_are_rounded_on_their_inputs() -> Non
     assert lost < 0.5 * before
     unseen = round_weights(weights, np.zeros((150, 150), np.float32))
     np.testing.assert_array_equal(unseen.numbers * unseen.steps, nearest)
+
+
+def held(rows: NDArray[np.float32]) -> Seen:
+    low, high = np.minimum(rows.min(axis=0), 0), np.maximum(rows.max(axis=0), 0)
+    return Seen(low, high, rows, rows.T @ rows, np.ones(rows.shape[1], np.float32))
+
+
+def test_what_few_channels_hold_is_moved_into_the_weights() -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(300, 64)).astype(np.float32)
+    weights = random.normal(size=(64, 32)).astype(np.float32)
+    assert smooth(held(rows), [weights]).divisors.tolist() == [1] * 64  # it is not worth its cost
+    rows[:, 5] *= 80
+    found = smooth(held(rows), [weights])
+    assert found.is_divided
+    assert found.divisors.argmax() == 5
+    np.testing.assert_allclose(found.rows * found.divisors, rows, rtol=1e-5)
+    np.testing.assert_allclose(found.gram, found.rows.T @ found.rows, rtol=1e-3, atol=1e-2)
+    lost = [
+        np.square((seen.token_range.rounded(seen.rows) * seen.divisors - rows) @ weights).sum()
+        for seen in (found, held(rows))
+    ]
+    assert lost[0] < 0.5 * lost[1]
 
 
 def test_only_the_products_that_are_chosen_are_rounded(float_graph: Path, tmp_path: Path) -> None:

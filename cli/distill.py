@@ -132,7 +132,7 @@ def command(
         from twil.train.trackers import make_trackers
         from twil.train.tracking import tracked
 
-        trackers = make_trackers(track or (), None) if speaks() else ()
+        trackers = make_trackers(track or ()) if speaks() else ()
         output = name_output(display, output, teacher, "small")
         run = distill_config(config, options, settings or (), student=student)
         view = DistillationView(display)

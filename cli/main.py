@@ -23,9 +23,8 @@ from twil.core.version import __version__
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 DEBUG = "--debug"
-ONE_PRESS = (
-    1.0  # seconds within which Ctrl-C, heard again, is the same one: of a wrapper, or of a fast finger
-)
+ONE_PRESS = 1.0
+"""Seconds within which Ctrl-C, heard again, is the same one: of a wrapper, or of a fast finger."""
 _heard: dict[int, float] = {}  # signals that are to end the command, and when they came
 
 

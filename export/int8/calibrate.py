@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ SAMPLE_ROWS = 24
 """Tokens of a batch that are looked at one by one; the extremes are those of all."""
 SAMPLE_VALUES = 10_000
 """Values by which a range is chosen."""
+
+Way: TypeAlias = Literal["static", "token"]
+"""How a product's inputs are rounded; a table has but one way."""
 
 _ZERO_POINTS = (16, 32, 64, 128)  # of ranges of each token
 _SHARES = np.linspace(0.4, 1.0, 13)  # of the extremes, that a range may span
@@ -119,6 +122,16 @@ class Seen:
     def token_range(self) -> TokenRange:
         """Of ranges of each token, the best."""
         return _closest(map(TokenRange, _ZERO_POINTS), self.rows)
+
+    def lost(self, weights: NDArray[np.float32], way: Way) -> NDArray[Any]:
+        """Give what a product with weights ``(D, N)`` loses by rounding the rows, ``(S, N)``."""
+        values = self.range if way == "static" else self.token_range
+        found: NDArray[Any] = (values.rounded(self.rows) - self.rows) @ self.met(weights)
+        return found
+
+    def met(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the weights ``(D, N)`` that what is divided meets in place of others."""
+        return weights * self.divisors[:, None]
 
     @property
     def is_divided(self) -> bool:

@@ -16,21 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twil.core.errors import require
-from twil.exporting.int8.calibrate import SMALLEST_STEP, ReadRange, Seen, TokenRange, largest_steps
+from twil.exporting.int8.calibrate import SMALLEST_STEP, ReadRange, Seen, TokenRange, Way, largest_steps
 from twil.exporting.int8.smooth import smooth
 from twil.exporting.int8.weights import RoundedWeights, round_weights
 
 TABLE_ROWS = 1000
 """From how many rows a table is worth holding in 8 bits."""
-
-Way: TypeAlias = Literal["static", "token"]
-"""How a product's inputs are rounded; a table has but one way."""
 
 _AXES_ARE_INPUTS = 18  # from this operator set on
 
@@ -81,7 +78,7 @@ class FloatGraph:
         weights, grams = {}, dict[str, NDArray[np.float32]]()
         for product, tensor in self.products.items():
             name = self._read[product]
-            weights[name] = self.weights(product) * seen[tensor].divisors[:, None]
+            weights[name] = seen[tensor].met(self.weights(product))
             grams[name] = grams.get(name, np.float32(0)) + seen[tensor].gram
         return {name: round_weights(weights[name], gram) for name, gram in grams.items()}
 

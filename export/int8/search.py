@@ -17,10 +17,10 @@ from twil.bundle.session import Session
 from twil.core.errors import ExportError
 from twil.data.batching import Batch, Int64Array, length_batches, pad_rows
 from twil.exporting.int8.accuracy import Accuracy
-from twil.exporting.int8.calibrate import Seen, observe, round_rows
+from twil.exporting.int8.calibrate import Seen, Way, observe, round_rows
 from twil.exporting.int8.guard import Closeness, Values, Verdict
 from twil.exporting.int8.options import Int8Data
-from twil.exporting.int8.rewrite import FloatGraph, Way
+from twil.exporting.int8.rewrite import FloatGraph
 from twil.text.tokenizer import Encoded, encode, load_tokenizer
 
 BATCH_TOKENS = 512
@@ -176,9 +176,7 @@ class _Work:
             rows = weights[:: max(1, len(weights) // _TABLE_SAMPLE)]
             return _share(round_rows(rows) - rows, rows)
         seen = self._seen[self.graph.products[part]]
-        values = seen.range if way == "static" else seen.token_range
-        rounded, weights = values.rounded(seen.rows), weights * seen.divisors[:, None]
-        return _share((rounded - seen.rows) @ weights, seen.rows @ weights)
+        return _share(seen.lost(weights, way), seen.rows @ seen.met(weights))
 
     def speedup(self, graph: Path) -> float:
         """Tell how many times as fast as the float graph it is on this machine, on some of the texts."""

@@ -5,23 +5,23 @@ steps of 8 bits. Divided by what they hold, raised to a strength between 0 and 1
 meet are multiplied by it, they leave a product as it was (Xiao et al. 2023, SmoothQuant).
 """
 
-# D inputs of a product   N its outputs   S tokens that are looked at
+# D inputs of a product   N its outputs
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twil.exporting.int8.calibrate import Seen
+from twil.exporting.int8.calibrate import Seen, Way
 
 STRENGTHS = (0.5, 0.7)
 """How much of what a channel holds is moved into the weights."""
 WORTH = 0.8
 """Divisors cost a pass over the tensor, and must leave no more than this part of the loss."""
 
-_ROWS = 512  # by which a loss is measured
 _LEAST = 1e-5  # that a channel or its weights are taken to hold
 
 
@@ -45,7 +45,5 @@ def smooth(seen: Seen, weights: Sequence[NDArray[np.float32]]) -> Seen:
 
 def _loss(seen: Seen, weights: Sequence[NDArray[np.float32]]) -> float:
     """Tell how much of what products give is lost in both ways, as the product of its shares."""
-    rows = seen.rows[:: max(1, len(seen.rows) // _ROWS)]  # (S, D)
-    lost = [values.rounded(rows) - rows for values in (seen.range, seen.token_range)]
-    factors = [each * seen.divisors[:, None] for each in weights]
-    return float(np.prod([sum(np.square(each @ one).sum() for one in factors) for each in lost]))
+    lost = [sum(np.square(seen.lost(each, way)).sum() for each in weights) for way in get_args(Way)]
+    return float(np.prod(lost))

@@ -29,10 +29,10 @@ from twil.data.labelled import COLUMNS, LabelledColumns, read_labelled
 from twil.exporting.bundle import export_onnx
 from twil.exporting.card import CARD
 from twil.exporting.int8.accuracy import Accuracy, AnswerGuard
-from twil.exporting.int8.calibrate import LARGEST, LEVELS, ReadRange, Seen, TokenRange, observe
+from twil.exporting.int8.calibrate import LARGEST, LEVELS, ReadRange, Seen, TokenRange, Way, observe
 from twil.exporting.int8.guard import Closeness, Limits, VectorGuard
 from twil.exporting.int8.options import Int8Options, choose_arithmetic
-from twil.exporting.int8.rewrite import FloatGraph, Way
+from twil.exporting.int8.rewrite import FloatGraph
 from twil.exporting.int8.search import _Work
 from twil.exporting.int8.smooth import smooth
 from twil.exporting.int8.weights import RoundedWeights, round_weights

@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from textwrap import shorten
@@ -228,7 +228,7 @@ class _Courier:
     def _open(self, run: TrackedRun) -> None:
         path = CheckpointFolder.beside(run.folder).root / IDS
         ids = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        name, place = self.tracker.open(TrackedRun(**vars(run) | {"id": ids.get(self.tracker.name)}))
+        name, place = self.tracker.open(replace(run, id=ids.get(self.tracker.name)))
         if name is not None:
             path.parent.mkdir(exist_ok=True)
             write_json(path, ids | {self.tracker.name: name})
